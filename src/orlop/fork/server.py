@@ -1,0 +1,93 @@
+"""The fork server's own process: `python -m orlop.fork.server FD MODULE…`.
+
+It imports the given modules, freezes the garbage collector, and then answers requests on the
+SOCK_SEQPACKET socket FD. A request is a JSON object with descriptors attached (SCM_RIGHTS):
+
+    {"entry": "package.module:function", "args": {…}, "name": "orlop-shim"}
+
+and the answer is `{"pid": N}` or `{"error": "…"}`. The function runs in the forked child as
+`function(args, fds)` and its return value is the exit code. End of file ends the server; its
+children live on.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from orlop.sys.process import set_name
+
+MAX_REQUEST = 64 * 1024
+MAX_FDS = 32
+
+
+def serve(control: socket.socket) -> None:
+    """Answer fork requests until the daemon closes its end."""
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, MAX_FDS)
+        if not message:
+            return
+        try:
+            answer: dict[str, Any] = {"pid": _fork(json.loads(message), fds, control)}
+        except OSError as error:
+            answer = {"error": str(error)}
+        for fd in fds:
+            os.close(fd)
+        control.send(json.dumps(answer).encode())
+
+
+def _fork(request: dict[str, Any], fds: list[int], control: socket.socket) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        control.close()
+        code = _run_child(request, fds)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the child must never return into the server's loop
+        traceback.print_exc()
+    _exit(code)
+
+
+def _run_child(request: dict[str, Any], fds: list[int]) -> int:
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    set_name(request["name"])
+    module, _, function = request["entry"].partition(":")
+    entry = getattr(importlib.import_module(module), function)
+    return int(entry(request["args"], fds) or 0)
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    # Children are reaped by the kernel: nobody here waits for them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # Ctrl-C in the daemon's terminal is the daemon's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_name("orlop-fork")
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+    control.send(b'{"ready": true}')
+    serve(control)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Workers: one job in a forked process, with an answer.
+
+The daemon's side is `Worker`, a context manager; the job's side is a function
+`job(args, fds, report)` whose result is sent back. Messages are JSON objects on a SOCK_SEQPACKET
+socket: any number of `{"progress": …}`, then one `{"result": …}` or `{"error": {…}}`. A worker dies
+when its owner does, because its socket then fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+from orlop import errors
+from orlop.fork.client import ForkServer
+
+MAX_MESSAGE = 64 * 1024
+Report = Callable[[Any], None]
+
+
+class Spawner(Protocol):
+    """What a worker needs of the fork server."""
+
+    def spawn(
+        self, entry: str, args: Mapping[str, Any], fds: Sequence[int] = ..., *, name: str
+    ) -> int: ...
+
+
+class Worker:
+    """A running job. `entry` names a function `job(args, fds, report)` as "module:function".
+
+    Use as a context manager: leaving it ends the worker if it still runs.
+    """
+
+    def __init__(
+        self,
+        server: ForkServer | Spawner,
+        entry: str,
+        args: Mapping[str, Any],
+        fds: Sequence[int] = (),
+        *,
+        name: str = "orlop-worker",
+    ) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._done = False
+        with theirs:
+            request = {"job": entry, "args": dict(args)}
+            self.pid = server.spawn(
+                "orlop.fork.worker:child", request, [theirs.fileno(), *fds], name=name
+            )
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            self._pidfd = -1
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.cancel()
+        self._socket.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+
+    def cancel(self) -> None:
+        """Kill the worker if it still runs; safe from any thread while the context is open."""
+        if not self._done and self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def result(self, on_progress: Callable[[Any], None] | None = None) -> Any:
+        """Wait for the job's result.
+
+        Raises the `OrlopError` that the job raised, or Unavailable if the worker died.
+        """
+        while True:
+            message = self._socket.recv(MAX_MESSAGE)
+            if not message:
+                raise errors.Unavailable(f"worker {self.pid} died before its job was done")
+            answer = json.loads(message)
+            if "progress" in answer:
+                if on_progress is not None:
+                    on_progress(answer["progress"])
+                continue
+            self._done = True
+            if "error" in answer:
+                raise errors.from_code(answer["error"]["code"], answer["error"]["message"])
+            return answer["result"]
+
+
+def child(request: dict[str, Any], fds: list[int]) -> int:
+    """Entry of a worker process: run the job and send its answer."""
+    channel = socket.socket(fileno=fds[0])
+
+    def report(value: Any) -> None:
+        channel.send(json.dumps({"progress": value}).encode())
+
+    try:
+        module, _, function = request["job"].partition(":")
+        job = getattr(importlib.import_module(module), function)
+        answer = {"result": job(request["args"], fds[1:], report)}
+    except errors.OrlopError as error:
+        answer = {"error": {"code": error.code, "message": error.message}}
+    except OSError as error:
+        answer = {"error": {"code": errors.Unknown.code, "message": str(error)}}
+    try:
+        channel.send(json.dumps(answer).encode())
+    except BrokenPipeError:
+        return 1
+    return 0

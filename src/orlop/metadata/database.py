@@ -1,0 +1,146 @@
+"""The SQLite database: connections, transactions, schema versions.
+
+WAL mode, `synchronous=FULL`: a committed transaction survives a power cut. There is one writer at a
+time, and readers see a consistent snapshot without waiting for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from orlop.errors import FailedPrecondition
+
+SCHEMA_VERSION = 1
+_IDLE_READERS = 8
+
+Row = sqlite3.Row
+Params = Sequence[Any]
+
+
+class Transaction:
+    """A view of the database that is consistent, and for writes all-or-nothing."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._after_commit: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, params: Params = ()) -> sqlite3.Cursor:
+        return self._connection.execute(sql, params)
+
+    def executemany(self, sql: str, rows: Sequence[Params]) -> None:
+        self._connection.executemany(sql, rows)
+
+    def one(self, sql: str, params: Params = ()) -> Row | None:
+        """The first row, or None."""
+        return cast("Row | None", self._connection.execute(sql, params).fetchone())
+
+    def all(self, sql: str, params: Params = ()) -> list[Row]:
+        return self._connection.execute(sql, params).fetchall()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Run `action` once the transaction is durable and its lock released; not on rollback."""
+        self._after_commit.append(action)
+
+    def run_after_commit(self) -> None:
+        for action in self._after_commit:
+            action()
+
+
+class Database:
+    """The database file at `path`, created and migrated when opened.
+
+    Raises FailedPrecondition when the file was written by a newer orlop.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write_lock = threading.Lock()
+        self._pool_lock = threading.Lock()
+        self._readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._writer = self._connect()
+        self._migrate()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA busy_timeout = 10000")
+        return connection
+
+    def _migrate(self) -> None:
+        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise FailedPrecondition(
+                f'database "{self.path}" has schema version {version}, this orlop knows up to '
+                f"{SCHEMA_VERSION}; run the newer orlop that wrote it"
+            )
+        for target in range(version + 1, SCHEMA_VERSION + 1):
+            script = resources.files(__package__).joinpath(f"schema_v{target}.sql").read_text()
+            self._writer.executescript(
+                f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {target};\nCOMMIT;"
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A read transaction: one consistent snapshot, never blocked by a writer."""
+        connection = self._take_reader()
+        try:
+            connection.execute("BEGIN DEFERRED")
+            try:
+                yield Transaction(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        finally:
+            self._give_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A write transaction: committed when the block ends, rolled back when it raises.
+
+        Keep it short; never call out of the database room's users while it is open, and do file
+        work before or after.
+        """
+        transaction = Transaction(self._writer)
+        with self._write_lock:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield transaction
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+        transaction.run_after_commit()
+
+    def close(self) -> None:
+        with self._pool_lock:
+            self._closed = True
+            readers, self._readers = self._readers, []
+        for connection in readers:
+            connection.close()
+        with self._write_lock:
+            self._writer.close()
+
+    def _take_reader(self) -> sqlite3.Connection:
+        with self._pool_lock:
+            if self._readers:
+                return self._readers.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._pool_lock:
+            if not self._closed and len(self._readers) < _IDLE_READERS:
+                self._readers.append(connection)
+                return
+        connection.close()

@@ -1,0 +1,64 @@
+"""Labels: string pairs on every kind of record.
+
+`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox' or
+'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with an empty
+value is not stored: setting one to "" removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orlop.errors import InvalidArgument
+from orlop.metadata.database import Transaction
+
+PAIR_MAX = 4096
+_KEY_SHOWN = 64
+
+
+def validate(labels: Mapping[str, str]) -> None:
+    """Raise InvalidArgument, naming the key, for a pair of more than 4096 bytes."""
+    for key, value in labels.items():
+        length = len(key.encode()) + len(value.encode())
+        if length > PAIR_MAX:
+            raise InvalidArgument(
+                f'label "{key[:_KEY_SHOWN]}" has {length} bytes of key and value, '
+                f"more than the {PAIR_MAX} allowed"
+            )
+
+
+def get(tx: Transaction, kind: str, namespace: str, owner: str) -> dict[str, str]:
+    """The labels of one record."""
+    rows = tx.all(
+        "SELECT key, value FROM labels WHERE kind = ? AND namespace = ? AND owner = ?",
+        (kind, namespace, owner),
+    )
+    return {row["key"]: row["value"] for row in rows}
+
+
+def get_all(tx: Transaction, kind: str, namespace: str) -> dict[str, dict[str, str]]:
+    """The labels of every record of a kind in a namespace, by owner."""
+    found: dict[str, dict[str, str]] = {}
+    for owner, key, value in tx.execute(
+        "SELECT owner, key, value FROM labels WHERE kind = ? AND namespace = ?", (kind, namespace)
+    ):
+        found.setdefault(owner, {})[key] = value
+    return found
+
+
+def replace(
+    tx: Transaction, kind: str, namespace: str, owner: str, labels: Mapping[str, str]
+) -> None:
+    """Make `labels` the labels of a record, removing all others."""
+    remove(tx, kind, namespace, owner)
+    rows = [(kind, namespace, owner, key, value) for key, value in labels.items() if value]
+    if rows:
+        tx.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def remove(tx: Transaction, kind: str, namespace: str, owner: str) -> None:
+    """Drop all labels of a record."""
+    tx.execute(
+        "DELETE FROM labels WHERE kind = ? AND namespace = ? AND owner = ?",
+        (kind, namespace, owner),
+    )

@@ -1,0 +1,39 @@
+"""What every record-creating room does in its own transaction: name its namespace, hold its lease."""
+
+from __future__ import annotations
+
+from orlop.errors import NotFound
+from orlop.metadata.database import Transaction
+
+
+def ensure_namespace(tx: Transaction, namespace: str) -> None:
+    """Create the namespace if it is not there: the first write to one makes it."""
+    tx.execute("INSERT OR IGNORE INTO namespaces VALUES (?)", (namespace,))
+
+
+def attach_to_lease(
+    tx: Transaction, namespace: str, lease: str, resource_type: str, resource_id: str
+) -> None:
+    """Add a resource to the lease of the current call; does nothing when `lease` is empty.
+
+    Raises NotFound for a lease that does not exist. `resource_type` is 'content', 'ingests',
+    'images' or 'snapshots/<snapshotter>'.
+    """
+    if not lease:
+        return
+    if tx.one("SELECT 1 FROM leases WHERE namespace = ? AND id = ?", (namespace, lease)) is None:
+        raise NotFound(f'lease "{lease}"')
+    tx.execute(
+        "INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)",
+        (namespace, lease, resource_type, resource_id),
+    )
+
+
+def detach_from_lease(
+    tx: Transaction, namespace: str, lease: str, resource_type: str, resource_id: str
+) -> None:
+    """Remove a resource from a lease; absence is no error."""
+    tx.execute(
+        "DELETE FROM lease_resources WHERE namespace = ? AND lease = ? AND type = ? AND id = ?",
+        (namespace, lease, resource_type, resource_id),
+    )
