@@ -1,0 +1,47 @@
+# orlop: `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+CORES := $(shell nproc)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint wire wire-check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## install Debian packages and the virtual environment (quick the second time)
+
+$(STAMP): pyproject.toml scripts/install-packages.sh
+	@scripts/install-packages.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: setup ## push to and pull from a real registry, run containers through runc, clean up
+	@scripts/demo.sh
+
+test: setup lint wire-check ## everything: lint, types, import contract, all tests
+	@$(BIN)/python -m pytest -n $(CORES) --dist loadgroup tests
+
+test-fast: setup lint ## lint and the unit tests, under two minutes
+	@$(BIN)/python -m pytest -n $(CORES) -q tests/unit
+
+lint: setup ## ruff, mypy --strict, import contract
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+wire: setup ## generate src/orlop/wire from proto/
+	@scripts/generate-wire.sh
+
+wire-check: setup
+	@scripts/check-wire.sh
+
+bench: setup ## compare with Debian's containerd, in one run, on a tmpfs
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

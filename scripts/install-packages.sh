@@ -1,0 +1,25 @@
+#!/bin/sh
+# Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
+set -eu
+packages="attr busybox-static containerd docker-registry iproute2 procps python3-venv runc skopeo umoci util-linux"
+missing=
+for package in $packages; do
+    dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+        missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing Debian packages:$missing; run as root, or: sudo apt-get install$missing" >&2
+    exit 1
+fi
+echo "installing$missing"
+apt-get update -qq
+# Package scripts must not start a second containerd on this machine.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

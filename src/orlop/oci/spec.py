@@ -1,0 +1,255 @@
+"""The runtime spec of a container made from an image: tight by default, as Docker's is.
+
+`build` returns the `config.json` object of the OCI runtime spec (config.md, config-linux.md).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orlop.errors import InvalidArgument
+from orlop.oci.seccomp import default_profile
+from orlop.oci.users import User
+
+SPEC_VERSION = "1.0.2"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+DEFAULT_CAPABILITIES = (
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+# In the kernel's order: position is number (capability.h).
+_CAPABILITY_NAMES = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO
+    SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG
+    MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM
+    BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+ALL_CAPABILITIES = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
+
+_MASKED = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host path shown inside the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What a user may ask of a container; `build` turns it into a runtime spec.
+
+    `network` is "none" (a namespace of its own with loopback only) or "host". `memory` is in bytes,
+    `cpus` in whole-CPU units; 0 is unlimited. `cgroups_path` is where runc makes the cgroup.
+    """
+
+    args: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    user: User = field(default_factory=User)
+    terminal: bool = False
+    hostname: str = ""
+    network: str = "none"
+    binds: Sequence[Bind] = ()
+    read_only: bool = False
+    privileged: bool = False
+    no_new_privileges: bool = False
+    seccomp: bool = True
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    memory: int = 0
+    cpus: float = 0.0
+    pids: int = 0
+    cgroups_path: str = ""
+    rootfs: str = "rootfs"
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES) -> dict[str, Any]:
+    """The runtime spec for `wanted`; InvalidArgument says what is wrong with it.
+
+    `available` are the capabilities that this kernel and process can grant. A privileged container
+    gets all of them, the host's devices, and no masks or filters.
+    """
+    if wanted.network not in ("none", "host"):
+        raise InvalidArgument(f'network "{wanted.network}" is not "none" or "host"')
+    capabilities = _capabilities(wanted, available)
+    linux: dict[str, Any] = {
+        "cgroupsPath": wanted.cgroups_path,
+        "namespaces": _namespaces(wanted),
+        "resources": _resources(wanted),
+    }
+    if wanted.privileged:
+        linux["devices"] = list(_host_devices(Path("/dev")))
+    else:
+        linux["maskedPaths"] = list(_MASKED)
+        linux["readonlyPaths"] = list(_READ_ONLY)
+        if wanted.seccomp:
+            linux["seccomp"] = default_profile(capabilities)
+    spec: dict[str, Any] = {
+        "ociVersion": SPEC_VERSION,
+        "process": process(wanted, capabilities),
+        "root": {"path": wanted.rootfs, "readonly": wanted.read_only},
+        "mounts": _mounts(wanted),
+        "annotations": dict(wanted.annotations),
+        "linux": linux,
+    }
+    if wanted.hostname:
+        spec["hostname"] = wanted.hostname
+    return spec
+
+
+def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any]:
+    """The `process` object: also what an exec needs."""
+    if not wanted.args:
+        raise InvalidArgument("no command: neither the image nor the command line names one")
+    if not wanted.cwd.startswith("/"):
+        raise InvalidArgument(f'working directory "{wanted.cwd}" is not an absolute path')
+    user: dict[str, Any] = {"uid": wanted.user.uid, "gid": wanted.user.gid}
+    if wanted.user.additional_gids:
+        user["additionalGids"] = list(wanted.user.additional_gids)
+    held = list(capabilities)
+    return {
+        "terminal": wanted.terminal,
+        "user": user,
+        "args": list(wanted.args),
+        "env": [f"{key}={value}" for key, value in environment(wanted).items()],
+        "cwd": wanted.cwd,
+        "capabilities": {"bounding": held, "effective": held, "permitted": held},
+        "noNewPrivileges": wanted.no_new_privileges,
+    }
+
+
+def environment(wanted: ContainerSpec) -> dict[str, str]:
+    """The variables of the process: PATH, HOSTNAME, HOME and TERM unless given, then the given."""
+    env = {"PATH": DEFAULT_PATH}
+    if wanted.hostname:
+        env["HOSTNAME"] = wanted.hostname
+    if wanted.terminal:
+        env["TERM"] = "xterm"
+    env.update(wanted.env)
+    env.setdefault("HOME", wanted.user.home)
+    return env
+
+
+def _capabilities(wanted: ContainerSpec, available: Sequence[str]) -> list[str]:
+    if wanted.privileged:
+        return list(available)
+    drop = {capability_name(name) for name in wanted.cap_drop}
+    add = {capability_name(name) for name in wanted.cap_add}
+    base = set() if "CAP_ALL" in drop else set(DEFAULT_CAPABILITIES) - drop
+    base |= set(available) if "CAP_ALL" in add else add
+    return [name for name in ALL_CAPABILITIES if name in base and name in available]
+
+
+def capability_name(name: str) -> str:
+    """`net_admin`, `NET_ADMIN` and `CAP_NET_ADMIN` are one; InvalidArgument for an unknown one."""
+    full = name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}"
+    if full != "CAP_ALL" and full not in ALL_CAPABILITIES:
+        raise InvalidArgument(f'capability "{name}" is not one that Linux has')
+    return full
+
+
+def _namespaces(wanted: ContainerSpec) -> list[dict[str, str]]:
+    kinds = ["pid", "ipc", "uts", "mount"]
+    if wanted.network == "none":
+        kinds.append("network")
+    return [{"type": kind} for kind in kinds]
+
+
+def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
+    access = "rw" if wanted.privileged else "ro"
+    quiet = ["nosuid", "noexec", "nodev"]
+    mounts = [
+        _mount("/proc", "proc", "proc", quiet),
+        _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        _mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        _mount("/dev/shm", "tmpfs", "shm", [*quiet, "mode=1777", "size=65536k"]),
+        _mount("/dev/mqueue", "mqueue", "mqueue", quiet),
+        _mount("/sys", "sysfs", "sysfs", [*quiet, access]),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*quiet, "relatime", access]),
+    ]
+    mounts += [
+        _mount(b.target, "bind", b.source, ["rbind", "rprivate", "ro" if b.read_only else "rw"])
+        for b in wanted.binds
+    ]
+    return mounts
+
+
+def _mount(target: str, kind: str, source: str, options: Sequence[str]) -> dict[str, Any]:
+    return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+
+def _host_devices(folder: Path) -> Iterator[dict[str, Any]]:
+    """The device nodes below `folder`, without the terminals that a container has of its own."""
+    for path in sorted(folder.iterdir()):
+        if path.name in ("pts", "shm", "mqueue", "console", "ptmx", "tty"):
+            continue
+        info = path.lstat()
+        if stat.S_ISDIR(info.st_mode):
+            yield from _host_devices(path)
+        elif stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
+            yield {
+                "path": str(path),
+                "type": "c" if stat.S_ISCHR(info.st_mode) else "b",
+                "major": os.major(info.st_rdev),
+                "minor": os.minor(info.st_rdev),
+                "fileMode": stat.S_IMODE(info.st_mode),
+                "uid": info.st_uid,
+                "gid": info.st_gid,
+            }
+
+
+def _resources(wanted: ContainerSpec) -> dict[str, Any]:
+    resources: dict[str, Any] = {
+        "devices": [{"allow": wanted.privileged, "access": "rwm"}],
+    }
+    if wanted.memory:
+        resources["memory"] = {"limit": wanted.memory}
+    if wanted.cpus:
+        period = 100_000
+        resources["cpu"] = {"period": period, "quota": int(wanted.cpus * period)}
+    if wanted.pids:
+        resources["pids"] = {"limit": wanted.pids}
+    return resources
