@@ -1,0 +1,1 @@
+"""The `orlop` command: a thin face on the client, one module per command."""

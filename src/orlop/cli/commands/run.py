@@ -1,0 +1,151 @@
+"""`orlop run`: create a container from an image and run it, attached or detached."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from orlop.cli.options import bind, cpus, environment, memory
+from orlop.cli.session import Session
+from orlop.client import Connection, containers, images, logs
+from orlop.client.stdio import Fifos, Streams
+from orlop.errors import OrlopError
+from orlop.oci.spec import ContainerSpec
+from orlop.rpc.context import validate_identifier
+from orlop.wire.services import containers_pb2, tasks_pb2
+
+FAILURE = 125
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-d", "--detach", action="store_true", help="print the id and leave it running")
+    add("-i", "--interactive", action="store_true", help="connect our standard input")
+    add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("--rm", action="store_true", help="remove the container when it ends")
+    add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable")
+    add("-v", "--volume", action="append", default=[], metavar="SOURCE:TARGET[:ro]",
+        help="show a host path inside")  # fmt: skip
+    add("-w", "--workdir", help="working directory")
+    add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
+    add("--name", help="the container's id (default: a random one)")
+    add("--hostname", help="host name inside (default: the id)")
+    add("--net", choices=["none", "host"], default="none", help="network (%(default)s)")
+    add("--entrypoint", help="replace the image's entrypoint")
+    add("-m", "--memory", type=memory, default=0, metavar="SIZE", help="limit, such as 512m")
+    add("--cpus", type=cpus, default=0.0, metavar="N", help="limit, such as 1.5")
+    add("--pids-limit", type=int, default=0, metavar="N", help="most processes at once")
+    add("--read-only", action="store_true", help="read-only root filesystem")
+    add("--privileged", action="store_true", help="all capabilities and devices, no filters")
+    add("--cap-add", action="append", default=[], metavar="CAP", help="grant a capability")
+    add("--cap-drop", action="append", default=[], metavar="CAP", help="take a capability")
+    add("--security-opt", action="append", default=[], choices=_SECURITY, metavar="OPTION",
+        help=" or ".join(_SECURITY))  # fmt: skip
+    add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
+    add("--snapshotter", default="", help="where its filesystem is (default: the daemon's)")
+    add("--pull", choices=["missing", "always", "never"], default="missing",
+        help="when to pull the image (%(default)s)")  # fmt: skip
+    add("image")
+    add("command", nargs=argparse.REMAINDER)
+
+
+_SECURITY = ("no-new-privileges", "seccomp=unconfined")
+
+
+def run(args: argparse.Namespace, connection: Connection) -> int:
+    container = args.name or containers.random_id()
+    validate_identifier("container", container)
+    image = _image(args, connection)
+    log = logs.path(connection, container) if args.detach else None
+    labels = dict(entry.partition("=")[::2] for entry in args.label)
+    if log is not None:
+        labels[containers.LOG_LABEL] = f"file://{log}"
+        if args.rm:
+            labels[containers.AUTO_REMOVE_LABEL] = "true"
+    wanted = containers.Wanted(
+        image=image,
+        id=container,
+        command=args.command,
+        entrypoint=[args.entrypoint] if args.entrypoint else None,
+        env=environment(args.env),
+        cwd=args.workdir,
+        user=args.user,
+        labels=labels,
+        spec=_spec(args, container),
+    )
+    mounts = containers.create(connection, wanted)
+    try:
+        if log is not None:
+            return _detached(connection, container, mounts, log, args.tty)
+        return _attached(connection, container, mounts, args)
+    except OrlopError as error:
+        # A container whose process never ran is of no use to anybody.
+        _remove(connection, container)
+        print(f"orlop: {error}", file=sys.stderr)
+        return containers.failure_status(error)
+
+
+def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
+    from orlop.cli.progress import pull
+
+    name = images.full_name(args.image)
+    if args.pull == "always" or (args.pull == "missing" and not images.exists(connection, name)):
+        pull(connection, name, snapshotter=args.snapshotter)
+    return images.view(connection, name, snapshotter=args.snapshotter)
+
+
+def _spec(args: argparse.Namespace, container: str) -> ContainerSpec:
+    return ContainerSpec(
+        args=(),
+        terminal=args.tty,
+        hostname=args.hostname or (container if args.net == "none" else os.uname().nodename),
+        network=args.net,
+        binds=[bind(text) for text in args.volume],
+        read_only=args.read_only,
+        privileged=args.privileged,
+        no_new_privileges="no-new-privileges" in args.security_opt,
+        seccomp="seccomp=unconfined" not in args.security_opt,
+        cap_add=args.cap_add,
+        cap_drop=args.cap_drop,
+        memory=args.memory,
+        cpus=args.cpus,
+        pids=args.pids_limit,
+    )
+
+
+def _detached(
+    connection: Connection, container: str, mounts: list[containers.WireMount], log: Path, tty: bool
+) -> int:
+    uri = f"file://{log}"
+    streams = Streams(stdout=uri, stderr="" if tty else uri, terminal=tty)
+    containers.create_task(connection, container, mounts, streams)
+    connection.tasks.start(tasks_pb2.StartRequest(container_id=container))
+    print(container)
+    return 0
+
+
+def _attached(
+    connection: Connection,
+    container: str,
+    mounts: list[containers.WireMount],
+    args: argparse.Namespace,
+) -> int:
+    folder = connection.directory / "fifo"
+    with Fifos(folder, container, stdin=args.interactive, terminal=args.tty) as fifos:
+        containers.create_task(connection, container, mounts, fifos.streams)
+        session = Session(connection, container, fifos)
+        try:
+            session.start()
+            status = session.run()
+        finally:
+            session.close()
+    if args.rm:
+        _remove(connection, container)
+    return status
+
+
+def _remove(connection: Connection, container: str) -> None:
+    record: containers_pb2.Container = containers.get(connection, container)
+    containers.remove(connection, record, force=True)

@@ -1,0 +1,27 @@
+"""`orlop stop`: ask containers to end, and kill them when they do not."""
+
+from __future__ import annotations
+
+import argparse
+
+from orlop.cli.each import for_each
+from orlop.client import Connection, containers
+from orlop.errors import NotFound
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-t", "--time", type=float, default=10.0, metavar="SECONDS",
+        help="patience before the kill (%(default)g)")  # fmt: skip
+    parser.add_argument("-s", "--signal", default="", help="first signal (default: the image's)")
+    parser.add_argument("containers", nargs="+", metavar="CONTAINER")
+
+
+def run(args: argparse.Namespace, connection: Connection) -> int:
+    def stop(name: str) -> None:
+        container = containers.get(connection, name).id
+        try:
+            containers.stop(connection, container, grace=args.time, signal_name=args.signal)
+        except NotFound:
+            pass  # it does not run, which is what was asked for
+
+    return for_each(args.containers, stop)

@@ -1,0 +1,274 @@
+"""Containers made from images: create, remove, stop, and what a list shows of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from orlop.client.connection import Connection
+from orlop.client.images import ImageView
+from orlop.client.rootfs import read_texts
+from orlop.client.stdio import Streams
+from orlop.errors import DeadlineExceeded, NotFound, OrlopError
+from orlop.oci import spec as runtime_spec
+from orlop.oci import users
+from orlop.sys.mount import Mount
+from orlop.wire.services import containers_pb2, leases_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.types_pb2 import Mount as WireMount
+
+RUNTIME = "io.containerd.runc.v2"
+SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
+LOG_LABEL = "orlop/log-uri"
+AUTO_REMOVE_LABEL = "orlop/auto-remove"
+
+_STOP_GRACE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A container as a user asks for it; None leaves the image's own setting.
+
+    `user` is as in an image config; `spec` holds what does not depend on the image.
+    """
+
+    image: ImageView
+    id: str
+    command: Sequence[str] = ()
+    entrypoint: Sequence[str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    user: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    spec: runtime_spec.ContainerSpec = field(
+        default_factory=lambda: runtime_spec.ContainerSpec(args=())
+    )
+
+
+def random_id() -> str:
+    """A fresh container id: 12 hexadecimal digits."""
+    return secrets.token_hex(6)
+
+
+def create(connection: Connection, wanted: Wanted) -> list[WireMount]:
+    """Create the container's snapshot and record; the mounts of its root filesystem.
+
+    Everything is under a lease until the record holds it, and removed again on failure.
+    """
+    lease = connection.leases.create(leases_pb2.CreateRequest()).lease.id
+    held = connection.with_lease(lease)
+    try:
+        mounts = _prepare(held, wanted)
+        try:
+            _create_record(held, wanted, mounts)
+        except BaseException:
+            remove_snapshot(connection, wanted.image.snapshotter, wanted.id)
+            raise
+    finally:
+        connection.leases.delete(leases_pb2.DeleteRequest(id=lease))
+    return mounts
+
+
+def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
+    answer = connection.snapshots.prepare(
+        snapshots_pb2.PrepareSnapshotRequest(
+            snapshotter=wanted.image.snapshotter, key=wanted.id, parent=wanted.image.chain_id
+        )
+    )
+    return list(answer.mounts)
+
+
+def _create_record(connection: Connection, wanted: Wanted, mounts: list[WireMount]) -> None:
+    config = wanted.image.config
+    labels = dict(wanted.labels)
+    if config.get("StopSignal"):
+        labels[STOP_SIGNAL_LABEL] = config["StopSignal"]
+    spec = runtime_spec.build(_complete(connection, wanted, mounts))
+    connection.containers.create(
+        containers_pb2.CreateContainerRequest(
+            container=containers_pb2.Container(
+                id=wanted.id,
+                image=wanted.image.name,
+                labels=labels,
+                runtime=containers_pb2.Container.Runtime(name=RUNTIME),
+                spec=AnyMessage(type_url=SPEC_TYPE, value=json.dumps(spec).encode()),
+                snapshotter=wanted.image.snapshotter,
+                snapshot_key=wanted.id,
+            )
+        )
+    )
+
+
+def _complete(
+    connection: Connection, wanted: Wanted, mounts: list[WireMount]
+) -> runtime_spec.ContainerSpec:
+    """What the user asked for, filled up from the image (OCI image spec, conversion.md)."""
+    config = wanted.image.config
+    texts = read_texts([to_mount(m) for m in mounts], ["/etc/passwd", "/etc/group"])
+    user = wanted.user if wanted.user is not None else config.get("User", "")
+    return replace(
+        wanted.spec,
+        args=_command(wanted, config),
+        env={**_pairs(config.get("Env") or ()), **wanted.env},
+        cwd=wanted.cwd or config.get("WorkingDir") or "/",
+        user=users.resolve(user, texts["/etc/passwd"], texts["/etc/group"]),
+        cgroups_path=f"/{connection.namespace}/{wanted.id}",
+    )
+
+
+def _command(wanted: Wanted, config: Mapping[str, Any]) -> list[str]:
+    """An entrypoint of the user's own also drops the image's command."""
+    if wanted.entrypoint is not None:
+        return [*wanted.entrypoint, *wanted.command]
+    entrypoint = config.get("Entrypoint") or []
+    return [*entrypoint, *(wanted.command or config.get("Cmd") or [])]
+
+
+def _pairs(env: Sequence[str]) -> dict[str, str]:
+    return dict(entry.partition("=")[::2] for entry in env)
+
+
+def to_mount(mount: WireMount) -> Mount:
+    return Mount(mount.type, mount.source, mount.target, tuple(mount.options))
+
+
+def create_task(
+    connection: Connection, container: str, mounts: Sequence[WireMount], streams: Streams
+) -> int:
+    """Create the container's task, not yet started; its pid."""
+    answer = connection.tasks.create(
+        tasks_pb2.CreateTaskRequest(
+            container_id=container,
+            rootfs=mounts,
+            stdin=streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            terminal=streams.terminal,
+        )
+    )
+    return int(answer.pid)
+
+
+def delete_task(connection: Connection, container: str) -> int | None:
+    """Delete a stopped task; its exit status, or None where there is none."""
+    try:
+        answer = connection.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id=container))
+    except NotFound:
+        return None
+    return int(answer.exit_status)
+
+
+def stop(
+    connection: Connection, container: str, *, grace: float = _STOP_GRACE, signal_name: str = ""
+) -> None:
+    """Ask the container's process to end, and kill it after `grace` seconds.
+
+    The signal is `signal_name`, the image's stop signal, or SIGTERM. Raises NotFound for a container
+    without a running task.
+    """
+    name = signal_name or get(connection, container).labels.get(STOP_SIGNAL_LABEL, "SIGTERM")
+    send_signal(connection, container, signal_number(name))
+    try:
+        wait(connection, container, timeout=grace)
+    except DeadlineExceeded:
+        send_signal(connection, container, signal.SIGKILL)
+        wait(connection, container)
+
+
+def wait(connection: Connection, container: str, timeout: float | None = None) -> int:
+    request = tasks_pb2.WaitRequest(container_id=container)
+    return int(connection.tasks.wait(request, timeout=timeout).exit_status)
+
+
+def send_signal(
+    connection: Connection, container: str, number: int, *, everything: bool = False
+) -> None:
+    connection.tasks.kill(
+        tasks_pb2.KillRequest(container_id=container, signal=number, all=everything)
+    )
+
+
+def signal_number(name: str) -> int:
+    """`9`, `KILL` and `SIGKILL` are one, also `SIGRTMIN+3`; NotFound for an unknown one."""
+    text = name.upper().removeprefix("SIG")
+    if text.isdecimal() and 0 < int(text) < signal.NSIG:
+        return int(text)
+    base, plus, offset = text.partition("+")
+    try:
+        number = int(signal.Signals[f"SIG{base}"])
+    except KeyError:
+        raise NotFound(f'signal "{name}"') from None
+    return number + (int(offset) if plus and offset.isdecimal() else 0)
+
+
+def get(connection: Connection, container: str) -> containers_pb2.Container:
+    """The record of the container that `container` names: its id, or an unambiguous start of it."""
+    try:
+        request = containers_pb2.GetContainerRequest(id=container)
+        found: containers_pb2.Container = connection.containers.get(request).container
+    except NotFound:
+        candidates = [c for c in list_records(connection) if c.id.startswith(container)]
+        if len(candidates) != 1 or not container:
+            raise
+        return candidates[0]
+    return found
+
+
+def list_records(connection: Connection) -> list[containers_pb2.Container]:
+    answer = connection.containers.list(containers_pb2.ListContainersRequest())
+    return list(answer.containers)
+
+
+def remove(connection: Connection, container: containers_pb2.Container, *, force: bool) -> None:
+    """Remove task, record, snapshot and log of a container.
+
+    Raises FailedPrecondition when it still runs, unless `force` kills it first.
+    """
+    if force:
+        _kill(connection, container.id)
+    delete_task(connection, container.id)
+    connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
+    if container.snapshot_key:
+        remove_snapshot(connection, container.snapshotter, container.snapshot_key)
+    log = container.labels.get(LOG_LABEL, "").removeprefix("file://")
+    if log and os.path.exists(log):  # noqa: PTH110 - a plain string from a label
+        os.unlink(log)  # noqa: PTH108
+
+
+def _kill(connection: Connection, container: str) -> None:
+    try:
+        send_signal(connection, container, signal.SIGKILL, everything=True)
+        wait(connection, container)
+    except NotFound:
+        return
+
+
+def remove_snapshot(connection: Connection, snapshotter: str, key: str) -> None:
+    try:
+        connection.snapshots.remove(
+            snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
+        )
+    except NotFound:
+        return
+
+
+def spec_of(container: containers_pb2.Container) -> dict[str, Any]:
+    """The runtime spec in a container record, decoded."""
+    spec: dict[str, Any] = json.loads(container.spec.value)
+    return spec
+
+
+def failure_status(error: OrlopError) -> int:
+    """The exit status for a process that could not be run: 127 not found, 126 not executable."""
+    text = error.message
+    if "executable file not found" in text or "no such file or directory" in text:
+        return 127
+    return 126 if "permission denied" in text else 125
