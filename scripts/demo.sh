@@ -1,0 +1,97 @@
+#!/bin/sh
+# The main job, for real: push an image to a registry, pull it with orlopd, run it through runC with two
+# clients, show network and metrics, clean up.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
+[ "$(id -u)" -eq 0 ] || { echo "run as root: containers need it" >&2; exit 1; }
+
+work=$(mktemp -d)
+address=$work/state/orlop.sock
+registry_pid=
+orlopd_pid=
+
+finish() {
+    status=$?
+    [ -z "$orlopd_pid" ] || { kill "$orlopd_pid" && wait "$orlopd_pid"; } 2>/dev/null || true
+    [ -z "$registry_pid" ] || { kill "$registry_pid" && wait "$registry_pid"; } 2>/dev/null || true
+    if [ "$status" -ne 0 ]; then
+        tail -n 20 "$work"/*.log >&2 || true
+    fi
+    rm -rf "$work"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+show() { printf '$ %s\n' "$*"; "$@"; }
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+wait_for() {
+    for _ in $(seq 100); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    echo "gave up waiting for: $*" >&2
+    return 1
+}
+
+step "A registry on loopback, and an image pushed to it by skopeo"
+port=$(free_port)
+cat >"$work/registry.yml" <<YAML
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $work/registry}}
+http: {addr: "127.0.0.1:$port"}
+YAML
+docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+registry_pid=$!
+scripts/make-busybox-image.sh "$work/layout"
+image=127.0.0.1:$port/demo/busybox:latest
+wait_for python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/v2/')"
+show skopeo copy --quiet --dest-tls-verify=false "oci:$work/layout:latest" "docker://$image"
+
+step "orlopd"
+orlopd --root "$work/root" --state "$work/state" --address "$address" >"$work/orlopd.log" 2>&1 &
+orlopd_pid=$!
+wait_for test -S "$address.ttrpc"
+orlop() { command orlop --address "$address" "$@"; }
+ctr() { command ctr --address "$address" "$@"; }
+show orlop version
+
+step "Pull the image"
+show orlop pull "$image"
+show orlop images
+
+step "Run it with containerd's own client"
+show ctr run --rm "$image" hello-ctr echo "hello from runC, asked by ctr"
+
+step "Run it with orlop"
+show orlop run --rm "$image" echo "hello from runC, asked by orlop"
+show orlop run --rm --user sailor "$image" sh -c 'id; ls -la /home'
+
+step "A container that stays, its network, processes and metrics"
+show orlop run -d --name deck "$image" sh -c 'echo on deck; exec sleep 60'
+show orlop ps
+show orlop exec deck ip addr
+show ctr tasks ps deck
+show ctr tasks metrics deck
+show orlop logs deck
+
+step "orlopd is killed and started again; the container runs on"
+kill -9 "$orlopd_pid"
+wait "$orlopd_pid" 2>/dev/null || true
+orlopd --root "$work/root" --state "$work/state" --address "$address" >>"$work/orlopd.log" 2>&1 &
+orlopd_pid=$!
+wait_for ctr version
+show orlop exec deck echo "still here"
+show orlop ps
+
+step "Clean up"
+show orlop stop -t 1 deck
+show orlop rm deck
+show orlop rmi "$image"
+echo
+echo "demo: all done"
