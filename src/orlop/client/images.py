@@ -1,0 +1,186 @@
+"""Images as a client sees them: names, configs, and the snapshot that a container starts from."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orlop.client.connection import Connection
+from orlop.errors import AlreadyExists, DataLoss, NotFound
+from orlop.oci import chain, platform, reference
+from orlop.oci.digest import Digest
+from orlop.wire.services import content_pb2, diff_pb2, images_pb2, snapshots_pb2
+from orlop.wire.types_pb2 import Descriptor
+
+Image = images_pb2.Image
+
+DEFAULT_SNAPSHOTTER = "overlayfs"
+_DOCUMENT_MAX = 4 << 20
+_INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """One platform of an image, ready to be run: its config and the snapshot of its layers.
+
+    `config` is the `config` object of the image config (OCI image spec, config.md).
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    chain_id: str
+    snapshotter: str
+
+
+def full_name(name: str) -> str:
+    """The full reference of a short name: `busybox` is `docker.io/library/busybox:latest`."""
+    return str(reference.normalize(name))
+
+
+def get(connection: Connection, name: str) -> Image:
+    """The image record; raises NotFound."""
+    found: Image = connection.images.get(images_pb2.GetImageRequest(name=name)).image
+    return found
+
+
+def exists(connection: Connection, name: str) -> bool:
+    try:
+        get(connection, name)
+    except NotFound:
+        return False
+    return True
+
+
+def list_all(connection: Connection) -> list[Image]:
+    return list(connection.images.list(images_pb2.ListImagesRequest()).images)
+
+
+def remove(connection: Connection, name: str) -> None:
+    connection.images.delete(images_pb2.DeleteImageRequest(name=name, sync=True))
+
+
+def size(connection: Connection, image: Image) -> int | None:
+    """Bytes of the layers and config as stored, or None when its manifest is not here."""
+    try:
+        found = manifest(connection, image.target)
+    except NotFound:
+        return None
+    return int(sum(part["size"] for part in [found["config"], *found["layers"]]))
+
+
+def config(connection: Connection, image: Image) -> dict[str, Any]:
+    """The image config document of this machine's platform."""
+    return _read_json(connection, manifest(connection, image.target)["config"]["digest"])
+
+
+def view(connection: Connection, name: str, *, snapshotter: str = "") -> ImageView:
+    """The image `name` for this machine's platform, unpacked if it was not.
+
+    Raises NotFound for an unknown image, or one that does not have this platform or all its content.
+    """
+    found = manifest(connection, get(connection, name).target)
+    document = _read_json(connection, found["config"]["digest"])
+    diff_ids = [Digest.parse(text) for text in document["rootfs"]["diff_ids"]]
+    where = snapshotter or DEFAULT_SNAPSHOTTER
+    chains = [str(link) for link in chain.chain_ids(diff_ids)]
+    if chains and not _has_snapshot(connection, where, chains[-1]):
+        _unpack(connection, where, found["layers"], diff_ids, chains)
+    return ImageView(name, document.get("config") or {}, chains[-1] if chains else "", where)
+
+
+def manifest(connection: Connection, target: Descriptor) -> dict[str, Any]:
+    """The manifest of this machine's platform that an image's target leads to."""
+    document = _read_json(connection, target.digest)
+    if target.media_type not in _INDEX_TYPES:
+        return document
+    wanted = platform.host()
+    ranked = sorted(
+        (rank, position, entry["digest"])
+        for position, entry in enumerate(document["manifests"])
+        if (rank := platform.rank(wanted, entry.get("platform"))) is not None
+    )
+    if not ranked:
+        raise NotFound(f"platform {wanted} in image index {target.digest}")
+    return _read_json(connection, ranked[0][2])
+
+
+def _read_json(connection: Connection, digest: str) -> dict[str, Any]:
+    data = b""
+    for part in connection.content.read(content_pb2.ReadContentRequest(digest=digest)):
+        data += part.data
+        if len(data) > _DOCUMENT_MAX:
+            raise DataLoss(f"document {digest} is longer than {_DOCUMENT_MAX} bytes")
+    try:
+        document: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise DataLoss(f"document {digest} is not JSON: {error}") from None
+    return document
+
+
+def _has_snapshot(connection: Connection, snapshotter: str, key: str) -> bool:
+    try:
+        connection.snapshots.stat(
+            snapshots_pb2.StatSnapshotRequest(snapshotter=snapshotter, key=key)
+        )
+    except NotFound:
+        return False
+    return True
+
+
+def _unpack(
+    connection: Connection,
+    snapshotter: str,
+    layers: list[dict[str, Any]],
+    diff_ids: list[Digest],
+    chains: list[str],
+) -> None:
+    """Apply the layers one on the other, skipping those that are there."""
+    parent = ""
+    for layer, diff_id, name in zip(layers, diff_ids, chains, strict=True):
+        if not _has_snapshot(connection, snapshotter, name):
+            _apply(connection, snapshotter, layer, str(diff_id), name, parent)
+        parent = name
+
+
+def _apply(
+    connection: Connection,
+    snapshotter: str,
+    layer: dict[str, Any],
+    diff_id: str,
+    name: str,
+    parent: str,
+) -> None:
+    key = f"extract-{secrets.token_hex(6)} {name}"
+    mounts = connection.snapshots.prepare(
+        snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
+    ).mounts
+    try:
+        descriptor = Descriptor(
+            media_type=layer["mediaType"], digest=layer["digest"], size=layer["size"]
+        )
+        applied = connection.diff.apply(diff_pb2.ApplyRequest(diff=descriptor, mounts=mounts))
+        if applied.applied.digest != diff_id:
+            raise DataLoss(
+                f"layer {layer['digest']} unpacks to {applied.applied.digest}, "
+                f"but the image config says {diff_id}"
+            )
+        connection.snapshots.commit(
+            snapshots_pb2.CommitSnapshotRequest(snapshotter=snapshotter, name=name, key=key)
+        )
+    except AlreadyExists:
+        _drop(connection, snapshotter, key)  # somebody else was faster: the same content
+    except BaseException:
+        _drop(connection, snapshotter, key)
+        raise
+
+
+def _drop(connection: Connection, snapshotter: str, key: str) -> None:
+    connection.snapshots.remove(
+        snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
+    )

@@ -1,0 +1,187 @@
+"""Debian's ctr against orlopd: running containers, through runC."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def sleeper(orlopd: Orlopd, busybox: str) -> Iterator[str]:
+    """A detached container that sleeps."""
+    name = f"sleeper-{time.monotonic_ns()}"
+    orlopd.ctr("run", "-d", busybox, name, "sleep", "1000")
+    yield name
+    orlopd.ctr("tasks", "rm", "-f", name, check=False)
+    orlopd.ctr("containers", "rm", name)
+
+
+def _run(orlopd: Orlopd, busybox: str, *command: str, options: tuple[str, ...] = ()) -> str:
+    return orlopd.ctr("run", "--rm", *options, busybox, "job", *command).stdout
+
+
+def test_run_rm_passes_output_and_status(orlopd: Orlopd, busybox: str) -> None:
+    assert _run(orlopd, busybox, "echo", "ahoy") == "ahoy\n"
+    failed = orlopd.ctr("run", "--rm", busybox, "job", "sh", "-c", "exit 7", check=False)
+    assert failed.returncode == 7
+    assert orlopd.ctr("containers", "ls", "-q").stdout == ""
+    assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
+
+
+def test_run_env_user_read_only(orlopd: Orlopd, busybox: str) -> None:
+    assert (
+        _run(orlopd, busybox, "sh", "-c", "echo $CARGO", options=("--env", "CARGO=tea")) == "tea\n"
+    )
+    assert _run(orlopd, busybox, "id", "-u", options=("--user", "sailor")) == "1000\n"
+    refused = orlopd.ctr("run", "--rm", "--read-only", busybox, "job", "touch", "/x", check=False)
+    assert refused.returncode == 1
+    assert "Read-only file system" in refused.stderr
+
+
+def test_run_mount_and_host_network(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("from the host")
+    mount = f"type=bind,src={tmp_path},dst=/mnt,options=rbind:ro"
+    assert _run(orlopd, busybox, "cat", "/mnt/note", options=("--mount", mount)) == "from the host"
+    inside = _run(orlopd, busybox, "readlink", "/proc/self/ns/net", options=("--net-host",))
+    assert inside.strip() == str(Path("/proc/self/ns/net").readlink())
+
+
+def test_run_limits(orlopd: Orlopd, busybox: str) -> None:
+    limit = _run(
+        orlopd, busybox, "sh", "-c",
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null",
+        options=("--memory-limit", "67108864"),
+    )  # fmt: skip
+    assert "67108864" in limit
+    quota = _run(
+        orlopd, busybox, "sh", "-c",
+        "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max 2>/dev/null",
+        options=("--cpus", "0.5"),
+    )  # fmt: skip
+    assert "50000" in quota
+
+
+def test_run_privileged(orlopd: Orlopd, busybox: str) -> None:
+    caps = _run(orlopd, busybox, "grep", "CapBnd", "/proc/self/status", options=("--privileged",))
+    plain = _run(orlopd, busybox, "grep", "CapBnd", "/proc/self/status")
+    assert int(caps.split()[1], 16) > int(plain.split()[1], 16)
+
+
+def test_run_rootfs(orlopd: Orlopd, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    subprocess.run(["cp", "/bin/busybox", str(tmp_path / "bin/sh")], check=True)
+    shown = orlopd.ctr(
+        "run", "--rm", "--rootfs", str(tmp_path), "plain", "/bin/sh", "-c", "echo bare"
+    )
+    assert shown.stdout == "bare\n"
+
+
+def test_run_with_terminal(orlopd: Orlopd, busybox: str) -> None:
+    command = orlopd.ctr_command("run", "--rm", "-t", busybox, "job", "sh", "-c", "tty; exit 3")
+    shown = subprocess.run(
+        ["script", "-qec", " ".join(f"'{word}'" for word in command), "/dev/null"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "/dev/pts/0" in shown.stdout
+    assert shown.returncode == 3
+
+
+def test_tasks_start_ls_kill(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.ctr("containers", "create", busybox, "made", "sleep", "1000")
+    orlopd.ctr("tasks", "start", "-d", "made")
+    assert re.search(r"made\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+    orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "made")
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
+    removed = orlopd.ctr("tasks", "rm", "made", check=False)
+    assert removed.returncode == 137
+    orlopd.ctr("containers", "rm", "made")
+
+
+def test_a_running_task_is_not_removed(orlopd: Orlopd, sleeper: str) -> None:
+    refused = orlopd.ctr("tasks", "rm", sleeper, check=False)
+    assert refused.returncode != 0
+    refused = orlopd.ctr("containers", "rm", sleeper, check=False)
+    assert refused.returncode != 0
+
+
+def test_exec(orlopd: Orlopd, sleeper: str) -> None:
+    shown = orlopd.ctr("tasks", "exec", "--exec-id", "e1", sleeper, "echo", "below")
+    assert shown.stdout == "below\n"
+    failed = orlopd.ctr(
+        "tasks", "exec", "--exec-id", "e2", sleeper, "sh", "-c", "exit 9", check=False
+    )
+    assert failed.returncode == 9
+    missing = orlopd.ctr("tasks", "exec", "--exec-id", "e3", sleeper, "no-such", check=False)
+    assert missing.returncode != 0
+    assert "executable file not found" in missing.stderr
+
+
+def test_exec_reads_stdin_to_its_end(orlopd: Orlopd, sleeper: str) -> None:
+    shown = orlopd.ctr(
+        "tasks", "exec", "--exec-id", "cat", sleeper, "sh", "-c", "wc -c", input="x" * 100_000
+    )
+    assert shown.stdout.strip() == "100000"
+
+
+def test_pause_and_resume(orlopd: Orlopd, sleeper: str) -> None:
+    orlopd.ctr("tasks", "pause", sleeper)
+    assert re.search(rf"{sleeper}\s+\d+\s+PAUSED", orlopd.ctr("tasks", "ls").stdout)
+    orlopd.ctr("tasks", "resume", sleeper)
+    assert re.search(rf"{sleeper}\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+
+
+def test_ps_and_metrics(orlopd: Orlopd, sleeper: str) -> None:
+    assert orlopd.ctr("tasks", "ps", sleeper).stdout.count("\n") >= 2
+    assert "memory" in orlopd.ctr("tasks", "metrics", sleeper).stdout
+
+
+def test_attach_sees_the_output(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.ctr("containers", "create", busybox, "talker", "sh", "-c", "read x; echo heard $x")
+    start = subprocess.Popen(
+        orlopd.ctr_command("tasks", "start", "talker"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
+    attached = subprocess.Popen(
+        orlopd.ctr_command("tasks", "attach", "talker"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(0.5)
+    output, _ = start.communicate("you\n", timeout=30)
+    seen, _ = attached.communicate(timeout=30)
+    assert "heard you" in output + seen
+    orlopd.ctr("containers", "rm", "talker")
+
+
+def test_command_that_does_not_exist(orlopd: Orlopd, busybox: str) -> None:
+    failed = orlopd.ctr("run", "--rm", busybox, "job", "no-such-command", check=False)
+    assert failed.returncode != 0
+    assert "executable file not found" in failed.stderr
+    assert orlopd.ctr("containers", "ls", "-q").stdout == ""
+    assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
+
+
+def test_events_in_order(orlopd: Orlopd, busybox: str) -> None:
+    follow = subprocess.Popen(orlopd.ctr_command("events"), stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        orlopd.ctr("run", "--rm", busybox, "evented", "true")
+        time.sleep(0.5)
+    finally:
+        follow.terminate()
+    output, _ = follow.communicate(timeout=10)
+    topics = [word for line in output.splitlines() for word in line.split() if word[0] == "/"]
+    tasks = [topic for topic in topics if topic.startswith("/tasks/")]
+    assert tasks == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+    assert "/snapshot/prepare" in topics
+    assert "/containers/create" in topics
+    assert "/containers/delete" in topics
