@@ -1,0 +1,131 @@
+"""The two daemons that are compared, each private, each on a tmpfs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+BASE = Path("/dev/shm")
+_PATIENCE = 20.0
+
+
+class Rival:
+    """A running daemon: how to reach it, and its process."""
+
+    def __init__(self, name: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self.folder = folder
+        self.process = process
+        self.address = str(folder / "state" / "d.sock")
+
+    def ctr(self, *args: str) -> list[str]:
+        """The command line of Debian's ctr against this daemon."""
+        return ["ctr", "--address", self.address, *args]
+
+    def run_ctr(self, *args: str) -> str:
+        return run(self.ctr(*args))
+
+
+def run(command: Sequence[str]) -> str:
+    """Run a command to its end; its output. Raises with its error output when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+@contextmanager
+def folder(name: str) -> Iterator[Path]:
+    path = BASE / f"orlop-bench-{os.getpid()}-{name}"
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _await(check: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + _PATIENCE
+    while not check():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} does not come up")
+        time.sleep(0.02)
+
+
+@contextmanager
+def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
+    with (path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    rival = Rival(name, path, process)
+    try:
+        _await(lambda: subprocess.run(
+            rival.ctr("version"), capture_output=True, check=False
+        ).returncode == 0, name)  # fmt: skip
+        yield rival
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def containerd() -> Iterator[Rival]:
+    """Debian's containerd, without the CRI plugin (which would only cost it memory)."""
+    with folder("containerd") as path:
+        config = path / "config.toml"
+        config.write_text(
+            f'version = 2\nroot = "{path}/root"\nstate = "{path}/state"\n'
+            f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+            f'[grpc]\naddress = "{path}/state/d.sock"\n'
+        )
+        with _daemon("containerd", path, ["containerd", "--config", str(config)]) as rival:
+            yield rival
+
+
+@contextmanager
+def orlopd() -> Iterator[Rival]:
+    with folder("orlopd") as path:
+        command = [
+            str(Path(sys.executable).parent / "orlopd"),
+            *("--root", f"{path}/root"),
+            *("--state", f"{path}/state"),
+            *("--address", f"{path}/state/d.sock"),
+        ]
+        with _daemon("orlopd", path, command) as rival:
+            yield rival
+
+
+@contextmanager
+def registry() -> Iterator[str]:
+    """Debian's docker-registry on loopback; its host:port."""
+    with folder("registry") as path, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+        probe.close()
+        (path / "config.yml").write_text(
+            f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {path}/data}}}}\n"
+            f'http: {{addr: "{host}"}}\n'
+        )
+        with (path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                ["docker-registry", "serve", str(path / "config.yml")], stdout=log, stderr=log
+            )
+        try:
+            _await(lambda: _answers(host), "docker-registry")
+            yield host
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(host: str) -> bool:
+    name, _, port = host.partition(":")
+    with socket.socket() as client:
+        return client.connect_ex((name, int(port))) == 0
