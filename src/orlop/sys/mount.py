@@ -1,0 +1,210 @@
+"""Mounts: from fstab-like options to system calls, and away again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orlop.errors import InvalidArgument
+from orlop.sys.libc import call
+from orlop.sys.libc import path as encode
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
+MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_BIND = 4096
+MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+
+MNT_FORCE = 1
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+# Option name: does it clear, and which flag.
+_FLAGS = {
+    "async": (True, MS_SYNCHRONOUS),
+    "atime": (True, MS_NOATIME),
+    "bind": (False, MS_BIND),
+    "defaults": (False, 0),
+    "dev": (True, MS_NODEV),
+    "diratime": (True, MS_NODIRATIME),
+    "dirsync": (False, MS_DIRSYNC),
+    "exec": (True, MS_NOEXEC),
+    "mand": (False, MS_MANDLOCK),
+    "noatime": (False, MS_NOATIME),
+    "nodev": (False, MS_NODEV),
+    "nodiratime": (False, MS_NODIRATIME),
+    "noexec": (False, MS_NOEXEC),
+    "nomand": (True, MS_MANDLOCK),
+    "norelatime": (True, MS_RELATIME),
+    "nostrictatime": (True, MS_STRICTATIME),
+    "nosuid": (False, MS_NOSUID),
+    "rbind": (False, MS_BIND | MS_REC),
+    "relatime": (False, MS_RELATIME),
+    "remount": (False, MS_REMOUNT),
+    "ro": (False, MS_RDONLY),
+    "rw": (True, MS_RDONLY),
+    "strictatime": (False, MS_STRICTATIME),
+    "suid": (True, MS_NOSUID),
+    "sync": (False, MS_SYNCHRONOUS),
+}
+_PROPAGATION = {
+    "private": MS_PRIVATE,
+    "rprivate": MS_PRIVATE | MS_REC,
+    "shared": MS_SHARED,
+    "rshared": MS_SHARED | MS_REC,
+    "slave": MS_SLAVE,
+    "rslave": MS_SLAVE | MS_REC,
+    "unbindable": MS_UNBINDABLE,
+    "runbindable": MS_UNBINDABLE | MS_REC,
+}
+# A bind mount takes these only by a remount after it (mount(2), "Creating a bind mount").
+_NEEDS_REMOUNT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount as snapshotters hand it out: type, source, submount below the root, options."""
+
+    type: str
+    source: str
+    target: str = ""
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Options sorted into what mount(2) takes."""
+
+    flags: int
+    propagation: int
+    data: tuple[str, ...]
+
+
+def parse_options(options: Sequence[str]) -> Parsed:
+    """Sort fstab-like options into flags, propagation and filesystem data."""
+    flags = propagation = 0
+    data = []
+    for option in options:
+        if option in _FLAGS:
+            clear, bits = _FLAGS[option]
+            flags = flags & ~bits if clear else flags | bits
+        elif option in _PROPAGATION:
+            propagation |= _PROPAGATION[option]
+        else:
+            data.append(option)
+    return Parsed(flags, propagation, tuple(data))
+
+
+def mount(source: str, target: Path, kind: str, flags: int, data: str = "") -> None:
+    """mount(2); OSError names the target."""
+    call(
+        "mount",
+        ctypes.c_char_p(encode(source)),
+        ctypes.c_char_p(encode(target)),
+        ctypes.c_char_p(kind.encode()),
+        ctypes.c_ulong(flags),
+        ctypes.c_char_p(data.encode()) if data else None,
+        about=str(target),
+    )
+
+
+def make_private(target: Path) -> None:
+    """Stop mount events below `target` from reaching others, and theirs from reaching us."""
+    mount("none", target, "", MS_PRIVATE | MS_REC)
+
+
+def mount_all(mounts: Sequence[Mount], target: Path) -> None:
+    """Mount a snapshot's mounts at `target`, in order; undone when one of them fails."""
+    done: list[Path] = []
+    try:
+        for item in mounts:
+            where = _inside(target, item.target) if item.target else target
+            mount_one(item, where)
+            done.append(where)
+    except BaseException:
+        for where in reversed(done):
+            unmount(where, MNT_DETACH)
+        raise
+
+
+def _inside(root: Path, target: str) -> Path:
+    path = Path(os.path.normpath(f"{root}/{target}"))
+    if root not in path.parents:
+        raise InvalidArgument(f'mount target "{target}" leads out of "{root}"')
+    return path
+
+
+def mount_one(item: Mount, target: Path) -> None:
+    """Mount one entry at `target`, with remounts and propagation as its options need."""
+    parsed = parse_options(item.options)
+    data = ",".join(parsed.data)
+    mount(item.source, target, item.type, parsed.flags & ~_bind_extras(parsed.flags), data)
+    if parsed.flags & MS_BIND and parsed.flags & _NEEDS_REMOUNT:
+        flags = parsed.flags & (_NEEDS_REMOUNT | MS_RELATIME) | MS_BIND | MS_REMOUNT
+        mount("none", target, "", flags | _locked_flags(target))
+    if parsed.propagation:
+        mount("none", target, "", parsed.propagation)
+
+
+def _bind_extras(flags: int) -> int:
+    return _NEEDS_REMOUNT if flags & MS_BIND else 0
+
+
+def _locked_flags(target: Path) -> int:
+    """Flags that the bound mount has already: a remount must not drop them."""
+    have = os.statvfs(target).f_flag
+    return have & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def unmount(target: Path, flags: int = 0) -> None:
+    """umount2(2), never following a link at `target`."""
+    call(
+        "umount2",
+        ctypes.c_char_p(encode(target)),
+        flags | UMOUNT_NOFOLLOW,
+        about=str(target),
+    )
+
+
+def unmount_all(target: Path) -> None:
+    """Unmount everything at and below `target`, newest first; nothing mounted is no error."""
+    for point in reversed(list(_mount_points(target))):
+        try:
+            unmount(point, MNT_DETACH)
+        except (FileNotFoundError, OSError) as error:
+            if isinstance(error, FileNotFoundError) or error.errno == 22:  # EINVAL: gone already
+                continue
+            raise
+
+
+def _mount_points(below: Path) -> Iterator[Path]:
+    """Mount points at and below a folder, in the order in which they were mounted."""
+    wanted = str(below)
+    with Path("/proc/self/mountinfo").open(errors="surrogateescape") as table:
+        for line in table:
+            point = _unescape(line.split(" ", 5)[4])
+            if point == wanted or point.startswith(f"{wanted}/"):
+                yield Path(point)
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of /proc/self/mountinfo."""
+    for code, char in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(code, char)
+    return text

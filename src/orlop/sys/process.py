@@ -1,0 +1,102 @@
+"""What a process may change about itself: name, parentage, namespaces, capabilities."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Collection
+from pathlib import Path
+
+from orlop.sys.libc import call
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+CAP_CHOWN = 0
+CAP_DAC_OVERRIDE = 1
+CAP_DAC_READ_SEARCH = 2
+CAP_FOWNER = 3
+CAP_FSETID = 4
+CAP_SETPCAP = 8
+CAP_SYS_CHROOT = 18
+CAP_SYS_ADMIN = 21
+CAP_MKNOD = 27
+CAP_SETFCAP = 31
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_NAME_MAX = 15
+
+
+def _prctl(option: int, value: int = 0) -> int:
+    zero = ctypes.c_ulong(0)
+    return call("prctl", option, ctypes.c_ulong(value), zero, zero, zero, about=f"prctl {option}")
+
+
+def set_name(name: str) -> None:
+    """Set what `ps` shows of this thread, cut to 15 bytes."""
+    call("prctl", _PR_SET_NAME, ctypes.c_char_p(name.encode()[:_NAME_MAX]), 0, 0, 0)
+
+
+def set_child_subreaper() -> None:
+    """Become the parent of orphaned descendants."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Get signal `number` when the parent thread dies."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def set_no_new_privs() -> None:
+    """Never gain privileges through exec again."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces in `flags`; this thread only, except for the user namespace."""
+    call("unshare", flags, about=f"unshare {flags:#x}")
+
+
+def setns(fd: int, flags: int = 0) -> None:
+    """Enter the namespace behind `fd`; this thread only."""
+    call("setns", fd, flags, about=f"setns {flags:#x}")
+
+
+def last_capability() -> int:
+    """The highest capability number that this kernel knows."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def keep_capabilities(kept: Collection[int]) -> None:
+    """Drop every capability but those in `kept`: bounding, permitted, effective, inheritable."""
+    for number in range(last_capability() + 1):
+        if number not in kept:
+            _prctl(_PR_CAPBSET_DROP, number)
+    data = (_Data * 2)()
+    for number in kept:
+        word = data[number // 32]
+        word.effective |= 1 << number % 32
+        word.permitted |= 1 << number % 32
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    call("capset", ctypes.byref(header), data, about="capset")
