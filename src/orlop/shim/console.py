@@ -1,0 +1,106 @@
+"""Terminals: receive the console's master end from runc, copy its output, set its size."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+from pathlib import Path
+
+from orlop.errors import Unknown
+from orlop.shim.loop import Loop, Task
+from orlop.shim.stdio import CHUNK, Sink
+
+PATIENCE = 5.0
+"""Seconds that runc may take to send the console after it has ended."""
+
+
+class ConsoleSocket:
+    """The socket in `folder` over which runc sends the master end of the pseudo-terminal.
+
+    The path that runc gets leads through /proc, since a socket's path holds 107 bytes only and a
+    bundle's may be longer.
+    """
+
+    def __init__(self, loop: Loop, folder: str, name: str) -> None:
+        self._loop = loop
+        self._task: Task[int] | None = None
+        self._taken = False
+        self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.path = f"/proc/{os.getpid()}/fd/{self._folder}/{name}"
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.bind(self.path)
+            self._socket.listen(1)
+            self._socket.setblocking(False)
+        except OSError:
+            self.close()
+            raise
+        self._task = loop.spawn(self._receive())
+
+    async def master(self) -> int:
+        """The master end, which is the caller's then; raises Unknown if runc sent none."""
+        assert self._task is not None
+        if not await self._loop.within(PATIENCE, self._task):
+            raise Unknown("the runtime did not send a console")
+        self._taken = True
+        return self._task.result()
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            if not self._taken and not self._task.failed:
+                os.close(self._task.result())
+        self._socket.close()
+        Path(self.path).unlink(missing_ok=True)
+        os.close(self._folder)
+
+    async def _receive(self) -> int:
+        await self._loop.readable(self._socket.fileno())
+        connection, _ = self._socket.accept()
+        with connection:
+            connection.setblocking(False)
+            await self._loop.readable(connection.fileno())
+            _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+        if not fds:
+            raise Unknown("the runtime sent no console")
+        os.set_inheritable(fds[0], False)
+        return fds[0]
+
+
+class Console:
+    """The master end of a process's terminal; copies its output to a sink."""
+
+    def __init__(self, loop: Loop, master: int, sink: Sink) -> None:
+        self._loop = loop
+        self._master = master
+        os.set_blocking(master, False)
+        self._copy: Task[None] = loop.spawn(self._copy_to(sink))
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the size in characters; no effect after the terminal is gone."""
+        if self._master >= 0:
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def input(self) -> int:
+        """A descriptor of its own for what is typed."""
+        return os.dup(self._master)
+
+    async def drained(self) -> None:
+        """Wait until all output has been copied: every process has closed the terminal."""
+        await self._copy
+
+    def close(self) -> None:
+        self._copy.cancel()
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+    async def _copy_to(self, sink: Sink) -> None:
+        while data := await self._loop.read(self._master, CHUNK):
+            try:
+                await self._loop.write(sink.fd, data)
+            except OSError:
+                return

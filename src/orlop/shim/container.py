@@ -1,0 +1,372 @@
+"""A container: the states of its processes, and what may be done in which."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError, Unknown
+from orlop.rpc.convert import timestamp
+from orlop.shim import cgroup
+from orlop.shim.children import Children, Exit
+from orlop.shim.console import ConsoleSocket
+from orlop.shim.events import Publisher
+from orlop.shim.log import Log
+from orlop.shim.loop import Loop, Promise, Task
+from orlop.shim.process import Process
+from orlop.shim.runc import Runc, RuncError
+from orlop.shim.stdio import Stdio
+from orlop.sys.mount import Mount, mount_all, unmount_all
+from orlop.wire import events_pb2 as events
+from orlop.wire.runc_pb2 import Options
+from orlop.wire.task_types_pb2 import Status
+
+Launch = Callable[[Sequence[int], str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all containers of a shim share."""
+
+    loop: Loop
+    children: Children
+    publisher: Publisher
+    log: Log
+    namespace: str
+
+
+class Container:
+    """One container, from `create` to `delete`."""
+
+    def __init__(self, host: Host, id: str, bundle: str, stdio: Stdio, options: Options) -> None:
+        self.id = id
+        self.bundle = bundle
+        self.init = Process(host.loop, id, stdio)
+        self.cgroup = cgroup.Cgroup()
+        self._execs: dict[str, Process] = {}
+        self._live_execs: set[Process] = set()
+        self._host = host
+        self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
+        self._owner = (options.io_uid, options.io_gid)
+        self._rootfs = Path(bundle, "rootfs")
+        self._mounted = False
+        self._init_gone = False
+        self._deleted = False
+        self._own_pid_namespace = True
+        self._oom_watch: Task[None] | None = None
+
+    def process(self, exec_id: str = "") -> Process:
+        """The init, or an exec; NotFound if there is no such exec."""
+        if not exec_id:
+            return self.init
+        process = self._execs.get(exec_id)
+        if process is None:
+            raise NotFound(f'process "{exec_id}"')
+        return process
+
+    # Create and start
+
+    async def create(self, rootfs: Iterable[Mount]) -> None:
+        """Mount the root and make runc create the container; on any error nothing is left."""
+        init, pid_file = self.init, f"{self.bundle}/init.pid"
+
+        async def launch(fds: Sequence[int], console: str) -> None:
+            await self._runc.create(self.id, self.bundle, pid_file, fds, console)
+
+        async with init.lock, AsyncExitStack() as undo:
+            self._mount(list(rootfs))
+            undo.callback(self._unmount)
+            await self._open_io(init)
+            undo.callback(init.io.close)
+            ended = await self._launch(init, pid_file, launch, "create")
+            undo.pop_all()
+            self._own_pid_namespace = _leads_pid_namespace(init.pid)
+            self.cgroup = cgroup.of_process(init.pid)
+            self._oom_watch = self._host.loop.spawn(
+                cgroup.watch_oom(self._host.loop, self.cgroup, self._report_oom)
+            )
+            self._host.loop.spawn(self._await_init_exit(ended))
+
+    async def start(self) -> None:
+        async with self.init.lock:
+            if self.init.status != Status.CREATED:
+                raise self.init.refuse("start")
+            await self._checked("start", self._runc.start(self.id))
+            self.init.status = Status.RUNNING
+            self._publish("start", events.TaskStart(container_id=self.id, pid=self.init.pid))
+
+    def add_exec(self, exec_id: str, stdio: Stdio, spec: bytes) -> None:
+        """Remember a process to start: `spec` is the JSON of the runtime spec's Process."""
+        if exec_id in self._execs:
+            raise AlreadyExists(f'id "{exec_id}"')
+        if self.init.status == Status.STOPPED or self._init_gone:
+            raise FailedPrecondition("cannot exec in a stopped state")
+        if self.init.status in (Status.PAUSED, Status.PAUSING):
+            raise Unknown("cannot exec in a paused state")
+        document = json.loads(spec)
+        if bool(document.get("terminal")) != stdio.terminal:
+            spec = json.dumps({**document, "terminal": stdio.terminal}).encode()
+        self._execs[exec_id] = Process(self._host.loop, exec_id, stdio, spec)
+        self._publish("exec-added", events.TaskExecAdded(container_id=self.id, exec_id=exec_id))
+
+    async def start_exec(self, exec_id: str) -> Process:
+        process = self.process(exec_id)
+        async with process.lock:
+            if process.status != Status.CREATED:
+                raise process.refuse("start")
+            if self._init_gone:
+                raise FailedPrecondition(f'init process of container "{self.id}" is not running')
+            self._live_execs.add(process)
+            try:
+                await self._open_io(process)
+                ended = await self._launch_exec(process)
+            except BaseException:
+                self._live_execs.discard(process)
+                process.fail()
+                raise
+            process.status = Status.RUNNING
+            process.spec = b""
+            started = events.TaskExecStarted(container_id=self.id, exec_id=exec_id, pid=process.pid)
+            self._publish("exec-started", started)
+        self._host.loop.spawn(self._await_exec_exit(process, ended))
+        return process
+
+    async def _launch_exec(self, process: Process) -> Promise[Exit]:
+        prefix = f"{self.bundle}/.exec-{process.id}"
+        spec_file, pid_file = Path(f"{prefix}.json"), Path(f"{prefix}.pid")
+
+        async def launch(fds: Sequence[int], console: str) -> None:
+            await self._runc.exec(self.id, str(spec_file), str(pid_file), fds, console)
+
+        try:
+            spec_file.write_bytes(process.spec)
+            return await self._launch(process, str(pid_file), launch, "exec")
+        finally:
+            spec_file.unlink(missing_ok=True)
+            pid_file.unlink(missing_ok=True)
+
+    async def _launch(
+        self, process: Process, pid_file: str, launch: Launch, action: str
+    ) -> Promise[Exit]:
+        """Run runc, learn the pid and connect stdio; the promise of the process's exit."""
+        loop, children = self._host.loop, self._host.children
+        console = None
+        if process.stdio.terminal:
+            console = ConsoleSocket(loop, self.bundle, f".console-{process.id}")
+        try:
+            with children.expecting():
+                await self._checked(
+                    action, launch(process.io.child_fds, console.path if console else "")
+                )
+                process.pid = int(Path(pid_file).read_text())
+                ended = children.exit_of(process.pid)
+            process.io.started(await console.master() if console else None)
+            return ended
+        finally:
+            if console is not None:
+                console.close()
+
+    async def _open_io(self, process: Process) -> None:
+        await process.io.open(
+            self._host.children,
+            namespace=self._host.namespace,
+            container=self.id,
+            owner=self._owner,
+        )
+
+    # The end
+
+    async def delete(self) -> None:
+        """Remove the container; its processes must have ended, or never been started."""
+        if self.init.status == Status.CREATED:
+            await self._kill_unstarted()
+        async with self.init.lock:
+            if self._deleted:
+                raise NotFound(f'container "{self.id}"')
+            if self.init.status != Status.STOPPED:
+                raise self.init.refuse("delete")
+            await self.init.io.drain()
+            await self._checked("delete", self._runc.delete(self.id))
+            if self._oom_watch is not None:
+                self._oom_watch.cancel()
+            for process in (self.init, *self._execs.values()):
+                process.io.close()
+            self._unmount()
+            self._deleted = True
+        ended = self.init.exit
+        assert ended is not None
+        deleted = events.TaskDelete(
+            container_id=self.id,
+            pid=self.init.pid,
+            exit_status=ended.status,
+            exited_at=timestamp(ended.at),
+        )
+        self._publish("delete", deleted)
+
+    async def delete_exec(self, exec_id: str) -> Process:
+        process = self.process(exec_id)
+        async with process.lock:
+            if process.status == Status.RUNNING:
+                raise process.refuse("delete")
+            await process.io.drain()
+            process.io.close()
+            self._execs.pop(exec_id, None)
+        return process
+
+    async def _kill_unstarted(self) -> None:
+        async with self.init.lock:
+            if self.init.status == Status.CREATED:
+                _signal(self.init.pid, signal.SIGKILL)
+        if self.init.status == Status.CREATED:
+            await self.init.exited
+
+    async def _await_init_exit(self, promise: Promise[Exit]) -> None:
+        """Tell of the init's exit, after those of all execs."""
+        ended = await promise
+        self._init_gone = True
+        if not self._own_pid_namespace:
+            await self._kill_stragglers()
+        while self._live_execs:
+            await next(iter(self._live_execs)).exited
+        async with self.init.lock:
+            if self.init.status == Status.PAUSED:
+                await self._logged(self._runc.resume(self.id))
+            self._ended(self.init, ended)
+
+    async def _await_exec_exit(self, process: Process, promise: Promise[Exit]) -> None:
+        ended = await promise
+        async with process.lock:
+            self._live_execs.discard(process)
+            self._ended(process, ended)
+
+    def _ended(self, process: Process, exit: Exit) -> None:
+        process.end(exit)
+        exited = events.TaskExit(
+            container_id=self.id,
+            id=process.id,
+            pid=process.pid,
+            exit_status=exit.status,
+            exited_at=timestamp(exit.at),
+        )
+        self._publish("exit", exited)
+
+    async def _kill_stragglers(self) -> None:
+        """End what outlived an init that did not take its pid namespace with it."""
+        if self.cgroup.pids():
+            await self._logged(self._runc.kill(self.id, signal.SIGKILL, all=True))
+
+    # Signals and limits
+
+    async def kill(self, number: int, *, all: bool) -> None:
+        """Send a signal to the init or to all; NotFound if it has ended."""
+        async with self.init.lock:
+            if self.init.status == Status.STOPPED and not all:
+                raise NotFound("process already finished")
+            await self._runc.kill(self.id, number, all=all)
+
+    async def kill_exec(self, exec_id: str, number: int) -> None:
+        process = self.process(exec_id)
+        async with process.lock:
+            if process.exit is not None:
+                raise NotFound("process already finished")
+            if not process.pid:
+                raise FailedPrecondition("process not created")
+            _signal(process.pid, number)
+
+    async def pause(self) -> None:
+        async with self.init.lock:
+            if self.init.status != Status.RUNNING:
+                raise self.init.refuse("pause")
+            self.init.status = Status.PAUSING
+            try:
+                await self._checked("pause", self._runc.pause(self.id))
+            except RuncError:
+                self.init.status = Status.RUNNING
+                raise
+            self.init.status = Status.PAUSED
+        self._publish("paused", events.TaskPaused(container_id=self.id))
+
+    async def resume(self) -> None:
+        async with self.init.lock:
+            if self.init.status != Status.PAUSED:
+                raise self.init.refuse("resume")
+            await self._checked("resume", self._runc.resume(self.id))
+            self.init.status = Status.RUNNING
+        self._publish("resumed", events.TaskResumed(container_id=self.id))
+
+    async def update(self, resources: bytes) -> None:
+        """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""
+        async with self.init.lock:
+            if self.init.status == Status.STOPPED:
+                raise Unknown("cannot update a stopped container")
+            await self._checked("update", self._runc.update(self.id, resources))
+
+    def status_of(self, process: Process) -> int:
+        """A process's status: in a paused container all are paused."""
+        frozen = self.init.status in (Status.PAUSED, Status.PAUSING)
+        if frozen and process.status != Status.STOPPED:
+            return self.init.status
+        return process.status
+
+    def pids(self) -> list[tuple[int, str]]:
+        """Every process of the container, with its exec's id or ""."""
+        execs = {process.pid: id for id, process in self._execs.items() if process.exit is None}
+        return [(pid, execs.get(pid, "")) for pid in self.cgroup.pids()]
+
+    # Helpers
+
+    def _mount(self, mounts: list[Mount]) -> None:
+        if not mounts:
+            return
+        self._rootfs.mkdir(mode=0o711, exist_ok=True)
+        try:
+            mount_all(mounts, self._rootfs)
+        except OSError as error:
+            raise Unknown(f"failed to mount rootfs component: {error}") from error
+        self._mounted = True
+
+    def _unmount(self) -> None:
+        if self._mounted:
+            unmount_all(self._rootfs)
+            self._mounted = False
+
+    async def _checked(self, action: str, command: Awaitable[None]) -> None:
+        try:
+            await command
+        except RuncError as error:
+            raise RuncError(f"OCI runtime {action} failed: {error.message}") from error
+
+    async def _logged(self, command: Awaitable[None]) -> None:
+        try:
+            await command
+        except OrlopError as error:
+            self._host.log.warning(str(error), container=self.id)
+
+    def _report_oom(self) -> None:
+        self._publish("oom", events.TaskOOM(container_id=self.id))
+
+    def _publish(self, topic: str, message: Message) -> None:
+        self._host.publisher.publish(f"/tasks/{topic}", message)
+
+
+def _leads_pid_namespace(pid: int) -> bool:
+    """Whether a process is the first of its pid namespace, and takes all of it along when it ends."""
+    for line in cgroup.read(Path(f"/proc/{pid}/status")).splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[-1] == "1"
+    return True
+
+
+def _signal(pid: int, number: int) -> None:
+    """Signal a child that has not been reaped: its pid cannot be another's."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError as error:
+        raise NotFound("process already finished") from error

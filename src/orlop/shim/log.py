@@ -1,0 +1,39 @@
+"""The shim's log: one line an event on standard error, which is the bundle's log fifo."""
+
+from __future__ import annotations
+
+import json
+import os
+
+STDERR = 2
+
+
+class Log:
+    """Writes `level=… msg="…" key=value` lines; never blocks and never fails."""
+
+    def __init__(self, *, debug: bool = False, **fields: str) -> None:
+        self._debug = debug
+        self._fields = fields
+
+    def debug(self, message: str, **fields: object) -> None:
+        if self._debug:
+            self._write("debug", message, fields)
+
+    def warning(self, message: str, **fields: object) -> None:
+        self._write("warning", message, fields)
+
+    def error(self, message: str, **fields: object) -> None:
+        self._write("error", message, fields)
+
+    def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
+        pairs = {"level": level, "msg": message, **self._fields, **fields}
+        line = " ".join(f"{key}={_quoted(str(value))}" for key, value in pairs.items())
+        try:
+            os.write(STDERR, line.encode(errors="replace") + b"\n")
+        except OSError:
+            pass  # nobody reads the log: a daemon that is down must not stop a container
+
+
+def _quoted(value: str) -> str:
+    plain = value.isprintable() and value and not any(mark in value for mark in ' ="\\')
+    return value if plain else json.dumps(value)

@@ -1,0 +1,60 @@
+"""One process of a container: its init, or an exec."""
+
+from __future__ import annotations
+
+import time
+
+from orlop.errors import InvalidArgument, Unknown
+from orlop.shim.children import Exit
+from orlop.shim.loop import Lock, Loop, Promise
+from orlop.shim.process_io import ProcessIO
+from orlop.shim.stdio import Stdio
+from orlop.wire.task_types_pb2 import Status
+
+FAILED = 255
+"""The exit status of a process that could not be started."""
+
+
+class Process:
+    """A process and its state.
+
+    `lock` is held by whatever changes the state; so an exit that comes while a start is under way is
+    told after it. `exited` is resolved once, with the exit. `pid` is 0 until there is one.
+    """
+
+    def __init__(self, loop: Loop, id: str, stdio: Stdio, spec: bytes = b"") -> None:
+        self.id = id
+        self.stdio = stdio
+        self.spec = spec
+        self.io = ProcessIO(loop, stdio)
+        self.pid = 0
+        self.status: int = Status.CREATED
+        self.exit: Exit | None = None
+        self.exited: Promise[Exit] = Promise(loop)
+        self.lock = Lock(loop)
+
+    def end(self, exit: Exit) -> None:
+        """The process has ended: let waiters know, and its stdio."""
+        self.status = Status.STOPPED
+        self.exit = exit
+        self.io.exited()
+        self.exited.resolve(exit)
+
+    def fail(self) -> None:
+        """The process could not be started."""
+        self.io.close()
+        self.status = Status.STOPPED
+        self.exit = Exit(FAILED, time.time_ns())
+        self.exited.resolve(self.exit)
+
+    def refuse(self, action: str) -> Unknown:
+        """The error of an action that the present state forbids; clients know these texts."""
+        state = Status.Name(self.status).lower()
+        return Unknown(f"cannot {action} a {state} process")
+
+    def resize(self, width: int, height: int) -> None:
+        if self.status == Status.STOPPED:
+            return
+        if not self.stdio.terminal:
+            raise InvalidArgument(f'process "{self.id}" has no terminal')
+        self.io.resize(width, height)

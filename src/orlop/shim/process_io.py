@@ -1,0 +1,147 @@
+"""All stdio of one process, from before runc starts it until the process is deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from orlop.shim.children import Children
+from orlop.shim.console import Console
+from orlop.shim.logger import Logger
+from orlop.shim.loop import Loop, Task
+from orlop.shim.runc import NULL
+from orlop.shim.stdio import Sink, StdinPump, Stdio, open_error, open_sink, split_uri
+
+DRAIN_LIMIT = 2.0
+"""Seconds that a delete waits for output which other processes still hold open."""
+
+
+class ProcessIO:
+    """Opened by `open`, handed to runc as `child_fds`, ended by `exited`, `drain` and `close`."""
+
+    def __init__(self, loop: Loop, stdio: Stdio) -> None:
+        self._loop = loop
+        self._stdio = stdio
+        self._stdout = self._stderr = Sink()
+        self._stdin: StdinPump | None = None
+        self._stdin_pipe: tuple[int, int] | None = None
+        self._logger: Logger | None = None
+        self._console: Console | None = None
+        self._size: tuple[int, int] | None = None
+        self._finishing: Task[None] | None = None
+
+    async def open(
+        self, children: Children, *, namespace: str, container: str, owner: tuple[int, int]
+    ) -> None:
+        """Open everything; never waits for a client.
+
+        `owner` (uid, gid) gets the pipes, so that a process may reopen /dev/stdout. Raises NotFound,
+        InvalidArgument or Unknown with the URI; nothing stays open then.
+        """
+        try:
+            await self._open_outputs(children, namespace, container)
+            self._open_stdin()
+            if owner != (0, 0):
+                for fd in self.child_fds:
+                    if fd != NULL:
+                        os.fchown(fd, *owner)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open_outputs(self, children: Children, namespace: str, container: str) -> None:
+        stdio = self._stdio
+        if split_uri(stdio.stdout)[0] in ("binary", "binary-v2"):
+            self._logger = await Logger.start(
+                self._loop,
+                children,
+                stdio.stdout,
+                namespace=namespace,
+                container=container,
+                copied=stdio.terminal,
+            )
+            self._stdout, self._stderr = self._logger.stdout, self._logger.stderr
+            return
+        self._stdout = open_sink(self._loop, stdio.stdout, copied=stdio.terminal)
+        if not stdio.terminal:
+            self._stderr = open_sink(self._loop, stdio.stderr, copied=False)
+
+    def _open_stdin(self) -> None:
+        path = split_uri(self._stdio.stdin)[1]
+        if not path:
+            return
+        try:
+            self._stdin = StdinPump(self._loop, path)
+        except OSError as error:
+            raise open_error(path, error) from error
+        if not self._stdio.terminal:
+            self._stdin_pipe = os.pipe2(os.O_CLOEXEC)
+
+    @property
+    def child_fds(self) -> Sequence[int]:
+        """Descriptors 0, 1 and 2 of the process."""
+        if self._stdio.terminal:
+            return (NULL, NULL, NULL)
+        stdin = self._stdin_pipe[0] if self._stdin_pipe else NULL
+        return (stdin, self._stdout.fd, self._stderr.fd)
+
+    def started(self, master: int | None = None) -> None:
+        """runc has passed `child_fds` on, or has sent the `master` of a console."""
+        if master is not None:
+            self._console = Console(self._loop, master, self._stdout)
+            if self._size is not None:
+                self._console.resize(*self._size)
+            if self._stdin is not None:
+                self._stdin.start(self._console.input())
+            return
+        self._stdout.child_has_it()
+        self._stderr.child_has_it()
+        if self._stdin is not None and self._stdin_pipe is not None:
+            reader, writer = self._stdin_pipe
+            self._stdin_pipe = None
+            os.close(reader)
+            os.set_blocking(writer, False)
+            self._stdin.start(writer)
+
+    def resize(self, width: int, height: int) -> None:
+        """Set the terminal's size, now or when there is one."""
+        self._size = (width, height)
+        if self._console is not None:
+            self._console.resize(width, height)
+
+    def close_stdin(self) -> None:
+        if self._stdin is not None:
+            self._stdin.end()
+
+    def exited(self) -> None:
+        """The process has ended: stop its input, bring out the rest of its output."""
+        if self._stdin is not None:
+            self._stdin.close()
+        self._finishing = self._loop.spawn(self._finish())
+
+    async def drain(self) -> None:
+        """Wait until all output is out, for a while; then end the logger."""
+        if self._finishing is not None:
+            await self._loop.within(DRAIN_LIMIT, self._finishing)
+        if self._logger is not None:
+            await self._logger.finish()
+
+    def close(self) -> None:
+        """Let go of everything; idempotent."""
+        if self._finishing is not None:
+            self._finishing.cancel()
+        if self._stdin is not None:
+            self._stdin.close()
+        for fd in self._stdin_pipe or ():
+            os.close(fd)
+        self._stdin_pipe = None
+        if self._console is not None:
+            self._console.close()
+        self._stdout.close()
+        self._stderr.close()
+
+    async def _finish(self) -> None:
+        if self._console is not None:
+            await self._console.drained()
+        await self._stdout.finish()
+        await self._stderr.finish()

@@ -1,0 +1,176 @@
+"""The driver of runc, or of any OCI runtime with runc's command line.
+
+Every command is one child process, started with posix_spawn; nothing else runs. The error text of
+a failed command comes from the JSON log that it was told to write.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from orlop.errors import NotFound, Unknown
+from orlop.shim.children import Children
+from orlop.wire.runc_pb2 import Options
+
+DEFAULT_BINARY = "runc"
+DEFAULT_ROOT = "/run/containerd/runc"
+NULL = 0
+"""Descriptor 0 of a shim is /dev/null, open for reading and writing."""
+
+# Python ignores these, and an ignored signal would stay ignored in the container.
+RESTORED_SIGNALS = (
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+)
+
+
+class RuncError(Unknown):
+    """A command of the runtime failed; the message is the runtime's own."""
+
+
+def spawn(argv: list[str], env: dict[str, str] | None, fds: dict[int, int]) -> int:
+    """Start a program with exactly the descriptors `{target: source}` and default signals.
+
+    `argv[0]` is looked up in PATH. Sources that are also targets of others must not occur. Raises
+    OSError when there is no such program.
+    """
+    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in fds.items()]
+    environment = dict(os.environ) if env is None else env
+    return os.posix_spawnp(
+        argv[0], argv, environment, file_actions=actions, setsigdef=RESTORED_SIGNALS
+    )
+
+
+class Runc:
+    """One runtime binary with one state root, for the containers of one namespace.
+
+    `scratch` is a folder for the short-lived log files of its commands.
+    """
+
+    def __init__(
+        self, children: Children, options: Options, *, namespace: str, scratch: str
+    ) -> None:
+        self.binary = options.binary_name or DEFAULT_BINARY
+        self.root = f"{options.root or DEFAULT_ROOT}/{namespace}"
+        self._children = children
+        self._scratch = scratch
+        self._number = itertools.count(1)
+        self._create_flags: list[str] = []
+        if options.no_pivot_root:
+            self._create_flags.append("--no-pivot")
+        if options.no_new_keyring:
+            self._create_flags.append("--no-new-keyring")
+        self._global_flags = ["--systemd-cgroup"] if options.systemd_cgroup else []
+
+    async def create(
+        self, id: str, bundle: str, pid_file: str, stdio: Sequence[int], console: str
+    ) -> None:
+        """Create a container whose init has the descriptors `stdio`, or a console socket's."""
+        flags = [*_place(pid_file, console), *self._create_flags, "--bundle", bundle]
+        await self._run("create", *flags, id, stdio=stdio)
+
+    async def start(self, id: str) -> None:
+        await self._run("start", id)
+
+    async def exec(
+        self, id: str, process_file: str, pid_file: str, stdio: Sequence[int], console: str
+    ) -> None:
+        """Start the process that `process_file` (JSON) describes, in the container."""
+        flags = [*_place(pid_file, console), "--process", process_file]
+        await self._run("exec", "--detach", *flags, id, stdio=stdio)
+
+    async def delete(self, id: str) -> None:
+        """Remove a stopped container's state and cgroups; one already gone is fine."""
+        try:
+            await self._run("delete", id)
+        except RuncError as error:
+            if "does not exist" not in error.message:
+                raise
+
+    async def kill(self, id: str, signal: int, *, all: bool = False) -> None:
+        """Send a signal; NotFound when there is no process to receive it."""
+        flags = ["--all"] if all else []
+        try:
+            await self._run("kill", *flags, id, str(signal))
+        except RuncError as error:
+            raise _kill_error(id, error) from error
+
+    async def pause(self, id: str) -> None:
+        await self._run("pause", id)
+
+    async def resume(self, id: str) -> None:
+        await self._run("resume", id)
+
+    async def update(self, id: str, resources: bytes) -> None:
+        """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""
+        fd = os.memfd_create("resources")
+        try:
+            os.write(fd, resources)
+            os.lseek(fd, 0, os.SEEK_SET)
+            await self._run("update", "--resources", "-", id, stdio=(fd, NULL, NULL))
+        finally:
+            os.close(fd)
+
+    async def _run(
+        self, command: str, *arguments: str, stdio: Sequence[int] = (NULL, NULL, NULL)
+    ) -> None:
+        log = f"{self._scratch}/.{self.binary.rpartition('/')[2]}-{next(self._number)}.log"
+        flags = ["--root", self.root, "--log", log, "--log-format", "json", *self._global_flags]
+        argv = [self.binary, *flags, command, *arguments]
+        try:
+            pid = spawn(argv, None, dict(enumerate(stdio)))
+        except OSError as error:
+            raise RuncError(_spawn_error(self.binary, error)) from error
+        try:
+            status, _ = await self._children.exit_of(pid)
+            if status != 0:
+                raise RuncError(
+                    last_error(log) or f"{self.binary} {command} ended with status {status}"
+                )
+        finally:
+            Path(log).unlink(missing_ok=True)
+
+
+def last_error(log: str) -> str:
+    """The last error in a runtime's JSON log, or ""."""
+    try:
+        lines = Path(log).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal", "panic"):
+            return str(entry.get("msg", "")).strip()
+    return ""
+
+
+def _spawn_error(binary: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f'exec: "{binary}": executable file not found in $PATH'
+    return f'exec: "{binary}": {(error.strerror or str(error)).lower()}'
+
+
+def _place(pid_file: str, console: str) -> list[str]:
+    flags = ["--pid-file", pid_file]
+    return [*flags, "--console-socket", console] if console else flags
+
+
+def _kill_error(id: str, error: RuncError) -> Exception:
+    gone = ("process already finished", "container not running", "no such process")
+    if any(text in error.message for text in gone):
+        return NotFound("process already finished")
+    if "does not exist" in error.message:
+        return NotFound(f'container "{id}"')
+    return error

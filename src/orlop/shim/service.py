@@ -1,0 +1,230 @@
+"""The Task service of a shim: translate, call the container, translate back.
+
+One implementation serves containerd.task.v2.Task and containerd.task.v3.Task, whose messages are
+the same on the wire.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from orlop.rpc.context import validate_identifier
+from orlop.rpc.convert import any_type, pack, timestamp
+from orlop.rpc.table import Service
+from orlop.shim import cgroup, stats
+from orlop.shim.container import Container, Host
+from orlop.shim.process import Process
+from orlop.shim.stdio import Stdio
+from orlop.sys.mount import Mount
+from orlop.wire import events_pb2 as events
+from orlop.wire import task_v2_pb2 as task
+from orlop.wire.runc_pb2 import Options, ProcessDetails
+
+NAMES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
+
+
+class TaskService(Service):
+    """Serves the containers of one shim; every method is a coroutine.
+
+    `shutdown` is called once the last container is gone and the daemon says so.
+    """
+
+    DESCRIPTOR = task.DESCRIPTOR.services_by_name["Task"]
+
+    def __init__(self, host: Host, shutdown: Callable[[], None]) -> None:
+        self._host = host
+        self._shutdown = shutdown
+        self._containers: dict[str, Container] = {}
+        self._creating: set[str] = set()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no container is left, nor on its way."""
+        return not self._containers and not self._creating
+
+    def _container(self, id: str) -> Container:
+        container = self._containers.get(id)
+        if container is None:
+            raise NotFound(f'container "{id}"')
+        return container
+
+    async def create(self, request: Any) -> task.CreateTaskResponse:
+        validate_identifier("container", request.id)
+        if request.checkpoint:
+            raise Unimplemented("restore from a checkpoint")
+        if request.id in self._containers or request.id in self._creating:
+            raise AlreadyExists(f'task "{request.id}"')
+        options = parse_options(request.options)
+        if options.shim_cgroup:
+            cgroup.join(options.shim_cgroup, os.getpid())
+        container = Container(self._host, request.id, request.bundle, _stdio(request), options)
+        self._creating.add(request.id)
+        try:
+            save_options(request.bundle, options)
+            await container.create(
+                Mount(mount.type, mount.source, mount.target, tuple(mount.options))
+                for mount in request.rootfs
+            )
+        finally:
+            self._creating.discard(request.id)
+        self._containers[request.id] = container
+        self._publish_create(request, container)
+        return task.CreateTaskResponse(pid=container.init.pid)
+
+    def _publish_create(self, request: Any, container: Container) -> None:
+        created = events.TaskCreate(
+            container_id=request.id,
+            bundle=request.bundle,
+            rootfs=request.rootfs,
+            io=events.TaskIO(
+                stdin=request.stdin,
+                stdout=request.stdout,
+                stderr=request.stderr,
+                terminal=request.terminal,
+            ),
+            checkpoint=request.checkpoint,
+            pid=container.init.pid,
+        )
+        self._host.publisher.publish("/tasks/create", created)
+
+    async def start(self, request: Any) -> task.StartResponse:
+        container = self._container(request.id)
+        if request.exec_id:
+            process = await container.start_exec(request.exec_id)
+            return task.StartResponse(pid=process.pid)
+        await container.start()
+        return task.StartResponse(pid=container.init.pid)
+
+    async def delete(self, request: Any) -> task.DeleteResponse:
+        container = self._container(request.id)
+        if request.exec_id:
+            process = await container.delete_exec(request.exec_id)
+        else:
+            await container.delete()
+            self._containers.pop(request.id, None)
+            process = container.init
+        status, at = _exit(process)
+        return task.DeleteResponse(pid=process.pid, exit_status=status, exited_at=timestamp(at))
+
+    async def exec(self, request: Any) -> Empty:
+        validate_identifier("exec", request.exec_id)
+        container = self._container(request.id)
+        container.add_exec(request.exec_id, _stdio(request), request.spec.value)
+        return Empty()
+
+    async def state(self, request: Any) -> task.StateResponse:
+        container = self._container(request.id)
+        process = container.process(request.exec_id)
+        status, at = _exit(process)
+        return task.StateResponse(
+            id=process.id,
+            bundle=container.bundle,
+            pid=process.pid,
+            status=container.status_of(process),
+            stdin=process.stdio.stdin,
+            stdout=process.stdio.stdout,
+            stderr=process.stdio.stderr,
+            terminal=process.stdio.terminal,
+            exit_status=status,
+            exited_at=timestamp(at),
+            exec_id=request.exec_id,
+        )
+
+    async def wait(self, request: Any) -> task.WaitResponse:
+        status, at = await self._container(request.id).process(request.exec_id).exited
+        return task.WaitResponse(exit_status=status, exited_at=timestamp(at))
+
+    async def kill(self, request: Any) -> Empty:
+        container = self._container(request.id)
+        if request.exec_id:
+            await container.kill_exec(request.exec_id, request.signal)
+        else:
+            await container.kill(request.signal, all=request.all)
+        return Empty()
+
+    async def pause(self, request: Any) -> Empty:
+        await self._container(request.id).pause()
+        return Empty()
+
+    async def resume(self, request: Any) -> Empty:
+        await self._container(request.id).resume()
+        return Empty()
+
+    async def update(self, request: Any) -> Empty:
+        await self._container(request.id).update(request.resources.value)
+        return Empty()
+
+    async def resize_pty(self, request: Any) -> Empty:
+        process = self._container(request.id).process(request.exec_id)
+        process.resize(request.width, request.height)
+        return Empty()
+
+    async def close_io(self, request: Any) -> Empty:
+        process = self._container(request.id).process(request.exec_id)
+        if request.stdin:
+            process.io.close_stdin()
+        return Empty()
+
+    async def pids(self, request: Any) -> task.PidsResponse:
+        response = task.PidsResponse()
+        for pid, exec_id in self._container(request.id).pids():
+            entry = response.processes.add(pid=pid)
+            if exec_id:
+                entry.info.CopyFrom(pack(ProcessDetails(exec_id=exec_id)))
+        return response
+
+    async def stats(self, request: Any) -> task.StatsResponse:
+        return task.StatsResponse(stats=pack(stats.collect(self._container(request.id).cgroup)))
+
+    async def checkpoint(self, request: Any) -> Empty:
+        raise Unimplemented("checkpoint")
+
+    async def connect(self, request: Any) -> task.ConnectResponse:
+        container = self._containers.get(request.id)
+        pid = container.init.pid if container else 0
+        return task.ConnectResponse(shim_pid=os.getpid(), task_pid=pid)
+
+    async def shutdown(self, request: Any) -> Empty:
+        """Ends the shim, unless it holds containers still."""
+        if self.empty:
+            self._shutdown()
+        return Empty()
+
+
+def parse_options(packed: AnyMessage) -> Options:
+    """The runc options of a request; InvalidArgument for options of another runtime."""
+    options = Options()
+    if not packed.type_url:
+        return options
+    if any_type(packed) != Options.DESCRIPTOR.full_name:
+        raise InvalidArgument(f'runtime options of type "{packed.type_url}"')
+    try:
+        options.ParseFromString(packed.value)
+    except DecodeError as error:
+        raise InvalidArgument("runtime options do not parse") from error
+    return options
+
+
+def save_options(bundle: str, options: Options) -> None:
+    """Leave in the bundle what a later `delete` by another process must know."""
+    if not Path(bundle).is_dir():
+        raise FailedPrecondition(f'bundle "{bundle}" is not a folder')
+    fields = {field.name: value for field, value in options.ListFields()}
+    Path(bundle, "options.json").write_text(json.dumps(fields))
+
+
+def _stdio(request: Any) -> Stdio:
+    return Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
+
+
+def _exit(process: Process) -> tuple[int, int]:
+    return process.exit or (0, 0)

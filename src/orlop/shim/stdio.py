@@ -1,0 +1,231 @@
+"""Where the bytes of a process go to and come from, by URI.
+
+A path or `fifo://` is the client's fifo, `file://` a file to append to, `binary://` a logger
+process, and "" nothing. Without a terminal the process writes into the client's fifo itself: no
+copy, and a client may detach and come back. The shim keeps a read end, so that the process never
+blocks in open nor gets SIGPIPE, and the bytes wait in the pipe while no client is there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from orlop.errors import InvalidArgument, NotFound, OrlopError, Unknown
+from orlop.shim.loop import Loop, Promise, Task
+from orlop.shim.runc import NULL
+from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
+
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """The URIs that a client gave for one process. With a terminal, stdout carries everything."""
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+
+class Sink:
+    """Where one output stream goes. This one is /dev/null, and the base of the others.
+
+    `fd` is what the process, or the copier of its console, writes to.
+    """
+
+    fd = NULL
+
+    def child_has_it(self) -> None:
+        """The process has its own copy of `fd` now: close ours, so that its end is the end."""
+
+    async def finish(self) -> None:
+        """After the process ended: return when all of its output has arrived."""
+
+    def close(self) -> None:
+        """Let go of everything; idempotent."""
+
+
+class FileSink(Sink):
+    """Appends to a file, made with its folders if need be."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self.fd = os.open(path, flags, 0o644)
+
+    def child_has_it(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.fd != NULL:
+            os.close(self.fd)
+            self.fd = NULL
+
+
+class FifoSink(Sink):
+    """A client's fifo.
+
+    The write end may be non-blocking (for a copier); the process itself gets a blocking one. After
+    the process ended, a client that opens the fifo only now still finds the bytes and their end.
+    """
+
+    def __init__(self, loop: Loop, path: str, *, copied: bool) -> None:
+        self._loop = loop
+        self._path = path
+        self._writer = -1
+        # The read end first: it makes both opens return at once, client or no client.
+        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_NONBLOCK if copied else 0)
+        self._writer = _reopen(self._reader, flags)
+        self._handover: Task[None] | None = None
+
+    @property
+    def fd(self) -> int:  # type: ignore[override]
+        return self._writer
+
+    def child_has_it(self) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+
+    async def finish(self) -> None:
+        self.child_has_it()
+        await self._loop.event(self._reader, 0)  # hang-up: nobody writes any more
+        self._writer = _reopen(self._reader, os.O_WRONLY | os.O_CLOEXEC)
+        os.close(self._reader)
+        self._reader = -1
+        if self._client_reads():
+            self.child_has_it()
+        else:
+            self._handover = self._loop.spawn(self._hand_over())
+
+    def close(self) -> None:
+        if self._handover is not None:
+            self._handover.cancel()
+        self.child_has_it()
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
+
+    def _client_reads(self) -> bool:
+        """Whether anybody reads; our read end must be closed. A pipe without readers is an error."""
+        poll = select.poll()
+        poll.register(self._writer, 0)
+        return not poll.poll(0)
+
+    async def _hand_over(self) -> None:
+        """Keep the pipe and its bytes until a client opens it, then let it see their end."""
+        notify = open_inotify()
+        try:
+            add_watch(notify, f"/proc/self/fd/{self._writer}", IN_OPEN)
+            while not self._client_reads():
+                await self._loop.read(notify, CHUNK)
+        finally:
+            os.close(notify)
+        self.child_has_it()
+
+
+class StdinPump:
+    """Copies the client's fifo to the process until CloseIO.
+
+    The fifo is held open for writing too, so clients may come and go; CloseIO ends the copy once
+    the fifo is empty, even if a client still has it open.
+    """
+
+    def __init__(self, loop: Loop, path: str) -> None:
+        self._loop = loop
+        self._source = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = False
+        self._more: Promise[None] | None = None
+        self._task: Task[None] | None = None
+
+    def start(self, target: int) -> None:
+        """Copy to the non-blocking descriptor `target`, which this pump then owns."""
+        self._task = self._loop.spawn(self._copy(target))
+
+    def end(self) -> None:
+        """CloseIO: the process gets end of file after what is in the fifo now."""
+        self._closing = True
+        if self._more is not None:
+            self._more.resolve(None)
+
+    def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        if self._source >= 0:
+            os.close(self._source)
+            self._source = -1
+
+    async def _copy(self, target: int) -> None:
+        try:
+            while True:
+                data = self._take()
+                if data:
+                    await self._loop.write(target, data)
+                elif data == b"" or self._closing:
+                    return
+                else:
+                    await self._wait()
+        except OSError:
+            pass  # the process has closed its stdin, or ended
+        finally:
+            os.close(target)
+
+    def _take(self) -> bytes | None:
+        try:
+            return os.read(self._source, CHUNK)
+        except BlockingIOError:
+            return None
+
+    async def _wait(self) -> None:
+        more = self._more = self._loop.watch(self._source, select.EPOLLIN)
+        try:
+            await more
+        finally:
+            self._loop.unwatch(self._source, more)
+            self._more = None
+
+
+def open_sink(loop: Loop, uri: str, *, copied: bool) -> Sink:
+    """The sink of a stdout or stderr URI other than `binary://`.
+
+    Raises NotFound for a missing fifo, InvalidArgument for a scheme that is not known.
+    """
+    scheme, path = split_uri(uri)
+    if not path:
+        return Sink()
+    if scheme not in ("fifo", "file"):
+        raise InvalidArgument(f'unknown stdio scheme "{scheme}"')
+    try:
+        if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
+            return FileSink(path)
+        return FifoSink(loop, path, copied=copied)
+    except OSError as error:
+        raise open_error(path, error) from error
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """The scheme and path of a stdio URI; a bare path is a fifo."""
+    if "://" not in uri:
+        return "fifo", uri
+    parts = urlsplit(uri)
+    return parts.scheme, unquote(parts.path)
+
+
+def open_error(path: str, error: OSError) -> OrlopError:
+    """What to tell a client whose stdio path cannot be opened."""
+    reason = (error.strerror or str(error)).lower()
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f'stdio "{path}": {reason}')
+    return Unknown(f'open stdio "{path}": {reason}')
+
+
+def _reopen(fd: int, flags: int) -> int:
+    """Another descriptor of the same pipe, even if its name is gone."""
+    return os.open(f"/proc/self/fd/{fd}", flags)
