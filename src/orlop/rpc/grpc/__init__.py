@@ -1,0 +1,1 @@
+"""gRPC over Unix sockets, by grpcio's synchronous server."""

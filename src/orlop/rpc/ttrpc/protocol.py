@@ -1,0 +1,214 @@
+"""ttrpc frames and envelopes, sans I/O.
+
+A frame is a header of ten bytes (length and stream id, big-endian, 32 bits each; type; flags) and a
+payload of up to 4 MiB. Clients use odd, growing stream ids. A request opens a stream, data frames
+carry further messages either way, a response with a status ends it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+
+from orlop.errors import InvalidArgument, OrlopError, ResourceExhausted, from_code
+from orlop.wire.ttrpc_pb2 import KeyValue, Request, Response
+
+REQUEST, RESPONSE, DATA = 1, 2, 3
+REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 1, 2, 4
+
+PAYLOAD_MAX = 4 << 20
+_HEADER = struct.Struct(">IIBB")
+HEADER_LENGTH = _HEADER.size
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame. `payload` is None when it was too long and has been discarded."""
+
+    stream: int
+    type: int
+    flags: int
+    payload: bytes | None
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; a frame that is too long is skipped as its bytes come."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skip = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Add received bytes; the frames that are now complete."""
+        self._buffer += data
+        frames: list[Frame] = []
+        while (frame := self._next()) is not None:
+            frames.append(frame)
+        return frames
+
+    def _next(self) -> Frame | None:
+        if self._skip:
+            dropped = min(self._skip, len(self._buffer))
+            del self._buffer[:dropped]
+            self._skip -= dropped
+        if self._skip or len(self._buffer) < HEADER_LENGTH:
+            return None
+        length, stream, kind, flags = _HEADER.unpack_from(self._buffer)
+        if length > PAYLOAD_MAX:
+            del self._buffer[:HEADER_LENGTH]
+            self._skip = length
+            return Frame(stream, kind, flags, None)
+        end = HEADER_LENGTH + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(memoryview(self._buffer)[HEADER_LENGTH:end])
+        del self._buffer[:end]
+        return Frame(stream, kind, flags, payload)
+
+
+def encode(stream: int, kind: int, flags: int, payload: bytes) -> bytes:
+    """A frame as bytes; ResourceExhausted when the payload is too long."""
+    if len(payload) > PAYLOAD_MAX:
+        raise ResourceExhausted(
+            f"message of {len(payload)} bytes is longer than the {PAYLOAD_MAX} of ttrpc"
+        )
+    return _HEADER.pack(len(payload), stream, kind, flags) + payload
+
+
+def encode_request(
+    stream: int,
+    service: str,
+    method: str,
+    payload: bytes,
+    *,
+    metadata: Mapping[str, str],
+    timeout: float | None = None,
+    flags: int = 0,
+) -> bytes:
+    """The frame that opens a stream; `timeout` in seconds."""
+    request = Request(service=service, method=method, payload=payload)
+    if timeout is not None:
+        request.timeout_nano = max(1, int(timeout * 1e9))
+    request.metadata.extend(KeyValue(key=key, value=value) for key, value in metadata.items())
+    return encode(stream, REQUEST, flags, request.SerializeToString())
+
+
+def encode_response(stream: int, payload: bytes) -> bytes:
+    """The frame that ends a stream well."""
+    return encode(stream, RESPONSE, 0, Response(payload=payload).SerializeToString())
+
+
+def encode_error(stream: int, error: OrlopError) -> bytes:
+    """The frame that ends a stream with an error."""
+    status = Status(code=error.code, message=str(error))
+    return encode(stream, RESPONSE, 0, Response(status=status).SerializeToString())
+
+
+def encode_data(stream: int, payload: bytes, *, last: bool = False) -> bytes:
+    """A further message of a stream."""
+    return encode(stream, DATA, REMOTE_CLOSED if last else 0, payload)
+
+
+def encode_end_of_data(stream: int) -> bytes:
+    """No more messages will come from this side."""
+    return encode(stream, DATA, REMOTE_CLOSED | NO_DATA, b"")
+
+
+def decode_response(payload: bytes | None) -> bytes:
+    """The message in a response frame; raises the error that it carries."""
+    if payload is None:
+        raise ResourceExhausted(f"response is longer than the {PAYLOAD_MAX} bytes of ttrpc")
+    try:
+        response = Response.FromString(payload)
+    except DecodeError as error:
+        raise InvalidArgument(f"response does not parse: {error}") from None
+    if response.HasField("status") and response.status.code:
+        raise from_code(response.status.code, response.status.message)
+    return response.payload
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A stream that a client has opened; `open` tells whether it will send further messages."""
+
+    stream: int
+    service: str
+    method: str
+    payload: bytes
+    metadata: Mapping[str, str]
+    timeout: float | None
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A further message on an open stream, or, with `payload` None, just its end."""
+
+    stream: int
+    payload: bytes | None
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that the server must answer with an error on that stream."""
+
+    stream: int
+    error: OrlopError
+
+
+ServerEvent = Call | Message | Refusal
+
+
+class ServerProtocol:
+    """A server's view of one connection: bytes in, calls and messages out."""
+
+    def __init__(self) -> None:
+        self._reader = FrameReader()
+        self._last_stream = 0
+
+    def feed(self, data: bytes) -> list[ServerEvent]:
+        return [self._event(frame) for frame in self._reader.feed(data)]
+
+    def _event(self, frame: Frame) -> ServerEvent:
+        if frame.payload is None:
+            self._last_stream = max(self._last_stream, frame.stream)
+            return Refusal(
+                frame.stream,
+                ResourceExhausted(f"message is longer than the {PAYLOAD_MAX} bytes of ttrpc"),
+            )
+        if frame.type == REQUEST:
+            return self._call(frame, frame.payload)
+        if frame.type == DATA and frame.stream <= self._last_stream:
+            payload = None if frame.flags & NO_DATA else frame.payload
+            return Message(frame.stream, payload, bool(frame.flags & REMOTE_CLOSED))
+        return Refusal(
+            frame.stream, InvalidArgument(f"frame of type {frame.type} on stream {frame.stream}")
+        )
+
+    def _call(self, frame: Frame, payload: bytes) -> ServerEvent:
+        if frame.stream % 2 == 0:
+            return Refusal(frame.stream, InvalidArgument(f"stream id {frame.stream} is not odd"))
+        if frame.stream <= self._last_stream:
+            return Refusal(frame.stream, InvalidArgument(f"stream id {frame.stream} has been used"))
+        self._last_stream = frame.stream
+        try:
+            request = Request.FromString(payload)
+        except DecodeError as error:
+            return Refusal(frame.stream, InvalidArgument(f"request does not parse: {error}"))
+        metadata: dict[str, str] = {}
+        for pair in request.metadata:
+            metadata.setdefault(pair.key.lower(), pair.value)
+        return Call(
+            frame.stream,
+            request.service,
+            request.method,
+            request.payload,
+            metadata,
+            request.timeout_nano / 1e9 if request.timeout_nano > 0 else None,
+            bool(frame.flags & REMOTE_OPEN),
+        )

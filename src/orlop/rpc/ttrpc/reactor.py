@@ -1,0 +1,98 @@
+"""The one thread that reads all ttrpc connections of a daemon: its clients' and its shims'."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+Action = Callable[[], None]
+
+
+class Reactor:
+    """Calls an action when a socket is readable; the actions must not block.
+
+    `register` and `unregister` may be called from any thread, also from an action. The owner calls
+    `close`, which joins the thread.
+    """
+
+    def __init__(self, name: str = "orlop-reactor") -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)
+        self._lock = threading.Lock()
+        self._queue: list[Action] = []
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def register(self, sock: socket.socket, action: Action) -> None:
+        """Call `action` whenever `sock` is readable, until `unregister`."""
+        self._soon(lambda: self._register(sock, action))
+
+    def unregister(self, sock: socket.socket, then: Action | None = None) -> None:
+        """Stop watching `sock`; `then` runs on the thread when that is done (close it there)."""
+        self._soon(lambda: self._unregister(sock, then))
+
+    def close(self) -> None:
+        """Stop the thread; pending changes are still made."""
+        self._soon(self._stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _soon(self, action: Action) -> None:
+        with self._lock:
+            self._queue.append(action)
+        try:
+            os.write(self._wake_write, b"x")
+        except (BlockingIOError, OSError):
+            pass  # a full pipe wakes as well; a closed one has nobody to wake
+
+    def _register(self, sock: socket.socket, action: Action) -> None:
+        if sock.fileno() < 0:
+            return
+        try:
+            self._selector.register(sock, selectors.EVENT_READ, action)
+        except KeyError:
+            self._selector.modify(sock, selectors.EVENT_READ, action)
+
+    def _unregister(self, sock: socket.socket, then: Action | None) -> None:
+        try:
+            self._selector.unregister(sock)
+        except (KeyError, ValueError):
+            pass  # it was not, or is no longer, watched
+        if then is not None:
+            then()
+
+    def _stop(self) -> None:
+        self._running = False
+
+    def _drain_wake(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        with self._lock:
+            queue, self._queue = self._queue, []
+        for action in queue:
+            self._guard(action)
+
+    def _run(self) -> None:
+        while self._running:
+            for key, _ in self._selector.select():
+                self._guard(key.data)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    @staticmethod
+    def _guard(action: Action) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - one connection's fault must not end the others
+            _log.exception("action of the reactor failed")
