@@ -1,0 +1,158 @@
+"""The exchange: publishers put events in, subscriptions carry them out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Protocol, Self
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+
+from orlop.errors import InvalidArgument, OrlopError, ResourceExhausted
+from orlop.events.fields import EventFields
+from orlop.metadata import filters
+from orlop.metadata.filters import Filter
+from orlop.rpc.context import validate_identifier
+from orlop.rpc.convert import nanoseconds, pack, timestamp
+from orlop.wire.types_pb2 import Envelope
+
+# A garbage collection may publish tens of thousands of events at once; the envelopes are shared
+# between subscribers.
+BUFFER = 32_768
+
+
+class Publisher(Protocol):
+    """Where a room sends its events, once what they tell is durable."""
+
+    def publish(self, namespace: str, topic: str, message: Message) -> None:
+        """Tell subscribers that `message` happened in `namespace`; never blocks."""
+        ...
+
+
+class Subscription:
+    """The events that one subscriber wants, in order: an iterator that waits for the next.
+
+    Ends quietly after `close()`, and with ResourceExhausted when its buffer of `capacity` events
+    ran full. Closing the context closes the subscription.
+    """
+
+    def __init__(self, exchange: Exchange, wanted: Filter, capacity: int) -> None:
+        self._exchange = exchange
+        self._wanted = wanted
+        self._capacity = capacity
+        self._changed = threading.Condition()
+        self._buffer: deque[Envelope] = deque()
+        self._ended = False
+        self._error: OrlopError | None = None
+
+    def offer(self, envelope: Envelope, fields: EventFields) -> None:
+        """Buffer the event if it is wanted (the exchange only)."""
+        if not self._wanted.matches(fields.lookup):
+            return
+        with self._changed:
+            if self._ended:
+                return
+            if len(self._buffer) < self._capacity:
+                self._buffer.append(envelope)
+                self._changed.notify()
+                return
+            self._ended = True
+            self._error = ResourceExhausted(f"event subscriber fell {self._capacity} events behind")
+            self._changed.notify_all()
+        self._exchange.drop(self)
+
+    def close(self) -> None:
+        """End the subscription and wake its reader; what is buffered is dropped. Idempotent."""
+        with self._changed:
+            self._ended = True
+            self._buffer.clear()
+            self._changed.notify_all()
+        self._exchange.drop(self)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Envelope:
+        with self._changed:
+            self._changed.wait_for(lambda: self._buffer or self._ended)
+            if self._buffer:
+                return self._buffer.popleft()
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Exchange:
+    """Takes events from any thread and hands each to every subscription that wants it.
+
+    Events of one publisher reach every subscriber in the order of publication.
+    """
+
+    def __init__(self, *, capacity: int = BUFFER) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        self._subscriptions: tuple[Subscription, ...] = ()
+
+    def publish(self, namespace: str, topic: str, message: Message) -> None:
+        """Publish `message`, or the event that an Any holds, as of now.
+
+        Raises InvalidArgument for a bad namespace or topic.
+        """
+        event = message if isinstance(message, Any) else pack(message)
+        self.forward(
+            Envelope(
+                timestamp=timestamp(time.time_ns()), namespace=namespace, topic=topic, event=event
+            )
+        )
+
+    def forward(self, envelope: Envelope) -> None:
+        """Pass on an event that another process published, its time and bytes untouched.
+
+        Raises InvalidArgument for a bad namespace or topic, or without a time.
+        """
+        validate_identifier("namespace", envelope.namespace)
+        _validate_topic(envelope.topic)
+        if nanoseconds(envelope.timestamp) == 0:
+            raise InvalidArgument(f'event "{envelope.topic}" has no timestamp')
+        fields = EventFields(envelope)
+        for subscription in self._subscriptions:
+            subscription.offer(envelope, fields)
+
+    def subscribe(self, wanted: Iterable[str] = ()) -> Subscription:
+        """The events from now on, of all namespaces, that match any of the filters `wanted`.
+
+        The caller closes it. Raises InvalidArgument for a filter that does not parse.
+        """
+        subscription = Subscription(self, filters.parse(wanted), self._capacity)
+        with self._lock:
+            self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
+
+    def drop(self, subscription: Subscription) -> None:
+        """Forget an ended subscription (subscriptions only)."""
+        with self._lock:
+            self._subscriptions = tuple(s for s in self._subscriptions if s is not subscription)
+
+
+def _validate_topic(topic: str) -> None:
+    """A topic is `/` and identifiers with `/` between them."""
+    if not topic.startswith("/"):
+        raise InvalidArgument(f'event topic "{topic}" must start with "/"')
+    for part in topic[1:].split("/"):
+        validate_identifier("event topic component", part)
