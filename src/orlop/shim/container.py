@@ -308,7 +308,7 @@ class Container:
                 raise Unknown("cannot update a stopped container")
             await self._checked("update", self._runc.update(self.id, resources))
 
-    def status_of(self, process: Process) -> int:
+    def status_of(self, process: Process) -> Status:
         """A process's status: in a paused container all are paused."""
         frozen = self.init.status in (Status.PAUSED, Status.PAUSING)
         if frozen and process.status != Status.STOPPED:
@@ -317,7 +317,7 @@ class Container:
 
     def pids(self) -> list[tuple[int, str]]:
         """Every process of the container, with its exec's id or ""."""
-        execs = {process.pid: id for id, process in self._execs.items() if process.exit is None}
+        execs = {each.pid: each.id for each in self._execs.values() if each.exit is None}
         return [(pid, execs.get(pid, "")) for pid in self.cgroup.pids()]
 
     # Helpers
@@ -357,7 +357,7 @@ class Container:
 
 
 def _leads_pid_namespace(pid: int) -> bool:
-    """Whether a process is the first of its pid namespace, and takes all of it along when it ends."""
+    """Whether a process is the first of its pid namespace, all of which ends with it."""
     for line in cgroup.read(Path(f"/proc/{pid}/status")).splitlines():
         if line.startswith("NSpid:"):
             return line.split()[-1] == "1"

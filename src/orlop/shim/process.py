@@ -18,8 +18,8 @@ FAILED = 255
 class Process:
     """A process and its state.
 
-    `lock` is held by whatever changes the state; so an exit that comes while a start is under way is
-    told after it. `exited` is resolved once, with the exit. `pid` is 0 until there is one.
+    `lock` is held by whatever changes the state; so an exit that comes while a start is under way
+    is told after it. `exited` is resolved once, with the exit. `pid` is 0 until there is one.
     """
 
     def __init__(self, loop: Loop, id: str, stdio: Stdio, spec: bytes = b"") -> None:
@@ -28,7 +28,7 @@ class Process:
         self.spec = spec
         self.io = ProcessIO(loop, stdio)
         self.pid = 0
-        self.status: int = Status.CREATED
+        self.status: Status = Status.CREATED
         self.exit: Exit | None = None
         self.exited: Promise[Exit] = Promise(loop)
         self.lock = Lock(loop)

@@ -35,8 +35,8 @@ class ProcessIO:
     ) -> None:
         """Open everything; never waits for a client.
 
-        `owner` (uid, gid) gets the pipes, so that a process may reopen /dev/stdout. Raises NotFound,
-        InvalidArgument or Unknown with the URI; nothing stays open then.
+        `owner` (uid, gid) gets the pipes, so that a process may reopen /dev/stdout. Raises
+        NotFound, InvalidArgument or Unknown with the URI; nothing stays open then.
         """
         try:
             await self._open_outputs(children, namespace, container)

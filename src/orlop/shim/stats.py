@@ -214,7 +214,7 @@ def _fill(message: Message, pairs: Iterable[tuple[str, int]]) -> None:
     """Set the scalar fields that bear the keys' names; other keys have no place."""
     fields = message.DESCRIPTOR.fields_by_name
     for key, value in pairs:
-        if key in fields:
+        if key in fields and fields[key].message_type is None:
             setattr(message, key, value)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -114,7 +113,7 @@ class FifoSink(Sink):
             self._reader = -1
 
     def _client_reads(self) -> bool:
-        """Whether anybody reads; our read end must be closed. A pipe without readers is an error."""
+        """Whether anybody reads, our read end being closed: poll knows a pipe without readers."""
         poll = select.poll()
         poll.register(self._writer, 0)
         return not poll.poll(0)
@@ -198,12 +197,14 @@ def open_sink(loop: Loop, uri: str, *, copied: bool) -> Sink:
     Raises NotFound for a missing fifo, InvalidArgument for a scheme that is not known.
     """
     scheme, path = split_uri(uri)
-    if not path:
-        return Sink()
     if scheme not in ("fifo", "file"):
         raise InvalidArgument(f'unknown stdio scheme "{scheme}"')
+    if not path:
+        return Sink()
     try:
-        if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
+        if scheme == "fifo":
+            Path(path).stat()
+        if scheme == "file" or not Path(path).is_fifo():
             return FileSink(path)
         return FifoSink(loop, path, copied=copied)
     except OSError as error:

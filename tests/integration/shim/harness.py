@@ -188,10 +188,10 @@ class Daemon:
             stream, _, payload = got
             request = Request.FromString(payload)
             assert request.method == "Forward"
+            connection.sendall(frame(stream, RESPONSE, Response().SerializeToString()))
             with self._arrived:
                 self.envelopes.append(ForwardRequest.FromString(request.payload).envelope)
                 self._arrived.notify_all()
-            connection.sendall(frame(stream, RESPONSE, Response().SerializeToString()))
 
 
 def busybox_rootfs(folder: Path) -> Path:
@@ -386,5 +386,9 @@ def leftovers() -> Mapping[str, Sequence[str]]:
         line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "shim" in line
     ]
     cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}/*/")]
-    state = os.listdir(RUNC_ROOT) if Path(RUNC_ROOT).is_dir() else []
-    return {"mounts": mounts, "cgroups": cgroups, "runc": state}
+    return {"mounts": mounts, "cgroups": cgroups, "runc": sorted(names(Path(RUNC_ROOT)))}
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder; nothing if there is none."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -1,0 +1,316 @@
+"""Bytes in and out of containers: fifos, files, loggers and terminals."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orlop import errors
+from orlop.wire import task_v2_pb2 as task
+from tests.integration.shim.harness import Shim, process_exists, wait_until
+
+pytestmark = pytest.mark.root
+
+
+def reading(path: str) -> Callable[[], bytes]:
+    """Open a fifo as a client does and read to its end; call the result for all that came."""
+    data: list[bytes] = []
+
+    def read() -> None:
+        with Path(path).open("rb") as fifo:
+            data.append(fifo.read())
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+
+    def result() -> bytes:
+        thread.join(10)
+        assert not thread.is_alive(), "no end of file"
+        return data[0]
+
+    return result
+
+
+def read_some(fd: int, until: bytes, timeout: float = 10) -> bytes:
+    """Read from a non-blocking descriptor until some bytes have come."""
+    data, deadline = b"", time.monotonic() + timeout
+    while until not in data:
+        assert time.monotonic() < deadline, data
+        if select.select([fd], [], [], 0.1)[0]:
+            data += os.read(fd, 65536)
+    return data
+
+
+def start(shim: Shim, name: str = "one") -> Callable[[], int]:
+    """Start a container; call the result to wait for its exit status."""
+    waiting = shim.client.begin("wait", id=name)
+    shim.client.start(id=name)
+    return lambda: task.WaitResponse.FromString(waiting.result(20)).exit_status
+
+
+def test_stdout_and_stderr(shim: Shim) -> None:
+    out, err = shim.fifo("out"), shim.fifo("err")
+    got_out, got_err = reading(out), reading(err)
+    shim.create("one", ["sh", "-c", "echo to out; echo to err >&2"], stdout=out, stderr=err)
+    start(shim)()
+    assert got_out() == b"to out\n"  # the end comes with the exit, before the delete
+    assert got_err() == b"to err\n"
+    shim.client.delete(id="one")
+
+
+def test_the_process_cannot_read_its_output_back(shim: Shim) -> None:
+    out = shim.fifo("out")
+    got = reading(out)
+    pid = shim.create("one", ["true"], stdout=out)
+    flags = next(
+        line.split()[1]
+        for line in Path(f"/proc/{pid}/fdinfo/1").read_text().splitlines()
+        if line.startswith("flags")
+    )
+    assert int(flags, 8) & os.O_ACCMODE == os.O_WRONLY
+    assert not int(flags, 8) & os.O_NONBLOCK
+    start(shim)()
+    assert got() == b""
+    shim.client.delete(id="one")
+
+
+def test_only_the_three_descriptors(shim: Shim) -> None:
+    out = shim.fifo("out")
+    got = reading(out)
+    shim.create("one", ["sh", "-c", "ls /proc/self/fd"], stdout=out, stdin=shim.fifo("in"))
+    start(shim)()
+    assert got().split() == [b"0", b"1", b"2", b"3"]  # 3 is the folder that ls reads
+    shim.client.delete(id="one")
+
+
+def test_output_before_and_after_a_reader(shim: Shim) -> None:
+    """Written, and ended, before anybody has the fifo open; then the client comes."""
+    out = shim.fifo("out")
+    shim.create("one", ["echo", "early"], stdout=out)
+    assert start(shim)() == 0
+    time.sleep(0.2)
+    assert reading(out)() == b"early\n"
+    shim.client.delete(id="one")
+
+
+def test_a_late_reader_of_nothing_gets_its_end(shim: Shim) -> None:
+    out = shim.fifo("out")
+    shim.create("one", ["true"], stdout=out)
+    start(shim)()
+    time.sleep(0.1)
+    assert reading(out)() == b""
+    shim.client.delete(id="one")
+
+
+def test_nobody_ever_reads(shim: Shim) -> None:
+    shim.create("one", ["echo", "lost"], stdout=shim.fifo("out"), stderr=shim.fifo("err"))
+    start(shim)()
+    started = time.monotonic()
+    shim.client.delete(id="one")
+    assert time.monotonic() - started < 1
+
+
+def test_a_reader_comes_and_goes(shim: Shim) -> None:
+    out = shim.fifo("out")
+    script = "for i in 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.1; done"
+    first = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+    shim.create("one", ["sh", "-c", script], stdout=out)
+    wait = start(shim)
+    data = read_some(first, b"line 2\n")
+    os.close(first)
+    time.sleep(0.3)
+    data += reading(out)()
+    assert wait() == 0
+    assert data == b"".join(b"line %d\n" % number for number in range(1, 10))
+    shim.client.delete(id="one")
+
+
+def test_much_output_arrives_whole(shim: Shim) -> None:
+    out = shim.fifo("out")
+    got = reading(out)
+    shim.create("one", ["head", "-c", "20000000", "/dev/zero"], stdout=out)
+    start(shim)()
+    assert len(got()) == 20_000_000
+    shim.client.delete(id="one")
+
+
+def test_an_orphan_writes_on_after_its_exec(shim: Shim) -> None:
+    shim.create("one", ["sleep", "60"])
+    start(shim)
+    out = shim.fifo("out")
+    got = reading(out)
+    shim.exec("one", "two", ["sh", "-c", "(sleep 0.5; echo late) & echo now"], stdout=out)
+    shim.client.start(id="one", exec_id="two")
+    shim.client.wait(id="one", exec_id="two")
+    shim.client.delete(id="one", exec_id="two")  # waits for the last writer
+    assert got() == b"now\nlate\n"
+    shim.finish("one")
+
+
+def test_stdin_until_close_io(shim: Shim) -> None:
+    """CloseIO is end of file for the process although the client has the fifo open still."""
+    out, path = shim.fifo("out"), shim.fifo("in")
+    got = reading(out)
+    shim.create("one", ["cat"], stdin=path, stdout=out)
+    writer = os.open(path, os.O_WRONLY)
+    wait = start(shim)
+    os.write(writer, b"first\n")
+    os.close(writer)  # a client that goes away is no end of file
+    time.sleep(0.2)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(writer, b"second\n" * 9000)
+    shim.client.close_io(id="one", stdin=True)
+    assert wait() == 0
+    assert got() == b"first\n" + b"second\n" * 9000
+    os.close(writer)
+    shim.client.delete(id="one")
+
+
+def test_stdin_of_a_process_that_does_not_read(shim: Shim) -> None:
+    path = shim.fifo("in")
+    shim.create("one", ["sleep", "60"], stdin=path)
+    start(shim)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+            time.sleep(0.02)
+    assert shim.client.state(id="one").pid > 0
+    shim.finish("one")
+    os.close(writer)
+
+
+def test_exec_with_stdin(shim: Shim) -> None:
+    shim.create("one", ["sleep", "60"])
+    start(shim)
+    out, path = shim.fifo("out"), shim.fifo("in")
+    got = reading(out)
+    shim.exec("one", "two", ["cat"], stdin=path, stdout=out)
+    shim.client.start(id="one", exec_id="two")
+    with Path(path).open("wb") as writer:
+        writer.write(b"hello")
+    shim.client.close_io(id="one", exec_id="two", stdin=True)
+    assert shim.client.wait(id="one", exec_id="two").exit_status == 0
+    assert got() == b"hello"
+    shim.client.delete(id="one", exec_id="two")
+    shim.finish("one")
+
+
+def test_a_file(shim: Shim) -> None:
+    path = shim.folder / "logs/of/one.log"
+    for word in ("first", "second"):
+        shim.create(word, ["sh", "-c", f"echo {word}; echo {word} >&2"], stdout=f"file://{path}")
+        start(shim, word)()
+        shim.client.delete(id=word)
+    assert path.read_text() == "first\nsecond\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+LOGGER = """#!/bin/sh
+{ env | grep CONTAINER; echo "args $*"; } > LOG
+exec 5>&-
+cat <&3 >> LOG; cat <&4 >> LOG
+sleep 0.3
+echo done >> LOG
+"""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_logger(shim: Shim, terminal: bool) -> None:
+    log, program = shim.folder / "log.txt", shim.folder / "logger"
+    program.write_text(LOGGER.replace("LOG", str(log)))
+    program.chmod(0o755)
+    uri = f"binary://{program}?key=a%20value"
+    args = ["sh", "-c", "echo out; echo err >&2"]
+    shim.create("one", args, terminal=terminal, stdout=uri, stderr="" if terminal else uri)
+    start(shim)()
+    shim.client.delete(id="one")  # waits for the logger
+    lines = log.read_text().split("\n")
+    assert {"CONTAINER_ID=one", "CONTAINER_NAMESPACE=shim-test"} <= set(lines)
+    assert "args key a value" in lines
+    assert [line.strip() for line in lines[-4:]] == ["out", "err", "done", ""]
+
+
+def test_a_logger_that_does_not_exist(shim: Shim) -> None:
+    with pytest.raises(errors.Unknown, match="/nowhere/logger"):
+        shim.create("one", ["true"], stdout="binary:///nowhere/logger")
+
+
+def test_terminal(shim: Shim) -> None:
+    out, path = shim.fifo("out"), shim.fifo("in")
+    reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+    shim.create("one", ["sh"], terminal=True, stdin=path, stdout=out)
+    shim.client.resize_pty(id="one", width=100, height=30)
+    wait = start(shim)
+    writer = os.open(path, os.O_WRONLY)
+    os.write(writer, b"stty size\n")
+    assert b"30 100" in read_some(reader, b"30 100\r\n")
+    shim.client.resize_pty(id="one", width=81, height=25)
+    os.write(writer, b"stty size; test -t 0 && test -t 2 && echo all-tty\n")
+    assert b"all-tty\r\n" in read_some(reader, b"all-tty\r\n")
+    os.write(writer, b"\x03\nexit 4\n")
+    assert wait() == 4
+    os.close(writer)
+    while os.read(reader, 65536):
+        pass  # to the end, which comes without a delete
+    os.close(reader)
+    shim.client.delete(id="one")
+
+
+def test_terminal_of_an_exec_resized_before_its_start(shim: Shim) -> None:
+    shim.create("one", ["sleep", "60"])
+    start(shim)
+    out = shim.fifo("out")
+    got = reading(out)
+    shim.exec("one", "two", ["sh", "-c", "sleep 0.3; stty size"], terminal=True, stdout=out)
+    shim.client.resize_pty(id="one", exec_id="two", width=97, height=31)
+    shim.client.start(id="one", exec_id="two")
+    assert shim.client.wait(id="one", exec_id="two").exit_status == 0
+    assert got() == b"31 97\r\n"
+    shim.client.delete(id="one", exec_id="two")
+    shim.finish("one")
+
+
+def test_the_last_bytes_of_a_terminal(shim: Shim) -> None:
+    out = shim.fifo("out")
+    got = reading(out)
+    script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
+    shim.create("one", ["sh", "-c", script], terminal=True, stdout=out)
+    start(shim)()
+    lines = got().split(b"\r\n")
+    assert lines == [b"line %d" % number for number in range(20000)] + [b""]
+    shim.client.delete(id="one")
+
+
+def test_terminal_without_a_reader_does_not_hold_up_the_exit(shim: Shim) -> None:
+    script = "head -c 30000 /dev/zero; exit 5"
+    shim.create("one", ["sh", "-c", script], terminal=True, stdout=shim.fifo("out"))
+    assert start(shim)() == 5
+    started = time.monotonic()
+    shim.client.delete(id="one")
+    assert time.monotonic() - started < 4
+
+
+def test_no_descriptor_stays(shim: Shim) -> None:
+    def descriptors() -> set[str]:
+        folder = Path(f"/proc/{shim.pid}/fd")
+        return {f"{fd.name} {fd.readlink()}" for fd in folder.iterdir()}
+
+    before: set[str] = set()
+    for number in range(3):
+        name = f"run-{number}"
+        out, path = shim.fifo(f"out-{number}"), shim.fifo(f"in-{number}")
+        shim.create(name, ["true"], terminal=number == 1, stdin=path, stdout=out)
+        start(shim, name)()
+        shim.client.delete(id=name)
+        shim.daemon.wait_for(4 * (number + 1))
+        before = before or descriptors()
+    wait_until(lambda: descriptors() == before)
+    assert process_exists(shim.pid)
