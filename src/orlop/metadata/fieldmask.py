@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.errors import InvalidArgument
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,15 @@ class Mask:
         """Whether the field changes, whole or in part."""
         return self.has(field) or field in self.entries
 
-    def merge(self, field: str, old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    def merge(
+        self, field: str, old: Mapping[str, Value], new: Mapping[str, Value]
+    ) -> dict[str, Value]:
         """The map `field` after the update, without empty values."""
         merged = dict(new if self.has(field) else old)
         for key in self.entries.get(field, ()):
-            merged[key] = new.get(key, "")
+            merged.pop(key, None)
+            if key in new:
+                merged[key] = new[key]
         return {key: value for key, value in merged.items() if value}
 
 

@@ -1,0 +1,30 @@
+"""The noun of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.any_pb2 import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's record. Times are UTC nanoseconds since the epoch.
+
+    The Any values (`spec`, `runtime_options`, `extensions`) are the client's own, kept byte for
+    byte; nobody changes them. `spec` holds the OCI runtime spec as JSON.
+    """
+
+    id: str
+    runtime: str
+    spec: Any | None
+    image: str = ""
+    runtime_options: Any | None = None
+    snapshotter: str = ""
+    snapshot_key: str = ""
+    sandbox: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    created_at: int = 0
+    updated_at: int = 0
