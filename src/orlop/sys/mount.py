@@ -11,6 +11,7 @@ from pathlib import Path
 from orlop.errors import InvalidArgument
 from orlop.sys.libc import call
 from orlop.sys.libc import path as encode
+from orlop.sys.overlay import mount_long
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -73,6 +74,8 @@ _PROPAGATION = {
     "unbindable": MS_UNBINDABLE,
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
+# mount(2) copies one page of options, and silently cuts what is longer.
+_DATA_MAX = os.sysconf("SC_PAGE_SIZE") - 1
 # A bind mount takes these only by a remount after it (mount(2), "Creating a bind mount").
 _NEEDS_REMOUNT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
 
@@ -154,6 +157,9 @@ def mount_one(item: Mount, target: Path) -> None:
     """Mount one entry at `target`, with remounts and propagation as its options need."""
     parsed = parse_options(item.options)
     data = ",".join(parsed.data)
+    if item.type == "overlay" and len(data) >= _DATA_MAX:
+        mount_long(target, parsed.flags, parsed.data)
+        return
     mount(item.source, target, item.type, parsed.flags & ~_bind_extras(parsed.flags), data)
     if parsed.flags & MS_BIND and parsed.flags & _NEEDS_REMOUNT:
         flags = parsed.flags & (_NEEDS_REMOUNT | MS_RELATIME) | MS_BIND | MS_REMOUNT

@@ -1,0 +1,25 @@
+"""Snapshots: layered filesystems that images unpack into and containers write to.
+
+`Snapshotter` is what the rest of the daemon knows. `SnapshotStore` implements it for a `Driver`,
+which owns the folders and says how to mount them: overlayfs, or native, which copies.
+"""
+
+from orlop.snapshots.driver import Driver
+from orlop.snapshots.model import Info, Kind, Usage
+from orlop.snapshots.native import NativeDriver
+from orlop.snapshots.overlayfs import OverlayDriver
+from orlop.snapshots.snapshotter import Extraction, Snapshotter
+from orlop.snapshots.store import SnapshotIds, SnapshotStore
+
+__all__ = [
+    "Driver",
+    "Extraction",
+    "Info",
+    "Kind",
+    "NativeDriver",
+    "OverlayDriver",
+    "SnapshotIds",
+    "SnapshotStore",
+    "Snapshotter",
+    "Usage",
+]

@@ -1,0 +1,92 @@
+"""Where snapshots live on disk: one folder each, named by number."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from orlop.snapshots.model import Usage
+from orlop.sys.mount import Mount
+
+_BLOCK = 512
+_TRASH = ".trash-"
+
+
+class Driver(ABC):
+    """The folders of one snapshotter below `root`, and how to mount them.
+
+    A snapshot is known by its number; `parents` are the numbers of its chain, nearest first.
+    """
+
+    # Whether a layer can be unpacked before its parent is known.
+    rebase = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.snapshots = root / "snapshots"
+        self.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)
+
+    @abstractmethod
+    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+        """Make the folder of a new snapshot. What an exception leaves, `discard` removes."""
+
+    @abstractmethod
+    def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
+        """The mounts that show the snapshot on its parents."""
+
+    @abstractmethod
+    def content(self, number: int) -> Path:
+        """The folder that holds what the snapshot itself adds."""
+
+    def folder(self, number: int) -> Path:
+        return self.snapshots / str(number)
+
+    def usage(self, number: int) -> Usage:
+        """Blocks and inodes of the snapshot's own folder; hard links count once."""
+        return disk_usage(self.content(number))
+
+    def numbers(self) -> set[int]:
+        """Every snapshot that has a folder."""
+        return {int(entry.name) for entry in self.snapshots.iterdir() if entry.name.isdecimal()}
+
+    def trash(self, number: int) -> Path | None:
+        """Take a snapshot out of sight, at once; the path to delete, None if there was nothing."""
+        target = self.snapshots / f"{_TRASH}{number}"
+        try:
+            self.folder(number).rename(target)
+        except FileNotFoundError:
+            return None
+        return target
+
+    def trashed(self) -> list[Path]:
+        """What an earlier daemon had no time to delete."""
+        return [e for e in self.snapshots.iterdir() if e.name.startswith(_TRASH)]
+
+    def discard(self, number: int) -> None:
+        """Remove a snapshot that nobody has seen."""
+        shutil.rmtree(self.folder(number), ignore_errors=True)
+
+
+def disk_usage(folder: Path) -> Usage:
+    """Bytes in blocks and inodes of a tree, its root included."""
+    seen: set[int] = set()
+    size = 0
+    waiting = [os.fspath(folder)]
+    root = os.lstat(folder)
+    seen.add(root.st_ino)
+    size += root.st_blocks * _BLOCK
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                info = entry.stat(follow_symlinks=False)
+                if info.st_ino in seen:
+                    continue
+                seen.add(info.st_ino)
+                size += info.st_blocks * _BLOCK
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return Usage(size, len(seen))

@@ -1,0 +1,42 @@
+"""The native driver: a snapshot is a full copy of its parent; it works on every filesystem."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from orlop.errors import Internal
+from orlop.snapshots.driver import Driver
+from orlop.sys.mount import Mount
+
+
+class NativeDriver(Driver):
+    """Folders `snapshots/<number>`, shown by bind mounts."""
+
+    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+        folder = self.folder(number)
+        if read_only and parents:
+            folder.mkdir(mode=0o755)  # a view shows the parent itself
+            return
+        if not parents:
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)
+            return
+        # cp keeps hard links, devices, xattrs and holes, and shares blocks where it can.
+        copy = subprocess.run(
+            ["cp", "-aT", "--reflink=auto", str(self.folder(parents[0])), str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if copy.returncode:
+            raise Internal(f"copy of snapshot {parents[0]}: {copy.stderr.strip()}")
+
+    def content(self, number: int) -> Path:
+        return self.folder(number)
+
+    def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
+        shown = parents[0] if read_only and parents else number
+        access = "ro" if read_only else "rw"
+        return [Mount("bind", str(self.folder(shown)), options=("rbind", access))]

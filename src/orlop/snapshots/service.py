@@ -1,0 +1,116 @@
+"""The snapshots service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from google.protobuf.empty_pb2 import Empty
+
+from orlop.errors import InvalidArgument
+from orlop.rpc import CallContext, Service
+from orlop.rpc.convert import timestamp
+from orlop.snapshots.model import Info, Kind
+from orlop.snapshots.snapshotter import Snapshotter
+from orlop.sys.mount import Mount
+from orlop.wire.services import snapshots_pb2 as pb
+from orlop.wire.types_pb2 import Mount as WireMount
+
+_BATCH = 100
+
+
+class SnapshotsService(Service):
+    """Serves every snapshotter by its name; "" is the default one."""
+
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Snapshots"]
+
+    def __init__(self, snapshotters: Mapping[str, Snapshotter], default: str) -> None:
+        self._snapshotters = snapshotters
+        self._default = default
+
+    def _find(self, name: str) -> Snapshotter:
+        found = self._snapshotters.get(name or self._default)
+        if found is None:
+            known = ", ".join(sorted(self._snapshotters))
+            raise InvalidArgument(f'snapshotter "{name}" is not loaded; there are {known}')
+        return found
+
+    def prepare(
+        self, request: pb.PrepareSnapshotRequest, ctx: CallContext
+    ) -> pb.PrepareSnapshotResponse:
+        mounts = self._find(request.snapshotter).prepare(
+            ctx.require_namespace(), request.key, request.parent, request.labels, ctx.lease
+        )
+        return pb.PrepareSnapshotResponse(mounts=_wire(mounts))
+
+    def view(self, request: pb.ViewSnapshotRequest, ctx: CallContext) -> pb.ViewSnapshotResponse:
+        mounts = self._find(request.snapshotter).view(
+            ctx.require_namespace(), request.key, request.parent, request.labels, ctx.lease
+        )
+        return pb.ViewSnapshotResponse(mounts=_wire(mounts))
+
+    def mounts(self, request: pb.MountsRequest, ctx: CallContext) -> pb.MountsResponse:
+        mounts = self._find(request.snapshotter).mounts(ctx.require_namespace(), request.key)
+        return pb.MountsResponse(mounts=_wire(mounts))
+
+    def commit(self, request: pb.CommitSnapshotRequest, ctx: CallContext) -> Empty:
+        self._find(request.snapshotter).commit(
+            ctx.require_namespace(),
+            request.name,
+            request.key,
+            request.labels,
+            ctx.lease,
+            request.parent,
+        )
+        return Empty()
+
+    def remove(self, request: pb.RemoveSnapshotRequest, ctx: CallContext) -> Empty:
+        self._find(request.snapshotter).remove(ctx.require_namespace(), request.key)
+        return Empty()
+
+    def stat(self, request: pb.StatSnapshotRequest, ctx: CallContext) -> pb.StatSnapshotResponse:
+        info = self._find(request.snapshotter).stat(ctx.require_namespace(), request.key)
+        return pb.StatSnapshotResponse(info=_info(info))
+
+    def update(
+        self, request: pb.UpdateSnapshotRequest, ctx: CallContext
+    ) -> pb.UpdateSnapshotResponse:
+        wanted = Info(request.info.name, "", Kind.ACTIVE, 0, 0, dict(request.info.labels))
+        info = self._find(request.snapshotter).update(
+            ctx.require_namespace(), wanted, request.update_mask
+        )
+        return pb.UpdateSnapshotResponse(info=_info(info))
+
+    def list(
+        self, request: pb.ListSnapshotsRequest, ctx: CallContext
+    ) -> Iterator[pb.ListSnapshotsResponse]:
+        found = self._find(request.snapshotter).list(ctx.require_namespace(), request.filters)
+        for start in range(0, len(found), _BATCH):
+            batch = found[start : start + _BATCH]
+            yield pb.ListSnapshotsResponse(info=[_info(info) for info in batch])
+
+    def usage(self, request: pb.UsageRequest, ctx: CallContext) -> pb.UsageResponse:
+        usage = self._find(request.snapshotter).usage(ctx.require_namespace(), request.key)
+        return pb.UsageResponse(size=usage.size, inodes=usage.inodes)
+
+    def cleanup(self, request: pb.CleanupRequest, ctx: CallContext) -> Empty:
+        """Nothing to do: a removed snapshot's folder goes at once, an orphan's at start."""
+        ctx.require_namespace()
+        self._find(request.snapshotter)
+        return Empty()
+
+
+def _wire(mounts: list[Mount]) -> list[WireMount]:
+    return [
+        WireMount(type=m.type, source=m.source, target=m.target, options=m.options) for m in mounts
+    ]
+
+
+def _info(info: Info) -> pb.Info:
+    return pb.Info(
+        name=info.name,
+        parent=info.parent,
+        kind=pb.Kind.Name(info.kind),
+        created_at=timestamp(info.created_at),
+        updated_at=timestamp(info.updated_at),
+        labels=info.labels,
+    )

@@ -1,0 +1,309 @@
+"""The suite that every snapshotter passes, with real mounts."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+)
+from orlop.events import Exchange
+from orlop.metadata import Database
+from orlop.snapshots import (
+    Driver,
+    Info,
+    Kind,
+    NativeDriver,
+    OverlayDriver,
+    SnapshotIds,
+    SnapshotStore,
+)
+from orlop.sys import overlay
+from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
+
+pytestmark = pytest.mark.root
+
+DRIVERS: dict[str, type[Driver]] = {"overlayfs": OverlayDriver, "native": NativeDriver}
+
+
+@pytest.fixture(params=DRIVERS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SnapshotStore]:
+    yield from _open(request.param, tmp_path)
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def _open(name: str, root: Path) -> Iterator[SnapshotStore]:
+    database = Database(root / "meta.db")
+    driver = DRIVERS[name](root / name)
+    made = SnapshotStore(database, SnapshotIds(database), name, driver, Exchange())
+    made.cleanup()
+    yield made
+    made.close()
+    database.close()
+
+
+@contextmanager
+def mounted(mounts: list[Mount], root: Path) -> Iterator[Path]:
+    target = root / "mnt"
+    target.mkdir(exist_ok=True)
+    mount_all(mounts, target)
+    try:
+        yield target
+    finally:
+        unmount(target)
+
+
+def _base(store: SnapshotStore, root: Path, name: str = "base") -> None:
+    with mounted(store.prepare("ns", f"{name}-work"), root) as target:
+        (target / "etc").mkdir()
+        (target / "etc/a").write_text("a")
+        (target / "etc/b").write_text("b")
+        os.link(target / "etc/a", target / "etc/hard")
+        os.mknod(target / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        os.setxattr(target / "etc/a", "user.flag", b"jolly")
+    store.commit("ns", name, f"{name}-work")
+
+
+def test_layers_stack(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    with mounted(store.prepare("ns", "work", "base"), tmp_path) as target:
+        assert (target / "etc/a").read_text() == "a"
+        assert os.getxattr(target / "etc/a", "user.flag") == b"jolly"
+        assert (target / "etc/hard").stat().st_ino == (target / "etc/a").stat().st_ino
+        assert stat.S_ISCHR((target / "null").stat().st_mode)
+        (target / "etc/a").write_text("changed")
+        (target / "etc/b").unlink()
+        (target / "new").write_text("new")
+    store.commit("ns", "second", "work")
+    with mounted(store.view("ns", "look", "second"), tmp_path) as target:
+        assert (target / "etc/a").read_text() == "changed"
+        assert not (target / "etc/b").exists()
+        assert (target / "new").read_text() == "new"
+        with pytest.raises(OSError, match="Read-only"):
+            (target / "x").write_text("x")
+    with mounted(store.view("ns", "look-base", "base"), tmp_path) as target:
+        assert (target / "etc/a").read_text() == "a"
+
+
+def test_an_active_snapshot_keeps_what_was_written(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    with mounted(store.prepare("ns", "work", "base"), tmp_path) as target:
+        (target / "kept").write_text("kept")
+    with mounted(store.mounts("ns", "work"), tmp_path) as target:
+        assert (target / "kept").read_text() == "kept"
+
+
+def test_kinds_and_parents(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    store.prepare("ns", "work", "base", {"a": "1"})
+    store.view("ns", "look", "base")
+    infos = {info.name: info for info in store.list("ns")}
+    assert {name: info.kind for name, info in infos.items()} == {
+        "base": Kind.COMMITTED,
+        "work": Kind.ACTIVE,
+        "look": Kind.VIEW,
+    }
+    assert infos["work"].parent == "base"
+    assert infos["work"].labels == {"a": "1"}
+    assert [i.name for i in store.list("ns", ["kind==active"])] == ["work"]
+    assert [i.name for i in store.list("ns", ["parent==base", "name==base"])] == [
+        "base",
+        "look",
+        "work",
+    ]
+    assert store.list("other") == []
+
+
+def test_errors_of_prepare(store: SnapshotStore) -> None:
+    store.prepare("ns", "work")
+    with pytest.raises(AlreadyExists):
+        store.prepare("ns", "work")
+    with pytest.raises(NotFound, match='"nobody"'):
+        store.prepare("ns", "x", "nobody")
+    with pytest.raises(InvalidArgument):
+        store.prepare("ns", "x", "work")
+    with pytest.raises(InvalidArgument):
+        store.prepare("ns", "")
+    with pytest.raises(AlreadyExists):
+        store.prepare("ns", "y", labels={"containerd.io/snapshot.ref": "work"})
+    store.prepare("other", "work")
+    assert len(store.driver.numbers()) == 2
+
+
+def test_errors_of_commit_and_mounts(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    store.prepare("ns", "work", "base")
+    store.view("ns", "look", "base")
+    with pytest.raises(AlreadyExists):
+        store.commit("ns", "base", "work")
+    with pytest.raises(NotFound):
+        store.commit("ns", "x", "nobody")
+    with pytest.raises(FailedPrecondition):
+        store.commit("ns", "x", "look")
+    with pytest.raises(FailedPrecondition):
+        store.commit("ns", "x", "base")
+    with pytest.raises(FailedPrecondition):
+        store.mounts("ns", "base")
+    with pytest.raises(NotFound):
+        store.mounts("ns", "nobody")
+
+
+def test_commit_takes_its_own_labels(store: SnapshotStore) -> None:
+    store.prepare("ns", "work", labels={"old": "1"})
+    store.commit("ns", "done", "work", {"new": "2"})
+    assert store.stat("ns", "done").labels == {"new": "2"}
+    with pytest.raises(NotFound):
+        store.stat("ns", "work")
+
+
+def test_update_changes_labels_only(store: SnapshotStore) -> None:
+    store.prepare("ns", "work", labels={"a": "1", "b.c/d": "2"})
+    wanted = Info("work", "", Kind.ACTIVE, 0, 0, {"b.c/d": "3"})
+    info = store.update("ns", wanted, FieldMask(paths=["labels.b.c/d"]))
+    assert info.labels == {"a": "1", "b.c/d": "3"}
+    assert store.update("ns", wanted, FieldMask()).labels == {"b.c/d": "3"}
+    with pytest.raises(InvalidArgument):
+        store.update("ns", wanted, FieldMask(paths=["parent"]))
+
+
+def test_remove(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    store.prepare("ns", "work", "base")
+    with pytest.raises(FailedPrecondition, match="cannot remove snapshot with child"):
+        store.remove("ns", "base")
+    store.remove("ns", "work")
+    store.remove("ns", "base")
+    with pytest.raises(NotFound):
+        store.remove("ns", "base")
+    store.close()
+    assert list(store.driver.snapshots.iterdir()) == []
+
+
+def test_usage_counts_links_once(store: SnapshotStore, tmp_path: Path) -> None:
+    with mounted(store.prepare("ns", "work"), tmp_path) as target:
+        (target / "big").write_bytes(os.urandom(1 << 20))
+        os.link(target / "big", target / "again")
+    live = store.usage("ns", "work")
+    assert live.inodes == 2
+    assert 1 << 20 <= live.size < 1 << 21
+    store.commit("ns", "done", "work")
+    assert store.usage("ns", "done") == live
+
+
+def test_leases_hold_what_is_there(store: SnapshotStore) -> None:
+    with store._database.write() as tx:
+        tx.execute("INSERT INTO namespaces VALUES ('ns')")
+        tx.execute("INSERT INTO leases VALUES ('ns', 'held', 1)")
+
+    def held() -> set[str]:
+        with store._database.read() as tx:
+            return {row["id"] for row in tx.all("SELECT id FROM lease_resources")}
+
+    store.prepare("ns", "work", lease="held")
+    assert held() == {"work"}
+    store.commit("ns", "done", "work", lease="held")
+    assert held() == {"done"}
+    with pytest.raises(NotFound, match="lease"):
+        store.prepare("ns", "other", lease="none")
+    assert len(store.driver.numbers()) == 1
+
+
+def test_many_threads(store: SnapshotStore, tmp_path: Path) -> None:
+    _base(store, tmp_path)
+    failures: list[Exception] = []
+
+    def work(name: str) -> None:
+        try:
+            for number in range(10):
+                store.prepare("ns", f"{name}-{number}", "base")
+                store.remove("ns", f"{name}-{number}")
+        except Exception as error:  # noqa: BLE001 - the test reports it
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [info.name for info in store.list("ns")] == ["base"]
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_crash_leaves_nothing(name: str, tmp_path: Path) -> None:
+    opened = _open(name, tmp_path)
+    store = next(opened)
+    store.prepare("ns", "kept")
+    store.driver.create(900, (), read_only=False)  # died before the row
+    store.driver.create(901, (), read_only=False)
+    store.driver.trash(901)  # died while deleting
+    next(opened, None)
+    opened = _open(name, tmp_path)
+    store = next(opened)
+    next_number = store._ids.next()
+    next(opened, None)
+    assert next_number > 900
+    assert [path.name for path in store.driver.snapshots.iterdir()] == ["1"]
+
+
+def test_extraction(store: SnapshotStore, tmp_path: Path) -> None:
+    if not store.rebase:
+        with pytest.raises(Unimplemented):
+            store.extraction("ns")
+        return
+    _base(store, tmp_path)
+    layer = store.extraction("ns")
+    (layer.path / "from-layer").write_text("x")
+    layer.commit("chain", "base", {"l": "1"})
+    with mounted(store.view("ns", "look", "chain"), tmp_path) as target:
+        assert (target / "etc/a").exists()
+        assert (target / "from-layer").exists()
+    late = store.extraction("ns")
+    with pytest.raises(AlreadyExists):
+        late.commit("chain", "base")
+    assert not late.path.exists()
+    lost = store.extraction("ns")
+    lost.discard()
+    assert not lost.path.exists()
+
+
+@pytest.mark.parametrize("new_api", [True, False])
+def test_a_hundred_and_fifty_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_api: bool
+) -> None:
+    if not new_api:  # as on a kernel before 6.7
+        monkeypatch.setattr(overlay, "_configure", lambda *_: False)
+    opened = _open("overlayfs", tmp_path / ("deep" * 20))
+    store = next(opened)
+    parent = ""
+    for number in range(150):
+        layer = store.extraction("ns")
+        (layer.path / f"f{number}").write_text(str(number))
+        layer.commit(f"layer{number}", parent)
+        parent = f"layer{number}"
+    with mounted(store.prepare("ns", "top", parent), tmp_path) as target:
+        assert len(list(target.iterdir())) == 150
+    next(opened, None)
+
+
+def test_unmount_all_takes_what_is_below(tmp_path: Path) -> None:
+    target = tmp_path / "m"
+    target.mkdir()
+    tmpfs = Mount("tmpfs", "tmpfs")
+    mount_all([tmpfs], target)
+    (target / "sub dir").mkdir()
+    mount_all([tmpfs, tmpfs], target / "sub dir")
+    unmount_all(target)
+    assert str(target) not in Path("/proc/self/mountinfo").read_text()
