@@ -1,0 +1,92 @@
+"""Records of the daemon's parts, with the names and exports that clients look for.
+
+`root` is what `ctr plugins ls -d` and image mounts show of a snapshotter; `log-uri-schemes` is how
+clients know which log drivers a runtime takes; `path` and `policy` tell of the metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from google.protobuf.any_pb2 import Any
+
+from orlop.errors import OrlopError
+from orlop.introspection.model import Plugin
+from orlop.oci.descriptor import Platform
+
+CONTENT = "io.containerd.content.v1"
+DIFFER = "io.containerd.differ.v1"
+EVENT = "io.containerd.event.v1"
+GRPC = "io.containerd.grpc.v1"
+LEASE = "io.containerd.lease.v1"
+METADATA = "io.containerd.metadata.v1"
+RUNTIME = "io.containerd.runtime.v2"
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
+STREAMING = "io.containerd.streaming.v1"
+TRANSFER = "io.containerd.transfer.v1"
+LOGS = "io.orlop.logs.v1"
+
+
+def content(root: Path) -> Plugin:
+    """The content store, its blobs below `root`."""
+    return Plugin(CONTENT, "content", exports={"root": str(root)})
+
+
+def metadata(path: Path, policy: str) -> Plugin:
+    """The metadata database at `path`; `policy` is how namespaces share content."""
+    return Plugin(
+        METADATA,
+        "bolt",
+        requires=(CONTENT, EVENT, SNAPSHOTTER),
+        exports={"path": str(path), "policy": policy},
+    )
+
+
+def snapshotter(
+    name: str,
+    root: Path,
+    platform: Platform,
+    *,
+    capabilities: tuple[str, ...] = (),
+    error: OrlopError | None = None,
+) -> Plugin:
+    """A snapshotter with its folders below `root`; capabilities are `rebase`, `remap-ids`…"""
+    return Plugin(
+        SNAPSHOTTER,
+        name,
+        platforms=(platform,),
+        exports={"root": str(root)},
+        capabilities=capabilities,
+        error=error,
+    )
+
+
+def differ(platform: Platform) -> Plugin:
+    """What applies layers."""
+    return Plugin(DIFFER, "walking", requires=(METADATA,), platforms=(platform,))
+
+
+def task_runtime(
+    platform: Platform,
+    log_schemes: tuple[str, ...],
+    *,
+    info: Callable[[Any], Any] | None = None,
+) -> Plugin:
+    """What runs containers; `log_schemes` are the URI schemes that their stdio may have.
+
+    `info` answers a `containerd.types.RuntimeRequest` with a `RuntimeInfo`.
+    """
+    return Plugin(
+        RUNTIME,
+        "task",
+        requires=(EVENT, METADATA),
+        platforms=(platform,),
+        exports={"log-uri-schemes": ",".join(log_schemes)},
+        info=info,
+    )
+
+
+def logs(root: Path) -> Plugin:
+    """Where orlop's own clients put the logs of detached containers."""
+    return Plugin(LOGS, "file", exports={"root": str(root)})
