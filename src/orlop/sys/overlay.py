@@ -1,8 +1,8 @@
 """Overlay mounts with more layers than the one page of options that mount(2) takes.
 
-Where the kernel has it (6.7), the new mount API takes one `lowerdir+` after the other. Elsewhere the
-layers are named relative to the folder that they share, from a thread with a working directory of
-its own.
+Where the kernel has it (6.7), the new mount API takes one `lowerdir+` after the other. Elsewhere
+the layers are named relative to the folder that they share, from a thread with a working directory
+of its own.
 """
 
 from __future__ import annotations

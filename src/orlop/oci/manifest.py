@@ -1,0 +1,121 @@
+"""Manifests, indexes and configs (OCI image spec, manifest.md, image-index.md, config.md)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from orlop.errors import InvalidArgument
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor, Platform
+from orlop.oci.digest import Digest
+
+T = TypeVar("T")
+
+# Registries refuse larger ones, too (OCI distribution spec, "Pushing manifests").
+DOCUMENT_MAX = 4 << 20
+
+
+class _Document(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """JSON names in camel case; unknown members are let pass."""
+
+
+class Manifest(_Document, frozen=True):
+    """One platform's image: a config and layers, lowest first."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    schema_version: int = 2
+    media_type: str = ""
+    annotations: dict[str, str] = {}
+
+
+class Index(_Document, frozen=True):
+    """Manifests to choose from."""
+
+    manifests: tuple[Descriptor, ...]
+    schema_version: int = 2
+    media_type: str = ""
+    annotations: dict[str, str] = {}
+
+
+class RootFS(msgspec.Struct, frozen=True):
+    """The layers of a config: digests of the uncompressed tars."""
+
+    diff_ids: tuple[str, ...] = ()
+    type: str = "layers"
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """What is needed of an image config in order to unpack it."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    rootfs: RootFS = RootFS()
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(self.architecture, self.os, self.variant)
+
+
+class _Shape(msgspec.Struct, rename="camel"):
+    """Which kind of document it is, by its members."""
+
+    media_type: str = ""
+    manifests: msgspec.Raw = msgspec.Raw()
+    layers: msgspec.Raw = msgspec.Raw()
+    config: msgspec.Raw = msgspec.Raw()
+
+
+def parse(data: bytes, media_type: str) -> Manifest | Index:
+    """The manifest or index in `data`, which was announced as `media_type`.
+
+    Raises InvalidArgument for a document that is too large, malformed, of an unknown type, or
+    ambiguous: one that is both a manifest and an index, or says to be what it is not.
+    """
+    if len(data) > DOCUMENT_MAX:
+        raise InvalidArgument(f"manifest of {len(data)} bytes is larger than {DOCUMENT_MAX}")
+    shape = _decode(data, _Shape, media_type)
+    is_index = bool(bytes(shape.manifests))
+    if is_index and (bytes(shape.layers) or bytes(shape.config)):
+        raise InvalidArgument("document is a manifest and an index at once")
+    if shape.media_type and shape.media_type != media_type:
+        raise InvalidArgument(
+            f'document says to be "{shape.media_type}" but was announced as "{media_type}"'
+        )
+    if media_type in mediatypes.INDEXES:
+        if not is_index:
+            raise InvalidArgument(f'document of type "{media_type}" lists no manifests')
+        index = _decode(data, Index, media_type)
+        return _checked(index, index.manifests)
+    if media_type not in mediatypes.MANIFESTS:
+        raise InvalidArgument(f'media type "{media_type}" is neither a manifest nor an index')
+    if is_index:
+        raise InvalidArgument(f'document of type "{media_type}" is an index')
+    manifest = _decode(data, Manifest, media_type)
+    return _checked(manifest, (manifest.config, *manifest.layers))
+
+
+def parse_config(data: bytes) -> ImageConfig:
+    """Raises InvalidArgument for one that is malformed."""
+    config = _decode(data, ImageConfig, "image config")
+    for diff_id in config.rootfs.diff_ids:
+        Digest.parse(diff_id)
+    return config
+
+
+def _checked(document: T, descriptors: tuple[Descriptor, ...]) -> T:
+    for descriptor in descriptors:
+        Digest.parse(descriptor.digest)
+        if descriptor.size < 0:
+            raise InvalidArgument(f"descriptor {descriptor.digest} has size {descriptor.size}")
+    return document
+
+
+def _decode(data: bytes, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidArgument(f'"{what}" does not parse: {error}') from None
