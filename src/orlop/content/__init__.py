@@ -1,0 +1,11 @@
+"""The content store: blobs by digest, and resumable ingests that become blobs.
+
+A blob's bytes are stored once and are visible in each namespace that has a record of them. A blob
+is never visible unverified.
+"""
+
+from orlop.content.model import Info, Status
+from orlop.content.store import BlobReader, ContentStore
+from orlop.content.writer import ContentWriter
+
+__all__ = ["BlobReader", "ContentStore", "ContentWriter", "Info", "Status"]

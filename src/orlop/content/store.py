@@ -1,0 +1,319 @@
+"""The store: blobs that are there, and the way to new ones.
+
+The order of things keeps it whole through a crash: data is synced and renamed before its row is
+committed, and a file goes after its last row. What a crash leaves is reaped by `reap` at start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import records
+from orlop.content.files import Files, ingest_name
+from orlop.content.model import Info, Status
+from orlop.content.writer import ContentWriter, Ingest
+from orlop.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from orlop.events import Publisher
+from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
+from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
+from orlop.oci.digest import Digest
+from orlop.wire import events_pb2
+
+_KIND = "content"
+SHAREABLE_LABEL = "containerd.io/namespace.shareable"
+
+_log = logging.getLogger(__name__)
+
+
+class BlobReader:
+    """An open blob: `fd` to read, `size` in bytes. Deleting the blob does not disturb it."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = size
+
+    def read_all(self) -> bytes:
+        return os.pread(self.fd, self.size, 0)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> BlobReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ContentStore:
+    """Blobs and ingests below `root`.
+
+    `shared` is the policy for blobs that another namespace has: a write that expects one is done at
+    once; otherwise its bytes must be sent in full.
+    """
+
+    def __init__(
+        self, database: Database, root: Path, publisher: Publisher, *, shared: bool = True
+    ) -> None:
+        self.files = Files(root)
+        self._database = database
+        self._publisher = publisher
+        self._shared = shared
+        self._lock = threading.Lock()
+        self._open_refs: set[tuple[str, str]] = set()
+        # Blob files and their rows change together.
+        self._blob_lock = threading.Lock()
+
+    def info(self, namespace: str, digest: str) -> Info:
+        """Raises NotFound, and InvalidArgument for a malformed digest."""
+        Digest.parse(digest)
+        with self._database.read() as tx:
+            found = records.find(tx, namespace, digest)
+            if found is None:
+                raise NotFound(f'content "{digest}"')
+            return found.info(labels.get(tx, _KIND, namespace, digest))
+
+    def exists(self, namespace: str, digest: str) -> bool:
+        with self._database.read() as tx:
+            return records.find(tx, namespace, digest) is not None
+
+    def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Info]:
+        """The blobs of a namespace; filter fields are digest, size and labels."""
+        chosen = filters.parse(wanted)
+        with self._database.read() as tx:
+            rows = records.all_of(tx, namespace)
+            found = labels.get_all(tx, _KIND, namespace)
+        infos = (row.info(found.get(row.digest, {})) for row in rows)
+        return [i for i in infos if chosen.everything or chosen.matches(_lookup(i))]
+
+    def claim(self, namespace: str, digest: str, lease: str) -> bool:
+        """Whether the namespace has the blob; if so, the lease holds it from now on."""
+        with self._database.write() as tx:
+            there = records.find(tx, namespace, digest) is not None
+            if there:
+                attach_to_lease(tx, namespace, lease, "content", digest)
+        return there
+
+    def update(
+        self, namespace: str, digest: str, wanted: Mapping[str, str], mask: FieldMask
+    ) -> Info:
+        """Change labels; raises NotFound, InvalidArgument for another field."""
+        changes = fieldmask.paths(mask, fields=("labels",), maps=("labels",))
+        labels.validate(wanted)
+        with self._database.write() as tx:
+            if records.find(tx, namespace, digest) is None:
+                raise NotFound(f'content "{digest}"')
+            before = labels.get(tx, _KIND, namespace, digest)
+            labels.replace(tx, _KIND, namespace, digest, changes.merge("labels", before, wanted))
+            records.touch(tx, namespace, digest)
+        return self.info(namespace, digest)
+
+    def delete(self, namespace: str, digest: str) -> None:
+        """Take a blob from a namespace; its file goes with the last one. Raises NotFound."""
+        Digest.parse(digest)
+        with self._blob_lock:
+            with self._database.write() as tx:
+                if not records.delete(tx, namespace, digest):
+                    raise NotFound(f'content "{digest}"')
+                labels.remove(tx, _KIND, namespace, digest)
+                tx.execute(
+                    "DELETE FROM lease_resources WHERE namespace = ? AND type = 'content'"
+                    " AND id = ?",
+                    (namespace, digest),
+                )
+                orphaned = not records.known_anywhere(tx, digest)
+            if orphaned:
+                self.files.blob(digest).unlink(missing_ok=True)
+        event = events_pb2.ContentDelete(digest=digest)
+        self._publisher.publish(namespace, "/content/delete", event)
+
+    def open(self, namespace: str, digest: str) -> BlobReader:
+        """Open a blob for reading; raises NotFound."""
+        info = self.info(namespace, digest)
+        try:
+            return BlobReader(self.files.blob(digest), info.size)
+        except FileNotFoundError:
+            raise NotFound(f'content "{digest}"') from None
+
+    def read(self, namespace: str, digest: str) -> bytes:
+        """The whole of a small blob, such as a manifest."""
+        with self.open(namespace, digest) as blob:
+            return blob.read_all()
+
+    def writer(
+        self, namespace: str, ref: str, *, total: int = 0, expected: str = "", lease: str = ""
+    ) -> ContentWriter:
+        """Begin a write under `ref`, or go on with one that was broken off.
+
+        Raises InvalidArgument without a ref, Unavailable while another writer has it, and
+        AlreadyExists (the lease then holds the blob) when the namespace has `expected`.
+        """
+        if not ref:
+            raise InvalidArgument("a write needs a ref")
+        if expected:
+            Digest.parse(expected)
+        key = (namespace, ref)
+        with self._lock:
+            if key in self._open_refs:
+                raise Unavailable(f'ref "{ref}" locked: another write of it is in progress')
+            self._open_refs.add(key)
+        try:
+            ingest = self._begin(namespace, ref, total, expected, lease)
+            return ContentWriter(self, ingest)
+        except BaseException:
+            self.release(namespace, ref)
+            raise
+
+    def release(self, namespace: str, ref: str) -> None:
+        """Unlock a ref (for the writer)."""
+        with self._lock:
+            self._open_refs.discard((namespace, ref))
+
+    def _begin(self, namespace: str, ref: str, total: int, expected: str, lease: str) -> Ingest:
+        name = ingest_name(namespace, ref)
+        with self._database.write() as tx:
+            if expected and records.find(tx, namespace, expected):
+                attach_to_lease(tx, namespace, lease, "content", expected)
+                raised: AlreadyExists | None = AlreadyExists(f'content "{expected}"')
+                self._forget_ingest(tx, namespace, ref, lease)
+            else:
+                raised = None
+                ensure_namespace(tx, namespace)
+                row, stale = records.begin_ingest(
+                    tx, namespace, ref, name, total, expected, leased=bool(lease)
+                )
+                attach_to_lease(tx, namespace, lease, "ingests", ref)
+            size = self._size_elsewhere(tx, expected, total) if expected else None
+        if raised is not None:
+            self.files.drop_ingest(name)
+            raise raised
+        if stale:
+            self.files.drop_ingest(name)
+        folder = self.files.ingest(name)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return Ingest(
+            namespace=namespace,
+            ref=ref,
+            folder=folder,
+            total=total or row.total,
+            expected=expected or row.expected,
+            started_at=row.started_at,
+            lease=lease,
+            shared_size=size,
+        )
+
+    def _size_elsewhere(self, tx: Transaction, digest: str, total: int) -> int | None:
+        """The size of a blob that other namespaces have and would share, or None."""
+        size = records.size_in_any(
+            tx, digest, shareable_label=None if self._shared else SHAREABLE_LABEL
+        )
+        if size is None or total not in (0, size) or not self.files.blob(digest).exists():
+            return None
+        return size
+
+    def _forget_ingest(self, tx: Transaction, namespace: str, ref: str, lease: str) -> None:
+        records.delete_ingest(tx, namespace, ref)
+        detach_from_lease(tx, namespace, lease, "ingests", ref)
+
+    def finish(
+        self,
+        ingest: Ingest,
+        data: Path | None,
+        digest: Digest,
+        size: int,
+        wanted: Mapping[str, str],
+    ) -> None:
+        """Make verified data a blob (for the writer); `data` is None for a shared blob.
+
+        Raises AlreadyExists, with the lease holding the blob, when the namespace has it.
+        """
+        labels.validate(wanted)
+        namespace = ingest.namespace
+        with self._blob_lock:
+            if data is not None and not self.files.blob(digest).exists():
+                self.files.publish(data, digest)
+            with self._database.write() as tx:
+                there = records.find(tx, namespace, digest) is not None
+                if not there:
+                    records.insert(tx, namespace, digest, size)
+                    labels.replace(tx, _KIND, namespace, digest, wanted)
+                attach_to_lease(tx, namespace, ingest.lease, "content", digest)
+                self._forget_ingest(tx, namespace, ingest.ref, ingest.lease)
+        self.files.drop_ingest(ingest.folder.name)
+        if there:
+            raise AlreadyExists(f'content "{digest}"')
+        event = events_pb2.ContentCreate(digest=digest, size=size)
+        self._publisher.publish(namespace, "/content/create", event)
+
+    def status(self, namespace: str, ref: str) -> Status:
+        """Raises NotFound."""
+        with self._database.read() as tx:
+            row = records.find_ingest(tx, namespace, ref)
+        if row is None:
+            raise NotFound(f'ingest "{ref}"')
+        return self._status(row)
+
+    def statuses(self, namespace: str, wanted: Iterable[str] = ()) -> Sequence[Status]:
+        """Writes in progress; the filter field is ref."""
+        chosen = filters.parse(wanted)
+        with self._database.read() as tx:
+            rows = records.ingests_of(tx, namespace)
+        return [
+            self._status(row) for row in rows if chosen.matches(filters.record({"ref": row.ref}))
+        ]
+
+    def _status(self, row: records.IngestRow) -> Status:
+        try:
+            data = (self.files.ingest(row.directory) / "data").stat()
+        except FileNotFoundError:
+            return Status(row.ref, 0, row.total, row.expected, row.started_at, row.started_at)
+        return Status(
+            row.ref, data.st_size, row.total, row.expected, row.started_at, data.st_mtime_ns
+        )
+
+    def abort(self, namespace: str, ref: str) -> None:
+        """Give up a write and its data; raises NotFound."""
+        with self._database.write() as tx:
+            if records.find_ingest(tx, namespace, ref) is None:
+                raise NotFound(f'ingest "{ref}"')
+            records.delete_ingest(tx, namespace, ref)
+            tx.execute(
+                "DELETE FROM lease_resources WHERE namespace = ? AND type = 'ingests' AND id = ?",
+                (namespace, ref),
+            )
+        self.files.drop_ingest(ingest_name(namespace, ref))
+
+    def reap(self) -> None:
+        """Remove what a crash left behind, and expired ingests. Only at start.
+
+        A record whose file has gone (somebody removed it by hand) is dropped and logged.
+        """
+        with self._database.write() as tx:
+            records.delete_expired_ingests(tx, clock.now())
+            ingests = records.ingest_directories(tx)
+            known = records.all_digests(tx)
+            present = self.files.digests()
+            for digest in known - present:
+                _log.error('content "%s" has lost its file; its records are dropped', digest)
+                records.delete_everywhere(tx, digest)
+        for digest in present - known:
+            _log.info('reaping blob "%s" that no record knows', digest)
+            self.files.blob(digest).unlink()
+        for name in self.files.ingests() - ingests:
+            self.files.drop_ingest(name)
+
+
+def _lookup(info: Info) -> filters.Lookup:
+    return filters.record({"digest": info.digest, "size": str(info.size)}, labels=info.labels)

@@ -1,0 +1,184 @@
+"""One write in progress."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from orlop.content.files import disk_errors, hash_file
+from orlop.errors import FailedPrecondition, OutOfRange
+from orlop.metadata import clock
+from orlop.oci.digest import Digest, new_hash
+
+if TYPE_CHECKING:
+    from orlop.content.store import ContentStore
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The facts of a write. `shared_size` is set when another namespace's blob will do."""
+
+    namespace: str
+    ref: str
+    folder: Path
+    total: int
+    expected: str
+    started_at: int
+    lease: str
+    shared_size: int | None
+
+
+class ContentWriter:
+    """Appends to an ingest and commits it as a blob. One thread at a time.
+
+    Its ref is locked until `close`, which keeps the data for a later writer to go on with. Use as a
+    context manager.
+    """
+
+    def __init__(self, store: ContentStore, ingest: Ingest) -> None:
+        self._store = store
+        self._ingest = ingest
+        self._closed = False
+        self.total = ingest.total
+        self.updated_at = clock.now()
+        algorithm = Digest(ingest.expected).algorithm if ingest.expected else "sha256"
+        self._hash: Any = new_hash(algorithm)
+        self._data = ingest.folder / "data"
+        self._fd = -1
+        self._offset = 0
+        self._shared = ingest.shared_size is not None
+        if ingest.shared_size is not None:
+            self._offset = self.total = ingest.shared_size
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(self._data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._offset = os.lseek(self._fd, 0, os.SEEK_END)
+        if self._offset:
+            hash_file(self._data, self._hash)
+
+    @property
+    def ref(self) -> str:
+        return self._ingest.ref
+
+    @property
+    def namespace(self) -> str:
+        return self._ingest.namespace
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are here."""
+        return self._offset
+
+    @property
+    def started_at(self) -> int:
+        return self._ingest.started_at
+
+    def digest(self) -> Digest:
+        """The digest of the bytes so far."""
+        if self._shared:
+            return Digest(self._ingest.expected)
+        return Digest.from_hash(self._hash)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append; ResourceExhausted when the disk is full."""
+        if not data:
+            return
+        if self._shared:
+            self._unshare()
+        self._hash.update(data)
+        with disk_errors(self._store.files.root):
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, self._offset)
+                self._offset += written
+                view = view[written:]
+        self.updated_at = clock.now()
+
+    def seek(self, offset: int) -> None:
+        """Make `offset` the place of the next write: the end, or 0 to begin again.
+
+        Any other place raises OutOfRange.
+        """
+        if offset == self._offset:
+            return
+        if offset != 0:
+            raise OutOfRange(f'ref "{self.ref}" is at offset {self._offset}, not at {offset}')
+        if self._shared:
+            self._shared = False
+            self._open()
+        os.ftruncate(self._fd, 0)
+        self._offset = 0
+        self._hash = new_hash(self._hash.name)
+
+    def _unshare(self) -> None:
+        """Somebody writes on after all: take a copy of the shared bytes."""
+        self._shared = False
+        with disk_errors(self._store.files.root):
+            shutil.copyfile(self._store.files.blob(self._ingest.expected), self._data)
+        self._open()
+
+    def commit(
+        self, size: int = 0, expected: str = "", labels: Mapping[str, str] | None = None
+    ) -> Digest:
+        """Verify, and make it a blob of the namespace; the writer is closed.
+
+        `size` 0 and `expected` "" check nothing. Raises FailedPrecondition for another size or
+        digest (the data stays), AlreadyExists when the namespace has the blob (the data goes).
+        """
+        try:
+            if size and size != self._offset:
+                raise FailedPrecondition(
+                    f'ref "{self.ref}" has {self._offset} bytes, {size} were to be committed'
+                )
+            digest = self._verified(expected)
+            data = None
+            if not self._shared:
+                with disk_errors(self._store.files.root):
+                    os.fchmod(self._fd, 0o400)
+                    os.fsync(self._fd)
+                data = self._data
+            self._store.finish(self._ingest, data, digest, self._offset, labels or {})
+        finally:
+            self.close()
+        return digest
+
+    def _verified(self, expected: str) -> Digest:
+        digest = self.digest()
+        wanted = expected or self._ingest.expected
+        if not wanted:
+            return digest
+        algorithm = Digest.parse(wanted).algorithm
+        if algorithm != digest.algorithm and not self._shared:
+            state = new_hash(algorithm)
+            hash_file(self._data, state)
+            digest = Digest.from_hash(state)
+        if digest != wanted:
+            raise FailedPrecondition(f'ref "{self.ref}" has digest {digest}, {wanted} was expected')
+        return digest
+
+    def close(self) -> None:
+        """Release the ref; what was written stays for the next writer. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._store.release(self.namespace, self.ref)
+
+    def __enter__(self) -> ContentWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

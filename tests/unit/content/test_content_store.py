@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import ContentStore
+from orlop.content.service import ContentService
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    Unavailable,
+)
+from orlop.events import Exchange
+from orlop.metadata import Database
+from orlop.rpc import CallContext
+from orlop.wire.services import content_pb2 as pb
+
+DATA = b"ballast" * 1000
+DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+class World:
+    """A store that can be closed and opened again."""
+
+    def __init__(self, root: Path, *, shared: bool = True) -> None:
+        self.root, self.shared = root, shared
+        self.exchange = Exchange()
+        self.open()
+
+    def open(self) -> None:
+        self.database = Database(self.root / "meta.db")
+        self.store = ContentStore(
+            self.database, self.root / "content", self.exchange, shared=self.shared
+        )
+        self.store.reap()
+        self.service = ContentService(self.store)
+
+    def reopen(self) -> None:
+        self.database.close()
+        self.open()
+
+    def put(self, data: bytes = DATA, namespace: str = "ns", lease: str = "", **labels: str) -> str:
+        with self.store.writer(namespace, f"put-{len(data)}", lease=lease) as writer:
+            writer.write(data)
+            return writer.commit(len(data), labels=labels)
+
+    def lease(self, name: str) -> None:
+        with self.database.write() as tx:
+            tx.execute("INSERT OR IGNORE INTO namespaces VALUES ('ns')")
+            tx.execute("INSERT INTO leases VALUES ('ns', ?, 1)", (name,))
+
+    def held(self, lease: str) -> set[tuple[str, str]]:
+        with self.database.read() as tx:
+            rows = tx.all("SELECT type, id FROM lease_resources WHERE lease = ?", (lease,))
+        return {(row["type"], row["id"]) for row in rows}
+
+    def write(self, *requests: pb.WriteContentRequest, lease: str = "") -> list[Any]:
+        context = CallContext(namespace="ns", lease=lease)
+        return list(self.service.write(iter(requests), context))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.database.close()
+
+
+def test_write_read_delete(world: World) -> None:
+    with world.exchange.subscribe() as events:
+        assert world.put(port="lisbon") == DIGEST
+        info = world.store.info("ns", DIGEST)
+        assert (info.size, info.labels) == (len(DATA), {"port": "lisbon"})
+        assert world.store.read("ns", DIGEST) == DATA
+        assert [i.digest for i in world.store.list("ns", ["labels.port==lisbon"])] == [DIGEST]
+        assert [i.digest for i in world.store.list("ns", [f"size=={len(DATA)}"])] == [DIGEST]
+        assert world.store.list("ns", ["labels.port==oslo"]) == []
+        with world.store.open("ns", DIGEST) as blob:
+            world.store.delete("ns", DIGEST)
+            assert blob.read_all() == DATA
+        assert [next(iter(events)).topic for _ in range(2)] == [
+            "/content/create",
+            "/content/delete",
+        ]
+    assert not world.store.files.blob(DIGEST).exists()
+    with pytest.raises(NotFound):
+        world.store.info("ns", DIGEST)
+    with pytest.raises(InvalidArgument):
+        world.store.info("ns", "sha256:x")
+
+
+def test_labels(world: World) -> None:
+    world.put(a="1", b="2")
+    info = world.store.update("ns", DIGEST, {"b": "", "c/d.e": "3"}, FieldMask(
+        paths=["labels.b", "labels.c/d.e"]))  # fmt: skip
+    assert info.labels == {"a": "1", "c/d.e": "3"}
+    with pytest.raises(InvalidArgument):
+        world.store.update("ns", DIGEST, {}, FieldMask(paths=["size"]))
+
+
+def test_wrong_size_and_digest_keep_the_data(world: World) -> None:
+    with world.store.writer("ns", "r") as writer:
+        writer.write(DATA)
+        with pytest.raises(FailedPrecondition, match="bytes"):
+            writer.commit(1)
+    with world.store.writer("ns", "r") as writer:
+        assert writer.offset == len(DATA)
+        with pytest.raises(FailedPrecondition, match="was expected"):
+            writer.commit(expected=f"sha256:{'0' * 64}")
+    with world.store.writer("ns", "r") as writer:
+        assert writer.commit(expected=DIGEST) == DIGEST
+    assert world.store.statuses("ns") == []
+    assert world.store.files.ingests() == set()
+
+
+def test_an_ingest_survives_a_restart(world: World) -> None:
+    with world.store.writer("ns", "r", total=len(DATA), expected=DIGEST) as writer:
+        writer.write(DATA[:100])
+    world.reopen()
+    (status,) = world.store.statuses("ns")
+    assert (status.ref, status.offset, status.total) == ("r", 100, len(DATA))
+    with world.store.writer("ns", "r") as writer:
+        assert writer.offset == 100
+        writer.write(DATA[100:])
+        assert writer.commit(len(DATA), DIGEST) == DIGEST
+    assert world.store.read("ns", DIGEST) == DATA
+
+
+def test_an_ingest_of_something_else_begins_again(world: World) -> None:
+    with world.store.writer("ns", "r", total=10) as writer:
+        writer.write(b"old")
+    with world.store.writer("ns", "r", total=20) as writer:
+        assert writer.offset == 0
+
+
+def test_one_writer_a_ref(world: World) -> None:
+    with world.store.writer("ns", "r"):
+        with pytest.raises(Unavailable, match="locked"):
+            world.store.writer("ns", "r")
+        world.store.writer("ns", "other").close()
+        world.store.writer("other", "r").close()
+    world.store.writer("ns", "r").close()
+
+
+def test_other_algorithms(world: World) -> None:
+    sha512 = f"sha512:{hashlib.sha512(DATA).hexdigest()}"
+    with world.store.writer("ns", "a", expected=sha512) as writer:
+        writer.write(DATA)
+        assert writer.commit() == sha512
+    sha384 = f"sha384:{hashlib.sha384(DATA).hexdigest()}"
+    with world.store.writer("ns", "b") as writer:
+        writer.write(DATA)
+        assert writer.commit(expected=sha384) == sha384
+
+
+def test_a_known_blob_is_refused_but_leased(world: World) -> None:
+    world.put()
+    world.lease("held")
+    with pytest.raises(AlreadyExists):
+        world.store.writer("ns", "r", expected=DIGEST, lease="held")
+    assert world.held("held") == {("content", DIGEST)}
+    world.lease("late")
+    with world.store.writer("ns", "r", lease="late") as writer:
+        writer.write(DATA)
+        assert world.held("late") == {("ingests", "r")}
+        with pytest.raises(AlreadyExists):
+            writer.commit()
+    assert world.held("late") == {("content", DIGEST)}
+    assert world.store.files.ingests() == set()
+
+
+def test_blobs_are_shared_between_namespaces(world: World) -> None:
+    world.put(namespace="a")
+    with world.store.writer("b", "r", expected=DIGEST) as writer:
+        assert writer.offset == writer.total == len(DATA)
+        assert writer.commit(len(DATA), DIGEST) == DIGEST
+    world.store.delete("a", DIGEST)
+    assert world.store.read("b", DIGEST) == DATA
+    with pytest.raises(NotFound):
+        world.store.read("a", DIGEST)
+
+
+def test_the_isolated_policy_wants_the_bytes(tmp_path: Path) -> None:
+    world = World(tmp_path, shared=False)
+    world.put(namespace="a")
+    with world.store.writer("b", "r", expected=DIGEST) as writer:
+        assert writer.offset == 0
+    with world.database.write() as tx:
+        tx.execute(
+            "INSERT INTO labels VALUES ('namespace', '', 'a', ?, 'true')",
+            ("containerd.io/namespace.shareable",),
+        )
+    with world.store.writer("c", "r", expected=DIGEST) as writer:
+        assert writer.offset == len(DATA)
+    world.database.close()
+
+
+def test_orphans_are_reaped(world: World) -> None:
+    world.put()
+    orphan = world.store.files.blob(f"sha256:{'1' * 64}")
+    orphan.write_bytes(b"no row")
+    world.store.files.ingest("f" * 64).mkdir()
+    lost = world.put(b"lost")
+    world.store.files.blob(lost).unlink()
+    world.reopen()
+    assert not orphan.exists()
+    assert world.store.files.ingests() == set()
+    assert [info.digest for info in world.store.list("ns")] == [DIGEST]
+
+
+def test_racing_commits_lose_nothing(world: World) -> None:
+    outcomes: list[str] = []
+
+    def write(name: str) -> None:
+        with world.store.writer("ns", name) as writer:
+            writer.write(DATA)
+            try:
+                writer.commit()
+                outcomes.append("committed")
+            except AlreadyExists:
+                outcomes.append("exists")
+
+    threads = [threading.Thread(target=write, args=(f"r{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["committed"] + ["exists"] * 7
+    assert world.store.read("ns", DIGEST) == DATA
+
+
+def _request(action: Any, **fields: Any) -> pb.WriteContentRequest:
+    return pb.WriteContentRequest(action=action, **fields)
+
+
+def test_write_stream(world: World) -> None:
+    half = len(DATA) // 2
+    replies = world.write(
+        _request(pb.STAT, ref="r", total=len(DATA), expected=DIGEST),
+        _request(pb.WRITE, data=DATA[:half]),
+        _request(pb.WRITE, data=DATA[half:], offset=half),
+        _request(pb.COMMIT, offset=len(DATA), total=len(DATA), expected=DIGEST, labels={"a": "1"}),
+    )
+    assert [r.offset for r in replies] == [0, half, len(DATA), len(DATA)]
+    assert replies[-1].digest == DIGEST
+    assert world.store.info("ns", DIGEST).labels == {"a": "1"}
+    with pytest.raises(AlreadyExists):
+        world.write(_request(pb.STAT, ref="again", expected=DIGEST))
+
+
+def test_write_stream_offsets(world: World) -> None:
+    with pytest.raises(InvalidArgument, match="ref"):
+        world.write(_request(pb.STAT))
+    with pytest.raises(InvalidArgument, match="ref"):
+        world.write()
+    with pytest.raises(OutOfRange):
+        world.write(_request(pb.WRITE, ref="r", data=b"x", offset=7))
+    assert world.write(_request(pb.WRITE, ref="r", data=b"first"))[0].offset == 5
+    assert world.write(_request(pb.STAT, ref="r"))[0].offset == 5
+    assert world.write(_request(pb.WRITE, ref="r", data=b"anew"))[0].offset == 4
+    assert world.store.status("ns", "r").offset == 4
+    world.store.abort("ns", "r")
+    with pytest.raises(NotFound):
+        world.store.status("ns", "r")
+
+
+def test_a_blob_that_appears_meanwhile_ends_the_write(world: World) -> None:
+    world.lease("held")
+
+    def requests() -> Iterator[pb.WriteContentRequest]:
+        yield _request(pb.WRITE, ref="r", data=DATA[:10])
+        world.put()
+        yield _request(pb.COMMIT, offset=10, expected=DIGEST)
+
+    with pytest.raises(AlreadyExists):
+        list(world.service.write(requests(), CallContext(namespace="ns", lease="held")))
+    assert world.store.statuses("ns") == []
+    assert ("content", DIGEST) in world.held("held")
+
+
+def test_read_ranges(world: World) -> None:
+    data = os.urandom((2 << 20) + 5)
+    digest = world.put(data)
+    context = CallContext(namespace="ns")
+
+    def read(**fields: int) -> bytes:
+        replies = world.service.read(pb.ReadContentRequest(digest=digest, **fields), context)
+        return b"".join(reply.data for reply in replies)
+
+    assert read() == data
+    assert read(offset=5, size=10) == data[5:15]
+    assert read(offset=len(data)) == b""
+    assert read(offset=-3, size=3) == data[:3]
+    with pytest.raises(OutOfRange):
+        read(offset=len(data) + 1)
