@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from orlop.errors import InvalidArgument
-from orlop.metadata import regex
+from orlop.metadata.regex import Pattern
 
 Path = tuple[str, ...]
 Lookup = Callable[[Path], str | None]
@@ -218,11 +218,11 @@ def _differs(unwanted: str) -> Test:
 
 def _finds(pattern: str) -> Test:
     try:
-        found_in = regex.search(pattern)
+        compiled = Pattern(pattern)
     except ValueError as error:
         _log.warning('filter: regular expression "%s" never matches: %s', pattern, error)
         return lambda value: False
-    return lambda value: found_in(value or "")
+    return lambda value: compiled.search(value or "")
 
 
 # Each operator's test, and the quotes that its value may stand in.
