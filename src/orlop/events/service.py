@@ -31,7 +31,9 @@ class EventsService(Service):
     def subscribe(
         self, request: events_pb2.SubscribeRequest, ctx: CallContext
     ) -> Iterator[Envelope]:
-        # Not a generator: the subscription must be live before the call is answered.
+        # Not a generator: the subscription must be live before the call is answered. It ends
+        # quietly when the server stops: a client that reads "cancelled" takes that for its own
+        # doing and does not subscribe again.
         subscription = self._exchange.subscribe(request.filters)
         ctx.on_cancel(subscription.close)
         return subscription
