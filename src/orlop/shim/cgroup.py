@@ -6,11 +6,11 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from orlop.shim.files import read_or_empty, write
 from orlop.shim.loop import Loop
 
-ROOT = Path("/sys/fs/cgroup")
+ROOT = "/sys/fs/cgroup"
 # In the order of preference for questions that any controller can answer.
 PROCESS_CONTROLLERS = ("pids", "memory", "cpu", "freezer", "devices", "systemd")
 
@@ -19,13 +19,13 @@ PROCESS_CONTROLLERS = ("pids", "memory", "cpu", "freezer", "devices", "systemd")
 class Cgroup:
     """The folders of one container: `unified` on cgroup v2, one a controller on v1."""
 
-    unified: Path | None = None
-    controllers: dict[str, Path] = field(default_factory=dict)
+    unified: str | None = None
+    controllers: dict[str, str] = field(default_factory=dict)
 
-    def folder(self, controller: str) -> Path | None:
+    def folder(self, controller: str) -> str | None:
         """The folder of a controller, if the container has one that exists."""
         folder = self.unified or self.controllers.get(controller)
-        return folder if folder is not None and folder.is_dir() else None
+        return folder if folder is not None and os.path.isdir(folder) else None
 
     def exists(self) -> bool:
         return any(self.folder(controller) for controller in PROCESS_CONTROLLERS)
@@ -37,19 +37,19 @@ class Cgroup:
             top = self.folder(controller)
             if top is not None:
                 for folder, _, _ in os.walk(top):
-                    found.update(map(int, read(Path(folder, "cgroup.procs")).split()))
+                    found.update(map(int, read_or_empty(f"{folder}/cgroup.procs").split()))
                 break
         return sorted(found)
 
 
-def of_process(pid: int, root: Path = ROOT, proc: Path = Path("/proc")) -> Cgroup:
+def of_process(pid: int, root: str = ROOT, proc: str = "/proc") -> Cgroup:
     """The cgroups of a process, from its /proc/PID/cgroup (cgroups(7)); empty if it is gone."""
-    memberships = list(_memberships(read(proc / str(pid) / "cgroup")))
-    if (root / "cgroup.controllers").exists():
+    memberships = list(_memberships(read_or_empty(f"{proc}/{pid}/cgroup")))
+    if os.path.exists(f"{root}/cgroup.controllers"):
         paths = [path for names, path in memberships if not names]
-        return Cgroup(unified=root / paths[0]) if paths else Cgroup()
+        return Cgroup(unified=f"{root}/{paths[0]}") if paths else Cgroup()
     return Cgroup(
-        controllers={name: root / name / path for names, path in memberships for name in names}
+        controllers={name: f"{root}/{name}/{path}" for names, path in memberships for name in names}
     )
 
 
@@ -62,45 +62,35 @@ def _memberships(text: str) -> Iterator[tuple[list[str], str]]:
 
 def join(path: str, pid: int) -> None:
     """Move a process into the cgroup at `path`, made if need be; raises OSError."""
-    if (ROOT / "cgroup.controllers").exists():
-        folders = [ROOT / path.lstrip("/")]
+    if os.path.exists(f"{ROOT}/cgroup.controllers"):
+        tops = [ROOT]
     else:
-        folders = [
-            top / path.lstrip("/")
-            for top in ROOT.iterdir()
-            if top.name != "unified" and not top.is_symlink() and top.is_dir()
-        ]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cgroup.procs").write_text(str(pid))
-
-
-def read(path: Path) -> str:
-    """The text of a small kernel file, "" if it is not there."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+        tops = [entry.path for entry in os.scandir(ROOT) if entry.is_dir(follow_symlinks=False)]
+        tops = [top for top in tops if not top.endswith("/unified")]
+    for top in tops:
+        folder = f"{top}/{path.strip('/')}"
+        os.makedirs(folder, exist_ok=True)
+        write(f"{folder}/cgroup.procs", b"%d" % pid)
 
 
 async def watch_oom(loop: Loop, cgroup: Cgroup, report: Callable[[], None]) -> None:
     """Call `report` at every out-of-memory kill until the cgroup is removed."""
     if cgroup.unified is not None:
-        await _watch_oom_unified(loop, cgroup.unified / "memory.events", report)
+        await _watch_oom_unified(loop, f"{cgroup.unified}/memory.events", report)
     elif (memory := cgroup.folder("memory")) is not None:
         await _watch_oom_v1(loop, memory, report)
 
 
-async def _watch_oom_v1(loop: Loop, folder: Path, report: Callable[[], None]) -> None:
+async def _watch_oom_v1(loop: Loop, folder: str, report: Callable[[], None]) -> None:
     """An eventfd registered in cgroup.event_control (kernel: admin-guide/cgroup-v1/memory)."""
     event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:
-        control = os.open(folder / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            (folder / "cgroup.event_control").write_text(f"{event} {control}")
+            write(f"{folder}/cgroup.event_control", b"%d %d" % (event, control))
         finally:
             os.close(control)
-        while await loop.read(event, 8) and folder.exists():
+        while await loop.read(event, 8) and os.path.isdir(folder):
             report()  # the removal of the cgroup is an event too
     except FileNotFoundError:
         pass
@@ -108,7 +98,7 @@ async def _watch_oom_v1(loop: Loop, folder: Path, report: Callable[[], None]) ->
         os.close(event)
 
 
-async def _watch_oom_unified(loop: Loop, path: Path, report: Callable[[], None]) -> None:
+async def _watch_oom_unified(loop: Loop, path: str, report: Callable[[], None]) -> None:
     """memory.events is "modified" (POLLPRI) when a counter changes (admin-guide/cgroup-v2)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

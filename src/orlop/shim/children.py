@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from orlop.shim.loop import Loop, Promise
@@ -31,20 +29,21 @@ class Children:
         set_child_subreaper()
         loop.on_signal(signal.SIGCHLD, self._reap)
 
-    @contextmanager
-    def expecting(self) -> Iterator[None]:
-        """Keep the exits of unknown processes for `exit_of` within this block.
+    def expecting(self) -> Children:
+        """A context that keeps the exits of unknown processes for `exit_of`.
 
         runc tells the pid of what it started only afterwards, and that may have ended by then.
         Outside such blocks the exits of orphans are of no interest.
         """
+        return self
+
+    def __enter__(self) -> None:
         self._expecting += 1
-        try:
-            yield
-        finally:
-            self._expecting -= 1
-            if not self._expecting:
-                self._early.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._expecting -= 1
+        if not self._expecting:
+            self._early.clear()
 
     def exit_of(self, pid: int) -> Promise[Exit]:
         """The promise of a child's exit; ask once, right after the spawn or while `expecting`."""

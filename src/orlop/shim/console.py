@@ -7,9 +7,9 @@ import os
 import socket
 import struct
 import termios
-from pathlib import Path
 
 from orlop.errors import Unknown
+from orlop.shim.files import remove
 from orlop.shim.loop import Loop, Task
 from orlop.shim.stdio import CHUNK, Sink
 
@@ -54,7 +54,7 @@ class ConsoleSocket:
             if not self._taken and not self._task.failed:
                 os.close(self._task.result())
         self._socket.close()
-        Path(self.path).unlink(missing_ok=True)
+        remove(self.path)
         os.close(self._folder)
 
     async def _receive(self) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from google.protobuf.message import Message
 
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError, Unknown
 from orlop.rpc.convert import timestamp
-from orlop.shim import cgroup
+from orlop.shim import cgroup, files
 from orlop.shim.children import Children, Exit
 from orlop.shim.console import ConsoleSocket
 from orlop.shim.events import Publisher
@@ -55,7 +54,7 @@ class Container:
         self._host = host
         self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
         self._owner = (options.io_uid, options.io_gid)
-        self._rootfs = Path(bundle, "rootfs")
+        self._rootfs = f"{bundle}/rootfs"
         self._mounted = False
         self._init_gone = False
         self._deleted = False
@@ -73,20 +72,22 @@ class Container:
 
     # Create and start
 
-    async def create(self, rootfs: Iterable[Mount]) -> None:
+    async def create(self, rootfs: Sequence[Mount]) -> None:
         """Mount the root and make runc create the container; on any error nothing is left."""
         init, pid_file = self.init, f"{self.bundle}/init.pid"
 
         async def launch(fds: Sequence[int], console: str) -> None:
             await self._runc.create(self.id, self.bundle, pid_file, fds, console)
 
-        async with init.lock, AsyncExitStack() as undo:
-            self._mount(list(rootfs))
-            undo.callback(self._unmount)
-            await self._open_io(init)
-            undo.callback(init.io.close)
-            ended = await self._launch(init, pid_file, launch, "create")
-            undo.pop_all()
+        async with init.lock:
+            self._mount(rootfs)
+            try:
+                await self._open_io(init)
+                ended = await self._launch(init, pid_file, launch, "create")
+            except BaseException:
+                init.io.close()
+                self._unmount()
+                raise
             self._own_pid_namespace = _leads_pid_namespace(init.pid)
             self.cgroup = cgroup.of_process(init.pid)
             self._oom_watch = self._host.loop.spawn(
@@ -140,17 +141,17 @@ class Container:
 
     async def _launch_exec(self, process: Process) -> Promise[Exit]:
         prefix = f"{self.bundle}/.exec-{process.id}"
-        spec_file, pid_file = Path(f"{prefix}.json"), Path(f"{prefix}.pid")
+        spec_file, pid_file = f"{prefix}.json", f"{prefix}.pid"
 
         async def launch(fds: Sequence[int], console: str) -> None:
-            await self._runc.exec(self.id, str(spec_file), str(pid_file), fds, console)
+            await self._runc.exec(self.id, spec_file, pid_file, fds, console)
 
         try:
-            spec_file.write_bytes(process.spec)
-            return await self._launch(process, str(pid_file), launch, "exec")
+            files.write(spec_file, process.spec, create=True)
+            return await self._launch(process, pid_file, launch, "exec")
         finally:
-            spec_file.unlink(missing_ok=True)
-            pid_file.unlink(missing_ok=True)
+            files.remove(spec_file)
+            files.remove(pid_file)
 
     async def _launch(
         self, process: Process, pid_file: str, launch: Launch, action: str
@@ -165,7 +166,7 @@ class Container:
                 await self._checked(
                     action, launch(process.io.child_fds, console.path if console else "")
                 )
-                process.pid = int(Path(pid_file).read_text())
+                process.pid = int(files.read_text(pid_file))
                 ended = children.exit_of(process.pid)
             process.io.started(await console.master() if console else None)
             return ended
@@ -322,19 +323,19 @@ class Container:
 
     # Helpers
 
-    def _mount(self, mounts: list[Mount]) -> None:
+    def _mount(self, mounts: Sequence[Mount]) -> None:
         if not mounts:
             return
-        self._rootfs.mkdir(mode=0o711, exist_ok=True)
         try:
-            mount_all(mounts, self._rootfs)
+            os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
+            mount_all(mounts, Path(self._rootfs))
         except OSError as error:
             raise Unknown(f"failed to mount rootfs component: {error}") from error
         self._mounted = True
 
     def _unmount(self) -> None:
         if self._mounted:
-            unmount_all(self._rootfs)
+            unmount_all(Path(self._rootfs))
             self._mounted = False
 
     async def _checked(self, action: str, command: Awaitable[None]) -> None:
@@ -358,7 +359,7 @@ class Container:
 
 def _leads_pid_namespace(pid: int) -> bool:
     """Whether a process is the first of its pid namespace, all of which ends with it."""
-    for line in cgroup.read(Path(f"/proc/{pid}/status")).splitlines():
+    for line in files.read_or_empty(f"/proc/{pid}/status").splitlines():
         if line.startswith("NSpid:"):
             return line.split()[-1] == "1"
     return True

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Any
 
+from orlop.shim import files
 from orlop.shim.children import Children
 from orlop.shim.container import Host
 from orlop.shim.events import Publisher
 from orlop.shim.log import Log
 from orlop.shim.loop import Loop
 from orlop.shim.server import Server
-from orlop.shim.service import NAMES, TaskService
+from orlop.shim.service import TaskService
 
 # What a service manager tells the daemon; runc would take it for itself.
 _DAEMON_ENVIRONMENT = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -45,7 +45,7 @@ def run(args: dict[str, Any], fds: list[int]) -> int:
         loop.spawn(_leave(loop, server, publisher))
 
     service = TaskService(host, leave)
-    server = Server(loop, listener, service, NAMES, on_connect=publisher.retry_now)
+    server = Server(loop, listener, service.find, on_connect=publisher.retry_now)
 
     def terminate() -> None:
         # A daemon's stop must not end containers: only an unused shim obeys.
@@ -92,8 +92,8 @@ def _open_log(bundle: str) -> None:
 
 def _raise_oom_score() -> None:
     """Die of memory pressure before the daemon, whose score this process has inherited."""
-    path = Path("/proc/self/oom_score_adj")
+    path = "/proc/self/oom_score_adj"
     try:
-        path.write_text(str(min(int(path.read_text()) + 1, 1000)))
+        files.write(path, b"%d" % min(int(files.read_text(path)) + 1, 1000))
     except OSError:
         pass

@@ -11,10 +11,10 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 from orlop.errors import NotFound, Unknown
 from orlop.shim.children import Children
+from orlop.shim.files import read_or_empty, remove
 from orlop.wire.runc_pb2 import Options
 
 DEFAULT_BINARY = "runc"
@@ -23,13 +23,18 @@ NULL = 0
 """Descriptor 0 of a shim is /dev/null, open for reading and writing."""
 
 # Python ignores these, and an ignored signal would stay ignored in the container.
-RESTORED_SIGNALS = (
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGCHLD,
+RESTORED_SIGNALS = tuple(
+    map(
+        int,
+        (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+            signal.SIGCHLD,
+        ),
+    )
 )
 
 
@@ -137,16 +142,12 @@ class Runc:
                     last_error(log) or f"{self.binary} {command} ended with status {status}"
                 )
         finally:
-            Path(log).unlink(missing_ok=True)
+            remove(log)
 
 
 def last_error(log: str) -> str:
     """The last error in a runtime's JSON log, or ""."""
-    try:
-        lines = Path(log).read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
+    for line in reversed(read_or_empty(log).splitlines()):
         try:
             entry = json.loads(line)
         except ValueError:

@@ -6,9 +6,10 @@ hundred bytes. A call that changes something goes on when its client has gone; a
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError, Message
 
@@ -17,12 +18,11 @@ from orlop.errors import (
     Internal,
     InvalidArgument,
     OrlopError,
-    Unimplemented,
     Unknown,
 )
-from orlop.rpc.table import Method, Service, ServiceTable
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.protocol import Call
+from orlop.shim.files import remove
 from orlop.shim.loop import Loop, Task
 
 CHUNK = 64 * 1024
@@ -32,23 +32,31 @@ PASSIVE = "Wait"
 """The method that only looks on: its calls end with their client or their deadline."""
 
 
+class Rpc(NamedTuple):
+    """What serves one method."""
+
+    request: type[Message]
+    handler: Callable[[Any], Awaitable[Message]]
+
+
+Find = Callable[[str, str], Rpc]
+"""From the names of a service and a method to what serves it; raises Unimplemented."""
+
+
 class Server:
-    """Serves `service` under each of `names`; `on_connect` is told of every new client."""
+    """Serves the methods that `find` knows; `on_connect` is told of every new client."""
 
     def __init__(
         self,
         loop: Loop,
         listener: socket.socket,
-        service: Service,
-        names: Sequence[str],
+        find: Find,
         *,
         on_connect: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._listener = listener
-        self._table = ServiceTable(service)
-        self._own_name = service.DESCRIPTOR.full_name
-        self._names = frozenset(names)
+        self._find = find
         self._on_connect = on_connect
         self._connections: set[Connection] = set()
         listener.setblocking(False)
@@ -60,44 +68,36 @@ class Server:
         path = self._listener.getsockname()
         self._listener.close()
         if path and isinstance(path, str):
-            Path(path).unlink(missing_ok=True)
+            remove(path)
 
     async def flush(self) -> None:
         """Wait until every answer given so far is written."""
         for connection in list(self._connections):
             await connection.flush()
 
-    def find(self, call: Call) -> Method:
-        """The method that a call names; Unimplemented if there is none."""
-        if call.service not in self._names:
-            raise Unimplemented(f"service {call.service}")
-        method = self._table.find(self._own_name, call.method)
-        if method is None:
-            raise Unimplemented(f"method {call.method}")
-        return method
-
-    def forget(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-
     async def _accept(self) -> None:
         while True:
             await self._loop.readable(self._listener.fileno())
             try:
-                accepted, _ = self._listener.accept()
+                # Without the socket object and its enums, whose memory every shim would pay for.
+                fd, _ = self._listener._accept()  # type: ignore[attr-defined]
             except OSError:
                 continue  # gone before it was accepted
-            accepted.setblocking(False)
-            self._connections.add(Connection(self._loop, self, accepted))
+            os.set_blocking(fd, False)
+            self._connections.add(Connection(self._loop, fd, self._find, self._connections.discard))
             self._on_connect()
 
 
 class Connection:
     """One client. A frame that makes no sense ends the connection, and this one only."""
 
-    def __init__(self, loop: Loop, server: Server, stream: socket.socket) -> None:
+    def __init__(
+        self, loop: Loop, fd: int, find: Find, on_close: Callable[[Connection], None]
+    ) -> None:
         self._loop = loop
-        self._server = server
-        self._socket = stream
+        self._fd = fd
+        self._find = find
+        self._on_close = on_close
         self._out = bytearray()
         self._writing: Task[None] | None = None
         self._waiting: set[Task[None]] = set()
@@ -117,12 +117,12 @@ class Connection:
                 call.cancel()
             if self._writing is not None:
                 self._writing.cancel()
-            self._socket.close()
-            self._server.forget(self)
+            os.close(self._fd)
+            self._on_close(self)
 
     async def _read_frames(self) -> None:
         reader = protocol.ServerProtocol()
-        while data := await self._loop.read(self._socket.fileno(), CHUNK):
+        while data := await self._loop.read(self._fd, CHUNK):
             for event in reader.feed(data):
                 self._take(event)
             if len(self._out) > BACKLOG:
@@ -136,32 +136,32 @@ class Connection:
 
     def _begin(self, call: Call) -> None:
         try:
-            method = self._server.find(call)
-            request = method.request.FromString(call.payload)
+            rpc = self._find(call.service, call.method)
+            request = rpc.request.FromString(call.payload)
         except DecodeError:
             self._answer(call.stream, InvalidArgument("request does not parse"))
             return
         except OrlopError as error:
             self._answer(call.stream, error)
             return
-        running = self._loop.spawn(self._call(call.stream, method, request))
-        if method.name == PASSIVE:
+        running = self._loop.spawn(self._call(call, rpc, request))
+        if call.method == PASSIVE:
             self._waiting.add(running)
             running.subscribe(lambda _: self._waiting.discard(running))
             if call.timeout is not None:
                 self._loop.spawn(self._limit(call, running))
 
-    async def _call(self, stream: int, method: Method, request: Message) -> None:
+    async def _call(self, call: Call, rpc: Rpc, request: Message) -> None:
         try:
-            answer: Message | OrlopError = await method.handler(request)
+            answer: Message | OrlopError = await rpc.handler(request)
         except OrlopError as error:
             answer = error
         except OSError as error:
             answer = Unknown(str(error).lower())
         except Exception as error:
-            self._answer(stream, Internal(f"{method.name}: {error!r}"))
+            self._answer(call.stream, Internal(f"{call.method}: {error!r}"))
             raise
-        self._answer(stream, answer)
+        self._answer(call.stream, answer)
 
     async def _limit(self, call: Call, running: Task[None]) -> None:
         """End a passive call at its deadline."""
@@ -187,6 +187,6 @@ class Connection:
             while self._out:
                 data = bytes(self._out)
                 self._out.clear()
-                await self._loop.write(self._socket.fileno(), data)
+                await self._loop.write(self._fd, data)
         except OSError:
             self._out.clear()  # the client is gone; reading will tell

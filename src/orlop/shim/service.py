@@ -9,36 +9,40 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack, timestamp
-from orlop.rpc.table import Service
-from orlop.shim import cgroup, stats
+from orlop.rpc.table import snake_case
+from orlop.shim import cgroup, files, stats
 from orlop.shim.container import Container, Host
 from orlop.shim.process import Process
+from orlop.shim.server import Rpc
 from orlop.shim.stdio import Stdio
 from orlop.sys.mount import Mount
 from orlop.wire import events_pb2 as events
 from orlop.wire import task_v2_pb2 as task
 from orlop.wire.runc_pb2 import Options, ProcessDetails
 
-NAMES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
+SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
+RPCS = {
+    rpc.name: (GetMessageClass(rpc.input_type), snake_case(rpc.name))
+    for rpc in task.DESCRIPTOR.services_by_name["Task"].methods
+}
+"""Request class and Python name of each RPC, made before the fork and shared by all shims."""
 
 
-class TaskService(Service):
+class TaskService:
     """Serves the containers of one shim; every method is a coroutine.
 
     `shutdown` is called once the last container is gone and the daemon says so.
     """
-
-    DESCRIPTOR = task.DESCRIPTOR.services_by_name["Task"]
 
     def __init__(self, host: Host, shutdown: Callable[[], None]) -> None:
         self._host = host
@@ -50,6 +54,15 @@ class TaskService(Service):
     def empty(self) -> bool:
         """Whether no container is left, nor on its way."""
         return not self._containers and not self._creating
+
+    def find(self, service: str, method: str) -> Rpc:
+        """What serves a method; Unimplemented if nothing does."""
+        if service not in SERVICES:
+            raise Unimplemented(f"service {service}")
+        if method not in RPCS:
+            raise Unimplemented(f"method {method}")
+        request, name = RPCS[method]
+        return Rpc(request, getattr(self, name))
 
     def _container(self, id: str) -> Container:
         container = self._containers.get(id)
@@ -70,10 +83,11 @@ class TaskService(Service):
         self._creating.add(request.id)
         try:
             save_options(request.bundle, options)
-            await container.create(
+            mounts = [
                 Mount(mount.type, mount.source, mount.target, tuple(mount.options))
                 for mount in request.rootfs
-            )
+            ]
+            await container.create(mounts)
         finally:
             self._creating.discard(request.id)
         self._containers[request.id] = container
@@ -216,10 +230,11 @@ def parse_options(packed: AnyMessage) -> Options:
 
 def save_options(bundle: str, options: Options) -> None:
     """Leave in the bundle what a later `delete` by another process must know."""
-    if not Path(bundle).is_dir():
+    if not os.path.isdir(bundle):
         raise FailedPrecondition(f'bundle "{bundle}" is not a folder')
     fields = {field.name: value for field, value in options.ListFields()}
-    Path(bundle, "options.json").write_text(json.dumps(fields))
+    text = json.dumps(fields) if fields else "{}"
+    files.write(f"{bundle}/options.json", text.encode(), create=True)
 
 
 def _stdio(request: Any) -> Stdio:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
 
 from orlop.errors import NotFound
-from orlop.shim.cgroup import Cgroup, read
+from orlop.shim.cgroup import Cgroup
+from orlop.shim.files import read_or_empty
 from orlop.wire import cgroups_v1_pb2 as v1
 from orlop.wire import cgroups_v2_pb2 as v2
 
@@ -61,8 +61,8 @@ def collect(cgroup: Cgroup) -> Message:
 def collect_v1(cgroup: Cgroup) -> v1.Metrics:
     metrics = v1.Metrics()
     if folder := cgroup.folder("pids"):
-        metrics.pids.current = _number(folder / "pids.current")
-        metrics.pids.limit = _number(folder / "pids.max", unlimited=0)
+        metrics.pids.current = _number(f"{folder}/pids.current")
+        metrics.pids.limit = _number(f"{folder}/pids.max", unlimited=0)
     _v1_cpu(cgroup, metrics.cpu)
     if folder := cgroup.folder("memory"):
         _v1_memory(folder, metrics)
@@ -73,9 +73,9 @@ def collect_v1(cgroup: Cgroup) -> v1.Metrics:
             prefix = f"hugetlb.{size}"
             metrics.hugetlb.add(
                 pagesize=size,
-                usage=_number(folder / f"{prefix}.usage_in_bytes"),
-                max=_number(folder / f"{prefix}.max_usage_in_bytes"),
-                failcnt=_number(folder / f"{prefix}.failcnt"),
+                usage=_number(f"{folder}/{prefix}.usage_in_bytes"),
+                max=_number(f"{folder}/{prefix}.max_usage_in_bytes"),
+                failcnt=_number(f"{folder}/{prefix}.failcnt"),
             )
     if folder := cgroup.folder("rdma"):
         _rdma(folder, metrics.rdma)
@@ -84,37 +84,37 @@ def collect_v1(cgroup: Cgroup) -> v1.Metrics:
 
 def _v1_cpu(cgroup: Cgroup, cpu: v1.CPUStat) -> None:
     if folder := cgroup.folder("cpuacct"):
-        cpu.usage.total = _number(folder / "cpuacct.usage")
-        cpu.usage.per_cpu.extend(map(int, read(folder / "cpuacct.usage_percpu").split()))
-        ticks = dict(_pairs(folder / "cpuacct.stat"))
+        cpu.usage.total = _number(f"{folder}/cpuacct.usage")
+        cpu.usage.per_cpu.extend(map(int, read_or_empty(f"{folder}/cpuacct.usage_percpu").split()))
+        ticks = dict(_pairs(f"{folder}/cpuacct.stat"))
         cpu.usage.user = ticks.get("user", 0) * NANOSECONDS_PER_TICK
         cpu.usage.kernel = ticks.get("system", 0) * NANOSECONDS_PER_TICK
     if folder := cgroup.folder("cpu"):
-        throttling = dict(_pairs(folder / "cpu.stat"))
+        throttling = dict(_pairs(f"{folder}/cpu.stat"))
         cpu.throttling.periods = throttling.get("nr_periods", 0)
         cpu.throttling.throttled_periods = throttling.get("nr_throttled", 0)
         cpu.throttling.throttled_time = throttling.get("throttled_time", 0)
 
 
-def _v1_memory(folder: Path, metrics: v1.Metrics) -> None:
-    pairs = _pairs(folder / "memory.stat")
+def _v1_memory(folder: str, metrics: v1.Metrics) -> None:
+    pairs = _pairs(f"{folder}/memory.stat")
     _fill(metrics.memory, ((_V1_MEMORY_NAMES.get(key, key), value) for key, value in pairs))
     for name, prefix in _V1_MEMORY_ENTRIES.items():
-        if (folder / f"{prefix}.usage_in_bytes").exists():
+        if os.path.exists(f"{folder}/{prefix}.usage_in_bytes"):
             entry = getattr(metrics.memory, name)
-            entry.usage = _number(folder / f"{prefix}.usage_in_bytes")
-            entry.max = _number(folder / f"{prefix}.max_usage_in_bytes")
-            entry.limit = _number(folder / f"{prefix}.limit_in_bytes")
-            entry.failcnt = _number(folder / f"{prefix}.failcnt")
-    _fill(metrics.memory_oom_control, _pairs(folder / "memory.oom_control"))
+            entry.usage = _number(f"{folder}/{prefix}.usage_in_bytes")
+            entry.max = _number(f"{folder}/{prefix}.max_usage_in_bytes")
+            entry.limit = _number(f"{folder}/{prefix}.limit_in_bytes")
+            entry.failcnt = _number(f"{folder}/{prefix}.failcnt")
+    _fill(metrics.memory_oom_control, _pairs(f"{folder}/memory.oom_control"))
 
 
-def _v1_blkio(folder: Path, blkio: v1.BlkIOStat) -> None:
+def _v1_blkio(folder: str, blkio: v1.BlkIOStat) -> None:
     names = _device_names()
     for field, file in _V1_BLKIO.items():
         # The schedulers that count, before the throttling layer that always does.
         for prefix in ("blkio.bfq", "blkio", "blkio.throttle"):
-            entries = list(_v1_blkio_entries(read(folder / f"{prefix}.{file}"), names))
+            entries = list(_v1_blkio_entries(read_or_empty(f"{folder}/{prefix}.{file}"), names))
             if entries:
                 getattr(blkio, field).extend(entries)
                 break
@@ -136,55 +136,55 @@ def _v1_blkio_entries(text: str, names: Mapping[str, str]) -> Iterator[v1.BlkIOE
 
 
 def _device_names() -> dict[str, str]:
-    rows = (line.split() for line in read(Path("/proc/diskstats")).splitlines())
+    rows = (line.split() for line in read_or_empty("/proc/diskstats").splitlines())
     return {f"{row[0]}:{row[1]}": f"/dev/{row[2]}" for row in rows if len(row) > 2}
 
 
-def collect_v2(folder: Path) -> v2.Metrics:
+def collect_v2(folder: str) -> v2.Metrics:
     metrics = v2.Metrics()
-    metrics.pids.current = _number(folder / "pids.current")
-    metrics.pids.limit = _number(folder / "pids.max")
-    _fill(metrics.cpu, _pairs(folder / "cpu.stat"))
-    _pressure(folder / "cpu.pressure", metrics.cpu)
+    metrics.pids.current = _number(f"{folder}/pids.current")
+    metrics.pids.limit = _number(f"{folder}/pids.max")
+    _fill(metrics.cpu, _pairs(f"{folder}/cpu.stat"))
+    _pressure(f"{folder}/cpu.pressure", metrics.cpu)
     _v2_memory(folder, metrics)
     _v2_io(folder, metrics.io)
     for size in _page_sizes(folder):
         prefix = f"hugetlb.{size}"
         metrics.hugetlb.add(
             pagesize=size,
-            current=_number(folder / f"{prefix}.current"),
-            max=_number(folder / f"{prefix}.max"),
-            failcnt=dict(_pairs(folder / f"{prefix}.events")).get("max", 0),
+            current=_number(f"{folder}/{prefix}.current"),
+            max=_number(f"{folder}/{prefix}.max"),
+            failcnt=dict(_pairs(f"{folder}/{prefix}.events")).get("max", 0),
         )
     _rdma(folder, metrics.rdma)
     return metrics
 
 
-def _v2_memory(folder: Path, metrics: v2.Metrics) -> None:
+def _v2_memory(folder: str, metrics: v2.Metrics) -> None:
     memory = metrics.memory
-    _fill(memory, _pairs(folder / "memory.stat"))
-    memory.usage = _number(folder / "memory.current")
-    memory.usage_limit = _number(folder / "memory.max")
-    memory.max_usage = _number(folder / "memory.peak")
-    memory.swap_usage = _number(folder / "memory.swap.current")
-    memory.swap_limit = _number(folder / "memory.swap.max")
-    memory.swap_max_usage = _number(folder / "memory.swap.peak")
-    _pressure(folder / "memory.pressure", memory)
-    _fill(metrics.memory_events, _pairs(folder / "memory.events"))
+    _fill(memory, _pairs(f"{folder}/memory.stat"))
+    memory.usage = _number(f"{folder}/memory.current")
+    memory.usage_limit = _number(f"{folder}/memory.max")
+    memory.max_usage = _number(f"{folder}/memory.peak")
+    memory.swap_usage = _number(f"{folder}/memory.swap.current")
+    memory.swap_limit = _number(f"{folder}/memory.swap.max")
+    memory.swap_max_usage = _number(f"{folder}/memory.swap.peak")
+    _pressure(f"{folder}/memory.pressure", memory)
+    _fill(metrics.memory_events, _pairs(f"{folder}/memory.events"))
 
 
-def _v2_io(folder: Path, io: v2.IOStat) -> None:
-    for line in read(folder / "io.stat").splitlines():
+def _v2_io(folder: str, io: v2.IOStat) -> None:
+    for line in read_or_empty(f"{folder}/io.stat").splitlines():
         device, *pairs = line.split()
         major, _, minor = device.partition(":")
         entry = io.usage.add(major=int(major), minor=int(minor))
         _fill(entry, _assignments(pairs))
-    _pressure(folder / "io.pressure", io)
+    _pressure(f"{folder}/io.pressure", io)
 
 
-def _pressure(path: Path, message: Any) -> None:
+def _pressure(path: str, message: Any) -> None:
     """Pressure stall information: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`."""
-    for line in read(path).splitlines():
+    for line in read_or_empty(path).splitlines():
         kind, *pairs = line.split()
         data = getattr(message.psi, kind)
         for pair in pairs:
@@ -192,10 +192,10 @@ def _pressure(path: Path, message: Any) -> None:
             setattr(data, key, int(value) if key == "total" else float(value))
 
 
-def _rdma(folder: Path, stat: Any) -> None:
+def _rdma(folder: str, stat: Any) -> None:
     """`mlx4_0 hca_handle=2 hca_object=2000`, the same on both versions."""
     for name, entries in (("rdma.current", stat.current), ("rdma.max", stat.limit)):
-        for line in read(folder / name).splitlines():
+        for line in read_or_empty(f"{folder}/{name}").splitlines():
             device, *pairs = line.split()
             values = dict(_assignments(pairs, unlimited=2**32 - 1))
             entries.add(
@@ -205,9 +205,11 @@ def _rdma(folder: Path, stat: Any) -> None:
             )
 
 
-def _page_sizes(folder: Path) -> list[str]:
+def _page_sizes(folder: str) -> list[str]:
     """The page sizes that hugetlb accounts, such as "2MB"; files are named hugetlb.SIZE.KIND."""
-    return sorted({path.name.split(".")[1] for path in folder.glob("hugetlb.*.*")})
+    return sorted(
+        {name.split(".")[1] for name in os.listdir(folder) if name.startswith("hugetlb.")}
+    )
 
 
 def _fill(message: Message, pairs: Iterable[tuple[str, int]]) -> None:
@@ -218,9 +220,9 @@ def _fill(message: Message, pairs: Iterable[tuple[str, int]]) -> None:
             setattr(message, key, value)
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, int]]:
+def _pairs(path: str) -> Iterator[tuple[str, int]]:
     """The lines `key value` of a flat kernel file."""
-    for line in read(path).splitlines():
+    for line in read_or_empty(path).splitlines():
         key, _, value = line.partition(" ")
         if value.isdigit():
             yield key, int(value)
@@ -232,8 +234,8 @@ def _assignments(words: Iterable[str], unlimited: int = UNLIMITED) -> Iterator[t
         yield key, unlimited if value == "max" else int(value)
 
 
-def _number(path: Path, unlimited: int = UNLIMITED) -> int:
-    text = read(path).strip()
+def _number(path: str, unlimited: int = UNLIMITED) -> int:
+    text = read_or_empty(path).strip()
     if text == "max":
         return unlimited
     return int(text) if text.isdigit() else 0

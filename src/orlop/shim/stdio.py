@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unknown
@@ -54,7 +54,7 @@ class FileSink(Sink):
     """Appends to a file, made with its folders if need be."""
 
     def __init__(self, path: str) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self.fd = os.open(path, flags, 0o644)
 
@@ -202,9 +202,7 @@ def open_sink(loop: Loop, uri: str, *, copied: bool) -> Sink:
     if not path:
         return Sink()
     try:
-        if scheme == "fifo":
-            Path(path).stat()
-        if scheme == "file" or not Path(path).is_fifo():
+        if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
             return FileSink(path)
         return FifoSink(loop, path, copied=copied)
     except OSError as error:
