@@ -1,0 +1,135 @@
+"""The one place where the rooms meet: each is made with what it needs, in order."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+
+from orlop.containers import ContainerStore
+from orlop.containers.service import ContainersService
+from orlop.content import ContentStore
+from orlop.content.service import ContentService
+from orlop.daemon.config import Config
+from orlop.diff import Applier, Limits
+from orlop.diff.service import DiffService
+from orlop.errors import FailedPrecondition, OrlopError, Unavailable
+from orlop.events import Exchange
+from orlop.events.service import EventsService, TtrpcEventsService
+from orlop.fork.client import ForkServer
+from orlop.images.service import ImagesService
+from orlop.images.store import ImageStore
+from orlop.introspection import Catalogue, Plugin, identity, plugins
+from orlop.introspection.service import IntrospectionService, VersionService
+from orlop.leases.service import LeasesService
+from orlop.leases.store import LeaseStore
+from orlop.metadata import Database
+from orlop.namespaces.service import NamespacesService
+from orlop.namespaces.store import NamespaceStore
+from orlop.oci import platform
+from orlop.rpc import ServiceTable
+from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.ttrpc.server import TtrpcServer
+from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
+from orlop.snapshots.service import SnapshotsService
+
+_log = logging.getLogger(__name__)
+
+_DRIVERS: dict[str, type[Driver]] = {"overlayfs": OverlayDriver, "native": NativeDriver}
+
+
+class Servers:
+    """Both transports over one table. Listening comes before serving: who calls too early waits."""
+
+    def __init__(self, config: Config, table: ServiceTable, reactor: Reactor) -> None:
+        self._config = config
+        private = config.grpc.uid < 0 and config.grpc.gid < 0
+        self._grpc = GrpcServer(table)
+        self._ttrpc = TtrpcServer(table, reactor, same_user=private)
+        self._mode = 0o600 if private else 0o660
+
+    def listen(self) -> None:
+        """Take both sockets; FailedPrecondition when another server has one."""
+        self._grpc.add_unix(Path(self._config.address), self._mode)
+        self._ttrpc.add_unix(Path(self._config.ttrpc_address), self._mode)
+
+    def serve(self) -> None:
+        self._grpc.start()
+        self._ttrpc.start()
+
+    def stop(self) -> None:
+        self._grpc.stop(grace=0.2)
+        self._ttrpc.stop()
+
+
+def assemble(config: Config, forks: ForkServer, closing: ExitStack) -> Servers:
+    """Make every room and return what serves them; `closing` undoes it all, last made first."""
+    root = Path(config.root)
+    here = platform.host()
+    reactor = Reactor()
+    closing.callback(reactor.close)
+    exchange = Exchange()
+    database = Database(root / "metadata.db")
+    closing.callback(database.close)
+
+    content = ContentStore(
+        database, root / "content", exchange, shared=config.content.sharing == "shared"
+    )
+    content.reap()
+    snapshotters, broken = _snapshotters(config, database, exchange, closing)
+    containers = ContainerStore(database, exchange)
+    limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
+    applier = Applier(content, forks, limits)
+
+    parts: list[Plugin] = [
+        plugins.content(root / "content"),
+        *(plugins.snapshotter(name, root / "snapshots" / name, here) for name in snapshotters),
+        *(
+            plugins.snapshotter(name, root / "snapshots" / name, here, error=error)
+            for name, error in broken.items()
+        ),
+        plugins.metadata(root / "metadata.db", config.content.sharing),
+        plugins.differ(here),
+        plugins.logs(root / "logs"),
+    ]
+    table = ServiceTable(
+        VersionService(),
+        IntrospectionService(Catalogue(parts), identity.load(root)),
+        NamespacesService(NamespaceStore(database, exchange)),
+        ContentService(content),
+        ImagesService(ImageStore(database, exchange)),
+        ContainersService(containers),
+        SnapshotsService(snapshotters, config.snapshots.default),
+        DiffService(applier),
+        LeasesService(LeaseStore(database)),
+        EventsService(exchange),
+        TtrpcEventsService(exchange),
+    )
+    servers = Servers(config, table, reactor)
+    closing.callback(servers.stop)
+    return servers
+
+
+def _snapshotters(
+    config: Config, database: Database, exchange: Exchange, closing: ExitStack
+) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError]]:
+    """The snapshotters that work here, and why the others do not."""
+    found: dict[str, SnapshotStore] = {}
+    broken: dict[str, OrlopError] = {}
+    ids = SnapshotIds(database)
+    for name, driver in _DRIVERS.items():
+        try:
+            store = SnapshotStore(
+                database, ids, name, driver(Path(config.root, "snapshots", name)), exchange
+            )
+        except OSError as error:
+            broken[name] = Unavailable(f'snapshotter "{name}": {error}')
+            _log.warning("snapshotter=%s does not work here: %s", name, error)
+            continue
+        closing.callback(store.close)
+        store.cleanup()
+        found[name] = store
+    if config.snapshots.default not in found:
+        raise FailedPrecondition(f'the default snapshotter "{config.snapshots.default}" is missing')
+    return found, broken

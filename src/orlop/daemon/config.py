@@ -1,0 +1,285 @@
+"""The configuration: a TOML file, with flags of the command line on top.
+
+Every bad value is one `ConfigError` that names the file, the key, what was expected and what is
+there instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+DEFAULT_FILE = Path("/etc/orlop/config.toml")
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+SHARING = ("shared", "isolated")
+SNAPSHOTTERS = ("overlayfs", "native")
+OWN_SHIM = "orlop"
+# Unix socket paths hold 107 bytes; a shim's socket adds "/s/" and 32 digits to the state folder.
+SOCKET_PATH_MAX = 107
+STATE_MAX = SOCKET_PATH_MAX - len("/s/") - 32
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grpc:
+    """The sockets that clients use; `address` "" is `orlop.sock` in the state folder."""
+
+    address: str = ""
+    uid: int = -1
+    gid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: str = "info"
+    format: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    sharing: str = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    default: str = "overlayfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    max_size: int = 64 << 30
+    max_entries: int = 10_000_000
+    max_ratio: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    config_path: tuple[str, ...] = ("/etc/orlop/certs.d", "/etc/containerd/certs.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it; see `default.toml` for the meaning of each value."""
+
+    root: str = "/var/lib/orlop"
+    state: str = "/run/orlop"
+    grpc: Grpc = field(default_factory=Grpc)
+    log: Log = field(default_factory=Log)
+    content: Content = field(default_factory=Content)
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    diff: Diff = field(default_factory=Diff)
+    registry: Registry = field(default_factory=Registry)
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The path of the gRPC socket; the ttrpc one adds `.ttrpc`."""
+        return self.grpc.address or f"{self.state}/orlop.sock"
+
+    @property
+    def ttrpc_address(self) -> str:
+        return f"{self.address}.ttrpc"
+
+
+_CHOICES = {
+    "log.level": LEVELS,
+    "log.format": FORMATS,
+    "content.sharing": SHARING,
+    "snapshots.default": SNAPSHOTTERS,
+}
+_PATHS = ("root", "state", "grpc.address")
+_MINIMUM = {
+    "grpc.uid": -1,
+    "grpc.gid": -1,
+    "diff.max_size": 1,
+    "diff.max_entries": 1,
+    "diff.max_ratio": 1,
+}
+
+
+def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:
+    """The configuration in `path`, or in the default file if there is one.
+
+    `overrides` are dotted keys with values from the command line, None where there is none. Raises
+    ConfigError.
+    """
+    source = path or DEFAULT_FILE
+    config = Config()
+    try:
+        text = source.read_bytes()
+    except FileNotFoundError:
+        if path is not None:
+            raise ConfigError(f'configuration "{path}" does not exist') from None
+    except OSError as error:
+        raise ConfigError(f'configuration "{source}" cannot be read: {error.strerror}') from None
+    else:
+        config = parse(text, str(source))
+    for key, value in overrides.items():
+        if value is not None:
+            config = _override(config, key, value)
+    _check_whole(config)
+    return config
+
+
+def parse(text: bytes, source: str) -> Config:
+    """Read TOML; `source` names it in errors."""
+    try:
+        document = tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f'configuration "{source}" is not TOML: {error}') from None
+    config: Config = _Reader(source).table(Config(), document, "")
+    return config
+
+
+class _Reader:
+    """Fits a TOML table onto a dataclass of defaults, key by key."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def table(self, defaults: Any, values: Mapping[str, Any], prefix: str) -> Any:
+        known = {each.name: getattr(defaults, each.name) for each in fields(defaults)}
+        changes = {}
+        for name, value in values.items():
+            key = f"{prefix}{name}"
+            if name not in known:
+                raise ConfigError(self._unknown(key, name, known))
+            changes[name] = self._value(key, known[name], value)
+        return replace(defaults, **changes)
+
+    def _value(self, key: str, default: Any, value: Any) -> Any:
+        if key == "runtimes":
+            return self._runtimes(self._typed(key, value, dict, "a table"))
+        if isinstance(default, str):
+            return self._string(key, self._typed(key, value, str, "a string"))
+        if isinstance(default, int):
+            return self._number(key, self._typed(key, value, int, "a whole number"))
+        if isinstance(default, tuple):
+            return self._strings(key, self._typed(key, value, list, "a list of strings"))
+        return self.table(default, self._typed(key, value, dict, "a table"), f"{key}.")
+
+    def _typed(self, key: str, value: Any, kind: type, expected: str) -> Any:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self._wrong(key, expected, value)
+        return value
+
+    def _string(self, key: str, value: str) -> str:
+        check_string(key, value, f'configuration "{self._source}"')
+        return value
+
+    def _number(self, key: str, value: int) -> int:
+        least = _MINIMUM[key]
+        if value < least:
+            raise self._wrong(key, f"a whole number of at least {least}", value)
+        return value
+
+    def _strings(self, key: str, value: list[Any]) -> tuple[str, ...]:
+        for item in value:
+            if not isinstance(item, str) or not item.startswith("/"):
+                raise self._wrong(key, "a list of absolute paths", item)
+        return tuple(value)
+
+    def _runtimes(self, value: Mapping[str, Any]) -> dict[str, str]:
+        for name, target in value.items():
+            if not isinstance(target, str) or not (target == OWN_SHIM or target.startswith("/")):
+                expected = f'"{OWN_SHIM}" or the absolute path of a shim binary'
+                raise self._wrong(f'runtimes."{name}"', expected, target)
+        return dict(value)
+
+    def _unknown(self, key: str, name: str, known: Mapping[str, Any]) -> str:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        if near:
+            hint = f'did you mean "{key.removesuffix(name)}{near[0]}"?'
+        else:
+            hint = f"known here: {', '.join(known)}"
+        return f'configuration "{self._source}": unknown key "{key}"; {hint}'
+
+    def _wrong(self, key: str, expected: str, found: Any) -> ConfigError:
+        return _wrong(f'configuration "{self._source}"', key, expected, found)
+
+
+def check_string(key: str, value: str, source: str) -> None:
+    """Refuse a string that is no choice of its key, or no absolute path where one is needed."""
+    choices = _CHOICES.get(key)
+    if choices and value not in choices:
+        raise _wrong(source, key, "one of " + ", ".join(f'"{each}"' for each in choices), value)
+    if key in _PATHS and not value.startswith("/") and (value or key != "grpc.address"):
+        raise _wrong(source, key, "an absolute path", value)
+
+
+def _wrong(source: str, key: str, expected: str, found: Any) -> ConfigError:
+    return ConfigError(f"{source}: {key} must be {expected}, not {_toml(found)}")
+
+
+def _override(config: Config, key: str, value: str) -> Config:
+    if key in _PATHS:
+        value = os.path.abspath(value)  # noqa: PTH100 - pathlib has no lexical equivalent
+    check_string(key, value, "command line")
+    section, _, name = key.rpartition(".")
+    change: dict[str, Any] = {name: value}
+    if section:
+        change = {section: replace(getattr(config, section), **change)}
+    return replace(config, **change)
+
+
+def _check_whole(config: Config) -> None:
+    root, state = Path(config.root), Path(config.state)
+    if root == state or root in state.parents or state in root.parents:
+        raise ConfigError(
+            f'root "{root}" and state "{state}" must be different folders, neither in the other'
+        )
+    if len(os.fsencode(config.state)) > STATE_MAX:
+        raise ConfigError(
+            f'state "{state}" is longer than {STATE_MAX} bytes: the paths of sockets in it would '
+            f"not fit"
+        )
+    if len(os.fsencode(config.ttrpc_address)) > SOCKET_PATH_MAX:
+        raise ConfigError(
+            f'address "{config.address}" is longer than {SOCKET_PATH_MAX - len(".ttrpc")} bytes'
+        )
+
+
+def dump(config: Config) -> str:
+    """The configuration as TOML."""
+    return "\n".join(_lines(config, "")) + "\n"
+
+
+def _lines(table: Any, name: str) -> Iterator[str]:
+    values = {each.name: getattr(table, each.name) for each in fields(table)}
+    if isinstance(table, Config):
+        values["grpc"] = replace(table.grpc, address=table.address)
+    else:
+        yield f"\n[{name}]"
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"\n[{key}]"
+            yield from (f"{_toml(runtime)} = {_toml(target)}" for runtime, target in value.items())
+        elif hasattr(value, "__dataclass_fields__"):
+            yield from _lines(value, key)
+        else:
+            yield f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            plain = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{plain}"' if plain.isprintable() else repr(value)
+        case list() | tuple():
+            return "[" + ", ".join(_toml(item) for item in value) + "]"
+        case dict():
+            return "a table"
+        case _:
+            return str(value)

@@ -1,0 +1,82 @@
+"""The daemon's life: lock, fork server, rooms, serving, and a clean end."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from orlop.daemon.config import Config
+from orlop.daemon.rootlock import RootLock
+from orlop.daemon.systemd import Notifier
+from orlop.fork.client import ForkServer
+
+_log = logging.getLogger(__name__)
+
+PRELOAD = ("orlop.shim.main", "orlop.fork.worker")
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; containers live on.
+
+    Raises OrlopError or OSError when the daemon cannot start.
+    """
+    began = time.monotonic()
+    with ExitStack() as closing:
+        stop = StopSignal()
+        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+        manager = Notifier()
+        _make_folders(config)
+        closing.callback(RootLock(Path(config.root)).release)
+        # Before any thread; and before the imports below, so that both warm up side by side.
+        forks = ForkServer(PRELOAD)
+        forks.start()
+        closing.callback(forks.stop)
+
+        from orlop.daemon.assembly import assemble  # noqa: PLC0415 - see above
+
+        servers = assemble(config, forks, closing)
+        servers.listen()
+        servers.serve()
+        manager.notify("READY=1")
+        _log.info(
+            'serving on "%s" after %.0f ms', config.address, (time.monotonic() - began) * 1000
+        )
+        name = stop.wait()
+        _log.info("stopping on %s; containers live on", name)
+        manager.notify("STOPPING=1")
+    _log.info("stopped")
+
+
+class StopSignal:
+    """Waits for SIGTERM or SIGINT. A second one ends the process at once."""
+
+    def __init__(self) -> None:
+        # A pipe and not an Event: a handler runs inside the thread that waits, where setting an
+        # event may find its lock taken.
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(self._read, True)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        os.write(self._write, bytes([number]))
+        for each in _STOP_SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    def wait(self) -> str:
+        """The name of the signal."""
+        return signal.Signals(os.read(self._read, 1)[0]).name
+
+
+def _make_folders(config: Config) -> None:
+    for path, mode in ((Path(config.root), 0o700), (Path(config.state), 0o711)):
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
