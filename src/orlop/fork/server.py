@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 from orlop.sys.process import set_name
 
@@ -55,7 +55,8 @@ def _fork(request: dict[str, Any], fds: list[int], control: socket.socket) -> in
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:  # noqa: BLE001 - the child must never return into the server's loop
         traceback.print_exc()
-    _exit(code)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run_child(request: dict[str, Any], fds: list[int]) -> int:
@@ -66,11 +67,6 @@ def _run_child(request: dict[str, Any], fds: list[int]) -> int:
     module, _, function = request["entry"].partition(":")
     entry = getattr(importlib.import_module(module), function)
     return int(entry(request["args"], fds) or 0)
-
-
-def _exit(code: int) -> NoReturn:
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
@@ -116,6 +117,10 @@ def child(request: dict[str, Any], fds: list[int]) -> int:
         answer = {"error": {"code": error.code, "message": error.message}}
     except OSError as error:
         answer = {"error": {"code": errors.Unknown.code, "message": str(error)}}
+    except Exception as error:  # noqa: BLE001 - a defect in a job must still be told
+        traceback.print_exc()
+        text = f"{type(error).__name__}: {error}"
+        answer = {"error": {"code": errors.Internal.code, "message": text}}
     try:
         channel.send(json.dumps(answer).encode())
     except BrokenPipeError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
-from orlop.sys.libc import call
+from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
 from orlop.sys.overlay import mount_long
 
@@ -214,3 +214,14 @@ def _unescape(text: str) -> str:
     for code, char in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         text = text.replace(code, char)
     return text
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2): make `new_root` this mount namespace's root, the old one below `put_old`."""
+    number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
+    syscall(
+        number,
+        ctypes.c_char_p(encode(new_root)),
+        ctypes.c_char_p(encode(put_old)),
+        about=new_root,
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection
-from pathlib import Path
+import itertools
+from collections.abc import Collection, Iterator
 
 from orlop.sys.libc import call
 
@@ -29,6 +29,7 @@ CAP_SETFCAP = 31
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -71,9 +72,14 @@ def setns(fd: int, flags: int = 0) -> None:
     call("setns", fd, flags, about=f"setns {flags:#x}")
 
 
-def last_capability() -> int:
-    """The highest capability number that this kernel knows."""
-    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+def known_capabilities() -> Iterator[int]:
+    """The numbers of the capabilities that this kernel has."""
+    for number in itertools.count():
+        try:
+            _prctl(_PR_CAPBSET_READ, number)
+        except OSError:
+            return
+        yield number
 
 
 class _Header(ctypes.Structure):
@@ -90,7 +96,7 @@ class _Data(ctypes.Structure):
 
 def keep_capabilities(kept: Collection[int]) -> None:
     """Drop every capability but those in `kept`: bounding, permitted, effective, inheritable."""
-    for number in range(last_capability() + 1):
+    for number in known_capabilities():
         if number not in kept:
             _prctl(_PR_CAPBSET_DROP, number)
     data = (_Data * 2)()

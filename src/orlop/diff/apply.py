@@ -1,0 +1,151 @@
+"""Apply a layer: the daemon's side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orlop.content import ContentStore
+from orlop.diff.inherit import inherit_folders
+from orlop.errors import InvalidArgument
+from orlop.fork.client import ForkServer
+from orlop.fork.worker import Worker
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.rpc import CallContext
+from orlop.sys.mount import Mount
+
+_JOB = "orlop.diff.unpack:unpack"
+_NAME = "orlop-unpack"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one layer may unpack to: bytes, entries, and bytes per compressed byte beyond 1 GiB."""
+
+    max_size: int = 64 << 30
+    max_entries: int = 10_000_000
+    max_ratio: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What came of a layer: digest and size of its plain tar, and the folders that it implied."""
+
+    diff_id: str
+    size: int
+    implicit: tuple[str, ...]
+
+
+class Unpacking:
+    """A worker at work. Use as a context manager: leaving it early kills the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._implicit: list[str] = []
+
+    def result(self) -> Unpacked:
+        """Wait for the end; raises what is wrong with the layer."""
+        answer = self._worker.result(self._progress)
+        return Unpacked(answer["diff_id"], answer["size"], tuple(self._implicit))
+
+    def _progress(self, message: dict[str, Any]) -> None:
+        self._implicit += message["implicit"]
+
+    def cancel(self) -> None:
+        self._worker.cancel()
+
+    def __enter__(self) -> Unpacking:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._worker.__exit__(None, None, None)
+
+
+def start_unpack(
+    forks: ForkServer, source: int, folder: Path, *, overlay: bool, limits: Limits
+) -> Unpacking:
+    """Unpack what the descriptor `source` gives (a file or a pipe) into `folder`."""
+    return _start(forks, source, {"folder": str(folder), "mounts": []}, overlay, limits)
+
+
+def _start(
+    forks: ForkServer, source: int, target: dict[str, Any], overlay: bool, limits: Limits
+) -> Unpacking:
+    args = {
+        **target,
+        "overlay": overlay,
+        "max_size": limits.max_size,
+        "max_entries": limits.max_entries,
+        "max_ratio": limits.max_ratio,
+    }
+    return Unpacking(Worker(forks, _JOB, args, [source], name=_NAME))
+
+
+class Applier:
+    """Applies layers from the content store to mounts."""
+
+    def __init__(self, content: ContentStore, forks: ForkServer, limits: Limits | None = None):
+        self._content = content
+        self._forks = forks
+        self.limits = limits or Limits()
+
+    def apply(
+        self, namespace: str, layer: Descriptor, mounts: Sequence[Mount], ctx: CallContext
+    ) -> Descriptor:
+        """Apply `layer` to the filesystem of `mounts`; the descriptor of its plain tar.
+
+        Raises NotFound without the blob, InvalidArgument for a layer that is malformed or of
+        another media type, ResourceExhausted beyond a limit. A cancelled call ends the worker.
+        """
+        if not mediatypes.is_layer(layer.media_type):
+            raise InvalidArgument(
+                f'no processor for media-type "{layer.media_type}": it is not a layer'
+            )
+        target = _Target(mounts)
+        with self._content.open(namespace, layer.digest) as blob:
+            os.lseek(blob.fd, 0, os.SEEK_SET)
+            with _start(
+                self._forks, blob.fd, target.args, target.overlay, self.limits
+            ) as unpacking:
+                ctx.on_cancel(unpacking.cancel)
+                try:
+                    done = unpacking.result()
+                finally:
+                    ctx.check()
+        if done.implicit and target.upper is not None:
+            inherit_folders(target.upper, target.lowers, done.implicit)
+        return Descriptor(media_type=mediatypes.OCI_LAYER, digest=done.diff_id, size=done.size)
+
+
+class _Target:
+    """Where the files of a layer go: straight to an upper folder where the mounts are of one."""
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        self.overlay = False
+        self.upper: Path | None = None
+        self.lowers: list[Path] = []
+        self.args: dict[str, Any] = {"mounts": [_plain(mount) for mount in mounts]}
+        if len(mounts) != 1 or mounts[0].target:
+            return
+        (only,) = mounts
+        options = dict(option.partition("=")[::2] for option in only.options)
+        if only.type == "overlay" and "upperdir" in options and "userxattr" not in options:
+            self.overlay = True
+            self.upper = Path(options["upperdir"])
+            self.lowers = [Path(lower) for lower in options["lowerdir"].split(":")]
+            self.args = {"folder": str(self.upper), "mounts": []}
+        elif only.type == "bind" and "ro" not in options:
+            self.args = {"folder": only.source, "mounts": []}
+
+
+def _plain(mount: Mount) -> dict[str, Any]:
+    return {
+        "type": mount.type,
+        "source": mount.source,
+        "target": mount.target,
+        "options": list(mount.options),
+    }

@@ -1,0 +1,381 @@
+"""Write the entries of a layer into the root directory of this process.
+
+The process is confined to the target folder (see `unpack`), so no path can lead out of it; the
+rules here are about doing the right thing inside (OCI image spec, layer.md, "Applying Changesets").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections import OrderedDict
+from collections.abc import Callable
+
+from orlop.diff import tar
+from orlop.diff.tar import Entry, TarReader
+from orlop.errors import InvalidArgument, ResourceExhausted
+from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS_OWN = b".wh..wh."  # metadata of the aufs driver; means nothing here
+_OPAQUE_XATTR = "trusted.overlay.opaque"
+
+_OPEN_FOLDERS = 64
+_FOLDER = os.O_PATH | os.O_DIRECTORY
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
+_SPECIAL_BITS = 0o7000
+
+
+class Extractor:
+    """Applies one layer. `overlay` writes whiteouts as overlayfs has them, else files are deleted.
+
+    `implicit` collects folders that entries needed but the layer did not contain.
+    """
+
+    def __init__(self, *, overlay: bool, max_entries: int) -> None:
+        self._overlay = overlay
+        self._max_entries = max_entries
+        self._root = os.open("/", _FOLDER)
+        self._folders: OrderedDict[bytes, int] = OrderedDict()
+        self._unpacked: set[bytes] = set()
+        self._times: dict[bytes, int] = {}
+        # A folder or link has been removed: cached descriptors may be of what is no longer there.
+        self._stale = False
+        self.implicit: dict[bytes, None] = {}
+        self.entries = 0
+        self._make: dict[bytes, Callable[[Entry, int, bytes, TarReader], None]] = {
+            tar.REGULAR: self._regular,
+            tar.DIRECTORY: self._directory,
+            tar.SYMLINK: self._symlink,
+            tar.LINK: self._hard_link,
+            tar.CHAR: self._device,
+            tar.BLOCK_DEVICE: self._device,
+            tar.FIFO: self._device,
+        }
+
+    def apply(self, reader: TarReader) -> None:
+        """Write all entries; raises InvalidArgument, ResourceExhausted or OSError."""
+        os.umask(0)
+        for entry in reader:
+            self.entries += 1
+            if self.entries > self._max_entries:
+                raise ResourceExhausted(
+                    f"layer has more than the {self._max_entries} entries that the daemon allows"
+                )
+            self._apply(entry, reader)
+        for path, mtime in self._times.items():
+            self._set_folder_time(path, mtime)
+        self._forget_folders()
+
+    def _apply(self, entry: Entry, reader: TarReader) -> None:
+        path = clean(entry.name)
+        if not path:
+            return  # the root itself
+        if self._stale:
+            self._forget_folders()
+        folder, _, name = path.rpartition(b"/")
+        if name.startswith(_WHITEOUT):
+            self._whiteout(folder, name)
+            return
+        parent = self._open_folder(folder)
+        try:
+            self._make[entry.type](entry, parent, name, reader)
+        except OSError as error:
+            raise _explain(error, path) from error
+        self._unpacked.add(path)
+
+    # Folders
+
+    def _open_folder(self, path: bytes) -> int:
+        """A descriptor of the folder `path`, from the cache or made on the way."""
+        if not path:
+            return self._root
+        found = self._folders.get(path)
+        if found is not None:
+            self._folders.move_to_end(path)
+            return found
+        fd = self._find_folder(path)
+        self._folders[path] = fd
+        if len(self._folders) > _OPEN_FOLDERS:
+            os.close(self._folders.popitem(last=False)[1])
+        return fd
+
+    def _find_folder(self, path: bytes) -> int:
+        try:
+            return openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_BENEATH)
+        except FileNotFoundError:
+            return self._make_folder(path)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return self._follow_links(path)
+            raise _explain(error, path) from error
+
+    def _make_folder(self, path: bytes) -> int:
+        folder, _, name = path.rpartition(b"/")
+        parent = self._open_folder(folder)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except OSError as error:
+            raise _explain(error, path) from error
+        self.implicit[path] = None
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+
+    def _follow_links(self, path: bytes) -> int:
+        """A path through an absolute link, which means the layer's root; or one that climbs out."""
+        at: list[bytes] = []
+        for part in path.split(b"/"):
+            at.append(part)
+            here = b"/" + b"/".join(at)
+            try:
+                target = os.readlink(here)  # noqa: PTH115 - names are bytes
+            except OSError:
+                continue  # not a link
+            if not target.startswith(b"/") and _climbs(at[:-1], target):
+                raise InvalidArgument(
+                    f"layer entry leads out of the layer: {_show(path)} goes through the link "
+                    f"{_show(here)} to {_show(target)}"
+                )
+        try:
+            return openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_IN_ROOT)
+        except OSError as error:
+            raise _explain(error, path) from error
+
+    def _forget_folders(self) -> None:
+        """Close cached folders: one of them may have been replaced."""
+        for fd in self._folders.values():
+            os.close(fd)
+        self._folders.clear()
+        self._stale = False
+
+    def _set_folder_time(self, path: bytes, mtime: int) -> None:
+        try:
+            os.utime(path, ns=(mtime, mtime), dir_fd=self._root, follow_symlinks=False)
+        except FileNotFoundError:
+            pass  # replaced by a later entry
+
+    # Whiteouts
+
+    def _whiteout(self, folder: bytes, name: bytes) -> None:
+        if name == _OPAQUE:
+            parent = self._open_folder(folder)
+            if self._overlay:
+                self._set_opaque(b".", parent)
+            else:
+                self._clear(parent, folder)
+            return
+        if name.startswith(_AUFS_OWN):
+            return
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in (b"", b".", b".."):
+            raise InvalidArgument(f"layer has a whiteout of nothing: {_show(folder + b'/' + name)}")
+        path = folder + b"/" + hidden if folder else hidden
+        if path in self._unpacked:
+            return  # a whiteout hides what lower layers have, not what this one has
+        parent = self._open_folder(folder)
+        self._remove(parent, hidden)
+        if self._overlay:
+            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+
+    def _clear(self, parent: int, folder: bytes) -> None:
+        """Delete what lower layers had in a folder."""
+        fd = os.open(b"/" + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            names = [os.fsencode(name) for name in os.listdir(fd)]  # noqa: PTH208
+        finally:
+            os.close(fd)
+        for name in names:
+            path = folder + b"/" + name if folder else name
+            if path not in self._unpacked:
+                self._remove(parent, name)
+
+    def _remove(self, parent: int, name: bytes) -> None:
+        """Remove whatever has the name, if anything has."""
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(found.st_mode):
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
+            try:
+                shutil.rmtree(name, dir_fd=fd)
+            finally:
+                os.close(fd)
+        else:
+            os.unlink(name, dir_fd=parent)
+        if stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode):
+            self._stale = True
+
+    # Entries
+
+    def _regular(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        special = entry.mode & _SPECIAL_BITS
+        owned = entry.uid or entry.gid
+        try:
+            fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
+        except FileExistsError:
+            self._remove(parent, name)
+            fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
+        try:
+            for piece in reader.content():
+                _write_all(fd, piece)
+            if owned:
+                os.fchown(fd, entry.uid, entry.gid)
+            for key, value in entry.xattrs.items():
+                _set_xattr(fd, key, value, user=True)
+            if special:
+                os.fchmod(fd, entry.mode)
+            os.utime(fd, ns=(entry.mtime, entry.mtime))
+        finally:
+            os.close(fd)
+
+    def _directory(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        del reader
+        try:
+            os.mkdir(name, entry.mode, dir_fd=parent)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                self._remove(parent, name)
+                os.mkdir(name, entry.mode, dir_fd=parent)
+                if self._overlay and _is_whiteout(found):
+                    self._set_opaque(name, parent)
+        path = clean(entry.name)
+        self.implicit.pop(path, None)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+            for key, value in entry.xattrs.items():
+                _set_xattr(fd, key, value, user=True)
+            os.fchmod(fd, entry.mode)
+        finally:
+            os.close(fd)
+        self._times[path] = entry.mtime
+
+    @staticmethod
+    def _set_opaque(name: bytes, parent: int) -> None:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            os.setxattr(fd, _OPAQUE_XATTR, b"y")
+        finally:
+            os.close(fd)
+
+    def _symlink(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        del reader
+        if not entry.link:
+            raise InvalidArgument(f"layer has a link to nothing: {_show(entry.name)}")
+        try:
+            os.symlink(entry.link, name, dir_fd=parent)
+        except FileExistsError:
+            self._remove(parent, name)
+            os.symlink(entry.link, name, dir_fd=parent)
+        self._attributes(entry, parent, name)
+
+    def _hard_link(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        del reader
+        target = clean(entry.link)
+        folder, _, base = target.rpartition(b"/")
+        if not base:
+            raise InvalidArgument(f"layer has a hard link to nothing: {_show(entry.name)}")
+        own = clean(entry.name)
+        if target == own:
+            raise InvalidArgument(f"layer has a hard link to itself: {_show(entry.name)}")
+        source = self._open_folder(folder)
+        parent = self._open_folder(own.rpartition(b"/")[0])  # may have left the cache meanwhile
+        try:
+            os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            self._remove(parent, name)
+            os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            raise InvalidArgument(
+                f"layer has a hard link {_show(entry.name)} to {_show(entry.link)}, "
+                "which is not in the layer"
+            ) from None
+
+    def _device(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+        del reader
+        kind = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}.get(
+            entry.type, stat.S_IFIFO
+        )
+        device = os.makedev(entry.major, entry.minor)
+        try:
+            os.mknod(name, kind | entry.mode, device, dir_fd=parent)
+        except FileExistsError:
+            self._remove(parent, name)
+            os.mknod(name, kind | entry.mode, device, dir_fd=parent)
+        self._attributes(entry, parent, name)
+
+    def _attributes(self, entry: Entry, parent: int, name: bytes) -> None:
+        """Owner, xattrs, mode and time of what is not opened: links and devices."""
+        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        if entry.xattrs:
+            path = b"/" + clean(entry.name)
+            for key, value in entry.xattrs.items():
+                _set_xattr(path, key, value, user=False)
+        if entry.type != tar.SYMLINK and entry.mode & _SPECIAL_BITS:
+            os.chmod(name, entry.mode, dir_fd=parent)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
+
+
+def clean(name: bytes) -> bytes:
+    """A member's path below the root, without `./` and double slashes; b"" is the root.
+
+    Raises InvalidArgument for an absolute path, or one that goes up.
+    """
+    if name.startswith(b"/"):
+        raise InvalidArgument(f"layer entry {_show(name)} is an absolute path")
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise InvalidArgument(f'layer entry {_show(name)} has ".." in its path')
+    return b"/".join(parts)
+
+
+def _climbs(folder: list[bytes], target: bytes) -> bool:
+    """Whether a relative link in `folder` leads above the root."""
+    depth = len(folder)
+    for part in target.split(b"/"):
+        if part == b"..":
+            depth -= 1
+        elif part not in (b"", b"."):
+            depth += 1
+        if depth < 0:
+            return True
+    return False
+
+
+def _is_whiteout(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> None:
+    """Where the filesystem has none, or the kernel none of that kind here, go without."""
+    try:
+        if isinstance(target, int):
+            os.setxattr(target, key, value)
+        else:
+            os.setxattr(target, key, value, follow_symlinks=False)
+    except OSError as error:
+        without = error.errno in _NO_XATTR
+        if not without and not (
+            error.errno == errno.EPERM and key.startswith("user.") and not user
+        ):
+            raise
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _explain(error: OSError, path: bytes) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceExhausted(f"no space left to unpack layer entry {_show(path)}")
+    return InvalidArgument(f"layer entry {_show(path)} cannot be unpacked: {error.strerror}")
+
+
+def _show(name: bytes) -> str:
+    return f'"{name.decode(errors="replace")}"'

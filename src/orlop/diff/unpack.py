@@ -1,0 +1,143 @@
+"""The worker that unpacks a layer: confinement first, then bytes.
+
+In a mount namespace of its own the target folder becomes the root of the process, and all else is
+unmounted; what privileges remain are those that writing other people's files takes. One thread
+inflates and hashes, the other writes; both mostly outside the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from orlop.diff.decompress import decompress
+from orlop.diff.extract import Extractor
+from orlop.diff.tar import TarReader
+from orlop.errors import OrlopError
+from orlop.fork.worker import Report
+from orlop.oci.digest import Digest, new_hash
+from orlop.sys import process
+from orlop.sys.mount import (
+    MNT_DETACH,
+    MS_BIND,
+    Mount,
+    make_private,
+    mount,
+    mount_all,
+    pivot_root,
+    unmount,
+)
+
+_READ = 256 * 1024
+_AHEAD = 8  # pieces that may wait between the two threads
+_IMPLICIT_BATCH = 100
+
+_CAPABILITIES = frozenset(
+    {
+        process.CAP_CHOWN,
+        process.CAP_DAC_OVERRIDE,
+        process.CAP_DAC_READ_SEARCH,
+        process.CAP_FOWNER,
+        process.CAP_FSETID,
+        process.CAP_MKNOD,
+        process.CAP_SETFCAP,
+        process.CAP_SYS_ADMIN,  # for trusted.overlay.* attributes
+    }
+)
+
+
+def unpack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """The job (see `orlop.fork.worker`): unpack the layer that descriptor 0 of `fds` gives.
+
+    `args`: `mounts` (one bind or overlay folder, or mounts to be mounted here), `folder` (used
+    instead if given), `overlay`, `max_size`, `max_ratio`, `max_entries`. Answers the `diff_id` and
+    `size` of the plain tar and the number of `entries`; folders that the layer implies without
+    containing are reported in batches, `{"implicit": […]}`.
+    """
+    (source,) = fds
+    _confine(args)
+    pump = _Pump(source, args["max_size"], args["max_ratio"])
+    extractor = Extractor(overlay=args["overlay"], max_entries=args["max_entries"])
+    try:
+        reader = TarReader(pump.read)
+        extractor.apply(reader)
+        reader.drain()
+    except OrlopError:
+        pump.stop()
+        raise
+    implicit = [os.fsdecode(path) for path in extractor.implicit]
+    for start in range(0, len(implicit), _IMPLICIT_BATCH):
+        report({"implicit": implicit[start : start + _IMPLICIT_BATCH]})
+    return {"diff_id": pump.digest(), "size": pump.size, "entries": extractor.entries}
+
+
+def _confine(args: dict[str, Any]) -> None:
+    process.unshare(process.CLONE_NEWNS)
+    make_private(Path("/"))
+    if args.get("folder"):
+        target = Path(args["folder"])
+        mount(str(target), target, "", MS_BIND)
+    else:
+        target = Path(tempfile.mkdtemp(prefix="orlop-unpack-"))
+        mount_all([_mount(entry) for entry in args["mounts"]], target)
+    os.chdir(target)
+    pivot_root(".", ".")
+    unmount(Path(), MNT_DETACH)
+    os.chdir("/")
+    process.set_no_new_privs()
+    process.keep_capabilities(_CAPABILITIES)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _mount(entry: dict[str, Any]) -> Mount:
+    return Mount(entry["type"], entry["source"], entry["target"], tuple(entry["options"]))
+
+
+class _Pump:
+    """Reads, inflates and hashes in a thread; `read` gives the plain bytes, b"" at the end."""
+
+    def __init__(self, source: int, max_size: int, max_ratio: int) -> None:
+        self._source = source
+        self._chunks = decompress(self._raw, max_size=max_size, max_ratio=max_ratio)
+        self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
+        self._hash = new_hash()
+        self._stopped = False
+        self._ended = False
+        self.size = 0
+        threading.Thread(target=self._run, name="inflate", daemon=True).start()
+
+    def _raw(self) -> bytes:
+        return os.read(self._source, _READ)
+
+    def _run(self) -> None:
+        try:
+            for chunk in self._chunks:
+                if self._stopped:
+                    return
+                self._hash.update(chunk)
+                self.size += len(chunk)
+                self._queue.put(chunk)
+            self._queue.put(b"")
+        except Exception as error:  # noqa: BLE001 - raised again where the bytes are read
+            self._queue.put(error)
+
+    def read(self) -> bytes:
+        if self._ended:
+            return b""
+        item = self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        self._ended = not item
+        return item
+
+    def stop(self) -> None:
+        """The archive is refused: nobody reads any more."""
+        self._stopped = True
+
+    def digest(self) -> str:
+        return str(Digest.from_hash(self._hash))

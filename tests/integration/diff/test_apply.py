@@ -1,0 +1,390 @@
+"""Layers through the real worker: what must come out, and what must not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from orlop.content import ContentStore
+from orlop.diff import Applier, Limits
+from orlop.errors import Cancelled, InvalidArgument, NotFound, OrlopError, ResourceExhausted
+from orlop.events import Exchange
+from orlop.fork.client import ForkServer
+from orlop.metadata import Database
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.rpc import CallContext
+from orlop.sys.mount import Mount, mount_all, unmount
+
+pytestmark = pytest.mark.root
+
+GZIP = mediatypes.OCI_LAYER + "+gzip"
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    server = ForkServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+class Bench:
+    """A content store, an applier, and a target folder."""
+
+    def __init__(self, root: Path, forks: ForkServer) -> None:
+        self.root = root
+        self.database = Database(root / "meta.db")
+        self.content = ContentStore(self.database, root / "content", Exchange())
+        limits = Limits(max_size=64 << 20, max_entries=5000)
+        self.applier = Applier(self.content, forks, limits)
+        self.target = root / "target"
+        self.target.mkdir()
+
+    def put(self, data: bytes) -> str:
+        with self.content.writer("ns", f"r-{hashlib.sha256(data).hexdigest()}") as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def apply(
+        self,
+        data: bytes,
+        *,
+        mounts: list[Mount] | None = None,
+        media_type: str = GZIP,
+        ctx: CallContext | None = None,
+    ) -> Descriptor:
+        layer = Descriptor(media_type=media_type, digest=self.put(data), size=len(data))
+        bind = [Mount("bind", str(self.target), options=("rbind", "rw"))]
+        return self.applier.apply("ns", layer, mounts or bind, ctx or CallContext(namespace="ns"))
+
+    def overlay(self, *lowers: Path) -> list[Mount]:
+        work = self.root / "work"
+        work.mkdir(exist_ok=True)
+        options = (
+            f"workdir={work}",
+            f"upperdir={self.target}",
+            "lowerdir=" + ":".join(map(str, lowers)),
+        )
+        return [Mount("overlay", "overlay", options=options)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, forks: ForkServer) -> Iterator[Bench]:
+    made = Bench(tmp_path, forks)
+    yield made
+    made.database.close()
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def names(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
+
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(name: str, data: bytes = b"", **fields: Any) -> Member:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = len(data), 0o644, 1_500_000_000
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def folder(name: str, **fields: Any) -> Member:
+    return member(name, type=tarfile.DIRTYPE, **{"mode": 0o755, **fields})
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Member:
+    return member(name, type=kind, linkname=target, mode=0o777)
+
+
+def layer(*members: Member, format: int = tarfile.PAX_FORMAT) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def test_everything_that_a_layer_may_hold(bench: Bench) -> None:
+    long = "d/" + "/".join(["long" * 40] * 3) + "/" + "n" * 200
+    xattrs = {"SCHILY.xattr.user.flag": "jolly", "SCHILY.xattr.user.bin": "a\nb=c"}
+    data = layer(
+        folder("d", mode=0o1777, uid=5, gid=6, mtime=1_400_000_000.25),
+        member("d/file", b"hello", uid=1000, gid=1001, mtime=1_500_000_000.125),
+        member("d/setuid", b"x", mode=0o4755, uid=1000),
+        member("d/flagged", b"y", pax_headers=xattrs),
+        link("d/sym", "file"),
+        link("d/hard", "d/file", tarfile.LNKTYPE),
+        member("d/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666),
+        member("d/disk", type=tarfile.BLKTYPE, devmajor=7, devminor=9),
+        member("d/pipe", type=tarfile.FIFOTYPE),
+        member(long, b"deep"),
+        member("d/empty"),
+        member("d/big", os.urandom(3 << 20)),
+    )
+    done = bench.apply(gzip.compress(data))
+    assert done.digest == Digest.of(data)
+    assert (done.size, done.media_type) == (len(data), mediatypes.OCI_LAYER)
+    d = bench.target / "d"
+    info = d.stat()
+    assert (info.st_mode & 0o7777, info.st_uid, info.st_gid) == (0o1777, 5, 6)
+    assert info.st_mtime_ns == 1_400_000_000_250_000_000
+    info = (d / "file").stat()
+    assert (info.st_uid, info.st_gid, info.st_mode & 0o7777) == (1000, 1001, 0o644)
+    assert info.st_mtime_ns == 1_500_000_000_125_000_000
+    assert (d / "hard").stat().st_ino == info.st_ino
+    assert (d / "setuid").stat().st_mode & 0o7777 == 0o4755
+    assert os.getxattr(d / "flagged", "user.flag") == b"jolly"
+    assert os.getxattr(d / "flagged", "user.bin") == b"a\nb=c"
+    assert (d / "sym").readlink() == Path("file")
+    assert (d / "null").stat().st_rdev == os.makedev(1, 3)
+    assert stat.S_ISBLK((d / "disk").stat().st_mode)
+    assert stat.S_ISFIFO((d / "pipe").stat().st_mode)
+    assert (bench.target / long).read_bytes() == b"deep"
+    assert (d / "big").stat().st_size == 3 << 20
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_formats(bench: Bench, format: int) -> None:
+    name = "x" * 90 + "/" + "y" * 90
+    bench.apply(layer(folder("x" * 90), member(name, b"data"), format=format))
+    assert (bench.target / name).read_bytes() == b"data"
+
+
+def test_compressions(bench: Bench) -> None:
+    data = layer(member("a", b"a" * 100_000))
+    half = len(data) // 2
+    for number, packed in enumerate(
+        [
+            data,
+            gzip.compress(data[:half]) + gzip.compress(data[half:]) + bytes(100),
+            zstandard.compress(data[:half]) + zstandard.compress(data[half:]),
+            gzip.compress(data + bytes(5000)),
+        ]
+    ):
+        done = bench.apply(packed)
+        expected = data + bytes(5000) if number == 3 else data
+        assert done.digest == Digest.of(expected)
+
+
+def test_like_gnu_tar(bench: Bench, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["cp", "-a", "/usr/share/perl5", str(source)], check=True)
+    subprocess.run(
+        ["tar", "-C", str(source), "--xattrs", "-cf", str(tmp_path / "a.tar"), "."], check=True
+    )
+    bench.apply((tmp_path / "a.tar").read_bytes())
+    subprocess.run(["diff", "-r", "--no-dereference", str(source), str(bench.target)], check=True)
+
+    def facts(root: Path) -> set[tuple[object, ...]]:
+        found: set[tuple[object, ...]] = set()
+        for path in root.rglob("*"):
+            i = path.lstat()
+            times = i.st_mtime_ns // 1_000_000_000
+            found.add((path.relative_to(root), i.st_mode, i.st_uid, i.st_gid, times))
+        return found
+
+    assert facts(bench.target) == facts(source)
+
+
+def test_whiteouts_in_an_upper_folder(bench: Bench, tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    for name in ("gone", "opaque/old", "swapped/old", "kept"):
+        path = lower / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("lower")
+    mounts = bench.overlay(lower)
+    bench.apply(
+        layer(
+            member(".wh.gone"),
+            folder("opaque"),
+            member("opaque/.wh..wh..opq"),
+            member("opaque/new", b"new"),
+            member(".wh.swapped"),
+            folder("swapped"),
+            member("kept", b"upper"),
+            member(".wh.kept"),
+            member(".wh..wh.plnk"),
+        ),
+        mounts=mounts,
+    )
+    assert stat.S_ISCHR((bench.target / "gone").lstat().st_mode)
+    view = tmp_path / "view"
+    view.mkdir()
+    mount_all(mounts, view)
+    try:
+        assert not (view / "gone").exists()
+        assert names(view / "opaque") == ["new"]
+        assert names(view / "swapped") == []
+        assert (view / "kept").read_text() == "upper"
+    finally:
+        unmount(view)
+
+
+def test_whiteouts_in_a_plain_folder(bench: Bench) -> None:
+    bench.apply(
+        layer(member("gone", b"x"), folder("d"), member("d/old", b"x"), member("tree/a/b", b"x"))
+    )
+    bench.apply(
+        layer(
+            member(".wh.gone"),
+            member("d/new", b"y"),
+            member("d/.wh..wh..opq"),
+            member(".wh.tree"),
+            member(".wh.never"),
+        )
+    )
+    assert names(bench.target) == ["d"]
+    assert names(bench.target / "d") == ["new"]
+
+
+def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
+    bench.apply(
+        layer(
+            member("a", b"file"),
+            folder("a"),
+            member("a/x", b"x"),
+            link("b", "a"),
+            folder("b"),
+            member("b/y", b"y"),
+            folder("c"),
+            member("c/z", b"z"),
+            member("c", b"now a file"),
+            member("f", b"first"),
+            member("f", b"second"),
+        )
+    )
+    assert (bench.target / "a/x").read_bytes() == b"x"
+    assert (bench.target / "b/y").read_bytes() == b"y"
+    assert not (bench.target / "b").is_symlink()
+    assert (bench.target / "c").read_bytes() == b"now a file"
+    assert (bench.target / "f").read_bytes() == b"second"
+
+
+def test_implied_folders_look_as_below(bench: Bench, tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    (lower / "tmp/deep").mkdir(parents=True)
+    (lower / "tmp").chmod(0o1777)
+    os.chown(lower / "tmp/deep", 7, 8)
+    bench.apply(
+        layer(member("tmp/deep/new", b"x"), member("own/new", b"x")), mounts=bench.overlay(lower)
+    )
+    assert (bench.target / "tmp").stat().st_mode & 0o7777 == 0o1777
+    info = (bench.target / "tmp/deep").stat()
+    assert (info.st_uid, info.st_gid) == (7, 8)
+    assert (bench.target / "own").stat().st_mode & 0o7777 == 0o755
+
+
+def test_links_inside_the_layer_are_followed(bench: Bench) -> None:
+    bench.apply(
+        layer(
+            folder("usr"), folder("usr/lib"),
+            link("lib", "usr/lib"), member("lib/a", b"a"),
+            link("lib64", "/usr/lib"), member("lib64/b", b"b"),
+        )
+    )  # fmt: skip
+    assert names(bench.target / "usr/lib") == ["a", "b"]
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "up": lambda: layer(member("../outside", b"x")),
+    "up in the middle": lambda: layer(member("a/../../outside", b"x")),
+    "absolute": lambda: layer(member("/outside", b"x")),
+    "through a link up": lambda: layer(link("a", "../.."), member("a/outside", b"x")),
+    "through a deep link up": lambda: layer(
+        folder("d"), link("d/a", "../../.."), member("d/a/outside", b"x")
+    ),
+    "hard link up": lambda: layer(link("a", "../outside", tarfile.LNKTYPE)),
+    "hard link to nothing": lambda: layer(link("a", "b", tarfile.LNKTYPE)),
+    "hard link to itself": lambda: layer(link("a", "a", tarfile.LNKTYPE)),
+    "whiteout of the parent": lambda: layer(member("d/.wh..", b"")),
+    "whiteout of nothing": lambda: layer(member(".wh.", b"")),
+    "file as folder": lambda: layer(member("a", b"x"), member("a/b", b"x")),
+    "unknown type": lambda: layer(member("a", type=b"Z")),
+    "name with a zero": lambda: layer(member("x", pax_headers={"path": "a\0b"})),
+    "truncated": lambda: layer(member("a", b"x" * 5000))[:2000],
+    "wrong checksum": lambda: b"z" + layer(member("a", b"x"))[1:],
+    "not a tar": lambda: b"surely not a tar archive" * 100,
+    "cut-off gzip": lambda: gzip.compress(layer(member("a", os.urandom(50_000))))[:-5000],
+    "damaged gzip": lambda: gzip.compress(layer(member("a", b"x" * 50_000)))[:40] + b"\xff" * 99,
+    "damaged zstd": lambda: (
+        zstandard.compress(layer(member("a", os.urandom(9000))))[:50] + b"\xff" * 9000
+    ),
+    "bomb": lambda: gzip.compress(layer(member("a", bytes(80 << 20)))),
+    "zstd bomb": lambda: zstandard.compress(layer(member("a", bytes(80 << 20)))),
+    "too many": lambda: layer(*(member(f"f{n}") for n in range(5001))),
+    "endless extended header": lambda: (
+        tarfile.TarInfo("x").tobuf()[:0] + _header(size=1 << 30, kind=b"x")
+    ),
+}
+
+
+def _header(size: int, kind: bytes) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_layers_are_refused(bench: Bench, what: str, tmp_path: Path) -> None:
+    before = set(tmp_path.parent.iterdir())
+    with pytest.raises((InvalidArgument, ResourceExhausted), match="layer") as caught:
+        bench.apply(HOSTILE[what]())
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "outside").exists()
+    assert set(tmp_path.parent.iterdir()) == before
+
+
+def test_media_types_and_missing_blobs(bench: Bench) -> None:
+    with pytest.raises(InvalidArgument, match="no processor for media-type"):
+        bench.apply(layer(), media_type="text/html")
+    missing = Descriptor(media_type=GZIP, digest=f"sha256:{'0' * 64}", size=1)
+    with pytest.raises(NotFound):
+        bench.applier.apply("ns", missing, [], CallContext(namespace="ns"))
+
+
+def test_other_mounts_are_mounted_in_the_worker(bench: Bench) -> None:
+    twice = Mount("bind", str(bench.target), options=("rbind", "rw"))
+    bench.apply(layer(member("a", b"x")), mounts=[twice, twice])
+    assert (bench.target / "a").read_bytes() == b"x"
+
+
+def test_a_cancelled_call_ends_the_worker(bench: Bench) -> None:
+    ctx = CallContext(namespace="ns")
+    ctx.cancel()
+    with pytest.raises(Cancelled):
+        bench.apply(gzip.compress(layer(member("a", bytes(30 << 20)))), ctx=ctx)
+
+
+def test_mutated_layers_end_in_an_error_or_a_tree(bench: Bench) -> None:
+    """A cheap fuzz: flip bytes of a good layer; nothing may hang or leave the folder."""
+    import random
+
+    source = random.Random(7)
+    good = layer(folder("d"), member("d/a", b"x" * 700), link("d/l", "a"), member("b", b"y"))
+    for _ in range(60):
+        data = bytearray(good)
+        for _ in range(source.randrange(1, 6)):
+            data[source.randrange(len(data))] = source.randrange(256)
+        try:
+            bench.apply(bytes(data))
+        except OrlopError:
+            pass
+    assert {path.name for path in bench.root.iterdir()} <= {
+        "meta.db", "meta.db-wal", "meta.db-shm", "content", "target",
+    }  # fmt: skip

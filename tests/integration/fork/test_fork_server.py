@@ -1,0 +1,108 @@
+"""The fork server and its workers, as processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orlop.errors import NotFound, Unavailable
+from orlop.fork.client import ForkServer
+from orlop.fork.worker import Worker
+
+HERE = "tests.integration.fork.test_fork_server"
+
+
+def write_name(args: dict[str, Any], fds: list[int]) -> int:
+    """A forked job: say who we are, through the descriptor that was passed."""
+    name = Path("/proc/self/comm").read_text().strip()
+    open_fds = len(list(Path("/proc/self/fd").iterdir()))
+    os.write(fds[0], f"{args['word']} {name} {os.getsid(0) == os.getpid()} {open_fds}".encode())
+    return 0
+
+
+def add(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -> int:
+    for number in args["numbers"]:
+        report(number)
+    if args.get("fail"):
+        raise NotFound('number "7"')
+    return sum(args["numbers"])
+
+
+def sleep(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -> None:
+    report(os.getpid())
+    time.sleep(60)
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    server = ForkServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_child_has_its_descriptors_and_no_others(forks: ForkServer) -> None:
+    for _ in range(2):
+        read, write = os.pipe()
+        forks.spawn(f"{HERE}:write_name", {"word": "ahoy"}, [write], name="orlop-test")
+        os.close(write)
+        word, name, leads, count = os.read(read, 100).decode().split()
+        os.close(read)
+        assert (word, name, leads) == ("ahoy", "orlop-test", "True")
+        assert int(count) <= 5  # stdin, stdout, stderr, the pipe, and the folder being listed
+
+
+def test_a_dead_server_is_replaced(forks: ForkServer) -> None:
+    with Worker(forks, f"{HERE}:add", {"numbers": [1]}) as worker:
+        assert worker.result() == 1
+    assert forks.pid is not None
+    first = forks.pid
+    os.kill(first, signal.SIGKILL)
+    with Worker(forks, f"{HERE}:add", {"numbers": [2]}) as worker:
+        assert worker.result() == 2
+    assert forks.pid != first
+
+
+def test_a_worker_answers(forks: ForkServer) -> None:
+    seen: list[int] = []
+    with Worker(forks, f"{HERE}:add", {"numbers": [1, 2, 3]}) as worker:
+        assert worker.result(seen.append) == 6
+    assert seen == [1, 2, 3]
+
+
+def test_a_worker_raises_what_its_job_raised(forks: ForkServer) -> None:
+    with (
+        Worker(forks, f"{HERE}:add", {"numbers": [], "fail": True}) as worker,
+        pytest.raises(NotFound, match='number "7"'),
+    ):
+        worker.result()
+
+
+def test_a_killed_worker_is_told(forks: ForkServer) -> None:
+    with Worker(forks, f"{HERE}:sleep", {}) as worker:
+        threading.Timer(0.2, worker.cancel).start()
+        with pytest.raises(Unavailable, match="died"):
+            worker.result()
+
+
+def test_leaving_ends_the_worker(forks: ForkServer) -> None:
+    with Worker(forks, f"{HERE}:sleep", {}) as worker:
+        pid = worker.pid
+    end = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_children_outlive_the_server(forks: ForkServer) -> None:
+    with Worker(forks, f"{HERE}:sleep", {}) as worker:
+        forks.stop()
+        assert Path(f"/proc/{worker.pid}").exists()
