@@ -9,7 +9,7 @@ from orlop.content.model import Info
 from orlop.metadata import Transaction, clock
 from orlop.metadata.database import Row
 
-# An ingest that no lease holds is given up after a day.
+# A write that nobody takes up again is given up after a day.
 _INGEST_LIFE = 24 * 3600 * 1_000_000_000
 
 
@@ -124,8 +124,6 @@ def begin_ingest(
     directory: str,
     total: int,
     expected: str,
-    *,
-    leased: bool,
 ) -> tuple[IngestRow, bool]:
     """The row of an ingest, new or continued; and whether older data is of something else."""
     now = clock.now()
@@ -136,17 +134,16 @@ def begin_ingest(
     )
     if found is not None and not stale:
         tx.execute(
-            "UPDATE ingests SET updated_at = ?, total = max(total, ?), expected = ?"
+            "UPDATE ingests SET updated_at = ?, expires_at = ?, total = max(total, ?), expected = ?"
             " WHERE namespace = ? AND ref = ?",
-            (now, total, expected or found.expected, namespace, ref),
+            (now, now + _INGEST_LIFE, total, expected or found.expected, namespace, ref),
         )
         return found, False
     delete_ingest(tx, namespace, ref)
     tx.execute(
         "INSERT INTO ingests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (namespace, ref, directory, expected, total, now, now,
-         None if leased else now + _INGEST_LIFE),
-    )  # fmt: skip
+        (namespace, ref, directory, expected, total, now, now, now + _INGEST_LIFE),
+    )
     return IngestRow(ref, directory, expected, total, now), stale
 
 

@@ -191,9 +191,7 @@ class ContentStore:
             else:
                 raised = None
                 ensure_namespace(tx, namespace)
-                row, stale = records.begin_ingest(
-                    tx, namespace, ref, name, total, expected, leased=bool(lease)
-                )
+                row, stale = records.begin_ingest(tx, namespace, ref, name, total, expected)
                 attach_to_lease(tx, namespace, lease, "ingests", ref)
             size = self._size_elsewhere(tx, expected, total) if expected else None
         if raised is not None:

@@ -1,0 +1,158 @@
+"""From a registry into the content store: documents whole, blobs as streams."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import ContentStore, ContentWriter
+from orlop.errors import AlreadyExists, Cancelled, DataLoss, FailedPrecondition, Unavailable
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.registry import RegistryClient
+from orlop.rpc import CallContext
+from orlop.transfer.labels import ref_key, source_labels
+from orlop.transfer.progress import COMPLETE, DOWNLOADING, EXISTS, WAITING, Progress, Report
+
+_LOCK_POLL = 0.05
+
+
+class Fetcher:
+    """Fetches the parts of one image into one namespace, under one lease."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        client: RegistryClient,
+        namespace: str,
+        lease: str,
+        ctx: CallContext,
+        tell: Report,
+    ) -> None:
+        self.content = content
+        self.client = client
+        self.namespace = namespace
+        self.lease = lease
+        self.tell = tell
+        self._ctx = ctx
+
+    @property
+    def reference(self) -> str:
+        return str(self.client.reference)
+
+    def document(self, wanted: Descriptor) -> bytes:
+        """A manifest, index or config: from the store, else from the registry into the store."""
+        if wanted.size > DOCUMENT_MAX:
+            raise DataLoss(f"document {wanted.digest} of {wanted.size} bytes is too large")
+        self._ctx.check()
+        if self.content.claim(self.namespace, wanted.digest, self.lease):
+            self._say(EXISTS, wanted, wanted.size)
+            return self.content.read(self.namespace, wanted.digest)
+        self._say(DOWNLOADING, wanted, 0)
+        data = self.client.fetch_document(wanted)
+        with self.writer(wanted, threading.Event()) as writer:
+            if writer is not None:
+                writer.seek(0)
+                writer.write(data)
+                self.commit(writer, wanted)
+        self._say(COMPLETE, wanted, wanted.size)
+        return data
+
+    def blob(self, wanted: Descriptor, stop: threading.Event) -> None:
+        """Fetch a blob into the store, unless it is there; Cancelled when `stop` is set."""
+        with self.writer(wanted, stop) as writer:
+            if writer is None:
+                self._say(EXISTS, wanted, wanted.size)
+                return
+            self.download(writer, wanted, stop, lambda _: None)
+            self.commit(writer, wanted)
+        self._say(COMPLETE, wanted, wanted.size)
+
+    def writer(self, wanted: Descriptor, stop: threading.Event) -> _MaybeWriter:
+        """A writer for the blob, or None when it is there; waits while another pull fetches it."""
+        ref = ref_key(wanted)
+        self._say(WAITING, wanted, 0)
+        while True:
+            try:
+                made = self.content.writer(
+                    self.namespace,
+                    ref,
+                    total=wanted.size,
+                    expected=wanted.digest,
+                    lease=self.lease,
+                )
+            except AlreadyExists:
+                self.label_source(wanted)
+                return _MaybeWriter(None)
+            except Unavailable:
+                self._check(stop)
+                time.sleep(_LOCK_POLL)
+                continue
+            return _MaybeWriter(made)
+
+    def download(
+        self,
+        writer: ContentWriter,
+        wanted: Descriptor,
+        stop: threading.Event,
+        tee: Callable[[bytes], None],
+    ) -> None:
+        """Append what is missing of a blob, and give each piece to `tee` as well."""
+        with closing(self.client.open_blob(wanted, writer.offset)) as stream:
+            for chunk in stream:
+                self._check(stop)
+                writer.write(chunk)
+                tee(chunk)
+                self._say(DOWNLOADING, wanted, writer.offset)
+
+    def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
+        """Verify and keep a blob; DataLoss, and the data dropped, when it is not what was named."""
+        labels = source_labels(self.client.reference.host, self.client.reference.path, {})
+        try:
+            writer.commit(wanted.size, wanted.digest, labels)
+        except AlreadyExists:
+            self.label_source(wanted)
+        except FailedPrecondition as error:
+            self.content.abort(self.namespace, writer.ref)
+            raise DataLoss(
+                f'registry "{self.client.reference.host}" sent damaged content: {error.message}'
+            ) from error
+
+    def label(self, wanted: Descriptor, labels: Mapping[str, str]) -> None:
+        """Set some labels of a blob, leaving the others."""
+        mask = FieldMask(paths=[f"labels.{key}" for key in labels])
+        if labels:
+            self.content.update(self.namespace, wanted.digest, labels, mask)
+
+    def label_source(self, wanted: Descriptor) -> None:
+        reference = self.client.reference
+        before = self.content.info(self.namespace, wanted.digest).labels
+        self.label(wanted, source_labels(reference.host, reference.path, before))
+
+    def _check(self, stop: threading.Event) -> None:
+        self._ctx.check()
+        if stop.is_set():
+            raise Cancelled
+
+    def _say(self, event: str, wanted: Descriptor, done: int) -> None:
+        self.tell(
+            Progress(event, ref_key(wanted), done, wanted.size, wanted.digest, wanted.media_type)
+        )
+
+
+class _MaybeWriter:
+    """A writer to be closed, or None."""
+
+    def __init__(self, writer: ContentWriter | None) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> ContentWriter | None:
+        return self._writer
+
+    def __exit__(self, *details: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
