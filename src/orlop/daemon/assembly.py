@@ -20,7 +20,7 @@ from orlop.fork.client import ForkServer
 from orlop.images.service import ImagesService
 from orlop.images.store import ImageStore
 from orlop.introspection import Catalogue, Plugin, identity, plugins
-from orlop.introspection.service import IntrospectionService, VersionService
+from orlop.introspection.service import API_VERSION, IntrospectionService, VersionService
 from orlop.leases.service import LeasesService
 from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
@@ -31,11 +31,19 @@ from orlop.rpc import ServiceTable
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
+from orlop.runtime import Bundles, Shims, TaskManager
+from orlop.runtime.binary import BinaryShims
+from orlop.runtime.exits import ExitWatch
+from orlop.runtime.forked import ForkedShims
+from orlop.runtime.recovery import recover
+from orlop.runtime.service import TasksService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
 
 _log = logging.getLogger(__name__)
 
+# The URIs that the built-in shim takes for a container's output.
+_LOG_SCHEMES = ("fifo", "binary", "file")
 _DRIVERS: dict[str, type[Driver]] = {"overlayfs": OverlayDriver, "native": NativeDriver}
 
 
@@ -63,8 +71,8 @@ class Servers:
         self._ttrpc.stop()
 
 
-def assemble(config: Config, forks: ForkServer, closing: ExitStack) -> Servers:
-    """Make every room and return what serves them; `closing` undoes it all, last made first."""
+def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
+    """Make every room and serve them all; `closing` undoes it, last made first."""
     root = Path(config.root)
     here = platform.host()
     reactor = Reactor()
@@ -81,6 +89,8 @@ def assemble(config: Config, forks: ForkServer, closing: ExitStack) -> Servers:
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
     applier = Applier(content, forks, limits)
+    tasks = _tasks(config, forks, reactor, containers, exchange)
+    closing.callback(tasks.close)
 
     parts: list[Plugin] = [
         plugins.content(root / "content"),
@@ -91,6 +101,7 @@ def assemble(config: Config, forks: ForkServer, closing: ExitStack) -> Servers:
         ),
         plugins.metadata(root / "metadata.db", config.content.sharing),
         plugins.differ(here),
+        plugins.task_runtime(here, _LOG_SCHEMES),
         plugins.logs(root / "logs"),
     ]
     table = ServiceTable(
@@ -102,13 +113,36 @@ def assemble(config: Config, forks: ForkServer, closing: ExitStack) -> Servers:
         ContainersService(containers),
         SnapshotsService(snapshotters, config.snapshots.default),
         DiffService(applier),
+        TasksService(tasks),
         LeasesService(LeaseStore(database)),
         EventsService(exchange),
-        TtrpcEventsService(exchange),
+        TtrpcEventsService(ExitWatch(tasks, exchange)),
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)
-    return servers
+    servers.listen()
+    # Shims that are found again send what they have kept; they wait until it is read.
+    recover(tasks, reactor)
+    servers.serve()
+
+
+def _tasks(
+    config: Config,
+    forks: ForkServer,
+    reactor: Reactor,
+    containers: ContainerStore,
+    exchange: Exchange,
+) -> TaskManager:
+    state, debug = Path(config.state), config.log.level == "debug"
+    own = ForkedShims(forks, state / "s", config.ttrpc_address, debug=debug)
+    shims = Shims(
+        reactor,
+        own,
+        lambda path: BinaryShims(path, config.address, API_VERSION, debug=debug),
+        config.runtimes,
+    )
+    bundles = Bundles(state, Path(config.root))
+    return TaskManager(bundles, shims, containers, exchange, reactor)
 
 
 def _snapshotters(

@@ -40,11 +40,9 @@ def run(config: Config) -> None:
         forks.start()
         closing.callback(forks.stop)
 
-        from orlop.daemon.assembly import assemble  # noqa: PLC0415 - see above
+        from orlop.daemon import assembly  # noqa: PLC0415 - see above
 
-        servers = assemble(config, forks, closing)
-        servers.listen()
-        servers.serve()
+        assembly.serve(config, forks, closing)
         manager.notify("READY=1")
         _log.info(
             'serving on "%s" after %.0f ms', config.address, (time.monotonic() - began) * 1000

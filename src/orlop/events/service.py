@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -10,6 +11,12 @@ from orlop.events.exchange import Exchange
 from orlop.rpc import CallContext, Service
 from orlop.wire.services import events_pb2, events_ttrpc_pb2
 from orlop.wire.types_pb2 import Envelope
+
+
+class Forwarder(Protocol):
+    """The exchange, or somebody who watches what goes into it."""
+
+    def forward(self, envelope: Envelope) -> None: ...
 
 
 class EventsService(Service):
@@ -44,7 +51,7 @@ class TtrpcEventsService(Service):
 
     DESCRIPTOR = events_ttrpc_pb2.DESCRIPTOR.services_by_name["Events"]
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Forwarder) -> None:
         self._exchange = exchange
 
     def forward(self, request: events_ttrpc_pb2.ForwardRequest, ctx: CallContext) -> Empty:

@@ -121,15 +121,26 @@ class TtrpcChannel:
         timeout: float | None = None,
     ) -> bytes:
         """Make a call and wait for its answer; see `orlop.rpc.client.Channel`."""
+        return self.begin(service, method, request, metadata=metadata, timeout=timeout).result(
+            timeout
+        )
+
+    def begin(
+        self,
+        service: str,
+        method: str,
+        request: bytes,
+        *,
+        metadata: Mapping[str, str],
+        timeout: float | None = None,
+    ) -> TtrpcCall:
+        """Send a call whose answer is wanted later; Unavailable when the connection is lost."""
         number, stream = self._open(
             lambda number: protocol.encode_request(
                 number, service, method, request, metadata=metadata, timeout=timeout
             )
         )
-        try:
-            return protocol.decode_response(stream.get(timeout).payload)
-        finally:
-            self._forget(number)
+        return TtrpcCall(stream, lambda: self._forget(number))
 
     def stream(
         self,
@@ -252,6 +263,25 @@ class TtrpcChannel:
             stream.fail(Unavailable("ttrpc connection lost"))
         if self._on_close is not None:
             self._on_close()
+
+
+class TtrpcCall:
+    """A call under way. `result` must be asked once; `cancel` may come from any thread."""
+
+    def __init__(self, stream: _Stream, forget: Callable[[], None]) -> None:
+        self._stream = stream
+        self._forget = forget
+
+    def result(self, timeout: float | None = None) -> bytes:
+        """Wait for the answer; errors as those of `orlop.rpc.client.Channel`."""
+        try:
+            return protocol.decode_response(self._stream.get(timeout).payload)
+        finally:
+            self._forget()
+
+    def cancel(self) -> None:
+        """Stop waiting: `result` raises Cancelled. The peer is not told."""
+        self._stream.fail(Cancelled())
 
 
 class TtrpcStream:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 _log = logging.getLogger(__name__)
 
 Action = Callable[[], None]
+
+
+class Readable(Protocol):
+    """A socket, or anything else with a descriptor; negative once it is closed."""
+
+    def fileno(self) -> int: ...
 
 
 class Reactor:
@@ -31,11 +37,11 @@ class Reactor:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def register(self, sock: socket.socket, action: Action) -> None:
+    def register(self, sock: Readable, action: Action) -> None:
         """Call `action` whenever `sock` is readable, until `unregister`."""
         self._soon(lambda: self._register(sock, action))
 
-    def unregister(self, sock: socket.socket, then: Action | None = None) -> None:
+    def unregister(self, sock: Readable, then: Action | None = None) -> None:
         """Stop watching `sock`; `then` runs on the thread when that is done (close it there)."""
         self._soon(lambda: self._unregister(sock, then))
 
@@ -53,7 +59,7 @@ class Reactor:
         except (BlockingIOError, OSError):
             pass  # a full pipe wakes as well; a closed one has nobody to wake
 
-    def _register(self, sock: socket.socket, action: Action) -> None:
+    def _register(self, sock: Readable, action: Action) -> None:
         if sock.fileno() < 0:
             return
         try:
@@ -61,7 +67,7 @@ class Reactor:
         except KeyError:
             self._selector.modify(sock, selectors.EVENT_READ, action)
 
-    def _unregister(self, sock: socket.socket, then: Action | None) -> None:
+    def _unregister(self, sock: Readable, then: Action | None) -> None:
         try:
             self._selector.unregister(sock)
         except (KeyError, ValueError):

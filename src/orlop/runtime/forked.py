@@ -1,0 +1,98 @@
+"""The built-in shim: a fork of the warm server, with a listening socket in its hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from pathlib import Path
+
+from google.protobuf.any_pb2 import Any
+
+from orlop.errors import NotFound
+from orlop.fork.client import ForkServer
+from orlop.rpc.convert import nanoseconds
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.model import Endpoint, Exit
+from orlop.runtime.shim import Killable, socket_path
+from orlop.shim.cleanup import cleanup
+
+ENTRY = "orlop.shim.main:run"
+NAME = "orlop-shim"
+BACKLOG = 128
+
+
+class ForkedShims:
+    """Forks shims that listen below `sockets` and send events to `ttrpc_address`."""
+
+    mark = "orlop"
+
+    def __init__(
+        self, forks: ForkServer, sockets: Path, ttrpc_address: str, *, debug: bool = False
+    ) -> None:
+        self._forks = forks
+        self._sockets = sockets
+        self._ttrpc_address = ttrpc_address
+        self._debug = debug
+        sockets.mkdir(mode=0o711, exist_ok=True)
+
+    def start(self, bundle: Bundle, options: Any | None) -> tuple[Endpoint, Killable | None]:
+        """Fork a shim; its socket listens before it runs. Raises Unavailable."""
+        # A new name each time: the shim that had the id before may be removing its own still.
+        path = self._sockets / secrets.token_hex(16)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(os.fspath(path))
+            try:
+                path.chmod(0o600)
+                listener.listen(BACKLOG)
+                endpoint = Endpoint(3, f"unix://{path}")
+                bundle.endpoint = endpoint
+                args = {
+                    "namespace": bundle.namespace,
+                    "id": bundle.id,
+                    "bundle": os.fspath(bundle.path),
+                    "ttrpc_address": self._ttrpc_address,
+                    "debug": self._debug,
+                }
+                pid = self._forks.spawn(ENTRY, args, [listener.fileno()], name=NAME)
+            except BaseException:
+                path.unlink()
+                raise
+        return endpoint, Process(pid, path)
+
+    def clean_up(self, bundle: Bundle) -> Exit:
+        answer = cleanup(bundle.namespace, bundle.id, os.fspath(bundle.path))
+        with contextlib.suppress(NotFound):
+            Path(socket_path(bundle.endpoint.address)).unlink(missing_ok=True)
+        return Exit(answer.exit_status, nanoseconds(answer.exited_at), answer.pid)
+
+    def reap_sockets(self) -> None:
+        """Remove the sockets of shims that are no more: at start only."""
+        for path in self._sockets.iterdir():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(os.fspath(path)) != 0:
+                    path.unlink(missing_ok=True)
+
+
+class Process:
+    """A forked shim's process, held so that its pid cannot become another's."""
+
+    def __init__(self, pid: int, socket: Path) -> None:
+        self._socket = socket
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._fd = -1
+
+    def kill(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+        self._socket.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,84 @@
+"""After a restart: take the tasks back whose shims live, and clear up after those that do not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+from orlop.errors import NotFound, OrlopError
+from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.shim import Shim
+from orlop.runtime.shimlog import ShimLog
+from orlop.runtime.task import Task
+from orlop.runtime.tasks import TaskManager
+
+_log = logging.getLogger(__name__)
+
+_PARALLEL = 16
+_GOODBYE = 1.0
+
+
+def recover(tasks: TaskManager, reactor: Reactor) -> int:
+    """Adopt every task of an earlier daemon; how many there are.
+
+    A shim that died meanwhile is cleared up silently: to clients its task is not found. Takes a
+    few seconds at most, however many shims hang.
+    """
+    bundles = tasks.bundles.all()
+    if not bundles:
+        return 0
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="recovery") as pool:
+        adopted = sum(pool.map(lambda bundle: _recover(tasks, reactor, bundle), bundles))
+    _log.info("tasks=%d recovered, %d cleared up", adopted, len(bundles) - adopted)
+    return adopted
+
+
+def _recover(tasks: TaskManager, reactor: Reactor, bundle: Bundle) -> bool:
+    """Whether the bundle's task is there again."""
+    name = f"namespace={bundle.namespace} task={bundle.id}"
+    try:
+        log = ShimLog(bundle.path / "log", reactor, bundle.id, bundle.namespace)
+    except OSError as error:
+        _log.info("%s half a bundle: %s", name, error)
+        _clear_up(tasks, bundle)
+        return False
+    try:
+        task = Task(bundle, tasks.shims.connect(bundle), log)
+    except OrlopError as error:
+        _log.info("%s has no shim: %s", name, error)
+        log.close()
+        _clear_up(tasks, bundle)
+        return False
+    try:
+        task.exit = task.state().exit
+    except NotFound:
+        _log.info("%s was never made", name)
+        log.close()
+        _end(tasks, task.shim, bundle)
+        _clear_up(tasks, bundle)
+        return False
+    except OrlopError as error:
+        _log.warning("%s does not answer: %s", name, error)
+    tasks.register(task)
+    return True
+
+
+def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:
+    """End a shim whose task an earlier daemon did not live to see made."""
+    try:
+        tasks.shims.release(shim)
+        if shim.own and not bundle.group() and not shim.closed.wait(_GOODBYE):
+            os.kill(shim.pid(_GOODBYE), signal.SIGKILL)  # it is making the task still
+    except (OrlopError, OSError) as error:
+        _log.warning("namespace=%s task=%s shim stays: %s", bundle.namespace, bundle.id, error)
+
+
+def _clear_up(tasks: TaskManager, bundle: Bundle) -> None:
+    try:
+        tasks.shims.clean_up(bundle)
+        bundle.delete()
+    except (OrlopError, OSError) as error:
+        _log.warning("namespace=%s task=%s bundle stays: %s", bundle.namespace, bundle.id, error)

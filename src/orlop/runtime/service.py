@@ -1,0 +1,151 @@
+"""`containerd.services.tasks.v1.Tasks`."""
+
+from __future__ import annotations
+
+from google.protobuf.empty_pb2 import Empty
+
+from orlop.errors import Unimplemented
+from orlop.rpc import CallContext, Service
+from orlop.rpc.convert import timestamp
+from orlop.runtime.model import Exit, ProcessState, Stdio
+from orlop.runtime.task import Task
+from orlop.runtime.tasks import TaskManager
+from orlop.sys.mount import Mount
+from orlop.wire.services import tasks_pb2 as wire
+from orlop.wire.task_types_pb2 import Process, ProcessInfo
+from orlop.wire.types_pb2 import Metric
+
+
+class TasksService(Service):
+    """The thin face of the tasks."""
+
+    DESCRIPTOR = wire.DESCRIPTOR.services_by_name["Tasks"]
+
+    def __init__(self, tasks: TaskManager) -> None:
+        self._tasks = tasks
+
+    def _task(self, ctx: CallContext, id: str) -> Task:
+        return self._tasks.get(ctx.require_namespace(), id)
+
+    def create(self, request: wire.CreateTaskRequest, ctx: CallContext) -> wire.CreateTaskResponse:
+        if request.HasField("checkpoint"):
+            raise Unimplemented("restoring a task from a checkpoint is not offered yet")
+        if request.task_api_address:
+            raise Unimplemented("tasks in a given sandbox are not offered yet")
+        pid = self._tasks.create(
+            ctx,
+            ctx.require_namespace(),
+            request.container_id,
+            rootfs=[Mount(m.type, m.source, m.target, tuple(m.options)) for m in request.rootfs],
+            stdio=_stdio(request),
+            options=request.options if request.HasField("options") else None,
+            runtime=request.runtime_path,
+        )
+        return wire.CreateTaskResponse(container_id=request.container_id, pid=pid)
+
+    def start(self, request: wire.StartRequest, ctx: CallContext) -> wire.StartResponse:
+        pid = self._task(ctx, request.container_id).start(ctx, request.exec_id)
+        return wire.StartResponse(pid=pid)
+
+    def delete(self, request: wire.DeleteTaskRequest, ctx: CallContext) -> wire.DeleteResponse:
+        ended = self._tasks.delete(ctx, ctx.require_namespace(), request.container_id)
+        return _deleted(request.container_id, ended)
+
+    def delete_process(
+        self, request: wire.DeleteProcessRequest, ctx: CallContext
+    ) -> wire.DeleteResponse:
+        task = self._task(ctx, request.container_id)
+        return _deleted(request.exec_id, task.delete_exec(ctx, request.exec_id))
+
+    def get(self, request: wire.GetRequest, ctx: CallContext) -> wire.GetResponse:
+        state = self._task(ctx, request.container_id).state(request.exec_id)
+        return wire.GetResponse(process=_process(state))
+
+    def list(self, request: wire.ListTasksRequest, ctx: CallContext) -> wire.ListTasksResponse:
+        """The filter of the request has never had a meaning and is ignored."""
+        states = self._tasks.states(ctx.require_namespace())
+        return wire.ListTasksResponse(tasks=map(_process, states))
+
+    def kill(self, request: wire.KillRequest, ctx: CallContext) -> Empty:
+        task = self._task(ctx, request.container_id)
+        task.kill(ctx, request.signal, request.exec_id, all=request.all)
+        return Empty()
+
+    def exec(self, request: wire.ExecProcessRequest, ctx: CallContext) -> Empty:
+        task = self._task(ctx, request.container_id)
+        task.exec(ctx, request.exec_id, _stdio(request), request.spec)
+        return Empty()
+
+    def resize_pty(self, request: wire.ResizePtyRequest, ctx: CallContext) -> Empty:
+        task = self._task(ctx, request.container_id)
+        task.resize(ctx, request.exec_id, request.width, request.height)
+        return Empty()
+
+    def close_io(self, request: wire.CloseIORequest, ctx: CallContext) -> Empty:
+        task = self._task(ctx, request.container_id)
+        if request.stdin:
+            task.close_stdin(ctx, request.exec_id)
+        return Empty()
+
+    def pause(self, request: wire.PauseTaskRequest, ctx: CallContext) -> Empty:
+        self._task(ctx, request.container_id).pause(ctx)
+        return Empty()
+
+    def resume(self, request: wire.ResumeTaskRequest, ctx: CallContext) -> Empty:
+        self._task(ctx, request.container_id).resume(ctx)
+        return Empty()
+
+    def list_pids(self, request: wire.ListPidsRequest, ctx: CallContext) -> wire.ListPidsResponse:
+        pids = self._task(ctx, request.container_id).pids(ctx)
+        return wire.ListPidsResponse(
+            processes=[ProcessInfo(pid=each.pid, info=each.info) for each in pids]
+        )
+
+    def checkpoint(
+        self, request: wire.CheckpointTaskRequest, ctx: CallContext
+    ) -> wire.CheckpointTaskResponse:
+        self._task(ctx, request.container_id)
+        raise Unimplemented("checkpointing a task is not offered yet")
+
+    def update(self, request: wire.UpdateTaskRequest, ctx: CallContext) -> Empty:
+        task = self._task(ctx, request.container_id)
+        task.update(ctx, request.resources, dict(request.annotations))
+        return Empty()
+
+    def metrics(self, request: wire.MetricsRequest, ctx: CallContext) -> wire.MetricsResponse:
+        found = self._tasks.metrics(ctx.require_namespace(), request.filters)
+        return wire.MetricsResponse(
+            metrics=[
+                Metric(id=each.id, timestamp=timestamp(each.at), data=each.data) for each in found
+            ]
+        )
+
+    def wait(self, request: wire.WaitRequest, ctx: CallContext) -> wire.WaitResponse:
+        ended = self._task(ctx, request.container_id).wait(ctx, request.exec_id)
+        return wire.WaitResponse(exit_status=ended.status, exited_at=timestamp(ended.at))
+
+
+def _stdio(request: wire.CreateTaskRequest | wire.ExecProcessRequest) -> Stdio:
+    return Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
+
+
+def _deleted(id: str, ended: Exit) -> wire.DeleteResponse:
+    return wire.DeleteResponse(
+        id=id, pid=ended.pid, exit_status=ended.status, exited_at=timestamp(ended.at)
+    )
+
+
+def _process(state: ProcessState) -> Process:
+    """The field `container_id` stays empty, as clients of this API know it."""
+    ended = state.exit or Exit(0, 0)
+    return Process(
+        id=state.id,
+        pid=state.pid,
+        status=state.status,
+        stdin=state.stdio.stdin,
+        stdout=state.stdio.stdout,
+        stderr=state.stdio.stderr,
+        terminal=state.stdio.terminal,
+        exit_status=ended.status,
+        exited_at=timestamp(ended.at),
+    )

@@ -1,0 +1,170 @@
+"""A running shim, as the daemon sees it: one connection, with the Task API on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from orlop.errors import DeadlineExceeded, Unavailable, Unimplemented
+from orlop.rpc import CallContext
+from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
+from orlop.rpc.ttrpc.client import TtrpcCall, TtrpcChannel
+from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.runtime.model import Endpoint
+from orlop.wire import task_v3_pb2 as task
+
+# The messages of both versions are the same on the wire; those of version 3 serve for both.
+_SERVICES = {2: "containerd.task.v2.Task", 3: "containerd.task.v3.Task"}
+SHUTDOWN_TIMEOUT = 3.0
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class Killable(Protocol):
+    """The shim's process while it is not settled that it works."""
+
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class PendingCall(Generic[Answer]):
+    """A call on its way; `result` is asked for once."""
+
+    def __init__(self, call: TtrpcCall, answer: type[Answer]) -> None:
+        self._call = call
+        self._answer = answer
+
+    def result(self, timeout: float | None = None) -> Answer:
+        return self._answer.FromString(self._call.result(timeout))
+
+
+class Shim:
+    """A connection to the shim at `endpoint`, for the containers of one namespace.
+
+    `on_close` is called once, on the reactor's thread, when the connection ends.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        endpoint: Endpoint,
+        reactor: Reactor,
+        on_close: Callable[[Shim], None],
+        *,
+        own: bool,
+        process: Killable | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        """Connect; OSError when nobody listens, Unimplemented for what this side does not speak.
+
+        `own` tells the built-in shim from others. `process` is kept until `settle`.
+        """
+        if endpoint.protocol != "ttrpc":
+            raise Unimplemented(f'shim protocol "{endpoint.protocol}"')
+        self.endpoint = endpoint
+        self.closed = threading.Event()
+        self.own = own
+        self._process = process
+        self._metadata = {NAMESPACE_HEADER_TTRPC: namespace}
+        self._on_close = on_close
+        self._version = 2 if endpoint.version == 2 else 3
+        self._settled = False
+        self._channel = TtrpcChannel.connect(
+            socket_path(endpoint.address), reactor, self._closed, timeout
+        )
+
+    def call(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        ctx: CallContext | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Make a call; it ends early, with Cancelled, when the call `ctx` does.
+
+        Falls back to version 2 of the API once, for a shim that knows no other. Raises what the
+        shim answers, Unavailable when it is lost and DeadlineExceeded after `timeout` seconds.
+        """
+        try:
+            response = self._call(method, request, ctx, timeout)
+        except Unimplemented:
+            if self._settled or self._version == 2:
+                raise
+            self._version = 2
+            response = self._call(method, request, ctx, timeout)
+        self._settled = True
+        return answer.FromString(response)
+
+    def _call(
+        self, method: str, request: Message, ctx: CallContext | None, timeout: float | None
+    ) -> bytes:
+        if ctx is not None:
+            ctx.check()
+        call = self._begin(method, request, timeout)
+        if ctx is not None:
+            ctx.on_cancel(call.cancel)
+        return call.result(timeout)
+
+    def begin(
+        self, method: str, request: Message, answer: type[Answer], timeout: float
+    ) -> PendingCall[Answer]:
+        """Send a call whose answer is collected later."""
+        return PendingCall(self._begin(method, request, timeout), answer)
+
+    def _begin(self, method: str, request: Message, timeout: float | None) -> TtrpcCall:
+        return self._channel.begin(
+            _SERVICES[self._version],
+            method,
+            request.SerializeToString(),
+            metadata=self._metadata,
+            timeout=timeout,
+        )
+
+    def pid(self, timeout: float) -> int:
+        """The shim's own process id."""
+        answer = self.call("Connect", task.ConnectRequest(), task.ConnectResponse, timeout=timeout)
+        return answer.shim_pid
+
+    def settle(self) -> None:
+        """The shim works: it needs no killing any more."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def shutdown(self) -> bool:
+        """Ask the shim to end, which it does when it has no container left; whether it answered."""
+        try:
+            self._call("Shutdown", task.ShutdownRequest(), None, SHUTDOWN_TIMEOUT)
+        except (Unavailable, DeadlineExceeded):
+            return self.closed.is_set()
+        # Others still want their bundle, and say goodbye by closing.
+        return self.own or self.closed.wait(SHUTDOWN_TIMEOUT)
+
+    def kill(self) -> None:
+        """End a shim that did not settle, by force where that is possible."""
+        if self._process is not None:
+            self._process.kill()
+            self.settle()
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _closed(self) -> None:
+        self.closed.set()
+        self._on_close(self)
+
+
+def socket_path(address: str) -> str:
+    """The path to connect to; one without a scheme is a name in the abstract namespace."""
+    scheme, separator, path = address.partition("://")
+    if not separator:
+        return f"\0{address}"
+    if scheme != "unix":
+        raise Unavailable(f'shim address "{address}": only unix:// is known')
+    return path

@@ -1,0 +1,194 @@
+"""The shims of a daemon: which kind a runtime's name means, and who shares one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from google.protobuf.any_pb2 import Any
+
+from orlop.errors import Unavailable
+from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.runtime.binary import BinaryShims, find_binary
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.forked import ForkedShims
+from orlop.runtime.launcher import Launcher
+from orlop.runtime.model import Endpoint, Exit
+from orlop.runtime.shim import Killable, Shim
+
+OWN_RUNTIMES = ("io.containerd.runc.v2", "io.containerd.orlop.v2", "io.containerd.runc.v1")
+"""Runtime names that the built-in shim serves, unless the operator says otherwise."""
+CONNECT_TIMEOUT = 5.0
+_RETRY = 0.01
+
+
+class Shims:
+    """Starts shims, connects to them, and ends those that nobody uses any more.
+
+    `runtimes` overrides what a runtime's name means: `orlop`, or the path of a binary. `binaries`
+    makes the launcher of a path. `on_death` is called on the reactor's thread when the connection
+    to a shim in use ends.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        own: ForkedShims,
+        binaries: Callable[[str], BinaryShims],
+        runtimes: Mapping[str, str],
+    ) -> None:
+        self.on_death: Callable[[Shim], None] = lambda shim: None
+        self._reactor = reactor
+        self._own = own
+        self._binaries = binaries
+        self._runtimes = {**dict.fromkeys(OWN_RUNTIMES, own.mark), **runtimes}
+        self._lock = threading.Lock()
+        self._launchers: dict[str, Launcher] = {own.mark: own}
+        self._users: dict[Shim, int] = {}
+        self._groups: dict[tuple[str, str], Shim] = {}
+
+    def launcher(self, runtime: str) -> Launcher:
+        """What starts the shims of a runtime's name; Unknown when there is no such runtime."""
+        mark = self._runtimes.get(runtime) or find_binary(runtime)
+        return self._launcher(mark)
+
+    def _launcher(self, mark: str) -> Launcher:
+        with self._lock:
+            if mark not in self._launchers:
+                self._launchers[mark] = self._binaries(find_binary(mark))
+            return self._launchers[mark]
+
+    def start(self, bundle: Bundle, runtime: str, options: Any | None) -> Shim:
+        """A shim for the bundle: a new one, or that of the group that its spec names.
+
+        Raises Unknown with what a shim binary said, Unavailable when the shim does not answer.
+        """
+        launcher = self.launcher(runtime)
+        bundle.shim = launcher.mark
+        group = bundle.group()
+        if group and launcher is self._own:
+            shim = self._join(bundle, group)
+            if shim is not None:
+                return shim
+        endpoint, process = launcher.start(bundle, options)
+        try:
+            shim = self._attach(bundle, endpoint, process)
+        except BaseException:
+            if process is not None:
+                process.kill()
+                process.close()
+            launcher.clean_up(bundle)
+            raise
+        if group and launcher is self._own:
+            with self._lock:
+                self._groups.setdefault((bundle.namespace, group), shim)
+        return shim
+
+    def _join(self, bundle: Bundle, group: str) -> Shim | None:
+        with self._lock:
+            shim = self._groups.get((bundle.namespace, group))
+            if shim is None or shim.closed.is_set():
+                return None
+            self._users[shim] += 1
+        bundle.endpoint = shim.endpoint
+        return shim
+
+    def connect(self, bundle: Bundle) -> Shim:
+        """The shim that serves a bundle from before; Unavailable when it is no more."""
+        shim = self._attach(bundle, bundle.endpoint, None, patient=False)
+        if shim.own:
+            group = bundle.group()
+            with self._lock:
+                if group:
+                    self._groups.setdefault((bundle.namespace, group), shim)
+        return shim
+
+    def _attach(
+        self,
+        bundle: Bundle,
+        endpoint: Endpoint,
+        process: Killable | None,
+        *,
+        patient: bool = True,
+    ) -> Shim:
+        """The connection to an endpoint, shared by all who use it."""
+        with self._lock:
+            for shim in self._users:
+                if shim.endpoint.address == endpoint.address and not shim.closed.is_set():
+                    self._users[shim] += 1
+                    return shim
+        shim = self._connect(bundle, endpoint, process, patient)
+        with self._lock:
+            self._users[shim] = 1
+        return shim
+
+    def _connect(
+        self, bundle: Bundle, endpoint: Endpoint, process: Killable | None, patient: bool
+    ) -> Shim:
+        deadline = time.monotonic() + (CONNECT_TIMEOUT if patient else 0.0)
+        own = bundle.shim == self._own.mark
+        while True:
+            try:
+                return Shim(
+                    bundle.namespace, endpoint, self._reactor, self._lost, own=own, process=process
+                )
+            except OSError as error:
+                # A binary's shim may say where it will listen before it does.
+                if time.monotonic() >= deadline:
+                    raise Unavailable(
+                        f'shim of "{bundle.id}" at "{endpoint.address}": {error.strerror or error}'
+                    ) from None
+            time.sleep(_RETRY)
+
+    def release(self, shim: Shim) -> None:
+        """One user less; after the last one the shim is told to end."""
+        if self._leave(shim):
+            shim.shutdown()
+
+    def abandon(self, shim: Shim, bundle: Bundle, *, answers: bool) -> None:
+        """End what a failed create has begun; `answers` says whether the shim is well.
+
+        Raises OrlopError or OSError when something of it may be left.
+        """
+        last = self._leave(shim)
+        if last and answers:
+            answers = shim.shutdown()
+        if answers and shim.own:
+            return  # it has undone its part
+        if last:
+            shim.kill()
+        self.clean_up(bundle)
+
+    def forget(self, shim: Shim) -> None:
+        """One user less of a shim that is dead."""
+        self._leave(shim)
+
+    def _leave(self, shim: Shim) -> bool:
+        """Whether that was the last user, for whom the shim is to end."""
+        with self._lock:
+            users = self._users.get(shim, 0) - 1
+            if users > 0:
+                self._users[shim] = users
+                return False
+            self._users.pop(shim, None)
+            for key in [key for key, each in self._groups.items() if each is shim]:
+                del self._groups[key]
+        return True
+
+    def clean_up(self, bundle: Bundle) -> Exit:
+        """Remove the container that a dead shim has left; see `Launcher.clean_up`."""
+        return self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
+
+    def _lost(self, shim: Shim) -> None:
+        with self._lock:
+            used = shim in self._users
+        if used:
+            self.on_death(shim)
+
+    def close(self) -> None:
+        """Close every connection; the shims live on."""
+        with self._lock:
+            shims, self._users = list(self._users), {}
+        for shim in shims:
+            shim.close()

@@ -1,0 +1,179 @@
+"""One task: what its shim can be asked to do with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from orlop.errors import DeadlineExceeded, NotFound, OrlopError, Unavailable
+from orlop.rpc import CallContext
+from orlop.rpc.context import validate_identifier
+from orlop.rpc.convert import nanoseconds
+from orlop.runtime.bundle import Bundle
+from orlop.runtime.model import Exit, Metric, ProcessInfo, ProcessState, Stdio
+from orlop.runtime.shim import PendingCall, Shim
+from orlop.runtime.shimlog import ShimLog
+from orlop.wire import task_v3_pb2 as wire
+from orlop.wire.task_types_pb2 import Status
+
+QUERY_TIMEOUT = 2.0
+"""Seconds in which a shim must tell a state or statistics."""
+BURIAL_TIMEOUT = 15.0
+"""Seconds in which a task whose shim has died must be cleared up."""
+
+
+class Task:
+    """A task that is registered. Every method raises NotFound for an exec that is not there,
+    Unavailable when the shim is lost, and what the shim refuses with.
+
+    `exit` is how the task's first process ended, once its shim has told. `gone` is done when the
+    task is no more: deleted, or cleared up after its shim.
+    """
+
+    def __init__(self, bundle: Bundle, shim: Shim, log: ShimLog) -> None:
+        self.namespace = bundle.namespace
+        self.id = bundle.id
+        self.bundle = bundle
+        self.shim = shim
+        self.log = log
+        self.exit: Exit | None = None
+        self.gone: Future[Exit] = Future()
+
+    def _do(self, method: str, request: Message, ctx: CallContext) -> None:
+        self.shim.call(method, request, Empty, ctx=ctx)
+
+    def start(self, ctx: CallContext, exec_id: str = "") -> int:
+        """Start the task, or one of its execs; the pid."""
+        request = wire.StartRequest(id=self.id, exec_id=exec_id)
+        return self.shim.call("Start", request, wire.StartResponse, ctx=ctx).pid
+
+    def exec(self, ctx: CallContext, exec_id: str, stdio: Stdio, spec: Any) -> None:
+        """Add a process, to be started later; `spec` is the JSON of the runtime spec's Process."""
+        validate_identifier("exec", exec_id)
+        request = wire.ExecProcessRequest(
+            id=self.id,
+            exec_id=exec_id,
+            terminal=stdio.terminal,
+            stdin=stdio.stdin,
+            stdout=stdio.stdout,
+            stderr=stdio.stderr,
+            spec=spec,
+        )
+        self._do("Exec", request, ctx)
+
+    def delete_exec(self, ctx: CallContext, exec_id: str) -> Exit:
+        """Forget an exec that has ended, or was never started."""
+        validate_identifier("exec", exec_id)
+        request = wire.DeleteRequest(id=self.id, exec_id=exec_id)
+        return exit_of(self.shim.call("Delete", request, wire.DeleteResponse, ctx=ctx))
+
+    def kill(self, ctx: CallContext, number: int, exec_id: str = "", *, all: bool = False) -> None:
+        """Send a signal; NotFound when the process has ended."""
+        self._do("Kill", wire.KillRequest(id=self.id, exec_id=exec_id, signal=number, all=all), ctx)
+
+    def resize(self, ctx: CallContext, exec_id: str, width: int, height: int) -> None:
+        request = wire.ResizePtyRequest(id=self.id, exec_id=exec_id, width=width, height=height)
+        self._do("ResizePty", request, ctx)
+
+    def close_stdin(self, ctx: CallContext, exec_id: str) -> None:
+        self._do("CloseIO", wire.CloseIORequest(id=self.id, exec_id=exec_id, stdin=True), ctx)
+
+    def pause(self, ctx: CallContext) -> None:
+        self._do("Pause", wire.PauseRequest(id=self.id), ctx)
+
+    def resume(self, ctx: CallContext) -> None:
+        self._do("Resume", wire.ResumeRequest(id=self.id), ctx)
+
+    def update(self, ctx: CallContext, resources: Any, annotations: dict[str, str]) -> None:
+        """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""
+        request = wire.UpdateTaskRequest(id=self.id, resources=resources, annotations=annotations)
+        self._do("Update", request, ctx)
+
+    def pids(self, ctx: CallContext) -> list[ProcessInfo]:
+        """Every process in the container."""
+        answer = self.shim.call("Pids", wire.PidsRequest(id=self.id), wire.PidsResponse, ctx=ctx)
+        return [
+            ProcessInfo(each.pid, each.info if each.HasField("info") else None)
+            for each in answer.processes
+        ]
+
+    def begin_state(self) -> PendingCall[wire.StateResponse]:
+        """Ask for the first process's state; `read_state` takes the answer."""
+        request = wire.StateRequest(id=self.id)
+        return self.shim.begin("State", request, wire.StateResponse, QUERY_TIMEOUT)
+
+    def read_state(self, call: PendingCall[wire.StateResponse], timeout: float) -> ProcessState:
+        """The answer; a shim that cannot tell gives a process of status UNKNOWN."""
+        return _state(self.id, lambda: call.result(timeout))
+
+    def state(self, exec_id: str = "") -> ProcessState:
+        """A process as it is; DeadlineExceeded after two seconds."""
+        request = wire.StateRequest(id=self.id, exec_id=exec_id)
+        return _state(
+            exec_id or self.id,
+            lambda: self.shim.call("State", request, wire.StateResponse, timeout=QUERY_TIMEOUT),
+        )
+
+    def begin_stats(self) -> PendingCall[wire.StatsResponse]:
+        """Ask for statistics; `read_stats` takes the answer."""
+        return self.shim.begin(
+            "Stats", wire.StatsRequest(id=self.id), wire.StatsResponse, QUERY_TIMEOUT
+        )
+
+    def read_stats(self, call: PendingCall[wire.StatsResponse], timeout: float) -> Metric:
+        return Metric(self.id, time.time_ns(), call.result(timeout).stats)
+
+    def wait(self, ctx: CallContext, exec_id: str = "") -> Exit:
+        """Wait until a process has ended; ends early, with Cancelled, when the call does.
+
+        A first process whose shim dies has ended when all is cleared up.
+        """
+        request = wire.WaitRequest(id=self.id, exec_id=exec_id)
+        while True:
+            shim = self.shim
+            try:
+                return exit_of(shim.call("Wait", request, wire.WaitResponse, ctx=ctx))
+            except Unavailable:
+                if exec_id or not shim.closed.is_set():
+                    raise
+            if self.shim is shim:
+                return self.burial(ctx)
+
+    def burial(self, ctx: CallContext) -> Exit:
+        """Wait until the task is cleared up after its shim; how it ended."""
+        woken = threading.Event()
+        self.gone.add_done_callback(lambda _: woken.set())
+        ctx.on_cancel(woken.set)
+        woken.wait(BURIAL_TIMEOUT)
+        if not self.gone.done():
+            ctx.check()
+            raise Unavailable(f'shim of task "{self.id}" is lost')
+        return self.gone.result()
+
+
+def _state(id: str, ask: Callable[[], wire.StateResponse]) -> ProcessState:
+    try:
+        answer = ask()
+    except (NotFound, Unavailable, DeadlineExceeded):
+        raise
+    except OrlopError:
+        return ProcessState(id, 0, Status.UNKNOWN, Stdio(), None)
+    return ProcessState(
+        id,
+        answer.pid,
+        answer.status,
+        Stdio(answer.stdin, answer.stdout, answer.stderr, answer.terminal),
+        exit_of(answer) if answer.status == Status.STOPPED else None,
+    )
+
+
+def exit_of(answer: wire.StateResponse | wire.WaitResponse | wire.DeleteResponse) -> Exit:
+    """How a process ended, by a shim's answer."""
+    pid = 0 if isinstance(answer, wire.WaitResponse) else answer.pid
+    return Exit(answer.exit_status, nanoseconds(answer.exited_at), pid)

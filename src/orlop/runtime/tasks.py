@@ -1,0 +1,340 @@
+"""The tasks of a daemon: made, found, listed, deleted, and cleared up after shims that died."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+
+from google.protobuf.any_pb2 import Any
+
+from orlop.errors import (
+    AlreadyExists,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unavailable,
+    Unknown,
+)
+from orlop.events import Publisher
+from orlop.metadata import filters
+from orlop.rpc import CallContext
+from orlop.rpc.convert import timestamp
+from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.runtime.bundle import Bundle, Bundles
+from orlop.runtime.model import ContainerLookup, ContainerRecord, Exit, Metric, ProcessState, Stdio
+from orlop.runtime.shim import Shim
+from orlop.runtime.shimlog import ShimLog
+from orlop.runtime.shims import Shims
+from orlop.runtime.task import QUERY_TIMEOUT, Task, exit_of
+from orlop.sys.mount import Mount
+from orlop.wire import task_v3_pb2 as wire
+from orlop.wire.events_pb2 import TaskDelete, TaskExit
+from orlop.wire.types_pb2 import Mount as WireMount
+
+_log = logging.getLogger(__name__)
+
+_UNDERTAKERS = 4
+# A create that ends so leaves a shim that is not well; any other error is its considered answer.
+_UNWELL = (Cancelled, DeadlineExceeded, Unavailable)
+
+
+class TaskManager:
+    """The tasks of all namespaces. Usable from any thread; the owner calls `close`."""
+
+    def __init__(
+        self,
+        bundles: Bundles,
+        shims: Shims,
+        containers: ContainerLookup,
+        publisher: Publisher,
+        reactor: Reactor,
+    ) -> None:
+        self.bundles = bundles
+        self.shims = shims
+        self._containers = containers
+        self._publisher = publisher
+        self._reactor = reactor
+        self._lock = threading.Lock()
+        self._tasks: dict[tuple[str, str], Task] = {}
+        self._creating: set[tuple[str, str]] = set()
+        self._ending: set[Task] = set()
+        self._undertakers = ThreadPoolExecutor(_UNDERTAKERS, thread_name_prefix="undertaker")
+        shims.on_death = self._shim_died
+
+    def close(self) -> None:
+        """Let go of every shim; the containers live on."""
+        with self._lock:
+            tasks = list(self._tasks.values())
+        self._undertakers.shutdown(wait=True)
+        self.shims.close()
+        for task in tasks:
+            task.log.close()
+
+    # Find
+
+    def get(self, namespace: str, id: str) -> Task:
+        """One task; raises NotFound."""
+        with self._lock:
+            task = self._tasks.get((namespace, id))
+        if task is None:
+            raise NotFound(f'task "{id}"')
+        return task
+
+    def _all(self, namespace: str) -> list[Task]:
+        with self._lock:
+            return [task for (space, _), task in self._tasks.items() if space == namespace]
+
+    def states(self, namespace: str) -> list[ProcessState]:
+        """The first process of every task, by id; tasks that cannot be reached are left out."""
+        calls = []
+        for task in sorted(self._all(namespace), key=lambda task: task.id):
+            try:
+                calls.append((task, task.begin_state()))
+            except Unavailable:
+                continue
+        deadline = time.monotonic() + QUERY_TIMEOUT
+        found = []
+        for task, call in calls:
+            try:
+                found.append(task.read_state(call, max(0.0, deadline - time.monotonic())))
+            except (NotFound, Unavailable, DeadlineExceeded):
+                continue
+        return found
+
+    def metrics(self, namespace: str, wanted: Iterable[str]) -> list[Metric]:
+        """The statistics of the tasks that any of the filters match, by `id` and `namespace`.
+
+        Tasks that cannot tell are left out. Raises Unknown for a bad filter, as containerd does.
+        """
+        try:
+            chosen = filters.parse(wanted)
+        except InvalidArgument as error:
+            raise Unknown(str(error)) from None
+        calls = []
+        for task in self._all(namespace):
+            record = filters.record({"id": task.id, "namespace": namespace})
+            if not chosen.matches(record):
+                continue
+            try:
+                calls.append((task, task.begin_stats()))
+            except Unavailable:
+                continue
+        deadline = time.monotonic() + QUERY_TIMEOUT
+        found = []
+        for task, call in calls:
+            try:
+                found.append(task.read_stats(call, max(0.0, deadline - time.monotonic())))
+            except OrlopError:
+                continue
+        return found
+
+    # Create
+
+    def create(
+        self,
+        ctx: CallContext,
+        namespace: str,
+        id: str,
+        *,
+        rootfs: Sequence[Mount] = (),
+        stdio: Stdio | None = None,
+        options: Any | None = None,
+        runtime: str = "",
+    ) -> int:
+        """Make the task of a container, ready to start; the pid of its first process.
+
+        `options` and `runtime` win over those of the container's record. A create that fails
+        leaves nothing. Raises NotFound without the container, AlreadyExists, and what the shim or
+        its runtime refuse with.
+        """
+        container = self._containers.get(namespace, id)
+        with self._claim(namespace, id):
+            spec = container.spec.value if container.spec is not None else b""
+            with ExitStack() as undo:
+                bundle = self.bundles.create(namespace, id, spec)
+                undo.callback(bundle.delete)
+                log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
+                undo.callback(log.close)
+                shim = self.shims.start(
+                    bundle, runtime or container.runtime, container.runtime_options
+                )
+                pid = self._create(ctx, bundle, shim, container, rootfs, stdio or Stdio(), options)
+                undo.pop_all()
+            self.register(Task(bundle, shim, log))
+        return pid
+
+    @contextmanager
+    def _claim(self, namespace: str, id: str) -> Iterator[None]:
+        key = (namespace, id)
+        with self._lock:
+            if key in self._tasks or key in self._creating:
+                raise AlreadyExists(f'task "{id}"')
+            self._creating.add(key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._creating.discard(key)
+
+    def _create(
+        self,
+        ctx: CallContext,
+        bundle: Bundle,
+        shim: Shim,
+        container: ContainerRecord,
+        rootfs: Sequence[Mount],
+        stdio: Stdio,
+        options: Any | None,
+    ) -> int:
+        if options is None or not options.value:
+            options = container.runtime_options
+        request = wire.CreateTaskRequest(
+            id=bundle.id,
+            bundle=str(bundle.path),
+            rootfs=[
+                WireMount(type=m.type, source=m.source, target=m.target, options=m.options)
+                for m in rootfs
+            ],
+            terminal=stdio.terminal,
+            stdin=stdio.stdin,
+            stdout=stdio.stdout,
+            stderr=stdio.stderr,
+            options=options,
+        )
+        try:
+            answer = shim.call("Create", request, wire.CreateTaskResponse, ctx=ctx)
+        except BaseException as error:
+            try:
+                self.shims.abandon(shim, bundle, answers=not isinstance(error, _UNWELL))
+            except (OrlopError, OSError) as failure:
+                _log.warning("task=%s leftovers of a failed create: %s", bundle.id, failure)
+            raise
+        shim.settle()
+        return answer.pid
+
+    def register(self, task: Task) -> None:
+        """Take a task in; its shim may be dead already."""
+        with self._lock:
+            self._tasks[task.namespace, task.id] = task
+        if task.shim.closed.is_set():
+            self._shim_died(task.shim)
+
+    # The end
+
+    def delete(self, ctx: CallContext, namespace: str, id: str) -> Exit:
+        """Delete a task that has ended, or was never started; how it ended.
+
+        Raises NotFound, and Unknown for a running one.
+        """
+        task = self.get(namespace, id)
+        shim = task.shim
+        try:
+            answer = shim.call("Delete", wire.DeleteRequest(id=id), wire.DeleteResponse, ctx=ctx)
+        except NotFound:
+            if self._take(task):
+                self._finish(task, Exit(255, time.time_ns()))
+            raise
+        except Unavailable:
+            if not shim.closed.is_set():
+                raise
+            return task.burial(ctx)
+        ended = exit_of(answer)
+        if self._take(task):
+            self._finish(task, ended)
+        return ended
+
+    def _take(self, task: Task) -> bool:
+        """Whether the caller is the one to end a task; nobody else is from now on."""
+        with self._lock:
+            current = self._tasks.get((task.namespace, task.id)) is task
+            if not current or task in self._ending:
+                return False
+            self._ending.add(task)
+        return True
+
+    def _finish(self, task: Task, ended: Exit) -> None:
+        self.shims.release(task.shim)
+        self._remove(task, ended)
+
+    def _remove(self, task: Task, ended: Exit) -> None:
+        task.log.close()
+        try:
+            task.bundle.delete()
+        except OSError as error:
+            _log.warning("namespace=%s task=%s bundle stays: %s", task.namespace, task.id, error)
+        with self._lock:
+            self._tasks.pop((task.namespace, task.id), None)
+            self._ending.discard(task)
+        task.gone.set_result(ended)
+
+    # Shims that died
+
+    def note_exit(self, namespace: str, id: str, ended: Exit) -> None:
+        """A shim has told how a task's first process ended."""
+        with self._lock:
+            task = self._tasks.get((namespace, id))
+        if task is not None:
+            task.exit = ended
+
+    def _shim_died(self, shim: Shim) -> None:
+        """On the reactor's thread, which must not wait."""
+        with suppress(RuntimeError):  # this daemon is ending itself
+            self._undertakers.submit(self._bury_all, shim)
+
+    def _bury_all(self, shim: Shim) -> None:
+        with self._lock:
+            tasks = [task for task in self._tasks.values() if task.shim is shim]
+        for task in tasks:
+            try:
+                self._bury(task)
+            except Exception:  # noqa: BLE001 - one task's fault must not leave the others unburied
+                _log.exception("namespace=%s task=%s after its shim", task.namespace, task.id)
+
+    def _bury(self, task: Task) -> None:
+        """Clear up after a dead shim, and tell that the task has ended, once."""
+        if self._reconnected(task) or not self._take(task):
+            return
+        _log.warning("namespace=%s task=%s shim has died", task.namespace, task.id)
+        try:
+            ended = self.shims.clean_up(task.bundle)
+        except (OrlopError, OSError) as error:
+            _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
+            ended = Exit(255, time.time_ns())
+        self.shims.forget(task.shim)
+        if task.exit is None:
+            self._publish_exit(task, ended)
+        ended = task.exit or ended
+        deleted = TaskDelete(
+            container_id=task.id,
+            pid=ended.pid,
+            exit_status=ended.status,
+            exited_at=timestamp(ended.at),
+        )
+        self._publisher.publish(task.namespace, "/tasks/delete", deleted)
+        self._remove(task, ended)
+
+    def _reconnected(self, task: Task) -> bool:
+        """Whether only the connection was lost: the shim listens, and knows the task."""
+        try:
+            shim = self.shims.connect(task.bundle)
+        except OrlopError:
+            return False
+        self.shims.forget(task.shim)
+        task.shim = shim
+        return True
+
+    def _publish_exit(self, task: Task, ended: Exit) -> None:
+        exited = TaskExit(
+            container_id=task.id,
+            id=task.id,
+            pid=ended.pid,
+            exit_status=ended.status,
+            exited_at=timestamp(ended.at),
+        )
+        self._publisher.publish(task.namespace, "/tasks/exit", exited)
