@@ -36,11 +36,10 @@ CANNOT_RUN = 125  # as docker and podman: the command failed before the containe
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser, arguments = _parser(), list(sys.argv[1:] if argv is None else argv)
-    shared, rest = parser.parse_known_args(arguments)
-    if not rest:
-        if shared.command is None:
-            parser.print_help()
-            return USAGE_ERROR
+    shared = parser.parse_args(arguments)
+    if shared.command is None:
+        parser.print_help()
+        return USAGE_ERROR
     module = _module(shared.command)
     command_parser = argparse.ArgumentParser(
         prog=f"orlop {shared.command}", description=COMMANDS[shared.command] + "."

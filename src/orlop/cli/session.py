@@ -140,9 +140,7 @@ class Session:
         if sent < len(data):
             self._pending = data[sent:]
             self._unwatch(0)
-            self._selector.register(
-                self._fifos.stdin_fd, selectors.EVENT_WRITE, self._feed_pending
-            )
+            self._selector.register(self._fifos.stdin_fd, selectors.EVENT_WRITE, self._feed_pending)
 
     def _feed_pending(self) -> None:
         assert self._fifos.stdin_fd is not None

@@ -171,8 +171,8 @@ def stop(
 ) -> None:
     """Ask the container's process to end, and kill it after `grace` seconds.
 
-    The signal is `signal_name`, the image's stop signal, or SIGTERM. Raises NotFound for a container
-    without a running task.
+    The signal is `signal_name`, the image's stop signal, or SIGTERM. Raises NotFound for a
+    container without a running task.
     """
     name = signal_name or get(connection, container).labels.get(STOP_SIGNAL_LABEL, "SIGTERM")
     send_signal(connection, container, signal_number(name))

@@ -11,6 +11,7 @@ from typing import Any
 from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, DataLoss, NotFound
 from orlop.oci import chain, platform, reference
+from orlop.oci.descriptor import Platform
 from orlop.oci.digest import Digest
 from orlop.wire.services import content_pb2, diff_pb2, images_pb2, snapshots_pb2
 from orlop.wire.types_pb2 import Descriptor
@@ -82,7 +83,7 @@ def config(connection: Connection, image: Image) -> dict[str, Any]:
 def view(connection: Connection, name: str, *, snapshotter: str = "") -> ImageView:
     """The image `name` for this machine's platform, unpacked if it was not.
 
-    Raises NotFound for an unknown image, or one that does not have this platform or all its content.
+    Raises NotFound for an unknown image, or one without this platform or some of its content.
     """
     found = manifest(connection, get(connection, name).target)
     document = _read_json(connection, found["config"]["digest"])
@@ -100,14 +101,19 @@ def manifest(connection: Connection, target: Descriptor) -> dict[str, Any]:
     if target.media_type not in _INDEX_TYPES:
         return document
     wanted = platform.host()
-    ranked = sorted(
-        (rank, position, entry["digest"])
-        for position, entry in enumerate(document["manifests"])
-        if (rank := platform.rank(wanted, entry.get("platform"))) is not None
+    offers = (
+        (_platform(entry.get("platform")), entry["digest"]) for entry in document["manifests"]
     )
-    if not ranked:
-        raise NotFound(f"platform {wanted} in image index {target.digest}")
-    return _read_json(connection, ranked[0][2])
+    best = platform.best(wanted, offers)
+    if best is None:
+        raise NotFound(f"platform {platform.text(wanted)} in image index {target.digest}")
+    return _read_json(connection, best)
+
+
+def _platform(entry: dict[str, Any] | None) -> Platform | None:
+    if entry is None:
+        return None
+    return Platform(entry.get("architecture", ""), entry.get("os", ""), entry.get("variant", ""))
 
 
 def _read_json(connection: Connection, digest: str) -> dict[str, Any]:

@@ -20,9 +20,7 @@ _POLL = 0.1
 
 def path(connection: Connection, container: str) -> Path:
     """Where a container's log goes: below the daemon's root, which the daemon tells."""
-    request = introspection_pb2.PluginsRequest(
-        filters=[f"type=={PLUGIN_TYPE},id=={PLUGIN_ID}"]
-    )
+    request = introspection_pb2.PluginsRequest(filters=[f"type=={PLUGIN_TYPE},id=={PLUGIN_ID}"])
     for plugin in connection.introspection.plugins(request).plugins:
         return Path(plugin.exports["root"], connection.namespace, f"{container}.log")
     raise NotFound("log folder: orlopd names none")

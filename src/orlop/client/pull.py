@@ -94,9 +94,7 @@ class _ProgressStream:
             pass  # the stream ends with the call, which tells how that went
 
     def _tell(self, message: types.Progress) -> None:
-        self._on_progress(
-            Progress(message.event, message.name, message.progress, message.total)
-        )
+        self._on_progress(Progress(message.event, message.name, message.progress, message.total))
 
     def close(self) -> None:
         self._outgoing.put(None)

@@ -54,5 +54,5 @@ def _read(folder: str, path: str) -> str:
         return ""
     finally:
         os.close(root)
-    with open(fd, "rb") as file:
+    with os.fdopen(fd, "rb") as file:
         return file.read(_FILE_MAX).decode(errors="replace")

@@ -47,9 +47,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     try:
         if args.detach:
             _exec(connection, record.id, exec_id, process, Streams(terminal=args.tty))
-            connection.tasks.start(
-                tasks_pb2.StartRequest(container_id=record.id, exec_id=exec_id)
-            )
+            connection.tasks.start(tasks_pb2.StartRequest(container_id=record.id, exec_id=exec_id))
             return 0
         return _attached(args, connection, record.id, exec_id, process)
     except OrlopError as error:
@@ -80,9 +78,7 @@ def _process(
 
 
 def _user(name: str, connection: Connection, record: containers_pb2.Container) -> users.User:
-    request = snapshots_pb2.MountsRequest(
-        snapshotter=record.snapshotter, key=record.snapshot_key
-    )
+    request = snapshots_pb2.MountsRequest(snapshotter=record.snapshotter, key=record.snapshot_key)
     mounts = [containers.to_mount(m) for m in connection.snapshots.mounts(request).mounts]
     texts = read_texts(mounts, ["/etc/passwd", "/etc/group"])
     return users.resolve(name, texts["/etc/passwd"], texts["/etc/group"])

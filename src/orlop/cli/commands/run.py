@@ -15,6 +15,7 @@ from orlop.errors import OrlopError
 from orlop.oci.spec import ContainerSpec
 from orlop.rpc.context import validate_identifier
 from orlop.wire.services import containers_pb2, tasks_pb2
+from orlop.wire.types_pb2 import Mount as WireMount
 
 FAILURE = 125
 
@@ -116,7 +117,7 @@ def _spec(args: argparse.Namespace, container: str) -> ContainerSpec:
 
 
 def _detached(
-    connection: Connection, container: str, mounts: list[containers.WireMount], log: Path, tty: bool
+    connection: Connection, container: str, mounts: list[WireMount], log: Path, tty: bool
 ) -> int:
     uri = f"file://{log}"
     streams = Streams(stdout=uri, stderr="" if tty else uri, terminal=tty)
@@ -129,7 +130,7 @@ def _detached(
 def _attached(
     connection: Connection,
     container: str,
-    mounts: list[containers.WireMount],
+    mounts: list[WireMount],
     args: argparse.Namespace,
 ) -> int:
     folder = connection.directory / "fifo"
