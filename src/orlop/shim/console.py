@@ -11,7 +11,7 @@ import termios
 from orlop.errors import Unknown
 from orlop.shim.files import remove
 from orlop.shim.loop import Loop, Task
-from orlop.shim.stdio import CHUNK, Sink
+from orlop.shim.stdio import Sink, copy
 
 PATIENCE = 5.0
 """Seconds that runc may take to send the console after it has ended."""
@@ -74,10 +74,9 @@ class Console:
     """The master end of a process's terminal; copies its output to a sink."""
 
     def __init__(self, loop: Loop, master: int, sink: Sink) -> None:
-        self._loop = loop
         self._master = master
         os.set_blocking(master, False)
-        self._copy: Task[None] = loop.spawn(self._copy_to(sink))
+        self._copy: Task[None] = loop.spawn(copy(loop, master, sink))
 
     def resize(self, width: int, height: int) -> None:
         """Set the size in characters; no effect after the terminal is gone."""
@@ -97,10 +96,3 @@ class Console:
         if self._master >= 0:
             os.close(self._master)
             self._master = -1
-
-    async def _copy_to(self, sink: Sink) -> None:
-        while data := await self._loop.read(self._master, CHUNK):
-            try:
-                await self._loop.write(sink.fd, data)
-            except OSError:
-                return

@@ -101,6 +101,7 @@ class Container:
                 raise self.init.refuse("start")
             await self._checked("start", self._runc.start(self.id))
             self.init.status = Status.RUNNING
+            self.init.io.begin()
             self._publish("start", events.TaskStart(container_id=self.id, pid=self.init.pid))
 
     def add_exec(self, exec_id: str, stdio: Stdio, spec: bytes) -> None:
@@ -133,6 +134,7 @@ class Container:
                 process.fail()
                 raise
             process.status = Status.RUNNING
+            process.io.begin()
             process.spec = b""
             started = events.TaskExecStarted(container_id=self.id, exec_id=exec_id, pid=process.pid)
             self._publish("exec-started", started)

@@ -64,7 +64,7 @@ class ProcessIO:
             return
         self._stdout = open_sink(self._loop, stdio.stdout, copied=stdio.terminal)
         if not stdio.terminal:
-            self._stderr = open_sink(self._loop, stdio.stderr, copied=False)
+            self._stderr = open_sink(self._loop, stdio.stderr, held=True)
 
     def _open_stdin(self) -> None:
         path = split_uri(self._stdio.stdin)[1]
@@ -102,6 +102,11 @@ class ProcessIO:
             os.close(reader)
             os.set_blocking(writer, False)
             self._stdin.start(writer)
+
+    def begin(self) -> None:
+        """The process runs: let its input in."""
+        if self._stdin is not None:
+            self._stdin.begin()
 
     def resize(self, width: int, height: int) -> None:
         """Set the terminal's size, now or when there is one."""

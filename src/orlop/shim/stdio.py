@@ -2,8 +2,9 @@
 
 A path or `fifo://` is the client's fifo, `file://` a file to append to, `binary://` a logger
 process, and "" nothing. Without a terminal the process writes into the client's fifo itself: no
-copy, and a client may detach and come back. The shim keeps a read end, so that the process never
-blocks in open nor gets SIGPIPE, and the bytes wait in the pipe while no client is there.
+copy, and a client may detach and come back (stderr is the exception, see `HeldSink`). The shim
+keeps a read end, so that the process never blocks in open nor gets SIGPIPE, and the bytes wait in
+the pipe while no client is there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
+OPEN_DELAY = 0.25
+"""Seconds after which stdin is opened although the process has not been started yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,43 +133,98 @@ class FifoSink(Sink):
         self.child_has_it()
 
 
+class HeldSink(Sink):
+    """A pipe whose bytes go on to a client's fifo, but only once the process has been started.
+
+    runc writes its own errors to the stderr that it is given, and the client gets them in the
+    answer of the call: they must not come twice.
+    """
+
+    def __init__(self, loop: Loop, path: str) -> None:
+        self._loop = loop
+        self._target = FifoSink(loop, path, copied=True)
+        self._reader, self.fd = os.pipe2(os.O_CLOEXEC)
+        self._copy: Task[None] | None = None
+
+    def child_has_it(self) -> None:
+        os.close(self.fd)
+        self.fd = NULL
+        os.set_blocking(self._reader, False)
+        self._copy = self._loop.spawn(copy(self._loop, self._reader, self._target))
+
+    async def finish(self) -> None:
+        if self._copy is not None:
+            await self._copy
+        await self._target.finish()
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.cancel()
+        if self.fd != NULL:
+            os.close(self.fd)
+            self.fd = NULL
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
+        self._target.close()
+
+
+async def copy(loop: Loop, source: int, sink: Sink) -> None:
+    """Copy from a non-blocking descriptor to a sink until either has ended."""
+    while data := await loop.read(source, CHUNK):
+        try:
+            await loop.write(sink.fd, data)
+        except OSError:
+            return
+
+
 class StdinPump:
     """Copies the client's fifo to the process until CloseIO.
 
     The fifo is held open for writing too, so clients may come and go; CloseIO ends the copy once
     the fifo is empty, even if a client still has it open.
+
+    It is opened when the process is started, or a moment after its creation: Debian's ctr loses its
+    CloseIO if it can write all of its input before it has the answer to its Create.
     """
 
     def __init__(self, loop: Loop, path: str) -> None:
+        os.stat(path)
         self._loop = loop
-        self._source = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._path = path
+        self._source = self._target = -1
         self._closing = False
-        self._more: Promise[None] | None = None
+        self._may_open = self._more = Promise[None](loop)
         self._task: Task[None] | None = None
 
     def start(self, target: int) -> None:
         """Copy to the non-blocking descriptor `target`, which this pump then owns."""
-        self._task = self._loop.spawn(self._copy(target))
+        self._target = target
+        self._may_open = self._loop.timer(OPEN_DELAY)
+        self._task = self._loop.spawn(self._copy())
+
+    def begin(self) -> None:
+        """The process has been started: do not wait any longer."""
+        self._may_open.resolve(None)
 
     def end(self) -> None:
         """CloseIO: the process gets end of file after what is in the fifo now."""
         self._closing = True
-        if self._more is not None:
-            self._more.resolve(None)
+        self._more.resolve(None)
 
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        if self._source >= 0:
-            os.close(self._source)
-            self._source = -1
+        self._shut()
 
-    async def _copy(self, target: int) -> None:
+    async def _copy(self) -> None:
         try:
+            await self._may_open
+            self._source = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             while True:
                 data = self._take()
                 if data:
-                    await self._loop.write(target, data)
+                    await self._loop.write(self._target, data)
                 elif data == b"" or self._closing:
                     return
                 else:
@@ -174,7 +232,7 @@ class StdinPump:
         except OSError:
             pass  # the process has closed its stdin, or ended
         finally:
-            os.close(target)
+            self._shut()
 
     def _take(self) -> bytes | None:
         try:
@@ -183,16 +241,21 @@ class StdinPump:
             return None
 
     async def _wait(self) -> None:
-        more = self._more = self._loop.watch(self._source, select.EPOLLIN)
+        self._more = self._loop.watch(self._source, select.EPOLLIN)
         try:
-            await more
+            await self._more
         finally:
-            self._loop.unwatch(self._source, more)
-            self._more = None
+            self._loop.unwatch(self._source, self._more)
+
+    def _shut(self) -> None:
+        for fd in (self._source, self._target):
+            if fd >= 0:
+                os.close(fd)
+        self._source = self._target = -1
 
 
-def open_sink(loop: Loop, uri: str, *, copied: bool) -> Sink:
-    """The sink of a stdout or stderr URI other than `binary://`.
+def open_sink(loop: Loop, uri: str, *, copied: bool = False, held: bool = False) -> Sink:
+    """The sink of a stdout or stderr URI other than `binary://`; see `FifoSink` and `HeldSink`.
 
     Raises NotFound for a missing fifo, InvalidArgument for a scheme that is not known.
     """
@@ -204,7 +267,7 @@ def open_sink(loop: Loop, uri: str, *, copied: bool) -> Sink:
     try:
         if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
             return FileSink(path)
-        return FifoSink(loop, path, copied=copied)
+        return HeldSink(loop, path) if held else FifoSink(loop, path, copied=copied)
     except OSError as error:
         raise open_error(path, error) from error
 

@@ -112,7 +112,8 @@ def test_created_but_never_started(shim: Shim) -> None:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_command_that_does_not_exist(shim: Shim, terminal: bool) -> None:
     with pytest.raises(errors.Unknown, match=r'exec: "nope": executable file not found in \$PATH'):
-        shim.create("one", ["nope"], terminal=terminal, stdout=shim.fifo("out"))
+        out, err = shim.fifo("out"), "" if terminal else shim.fifo("err")
+        shim.create("one", ["nope"], terminal=terminal, stdout=out, stderr=err)
     assert leftovers() == {"mounts": [], "cgroups": [], "runc": []}
     with pytest.raises(errors.NotFound):
         shim.client.state(id="one")

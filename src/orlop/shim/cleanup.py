@@ -1,0 +1,55 @@
+"""What is left to do for a container whose shim has died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from orlop.rpc.convert import timestamp
+from orlop.shim.files import read_or_empty
+from orlop.shim.runc import DEFAULT_BINARY, DEFAULT_ROOT, spawn
+from orlop.sys.mount import unmount_all
+from orlop.wire.task_v2_pb2 import DeleteResponse
+
+
+def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
+    """End and remove the container that a dead shim has left, and unmount its root.
+
+    Needs no shim, and works for a container that was never created. The answer is what the shim
+    would have said: killed, now. Raises OSError if the root cannot be unmounted.
+    """
+    options = _options(bundle)
+    binary = options.get("binary_name") or DEFAULT_BINARY
+    root = f"{options.get('root') or DEFAULT_ROOT}/{namespace}"
+    flags = ["--systemd-cgroup"] if options.get("systemd_cgroup") else []
+    _run([binary, "--root", root, *flags, "delete", "--force", id])
+    unmount_all(Path(bundle, "rootfs"))
+    pid = read_or_empty(f"{bundle}/init.pid").strip()
+    return DeleteResponse(
+        pid=int(pid) if pid.isdigit() else 0,
+        exit_status=128 + signal.SIGKILL,
+        exited_at=timestamp(time.time_ns()),
+    )
+
+
+def _options(bundle: str) -> dict[str, Any]:
+    """The runc options that the shim has written into the bundle at create."""
+    try:
+        options = json.loads(read_or_empty(f"{bundle}/options.json"))
+    except ValueError:
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def _run(argv: list[str]) -> None:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.waitpid(spawn(argv, None, {0: null, 1: null, 2: null}), 0)
+    except FileNotFoundError:
+        pass  # without the runtime there is nothing that it could have left running
+    finally:
+        os.close(null)
