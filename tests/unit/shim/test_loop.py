@@ -1,0 +1,187 @@
+"""The event loop: promises, tasks, locks, timers, descriptors."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orlop.shim.loop import Lock, Loop, Promise, Stopped
+
+
+def run(loop: Loop, coroutine: Coroutine[Promise[Any], None, Any]) -> Any:
+    """Run the loop until a coroutine is done; its result."""
+
+    async def main() -> Any:
+        try:
+            return await coroutine
+        finally:
+            loop.stop()
+
+    task = loop.spawn(main())
+    loop.run()
+    return task.result()
+
+
+@pytest.fixture
+def reported() -> list[Exception]:
+    return []
+
+
+@pytest.fixture
+def loop(reported: list[Exception]) -> Loop:
+    return Loop(reported.append)
+
+
+def test_many_await_one_promise(loop: Loop) -> None:
+    promise: Promise[int] = Promise(loop)
+
+    async def wait() -> int:
+        return await promise
+
+    async def main() -> list[int]:
+        tasks = [loop.spawn(wait()) for _ in range(3)]
+        await loop.sleep(0.01)
+        promise.resolve(7)
+        promise.resolve(8)  # the first value stays
+        return [await task for task in tasks] + [await promise]
+
+    assert run(loop, main()) == [7, 7, 7, 7]
+
+
+def test_an_error_reaches_who_awaits(loop: Loop, reported: list[Exception]) -> None:
+    async def fail() -> None:
+        await loop.sleep(0)
+        raise ValueError("x")
+
+    async def main() -> str:
+        try:
+            await loop.spawn(fail())
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert run(loop, main()) == "x"
+    assert not reported
+
+
+def test_an_error_that_nobody_awaits_is_reported(loop: Loop, reported: list[Exception]) -> None:
+    async def fail() -> None:
+        raise ValueError("y")
+
+    async def main() -> None:
+        loop.spawn(fail())
+        await loop.sleep(0.01)
+
+    run(loop, main())
+    assert [str(error) for error in reported] == ["y"]
+
+
+def test_cancel_runs_the_finally_at_once(loop: Loop) -> None:
+    seen: list[str] = []
+    reader, writer = os.pipe()
+
+    async def wait() -> None:
+        try:
+            await loop.readable(reader)
+        except Stopped:
+            seen.append("stopped")
+            raise
+        finally:
+            os.close(reader)
+
+    async def main() -> None:
+        task = loop.spawn(wait())
+        await loop.sleep(0.01)
+        task.cancel()
+        assert task.done
+        assert seen == ["stopped"]
+        task.cancel()  # no effect
+        again, _ = os.pipe()  # the same number: nothing of the old watch is left
+        assert again == reader
+        assert not await loop.within(0.01, loop.spawn(loop.readable(again)))
+
+    run(loop, main())
+    os.close(writer)
+
+
+def test_within_ends_at_the_first_of_both(loop: Loop) -> None:
+    async def main() -> tuple[bool, bool]:
+        promise: Promise[None] = Promise(loop)
+        late = await loop.within(0.02, promise)
+        loop.spawn(resolve(promise))
+        started = time.monotonic()
+        soon = await loop.within(5, promise)
+        assert time.monotonic() - started < 1
+        return late, soon
+
+    async def resolve(promise: Promise[None]) -> None:
+        await loop.sleep(0.01)
+        promise.resolve(None)
+
+    assert run(loop, main()) == (False, True)
+
+
+def test_a_lock_serves_in_order(loop: Loop) -> None:
+    lock, order = Lock(loop), list[int]()
+
+    async def hold(number: int) -> None:
+        async with lock:
+            await loop.sleep(0.002)
+            order.append(number)
+
+    async def main() -> None:
+        tasks = [loop.spawn(hold(number)) for number in range(5)]
+        for task in tasks:
+            await task
+
+    run(loop, main())
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_timers_fire_in_order(loop: Loop) -> None:
+    order: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        await loop.sleep(seconds)
+        order.append(seconds)
+
+    async def main() -> None:
+        for task in [loop.spawn(sleep(seconds)) for seconds in (0.03, 0.01, 0.02)]:
+            await task
+
+    run(loop, main())
+    assert order == [0.01, 0.02, 0.03]
+
+
+def test_writing_waits_for_a_reader(loop: Loop) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    data = os.urandom(300_000)
+
+    async def send() -> None:
+        await loop.write(writer, data)
+        os.close(writer)
+
+    async def main() -> bytes:
+        loop.spawn(send())
+        got = b""
+        while part := await loop.read(reader, 10_000):
+            got += part
+        return got
+
+    assert run(loop, main()) == data
+    os.close(reader)
+
+
+def test_a_regular_file_is_always_ready(loop: Loop) -> None:
+    async def main(fd: int) -> bytes:
+        return await loop.read(fd, 5)
+
+    with Path(__file__).open("rb") as file:
+        assert run(loop, main(file.fileno())) == b'"""Th'
