@@ -1,159 +1,273 @@
-"""A private orlopd for tests: started, killed, started again, and searched for leaks."""
+"""A private orlopd: its own folders, socket and namespace, and a check that nothing stays behind."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-BIN = Path(sys.executable).parent
-PATIENCE = 20.0
+from orlop.client import Connection
+from orlop.errors import Unavailable
+from orlop.sys.mount import unmount_all
+
+START_LIMIT = 15.0
+STOP_LIMIT = 5.0
+_MARK = "ORLOPD_UNDER_TEST"
+_RUNC_ROOT = Path("/run/containerd/runc")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Orlopd:
-    """A daemon with its own root, state and socket below `folder`."""
+    """An orlopd in folders of its own.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = folder / "root"
-        self.state = folder / "state"
-        self.address = str(self.state / "o.sock")
-        self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+    `namespace` is its own as well: runtime state and cgroups are named by namespace and container,
+    and other daemons may run on this machine.
+    """
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    str(BIN / "orlopd"),
-                    *("--root", str(self.root)),
-                    *("--state", str(self.state)),
-                    *("--address", self.address),
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        self.wait_for(lambda: self.ctr("version", check=False).returncode == 0)
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="orlopd-", dir=_fast_folder()))
+        self.root = self.folder / "root"
+        self.state = self.folder / "state"
+        self.address = str(self.state / "orlop.sock")
+        self.namespace = f"test-{self.folder.name.removeprefix('orlopd-').replace('_', 'x')}"
+        self.log = self.folder / "log"
+        self.options = list(options)
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
+        assert self._process is not None
+        return self._process.pid
 
-    def stop(self) -> int:
-        """End it as systemd would; its exit code."""
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
+    # Life
+
+    def start(self) -> None:
+        """Start it and wait until it serves."""
+        command = [_program("orlopd"), "--root", str(self.root), "--state", str(self.state)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, _MARK: str(self.folder)},
+            )
+        self.wait_for(self._serves, START_LIMIT)
+
+    def _serves(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"orlopd ended at start:\n{self.log.read_text()}")
+        return f"pid={self.pid} " in self.log.read_text()
+
+    def stop(self) -> float:
+        """Stop it with SIGTERM; the seconds that it took."""
+        assert self._process is not None
+        began = time.monotonic()
+        self._process.terminate()
+        assert self._process.wait(STOP_LIMIT) == 0, self.log.read_text()
+        self._process = None
+        return time.monotonic() - began
 
     def kill9(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        """Kill it with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def restart(self) -> None:
-        self.stop()
+        """Start it again, stopping it first if it runs."""
+        if self._process is not None:
+            self.stop()
         self.start()
 
-    def ctr_command(self, *args: str) -> list[str]:
-        return ["ctr", "--address", self.address, *args]
+    # Use
+
+    def connect(self, namespace: str = "", lease: str = "") -> Connection:
+        """A client of the Python library; the caller closes it."""
+        return Connection(self.address, namespace or self.namespace, lease)
+
+    def ctr_command(self, *arguments: str, namespace: str = "") -> list[str]:
+        """The command line of `ctr`, to be started otherwise."""
+        where = namespace or self.namespace
+        return ["ctr", "--address", self.address, "--namespace", where, *arguments]
 
     def ctr(
         self,
-        *args: str,
+        *arguments: str,
         check: bool = True,
-        input: str | None = None,
         stdin: IO[bytes] | None = None,
-        timeout: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run Debian's ctr; with `check`, a failure raises with what it said."""
-        return self._run(self.ctr_command(*args), check, input, stdin, timeout)
-
-    def ctr_bytes(self, *args: str) -> bytes:
-        return subprocess.run(self.ctr_command(*args), stdout=subprocess.PIPE, check=True).stdout
-
-    def orlop_command(self, *args: str) -> list[str]:
-        return [str(BIN / "orlop"), "--address", self.address, *args]
-
-    def orlop(
-        self,
-        *args: str,
-        check: bool = True,
         input: str | None = None,
-        stdin: IO[bytes] | None = None,
         timeout: float = 60,
+        namespace: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run the orlop command."""
-        return self._run(self.orlop_command(*args), check, input, stdin, timeout)
-
-    def _run(
-        self,
-        command: list[str],
-        check: bool,
-        input: str | None,
-        stdin: IO[bytes] | None,
-        timeout: float,
-    ) -> subprocess.CompletedProcess[str]:
-        source: dict[str, object] = {"input": input} if input is not None else {
-            "stdin": stdin or subprocess.DEVNULL
-        }  # fmt: skip
-        done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]
-            command, capture_output=True, text=True, timeout=timeout, check=False, **source
+        """Run `ctr`; with `check`, its failure fails the test."""
+        if stdin is None and input is None:
+            input = ""
+        done = subprocess.run(
+            self.ctr_command(*arguments, namespace=namespace),
+            stdin=stdin,
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
-        if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}\n"
-                f"orlopd says:\n{self.log.read_text()[-2000:]}"
-            )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.log.read_text()}"
         return done
 
-    def wait_for(self, check: Callable[[], bool], seconds: float = PATIENCE) -> None:
-        end = time.monotonic() + seconds
-        while not check():
-            if time.monotonic() > end:
-                raise AssertionError(
-                    f"waited {seconds} s in vain; orlopd says:\n{self.log.read_text()[-2000:]}"
-                )
-            time.sleep(0.05)
+    def ctr_bytes(self, *arguments: str) -> bytes:
+        """What `ctr` prints, as bytes."""
+        return subprocess.run(
+            self.ctr_command(*arguments), capture_output=True, timeout=60, check=True
+        ).stdout
 
-    def processes(self) -> list[str]:
-        """Processes that work below this daemon's folder: itself, shims, containers."""
-        found = []
-        for proc in Path("/proc").glob("[0-9]*"):
-            try:
-                where = str((proc / "cwd").readlink())
-                line = (proc / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            if str(self.folder) in where or str(self.folder) in line:
-                found.append(f"{proc.name} {(proc / 'comm').read_text().strip()} {line}")
-        return found
+    def orlop(
+        self, *arguments: str, check: bool = True, input: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `orlop`; with `check`, its failure fails the test."""
+        done = subprocess.run(
+            [
+                _program("orlop"),
+                *("--address", self.address, "--namespace", self.namespace),
+                *arguments,
+            ],
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.log.read_text()}"
+        return done
 
-    def mounts(self) -> list[str]:
-        table = Path("/proc/self/mountinfo").read_text().splitlines()
-        return [line for line in table if str(self.folder) in line]
+    @staticmethod
+    def wait_for(condition: Callable[[], bool], timeout: float = 10) -> None:
+        """Wait until a condition holds; fails the test if it does not."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"gave up after {timeout} s"
+            time.sleep(0.02)
 
-    def leftovers(self) -> list[str]:
-        """What a stopped daemon with no containers must not leave."""
-        left = [*self.processes(), *self.mounts()]
-        for name in ("io.containerd.runtime.v2.task", "s", "fifo"):
-            left += [str(p) for p in (self.state / name).rglob("*") if not p.is_dir()]
-        left += [str(p) for p in (self.root / "content" / "ingest").iterdir()]
-        return left
+    # The end
 
     def close(self) -> None:
-        """Stop, assert that nothing is left, and remove the folder."""
-        try:
-            if self.process is not None and self.process.poll() is None:
-                self.stop()
-            self.wait_for(lambda: not self.leftovers(), 5)
-        finally:
-            for line in self.processes():
-                os.kill(int(line.split()[0]), signal.SIGKILL)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Stop it and fail if anything of it is left; whatever it is, it is removed."""
+        if self._process is None:
+            self.start()
+        self.stop()
+        with suppress(AssertionError):
+            # A shim takes a moment to say goodbye after its container is deleted.
+            self.wait_for(lambda: not self.leftovers(), 3)
+        left = self.leftovers()
+        log = self.log.read_text()
+        self._remove()
+        assert not left, f"orlopd leaves {left}\n{log}"
+        assert "Traceback" not in log, log
+
+    def discard(self) -> None:
+        """Remove everything after a failure, without a word."""
+        if self._process is not None:
+            self.kill9()
+        self._remove()
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """What is there of this daemon, by kind; empty after a clean end."""
+        found = {
+            "processes": [f"{pid} {name}" for pid, name in self._processes()],
+            "mounts": _lines_with(Path("/proc/self/mountinfo"), f"{self.folder}/"),
+            "cgroups": [str(path) for path in _CGROUPS.glob(f"*/{self.namespace}/*/")]
+            + [str(path) for path in _CGROUPS.glob(f"{self.namespace}/*/")],
+            "runtime": _names(_RUNC_ROOT / self.namespace),
+            "sockets": [str(path) for path in self.state.rglob("*") if path.is_socket()],
+            "bundles": _bundles(self.state) + _bundles(self.root),
+        }
+        return {kind: items for kind, items in found.items() if items}
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        mark = f"{_MARK}={self.folder}\0".encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            with suppress(OSError):
+                if mark in (entry / "environ").read_bytes():
+                    yield int(entry.name), (entry / "comm").read_text().strip()
+
+    def _remove(self) -> None:
+        for container in _names(_RUNC_ROOT / self.namespace):
+            subprocess.run(
+                ["runc", "--root", str(_RUNC_ROOT / self.namespace), "delete", "-f", container],
+                check=False,
+            )
+        for pid, _ in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        unmount_all(self.folder)
+        for group in (*_CGROUPS.glob(f"*/{self.namespace}"), _CGROUPS / self.namespace):
+            for path in sorted(group.rglob("*/"), reverse=True):
+                with suppress(OSError):
+                    path.rmdir()
+            with suppress(OSError):
+                group.rmdir()
+        for folder in (_RUNC_ROOT / self.namespace, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def serving(options: Sequence[str] = ()) -> Iterator[Orlopd]:
+    """A running orlopd for one test, checked at its end."""
+    daemon = Orlopd(options)
+    try:
+        daemon.start()
+        yield daemon
+        daemon.close()
+    finally:
+        daemon.discard()
+
+
+BUSYBOX = "docker.io/library/busybox:latest"
+
+
+def connects(address: str) -> bool:
+    """Whether an orlopd serves at an address."""
+    try:
+        Connection(address).close()
+    except Unavailable:
+        return False
+    return True
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _fast_folder() -> str | None:
+    """A tmpfs with room, or the usual place."""
+    shm = Path("/dev/shm")
+    if shm.is_dir() and shutil.disk_usage(shm).free > 512 << 20:
+        return str(shm)
+    return None
+
+
+def _lines_with(path: Path, text: str) -> list[str]:
+    return [line for line in path.read_text().splitlines() if text in line]
+
+
+def _names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+
+
+def _bundles(folder: Path) -> list[str]:
+    found = folder.glob("io.containerd.runtime.v2.task/*/*")
+    return [re.sub(r"^.*\.task/", "", str(path)) for path in found]

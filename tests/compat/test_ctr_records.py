@@ -46,22 +46,22 @@ def test_namespaces(orlopd: Orlopd) -> None:
 
 
 def test_a_namespace_with_content_is_not_removed(orlopd: Orlopd, tmp_path: Path) -> None:
-    digest = _ingest(orlopd, tmp_path, b"ballast", "-n", "hold")
+    digest = _ingest(orlopd, tmp_path, b"ballast", namespace="hold")
     refused = orlopd.ctr("namespaces", "rm", "hold", check=False)
     assert refused.returncode != 0
     assert "content" in refused.stderr or "blobs" in refused.stderr
-    orlopd.ctr("-n", "hold", "content", "rm", digest)
+    orlopd.ctr("content", "rm", digest, namespace="hold")
     orlopd.ctr("namespaces", "rm", "hold")
 
 
-def _ingest(orlopd: Orlopd, tmp_path: Path, data: bytes, *options: str) -> str:
+def _ingest(orlopd: Orlopd, tmp_path: Path, data: bytes, namespace: str = "") -> str:
     source = tmp_path / "blob"
     source.write_bytes(data)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     with source.open("rb") as stdin:
         orlopd.ctr(
-            *options, "content", "ingest", "--expected-digest", digest,
-            "--expected-size", str(len(data)), f"ref-{digest[7:19]}", stdin=stdin,
+            "content", "ingest", "--expected-digest", digest,
+            "--expected-size", str(len(data)), f"ref-{digest[7:19]}", stdin=stdin, namespace=namespace,
         )  # fmt: skip
     return digest
 
@@ -107,9 +107,9 @@ def test_leases(orlopd: Orlopd) -> None:
 def test_image_archive_round_trip(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     orlopd.ctr("images", "export", str(archive), busybox)
-    orlopd.ctr("-n", "other", "images", "import", str(archive))
-    assert busybox in orlopd.ctr("-n", "other", "images", "ls").stdout
-    check = orlopd.ctr("-n", "other", "images", "check").stdout
+    orlopd.ctr("images", "import", str(archive), namespace="other")
+    assert busybox in orlopd.ctr("images", "ls", namespace="other").stdout
+    check = orlopd.ctr("images", "check", namespace="other").stdout
     assert "complete" in check
 
 
@@ -168,11 +168,11 @@ def _chain_id(orlopd: Orlopd) -> str:
 
 
 def test_containers(orlopd: Orlopd, busybox: str) -> None:
-    orlopd.ctr("containers", "create", busybox, "stowaway", "sh", "-c", "true")
+    orlopd.ctr("containers", "create", busybox, "stowaway", "sleep", "7")
     assert "stowaway" in orlopd.ctr("containers", "ls").stdout
     info = json.loads(orlopd.ctr("containers", "info", "stowaway").stdout)
     assert info["ID"] == "stowaway"
-    assert info["Spec"]["process"]["args"] == ["sh", "-c", "true"]
+    assert info["Spec"]["process"]["args"] == ["sleep", "7"]
     orlopd.ctr("containers", "label", "stowaway", "found=yes")
     info = json.loads(orlopd.ctr("containers", "info", "stowaway").stdout)
     assert info["Labels"]["found"] == "yes"
@@ -182,5 +182,5 @@ def test_containers(orlopd: Orlopd, busybox: str) -> None:
 
 
 def test_missing_namespace_is_refused(orlopd: Orlopd) -> None:
-    refused = orlopd.ctr("-n", "not/valid", "containers", "ls", check=False)
+    refused = orlopd.ctr("containers", "ls", namespace="not/valid", check=False)
     assert refused.returncode != 0

@@ -31,7 +31,10 @@ MAX_FDS = 32
 def serve(control: socket.socket) -> None:
     """Answer fork requests until the daemon closes its end."""
     while True:
-        message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, MAX_FDS)
+        try:
+            message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, MAX_FDS)
+        except ConnectionResetError:
+            return  # the daemon left without reading our last answer
         if not message:
             return
         try:

@@ -1,0 +1,58 @@
+"""What an idle shim costs: time to start, memory, wake-ups."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from orlop.fork.client import ForkServer
+from tests.integration.shim.harness import Shim
+
+pytestmark = pytest.mark.root
+PSS_KILOBYTES = 5200
+"""Ten shims with a container each, fork server not counted; guards against growth."""
+
+
+def pss(pid: int) -> int:
+    """Proportional set size in kB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def switches(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return [line for line in lines if "ctxt_switches" in line]
+
+
+def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> None:
+    shims: list[Shim] = []
+    times: list[float] = []
+    try:
+        for number in range(10):
+            (folder / str(number)).mkdir()
+            started = time.monotonic()
+            shims.append(Shim(fork_server, folder / str(number), rootfs))
+            shims[-1].client.connect(id="none")
+            times.append(time.monotonic() - started)
+        for number, shim in enumerate(shims):
+            name = f"c{number}"
+            shim.create(name, ["sleep", "60"], stdout=shim.fifo("o"), stderr=shim.fifo("e"))
+            shim.client.start(id=name)
+            shim.daemon.wait_for(2)
+        time.sleep(0.3)
+        before = [switches(shim.pid) for shim in shims]
+        assert statistics.mean(pss(shim.pid) for shim in shims) < PSS_KILOBYTES
+        time.sleep(1)
+        assert [switches(shim.pid) for shim in shims] == before
+        for number, shim in enumerate(shims):
+            shim.finish(f"c{number}")
+            shim.shutdown()
+    finally:
+        for shim in shims:
+            shim.close()
+            shutil.rmtree(shim.folder, ignore_errors=True)
+    assert statistics.median(times) < 0.05
