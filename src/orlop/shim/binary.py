@@ -180,7 +180,7 @@ def _features(binary: str) -> bytes:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     output = os.memfd_create("features")
     try:
-        pid = spawn([binary, "features"], None, {0: null, 1: output, 2: null})
+        pid = spawn([binary, "features"], {0: null, 1: output, 2: null})
         if os.waitpid(pid, 0)[1] != 0:
             return b""
         return os.pread(output, 1 << 20, 0)

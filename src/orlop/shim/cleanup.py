@@ -48,7 +48,7 @@ def _options(bundle: str) -> dict[str, Any]:
 def _run(argv: list[str]) -> None:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.waitpid(spawn(argv, None, {0: null, 1: null, 2: null}), 0)
+        os.waitpid(spawn(argv, {0: null, 1: null, 2: null}), 0)
     except FileNotFoundError:
         pass  # without the runtime there is nothing that it could have left running
     finally:

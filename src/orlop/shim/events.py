@@ -46,7 +46,9 @@ class Publisher:
         self._stream = 1
 
     def publish(self, topic: str, message: Message) -> None:
-        """Queue an event; never blocks."""
+        """Queue an event; never blocks. Without an address there is nobody to tell."""
+        if not self._address:
+            return
         request = ForwardRequest()
         envelope = request.envelope
         envelope.timestamp.CopyFrom(timestamp(time.time_ns()))

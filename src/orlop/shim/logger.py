@@ -69,11 +69,14 @@ class Logger:
         out_reader, out_writer = _pipe()
         err_reader, err_writer = _pipe()
         ready_reader, ready_writer = _pipe()
-        env = {"CONTAINER_ID": container, "CONTAINER_NAMESPACE": namespace}
+        env = {
+            b"CONTAINER_ID": container.encode(),
+            b"CONTAINER_NAMESPACE": namespace.encode(),
+        }
         argv = arguments(uri)
         try:
             fds = {0: NULL, 1: NULL, 2: NULL, 3: out_reader, 4: err_reader, 5: ready_writer}
-            pid = spawn(argv, env, fds)
+            pid = spawn(argv, fds, env)
         except OSError as error:
             for fd in (out_writer, err_writer, ready_reader):
                 os.close(fd)

@@ -16,8 +16,6 @@ from orlop.shim.loop import Loop
 from orlop.shim.server import Server
 from orlop.shim.service import TaskService
 
-# What a service manager tells the daemon; runc would take it for itself.
-_DAEMON_ENVIRONMENT = ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 GOODBYE = 2.0
 """Seconds in which the last events must have reached the daemon once it said Shutdown."""
 
@@ -68,8 +66,6 @@ def _settle(bundle: str) -> None:
     """Make this forked process a daemon of its own."""
     for number in (signal.SIGPIPE, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for name in _DAEMON_ENVIRONMENT:
-        os.environ.pop(name, None)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1):
         os.dup2(null, fd, inheritable=True)

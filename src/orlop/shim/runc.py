@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orlop.errors import NotFound, Unknown
 from orlop.shim.children import Children
@@ -38,21 +38,24 @@ RESTORED_SIGNALS = tuple(
 )
 
 
+# What a service manager tells the daemon is not for runc, which would take it for itself.
+_DAEMON_ONLY = (b"NOTIFY_SOCKET", b"LISTEN_PID", b"LISTEN_FDS", b"LISTEN_FDNAMES")
+ENVIRONMENT = {key: value for key, value in os.environb.items() if key not in _DAEMON_ONLY}
+"""The daemon's environment, which runtimes inherit; read before the fork, shared by all shims."""
+
+
 class RuncError(Unknown):
     """A command of the runtime failed; the message is the runtime's own."""
 
 
-def spawn(argv: list[str], env: dict[str, str] | None, fds: dict[int, int]) -> int:
+def spawn(argv: list[str], fds: dict[int, int], env: Mapping[bytes, bytes] = ENVIRONMENT) -> int:
     """Start a program with exactly the descriptors `{target: source}` and default signals.
 
     `argv[0]` is looked up in PATH. Sources that are also targets of others must not occur. Raises
     OSError when there is no such program.
     """
     actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in fds.items()]
-    environment = dict(os.environ) if env is None else env
-    return os.posix_spawnp(
-        argv[0], argv, environment, file_actions=actions, setsigdef=RESTORED_SIGNALS
-    )
+    return os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsigdef=RESTORED_SIGNALS)
 
 
 class Runc:
@@ -132,7 +135,7 @@ class Runc:
         flags = ["--root", self.root, "--log", log, "--log-format", "json", *self._global_flags]
         argv = [self.binary, *flags, command, *arguments]
         try:
-            pid = spawn(argv, None, dict(enumerate(stdio)))
+            pid = spawn(argv, dict(enumerate(stdio)))
         except OSError as error:
             raise RuncError(_spawn_error(self.binary, error)) from error
         try:
