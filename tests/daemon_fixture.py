@@ -1,4 +1,4 @@
-"""A private orlopd: its own folders, socket and namespace, and a check that nothing stays behind."""
+"""A private orlopd: its own folders, socket and namespace, and a check that nothing stays."""
 
 from __future__ import annotations
 
@@ -112,12 +112,11 @@ class Orlopd:
         namespace: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Run `ctr`; with `check`, its failure fails the test."""
-        if stdin is None and input is None:
-            input = ""
+        text = "" if stdin is None and input is None else input
         done = subprocess.run(
             self.ctr_command(*arguments, namespace=namespace),
             stdin=stdin,
-            input=input,
+            input=text,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -133,16 +132,17 @@ class Orlopd:
             self.ctr_command(*arguments), capture_output=True, timeout=60, check=True
         ).stdout
 
+    def orlop_command(self, *arguments: str) -> list[str]:
+        """The command line of `orlop`, to be started otherwise."""
+        where = ("--address", self.address, "--namespace", self.namespace)
+        return [_program("orlop"), *where, *arguments]
+
     def orlop(
         self, *arguments: str, check: bool = True, input: str = "", timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run `orlop`; with `check`, its failure fails the test."""
         done = subprocess.run(
-            [
-                _program("orlop"),
-                *("--address", self.address, "--namespace", self.namespace),
-                *arguments,
-            ],
+            self.orlop_command(*arguments),
             input=input,
             capture_output=True,
             text=True,

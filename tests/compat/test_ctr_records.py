@@ -58,11 +58,11 @@ def _ingest(orlopd: Orlopd, tmp_path: Path, data: bytes, namespace: str = "") ->
     source = tmp_path / "blob"
     source.write_bytes(data)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    facts = ("--expected-digest", digest, "--expected-size", str(len(data)))
     with source.open("rb") as stdin:
         orlopd.ctr(
-            "content", "ingest", "--expected-digest", digest,
-            "--expected-size", str(len(data)), f"ref-{digest[7:19]}", stdin=stdin, namespace=namespace,
-        )  # fmt: skip
+            "content", "ingest", *facts, f"ref-{digest[7:]}", stdin=stdin, namespace=namespace
+        )
     return digest
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from orlop.cli.terminal import raw_mode, window_size
@@ -45,7 +46,8 @@ class Session:
         self._pending = b""
         self._exit: int | None = None
         self._failure: OrlopError | None = None
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Sockets, not descriptors: a late write to a closed one fails, and hits nobody else's.
+        self._wake_read, self._wake_write = socket.socketpair()
         self._waiter = threading.Thread(target=self._wait, name="orlop-wait", daemon=True)
 
     def start(self) -> None:
@@ -58,7 +60,7 @@ class Session:
     def run(self) -> int:
         """Copy until the process has ended and its output is drained; its exit status."""
         with self._terminal(), self._signals():
-            self._watch(self._wake_read, self._woken)
+            self._watch(self._wake_read.fileno(), self._woken)
             self._watch(self._fifos.stdout_fd, lambda: self._copy_out(self._fifos.stdout_fd, 1))
             self._watch(self._fifos.stderr_fd, lambda: self._copy_out(self._fifos.stderr_fd, 2))
             if self._fifos.stdin_fd is not None:
@@ -71,8 +73,8 @@ class Session:
 
     def close(self) -> None:
         self._selector.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake_read.close()
+        self._wake_write.close()
 
     def _wait(self) -> None:
         try:
@@ -82,7 +84,8 @@ class Session:
             self._exit = answer.exit_status
         except OrlopError as error:
             self._failure = error
-        os.write(self._wake_write, b"x")
+        with suppress(OSError):  # nobody waits any more: the process could not be started
+            self._wake_write.send(b"x")
 
     def _loop(self) -> None:
         while True:
@@ -109,7 +112,7 @@ class Session:
         self._selector.unregister(fd)
 
     def _woken(self) -> None:
-        os.read(self._wake_read, _CHUNK)
+        self._wake_read.recv(_CHUNK)
 
     def _copy_out(self, source: int | None, target: int) -> None:
         assert source is not None

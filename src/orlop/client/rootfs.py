@@ -15,6 +15,15 @@ from orlop.sys.process import CLONE_NEWNS, unshare
 _FILE_MAX = 1 << 20
 
 
+def read_texts_of(pid: int, paths: Sequence[str]) -> dict[str, str]:
+    """The same inside the filesystem that the process `pid` sees; "" where there is none.
+
+    A running container's own mounts must not be made a second time: two overlays on one upper
+    folder spoil each other.
+    """
+    return {path: _read(f"/proc/{pid}/root", path) for path in paths}
+
+
 def read_texts(mounts: Sequence[Mount], paths: Sequence[str]) -> dict[str, str]:
     """The texts of `paths` inside the filesystem that `mounts` make; "" for one that is not there.
 
@@ -47,7 +56,10 @@ def read_texts(mounts: Sequence[Mount], paths: Sequence[str]) -> dict[str, str]:
 
 
 def _read(folder: str, path: str) -> str:
-    root = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        root = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return ""
     try:
         fd = open_in_root(root, path.lstrip("/"), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:

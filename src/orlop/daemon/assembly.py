@@ -10,6 +10,7 @@ from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
+from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.diff import Applier, Limits
 from orlop.diff.service import DiffService
@@ -39,6 +40,9 @@ from orlop.runtime.recovery import recover
 from orlop.runtime.service import TasksService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
+from orlop.transfer import Puller
+from orlop.transfer.service import TransferService
+from orlop.transfer.streams import StreamingService, Streams
 
 _log = logging.getLogger(__name__)
 
@@ -86,9 +90,14 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     )
     content.reap()
     snapshotters, broken = _snapshotters(config, database, exchange, closing)
+    namespaces = NamespaceStore(database, exchange)
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
     applier = Applier(content, forks, limits)
+    images = ImageStore(database, exchange)
+    leases = LeaseStore(database)
+    puller = Puller(content, images, leases, snapshotters, applier, forks)
+    streams = Streams()
     tasks = _tasks(config, forks, reactor, containers, exchange)
     closing.callback(tasks.close)
 
@@ -107,22 +116,27 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     table = ServiceTable(
         VersionService(),
         IntrospectionService(Catalogue(parts), identity.load(root)),
-        NamespacesService(NamespaceStore(database, exchange)),
+        NamespacesService(namespaces),
         ContentService(content),
-        ImagesService(ImageStore(database, exchange)),
+        ImagesService(images),
         ContainersService(containers),
         SnapshotsService(snapshotters, config.snapshots.default),
         DiffService(applier),
         TasksService(tasks),
-        LeasesService(LeaseStore(database)),
+        LeasesService(leases),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
+        StreamingService(streams),
+        TransferService(puller, images, streams, config.snapshots.default),
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)
+    remover = AutoRemover(exchange, namespaces, containers, tasks, snapshotters, root / "logs")
+    closing.callback(remover.close)
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
     recover(tasks, reactor)
+    remover.start()
     servers.serve()
 
 

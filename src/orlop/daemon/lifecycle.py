@@ -44,9 +44,8 @@ def run(config: Config) -> None:
 
         assembly.serve(config, forks, closing)
         manager.notify("READY=1")
-        _log.info(
-            'serving on "%s" after %.0f ms', config.address, (time.monotonic() - began) * 1000
-        )
+        passed = 1000 * (time.monotonic() - began)
+        _log.info('pid=%d serving on "%s" after %.0f ms', os.getpid(), config.address, passed)
         name = stop.wait()
         _log.info("stopping on %s; containers live on", name)
         manager.notify("STOPPING=1")

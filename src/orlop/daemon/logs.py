@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any
@@ -14,6 +15,7 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_FIELD = re.compile(r"([a-z_]+)=([^\s\"]+) (?=\S)")
 
 
 def set_up(level: str, form: str) -> None:
@@ -31,8 +33,13 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str
         "time": f"{seconds}.{int(record.msecs):03}Z",
         "level": record.levelname.lower(),
         "room": record.name.removeprefix("orlop."),
-        "msg": record.getMessage(),
     }
+    # Messages may begin with fields of their own: 'namespace=%s task=%s shim has died'.
+    message = record.getMessage()
+    while leading := _FIELD.match(message):
+        fields[leading[1]] = leading[2]
+        message = message[leading.end() :]
+    fields["msg"] = message
     if record.exc_info:
         fields["trace"] = formatter.formatException(record.exc_info)
     return fields

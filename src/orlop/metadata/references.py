@@ -1,4 +1,4 @@
-"""What every record-creating room does in its own transaction: name its namespace, hold its lease."""
+"""What every room does where it creates a record: name its namespace, hold its lease."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from orlop.cli.options import environment
 from orlop.cli.session import Session
 from orlop.client import Connection, containers
-from orlop.client.rootfs import read_texts
+from orlop.client.rootfs import read_texts_of
 from orlop.client.stdio import Fifos, Streams
 from orlop.errors import OrlopError
 from orlop.oci import users
-from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, tasks_pb2
 
 FAILURE = 125
 
@@ -78,9 +78,9 @@ def _process(
 
 
 def _user(name: str, connection: Connection, record: containers_pb2.Container) -> users.User:
-    request = snapshots_pb2.MountsRequest(snapshotter=record.snapshotter, key=record.snapshot_key)
-    mounts = [containers.to_mount(m) for m in connection.snapshots.mounts(request).mounts]
-    texts = read_texts(mounts, ["/etc/passwd", "/etc/group"])
+    request = tasks_pb2.GetRequest(container_id=record.id)
+    pid = connection.tasks.get(request).process.pid
+    texts = read_texts_of(pid, ["/etc/passwd", "/etc/group"])
     return users.resolve(name, texts["/etc/passwd"], texts["/etc/group"])
 
 

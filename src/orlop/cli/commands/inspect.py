@@ -42,8 +42,14 @@ def _inspect(connection: Connection, name: str) -> dict[str, Any]:
 
 def _container(connection: Connection, name: str) -> dict[str, Any]:
     record = containers.get(connection, name)
+    spec, extensions = containers.spec_of(record), sorted(record.extensions)
+    # Any values of types that only their writers know cannot be shown as messages.
+    for field in ("spec", "extensions"):
+        record.ClearField(field)
+    record.runtime.ClearField("options")
     shown = MessageToDict(record, preserving_proto_field_name=True)
-    shown["spec"] = containers.spec_of(record)
+    shown["spec"] = spec
+    shown["extensions"] = extensions
     try:
         request = tasks_pb2.GetRequest(container_id=record.id)
         shown["task"] = MessageToDict(
