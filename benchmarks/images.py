@@ -98,7 +98,8 @@ class _Hashing(io.RawIOBase):
 
     def __init__(self, target: io.BufferedWriter) -> None:
         self.digest = hashlib.sha256()
-        self._gzip: Any = igzip.open(target, "wb", compresslevel=1)
+        opener: Any = igzip.open
+        self._gzip = opener(target, "wb", compresslevel=1)
 
     def writable(self) -> bool:
         return True

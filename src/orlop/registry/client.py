@@ -183,7 +183,8 @@ class BlobStream:
     def _read(self) -> bytes:
         if self._response is None:
             self._response = self._client.request_blob(self._wanted, self._offset)
-        chunk = self._response.read(_CHUNK)
+        # read1 gives what has come, so that nothing of a connection that breaks is lost.
+        chunk = self._response.read1(_CHUNK)
         if not chunk:
             raise HTTPError("connection ended early")
         return chunk

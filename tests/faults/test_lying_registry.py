@@ -1,0 +1,368 @@
+"""A registry that lies, stalls, breaks off or is not there: one clear error, nothing half-made."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+Answer = Callable[[BaseHTTPRequestHandler], bool]
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Registry:
+    """A registry in this process; `spoil` may answer a request in its own way."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.spoil: Answer = lambda _: False
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                registry.answer(self)
+
+            def do_HEAD(self) -> None:
+                registry.answer(self)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    def put(self, data: bytes, media_type: str = "application/octet-stream") -> dict[str, Any]:
+        digest = digest_of(data)
+        self.blobs[digest], self.types[digest] = data, media_type
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    def image(
+        self, layer: bytes | None = None, diff_id: str = "", layer_type: str = LAYER, **changes: Any
+    ) -> dict[str, Any]:
+        """An image of one layer, tagged `latest`; its layer descriptor."""
+        tar = _tar("hello", b"x" * 100_000)
+        packed = gzip.compress(tar) if layer is None else layer
+        config = {
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id or digest_of(tar)]},
+        }  # fmt: skip
+        descriptor = self.put(packed, layer_type)
+        manifest = {
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": self.put(
+                json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"
+            ),
+            "layers": [descriptor], **changes,
+        }  # fmt: skip
+        self.tag(json.dumps(manifest).encode(), MANIFEST)
+        return descriptor
+
+    def tag(self, data: bytes, media_type: str) -> None:
+        self.tags["latest"] = self.put(data, media_type)["digest"]
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append((request.command, request.path, dict(request.headers)))
+        if self.spoil(request):
+            return
+        name = request.path.partition("?")[0].rpartition("/")[2]
+        digest = self.tags.get(name, name)
+        data = self.blobs.get(digest)
+        if data is None:
+            send(request, 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+            return
+        start = 0
+        if "Range" in request.headers:
+            start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        headers = {"Content-Type": self.types[digest], "Docker-Content-Digest": digest}
+        send(request, 206 if start else 200, data[start:], headers)
+
+
+def send(
+    request: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    headers: dict[str, str] | None = None,
+    cut: int | None = None,
+) -> None:
+    request.send_response(status)
+    for key, value in (headers or {}).items():
+        request.send_header(key, value)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body if cut is None else body[:cut])
+    if cut is not None:
+        request.close_connection = True
+
+
+def _tar(name: str, data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def lying() -> Iterator[Registry]:
+    made = Registry()
+    yield made
+    made.close()
+
+
+def _pull(orlopd: Orlopd, lying: Registry, *options: str) -> str:
+    done = orlopd.orlop("pull", *options, f"{lying.host}/x/y:latest", check=False)
+    assert done.returncode == (1 if done.stderr else 0), done
+    assert done.stderr.count("\n") <= 1, done.stderr
+    return done.stderr
+
+
+def _assert_nothing_half_made(orlopd: Orlopd) -> None:
+    assert orlopd.orlop("images", "-q").stdout == ""
+    assert len(orlopd.ctr("snapshots", "ls").stdout.splitlines()) == 1
+    assert orlopd.ctr("leases", "ls", "-q").stdout == ""
+    snapshots = orlopd.root / "snapshots/overlayfs/snapshots"
+    orlopd.wait_for(lambda: list(snapshots.iterdir()) == [])
+    assert not [name for _, name in orlopd._processes() if "unpack" in name]
+
+
+def test_a_good_image_can_be_pulled(orlopd: Orlopd, lying: Registry) -> None:
+    layer = lying.image()
+    assert _pull(orlopd, lying) == ""
+    assert layer["digest"] in orlopd.ctr("content", "ls", "-q").stdout
+    labels = orlopd.ctr("content", "ls").stdout
+    assert "containerd.io/uncompressed" in labels
+    assert f"containerd.io/distribution.source.{lying.host}=x/y" in labels
+    assert "containerd.io/gc.ref.snapshot.overlayfs" in labels
+
+
+def _other_bytes(request: BaseHTTPRequestHandler, lying: Registry, digest: str) -> bool:
+    if not request.path.endswith(digest):
+        return False
+    data = lying.blobs[digest]
+    send(request, 200, data[:50] + b"?" + data[51:])
+    return True
+
+
+def test_corrupt_layer(orlopd: Orlopd, lying: Registry) -> None:
+    layer = lying.image()
+    lying.spoil = lambda request: _other_bytes(request, lying, layer["digest"])
+    error = _pull(orlopd, lying)
+    assert "damaged content" in error or "damaged gzip" in error
+    _assert_nothing_half_made(orlopd)
+    lying.spoil = lambda _: False
+    assert _pull(orlopd, lying) == ""
+
+
+def test_corrupt_manifest(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+    manifest = lying.tags["latest"]
+    lying.spoil = lambda request: (
+        request.command == "GET" and _other_bytes(request, lying, manifest)
+    )
+    assert "whose digest is" in _pull(orlopd, lying)
+    _assert_nothing_half_made(orlopd)
+
+
+def test_wrong_size(orlopd: Orlopd, lying: Registry) -> None:
+    layer = lying.image()
+    lying.image(layers=[{**layer, "size": layer["size"] - 7}])
+    assert "longer than" in _pull(orlopd, lying)
+    lying.image(layers=[{**layer, "size": layer["size"] + 7}])
+    assert _pull(orlopd, lying) != ""
+    _assert_nothing_half_made(orlopd)
+
+
+def test_wrong_diff_id(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image(diff_id=f"sha256:{'5' * 64}")
+    assert "but the image config says" in _pull(orlopd, lying)
+    _assert_nothing_half_made(orlopd)
+
+
+def test_unknown_media_types(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image(layer_type="application/x-sbom")
+    assert "to unpack" in _pull(orlopd, lying)
+    lying.tag(b"<html>", "text/html")
+    assert "neither an image manifest nor an index" in _pull(orlopd, lying)
+    _assert_nothing_half_made(orlopd)
+
+
+def test_missing_platform(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+    entry = {
+        **lying.put(lying.blobs[lying.tags["latest"]], MANIFEST),
+        "platform": {"os": "linux", "architecture": "s390x"},
+    }
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
+    lying.tag(json.dumps(index).encode(), INDEX)
+    error = _pull(orlopd, lying)
+    assert "platform linux/amd64" in error
+    assert "not found" in error
+    _assert_nothing_half_made(orlopd)
+
+
+def test_missing_image_and_registry(orlopd: Orlopd, lying: Registry) -> None:
+    assert f'image "{lying.host}/x/y:latest"' in _pull(orlopd, lying)
+    done = orlopd.orlop("pull", "127.0.0.1:1/x/y", check=False)
+    assert 'registry "127.0.0.1:1" does not answer' in done.stderr
+    assert "0x" not in done.stderr
+    done = orlopd.orlop("pull", "Not A Name", check=False)
+    assert "is not a repository name" in done.stderr
+    _assert_nothing_half_made(orlopd)
+
+
+@pytest.mark.parametrize("name", ["../up", "/absolute"])
+def test_hostile_layers(orlopd: Orlopd, lying: Registry, name: str) -> None:
+    tar = _tar(name, b"x")
+    lying.image(layer=gzip.compress(tar), diff_id=digest_of(tar))
+    assert "layer entry" in _pull(orlopd, lying)
+    _assert_nothing_half_made(orlopd)
+
+
+def test_a_bomb(orlopd: Orlopd, lying: Registry) -> None:
+    bomb = b"".join(gzip.compress(bytes(64 << 20)) for _ in range(1)) * 40
+    header = _tar("zeros", b"")[:512]
+    info = tarfile.TarInfo("zeros")
+    info.size = 8 << 30
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    lying.image(layer=gzip.compress(header) + bomb)
+    assert "decompression bomb" in _pull(orlopd, lying)
+    _assert_nothing_half_made(orlopd)
+
+
+def test_a_broken_download_is_resumed(orlopd: Orlopd, lying: Registry) -> None:
+    layer = lying.image(layer=None)
+    data = lying.blobs[layer["digest"]]
+    cuts = iter([20, 40])
+
+    def cut(request: BaseHTTPRequestHandler) -> bool:
+        if not request.path.endswith(layer["digest"]) or (at := next(cuts, None)) is None:
+            return False
+        start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        send(request, 206 if start else 200, data[start:], cut=at)
+        return True
+
+    lying.spoil = cut
+    assert _pull(orlopd, lying) == ""
+    ranges = [
+        headers.get("Range")
+        for _, path, headers in lying.requests
+        if path.endswith(layer["digest"])
+    ]
+    assert ranges == [None, "bytes=20-", "bytes=60-"]
+
+
+def test_too_many_requests(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+    refusals = iter([429, 503, 429])
+
+    def refuse(request: BaseHTTPRequestHandler) -> bool:
+        status = next(refusals, None)
+        if status is None:
+            return False
+        send(request, status, b"slow down", {"Retry-After": "0"})
+        return True
+
+    lying.spoil = refuse
+    assert _pull(orlopd, lying) == ""
+
+
+def test_tokens(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+
+    def guard(request: BaseHTTPRequestHandler) -> bool:
+        if request.path.startswith("/token"):
+            send(request, 200, b'{"token": "pass", "expires_in": 300}')
+            return True
+        if request.headers.get("Authorization") == "Bearer pass":
+            return False
+        realm = f'Bearer realm="http://{lying.host}/token",service="s",scope="repository:x/y:pull"'
+        send(request, 401, b"", {"WWW-Authenticate": realm})
+        return True
+
+    lying.spoil = guard
+    assert _pull(orlopd, lying) == ""
+    (token,) = [path for _, path, _ in lying.requests if path.startswith("/token")]
+    assert "scope=repository%3Ax%2Fy%3Apull" in token
+    assert "service=s" in token
+
+
+def test_a_secret_does_not_follow_a_redirect(orlopd: Orlopd, lying: Registry) -> None:
+    layer = lying.image()
+    other = Registry()
+    other.blobs, other.types = lying.blobs, lying.types
+
+    def redirect(request: BaseHTTPRequestHandler) -> bool:
+        if request.headers.get("Authorization") != "Bearer pass":
+            if request.path.startswith("/token"):
+                send(request, 200, b'{"token": "pass"}')
+            else:
+                challenge = f'Bearer realm="http://{lying.host}/token"'
+                send(request, 401, b"", {"WWW-Authenticate": challenge})
+            return True
+        if request.path.endswith(layer["digest"]):
+            send(request, 307, b"", {"Location": f"http://{other.host}/b/{layer['digest']}"})
+            return True
+        return False
+
+    lying.spoil = redirect
+    try:
+        assert _pull(orlopd, lying) == ""
+        assert len(other.requests) == 1
+        assert "Authorization" not in other.requests[0][2]
+    finally:
+        other.close()
+
+
+def test_an_index_picks_the_best(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+    good = lying.put(lying.blobs[lying.tags["latest"]], MANIFEST)
+    entries = [
+        {**good, "digest": f"sha256:{'1' * 64}",
+         "platform": {"os": "windows", "architecture": "amd64"}},
+        {**good, "platform": {"os": "linux", "architecture": "amd64"}},
+        {**good, "digest": f"sha256:{'2' * 64}",
+         "platform": {"os": "unknown", "architecture": "unknown"}},
+    ]  # fmt: skip
+    lying.tag(json.dumps({"schemaVersion": 2, "manifests": entries}).encode(), INDEX)
+    assert _pull(orlopd, lying) == ""
+
+
+def test_native_snapshotter(orlopd: Orlopd, lying: Registry) -> None:
+    lying.image()
+    assert _pull(orlopd, lying, "--snapshotter", "native") == ""
+    listed = orlopd.ctr("snapshots", "--snapshotter", "native", "ls").stdout
+    assert "Committed" in listed

@@ -1,0 +1,88 @@
+"""Many containers, one after another and at once, leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import Orlopd
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def _resident(pid: int) -> int:
+    """Private memory of a process, in KiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def _count(orlopd: Orlopd) -> dict[str, int]:
+    """What could grow: descriptors, threads, files of the daemon; snapshots on disk."""
+    return {
+        "fds": len(list(Path(f"/proc/{orlopd.pid}/fd").iterdir())),
+        "state": len([p for p in orlopd.state.rglob("*") if not p.is_dir()]),
+        "snapshots": len(list((orlopd.root / "snapshots/overlayfs/snapshots").iterdir())),
+        "cgroups": len(list(Path("/sys/fs/cgroup").glob(f"*/{orlopd.namespace}/*/"))),
+        "shims": sum("orlop-shim" in name for _, name in orlopd._processes()),
+    }
+
+
+def _run(orlopd: Orlopd, image: str, name: str) -> None:
+    done = orlopd.ctr("run", "--rm", image, name, "echo", name)
+    assert done.stdout == f"{name}\n"
+
+
+def test_two_hundred_one_after_another(orlopd: Orlopd, busybox: str) -> None:
+    for number in range(20):
+        _run(orlopd, busybox, f"warm{number}")
+    orlopd.wait_for(lambda: _count(orlopd)["shims"] == 0)
+    before, memory = _count(orlopd), _resident(orlopd.pid)
+    for number in range(200):
+        _run(orlopd, busybox, f"c{number}")
+    orlopd.wait_for(lambda: _count(orlopd) == before)
+    grown = _resident(orlopd.pid) - memory
+    assert grown < 4096, f"orlopd grew by {grown} KiB over 200 containers"
+
+
+def test_fifty_at_once(orlopd: Orlopd, busybox: str) -> None:
+    _run(orlopd, busybox, "warm")
+    orlopd.wait_for(lambda: _count(orlopd)["shims"] == 0)
+    before = {key: value for key, value in _count(orlopd).items() if key != "fds"}
+    with ThreadPoolExecutor(50) as pool:
+        list(pool.map(lambda n: _run(orlopd, busybox, f"c{n}"), range(50)))
+
+    def settled() -> bool:
+        now = _count(orlopd)
+        return all(now[key] == value for key, value in before.items())
+
+    orlopd.wait_for(settled)
+
+
+def test_fifty_running_at_once(orlopd: Orlopd, busybox: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda n: orlopd.ctr("run", "-d", busybox, f"c{n}", "sleep", "1000"), range(50)
+            )
+        )
+        assert orlopd.ctr("tasks", "ls").stdout.count("RUNNING") == 50
+        list(pool.map(lambda n: orlopd.ctr("tasks", "rm", "-f", f"c{n}", check=False), range(50)))
+        list(pool.map(lambda n: orlopd.ctr("containers", "rm", f"c{n}"), range(50)))
+    assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
+
+
+def test_a_client_that_is_killed_leaves_its_container_alone(orlopd: Orlopd, busybox: str) -> None:
+    with subprocess.Popen(
+        orlopd.ctr_command("run", busybox, "left", "sleep", "1000"),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as client:  # fmt: skip
+        orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
+        threads = len(list(Path(f"/proc/{orlopd.pid}/task").iterdir()))
+        client.kill()
+    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    assert threads < 60
+    orlopd.ctr("tasks", "rm", "-f", "left", check=False)
+    orlopd.ctr("containers", "rm", "left")
