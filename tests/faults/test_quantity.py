@@ -36,7 +36,7 @@ def _run(orlopd: Orlopd, image: str, name: str) -> None:
 
 
 def test_two_hundred_one_after_another(orlopd: Orlopd, busybox: str) -> None:
-    for number in range(20):
+    for number in range(100):  # thread pools and caches reach their size
         _run(orlopd, busybox, f"warm{number}")
     orlopd.wait_for(lambda: _count(orlopd)["shims"] == 0)
     before, memory = _count(orlopd), _resident(orlopd.pid)

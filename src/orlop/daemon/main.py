@@ -12,8 +12,11 @@ from orlop import __version__
 from orlop.daemon import lifecycle, logs
 from orlop.daemon.config import LEVELS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
+from orlop.sys.libc import limit_arenas
 
 _USAGE_ERROR = 2
+# Threads come and go with the calls; each arena that one of them was given stays.
+_ARENAS = 2
 
 
 def main() -> int:
@@ -41,6 +44,7 @@ def _serve(config: Config) -> int:
     if os.geteuid() != 0:
         return _complain("must run as root: containers need it", 1)
     logs.set_up(config.log.level, config.log.format)
+    limit_arenas(_ARENAS)
     try:
         lifecycle.run(config)
     except OrlopError as error:

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -50,6 +51,7 @@ class Worker:
     ) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._done = False
+        self._lock = threading.Lock()
         with theirs:
             request = {"job": entry, "args": dict(args)}
             self.pid = server.spawn(
@@ -71,12 +73,16 @@ class Worker:
     ) -> None:
         self.cancel()
         self._socket.close()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
+        with self._lock:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
 
     def cancel(self) -> None:
-        """Kill the worker if it still runs; safe from any thread while the context is open."""
-        if not self._done and self._pidfd >= 0:
+        """Kill the worker if it still runs; safe from any thread, also after the context."""
+        with self._lock:
+            if self._done or self._pidfd < 0:
+                return
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             except ProcessLookupError:

@@ -8,6 +8,7 @@ from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def call(name: str, *args: Any, about: str | None = None, about2: str | None = None) -> int:
@@ -30,6 +31,11 @@ def raise_errno(about: str | None = None, about2: str | None = None) -> None:
     """Raise OSError for the errno that the last call left."""
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number), about, None, about2)
+
+
+def limit_arenas(count: int) -> None:
+    """Let malloc keep at most `count` arenas, not eight for each core; before there are threads."""
+    _LIBC.mallopt(_M_ARENA_MAX, count)
 
 
 def path(value: str | os.PathLike[str]) -> bytes:
