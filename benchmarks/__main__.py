@@ -27,31 +27,31 @@ def bench_run(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Resul
 def bench_memory(ours: Rival, theirs: Rival, image: str) -> list[Result]:
     """What one more idle container adds, in proportional set size, with ten of them."""
     figures = []
-    for rival, shim in ((ours, "orlop-shim"), (theirs, "containerd-shim")):
+    for rival in (ours, theirs):
         for index in range(IDLE):
             rival.run_ctr("run", "-d", image, f"idle-{index}", "sleep", "1000")
         time.sleep(1)
-        figures.append(sum(map(_pss, _named(shim, rival))) / IDLE)
+        figures.append(sum(map(_pss, _shims(rival))) / IDLE)
         for index in range(IDLE):
             rival.run_ctr("tasks", "rm", "-f", f"idle-{index}")
             rival.run_ctr("containers", "rm", f"idle-{index}")
     return [Result("shim PSS, of ten", figures[0] / 1024, figures[1] / 1024, "MB", 0.5)]
 
 
-def _named(prefix: str, rival: Rival) -> list[int]:
-    """Processes of that name which belong to the rival: their folder tells."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            if not status.read_text().startswith(prefix[:15]):
-                continue
-            if str(rival.folder) in str((status.parent / "cwd").readlink()):
-                found.append(int(status.parent.name))
-        except OSError:
-            continue
+def _shims(rival: Rival) -> set[int]:
+    """The parents of the containers' processes."""
+    tasks = [line.split() for line in rival.run_ctr("tasks", "ls").splitlines()[1:]]
+    found = {_parent(int(pid)) for _, pid, _ in tasks}
     if len(found) != IDLE:
-        raise RuntimeError(f"{len(found)} processes named {prefix}, {IDLE} expected")
+        raise RuntimeError(f"{len(found)} shims, {IDLE} expected")
     return found
+
+
+def _parent(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("PPid:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"no parent of {pid}")
 
 
 def _pss(pid: int) -> int:

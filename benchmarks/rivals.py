@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BASE = Path("/dev/shm")
+# Runtime state and cgroups are named by namespace, and this machine may have other daemons.
+NAMESPACE = f"bench-{os.getpid()}"
 _PATIENCE = 20.0
 
 
@@ -27,7 +29,13 @@ class Rival:
 
     def ctr(self, *args: str) -> list[str]:
         """The command line of Debian's ctr against this daemon."""
-        return ["ctr", "--address", self.address, *args]
+        where = () if args[0] == "-n" else ("-n", NAMESPACE)
+        return ["ctr", "--address", self.address, *where, *args]
+
+    def clear(self) -> None:
+        """Remove what an interrupted comparison left running."""
+        for line in self.run_ctr("tasks", "ls", "-q").split():
+            subprocess.run(self.ctr("tasks", "rm", "-f", line), capture_output=True, check=False)
 
     def run_ctr(self, *args: str) -> str:
         return run(self.ctr(*args))
@@ -70,6 +78,7 @@ def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
         ).returncode == 0, name)  # fmt: skip
         yield rival
     finally:
+        rival.clear()
         process.terminate()
         process.wait()
 
