@@ -21,6 +21,7 @@ from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
+CLOSE_DELAY = 1.0
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
 
@@ -129,8 +130,14 @@ class FifoSink(Sink):
             while not self._client_reads():
                 await self._loop.read(notify, CHUNK)
         finally:
-            os.close(notify)
+            # The kernel takes up to 40 ms for that: not while somebody waits for a delete.
+            self._loop.spawn(_close_later(self._loop, notify))
         self.child_has_it()
+
+
+async def _close_later(loop: Loop, fd: int) -> None:
+    await loop.sleep(CLOSE_DELAY)
+    os.close(fd)
 
 
 class HeldSink(Sink):

@@ -24,6 +24,14 @@ from tests.integration.shim.harness import (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs them all: they share a namespace, and count what is left in it."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group("shim"))
+
+
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
     if os.geteuid() != 0:
