@@ -61,8 +61,8 @@ def test_attach_works_after_a_restart(orlopd: Orlopd, busybox: str) -> None:
         first.stdin.write("one\n")
         first.stdin.flush()
         assert first.stdout.readline() == "heard one\n"
+        first.kill()  # first: left alone without its daemon, ctr removes its fifos
         orlopd.kill9()
-        first.kill()
     orlopd.start()
     assert re.search(r"talker\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
     with subprocess.Popen(

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
-from orlop.errors import NotFound
 from orlop.fork.client import ForkServer
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
-from orlop.runtime.shim import Killable, socket_path
+from orlop.runtime.shim import Killable
 from orlop.shim.cleanup import cleanup
 
 ENTRY = "orlop.shim.main:run"
@@ -64,8 +63,6 @@ class ForkedShims:
 
     def clean_up(self, bundle: Bundle) -> Exit:
         answer = cleanup(bundle.namespace, bundle.id, os.fspath(bundle.path))
-        with contextlib.suppress(NotFound):
-            Path(socket_path(bundle.endpoint.address)).unlink(missing_ok=True)
         return Exit(answer.exit_status, nanoseconds(answer.exited_at), answer.pid)
 
     def reap_sockets(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 from orlop.rpc.ttrpc.reactor import Reactor
@@ -12,6 +13,15 @@ _log = logging.getLogger(__name__)
 
 _CHUNK = 16 * 1024
 _LINE_MAX = 64 * 1024
+_LEVEL = re.compile(r"\blevel=([a-z]+)")
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.ERROR,
+}
 
 
 class ShimLog:
@@ -53,4 +63,9 @@ class ShimLog:
         for line in lines:
             text = line.decode(errors="replace").strip()
             if text:
-                _log.info("namespace=%s shim=%s %s", self._namespace, self._container, text)
+                found = _LEVEL.search(text)
+                level = _LEVELS.get(found[1], logging.INFO) if found else logging.INFO
+                # The text has fields of its own, in a form of its own: it is shown as it is.
+                _log.log(
+                    level, "namespace=%s shim=%s said: %s", self._namespace, self._container, text
+                )

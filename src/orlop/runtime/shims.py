@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
-from orlop.errors import Unavailable
+from orlop.errors import NotFound, Unavailable
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.binary import BinaryShims, find_binary
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.forked import ForkedShims
 from orlop.runtime.launcher import Launcher
 from orlop.runtime.model import Endpoint, Exit
-from orlop.runtime.shim import Killable, Shim
+from orlop.runtime.shim import Killable, Shim, socket_path
 
 OWN_RUNTIMES = ("io.containerd.runc.v2", "io.containerd.orlop.v2", "io.containerd.runc.v1")
 """Runtime names that the built-in shim serves, unless the operator says otherwise."""
@@ -178,7 +181,10 @@ class Shims:
 
     def clean_up(self, bundle: Bundle) -> Exit:
         """Remove the container that a dead shim has left; see `Launcher.clean_up`."""
-        return self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
+        ended = self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
+        with suppress(NotFound):
+            _remove_dead_socket(socket_path(bundle.endpoint.address))
+        return ended
 
     def _lost(self, shim: Shim) -> None:
         with self._lock:
@@ -192,3 +198,10 @@ class Shims:
             shims, self._users = list(self._users), {}
         for shim in shims:
             shim.close()
+
+
+def _remove_dead_socket(path: str) -> None:
+    """Remove a shim's socket unless somebody listens: it may be that of a group."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if path.startswith("/") and probe.connect_ex(path) != 0:
+            Path(path).unlink(missing_ok=True)

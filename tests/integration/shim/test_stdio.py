@@ -16,7 +16,7 @@ from orlop import errors
 from orlop.wire import task_v2_pb2 as task
 from tests.integration.shim.harness import Shim, process_exists, wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("shim")]
 
 
 def reading(path: str) -> Callable[[], bytes]:
@@ -311,6 +311,8 @@ def test_no_descriptor_stays(shim: Shim) -> None:
         start(shim, name)()
         shim.client.delete(id=name)
         shim.daemon.wait_for(4 * (number + 1))
+        # inotify is let go of a while after the delete.
+        wait_until(lambda: not any("inotify" in each for each in descriptors()))
         before = before or descriptors()
     wait_until(lambda: descriptors() == before)
     assert process_exists(shim.pid)
