@@ -11,7 +11,7 @@ import pytest
 from orlop.fork.client import ForkServer
 from tests.integration.shim.harness import Shim
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("shim")]
+pytestmark = pytest.mark.root
 PSS_KILOBYTES = 5200
 """Ten shims with a container each, fork server not counted; guards against growth."""
 

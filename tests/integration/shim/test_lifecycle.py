@@ -27,7 +27,7 @@ from tests.integration.shim.harness import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("shim")]
+pytestmark = pytest.mark.root
 
 
 def waited(payload: bytes) -> int:

@@ -16,7 +16,7 @@ from orlop import errors
 from orlop.wire import task_v2_pb2 as task
 from tests.integration.shim.harness import Shim, process_exists, wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("shim")]
+pytestmark = pytest.mark.root
 
 
 def reading(path: str) -> Callable[[], bytes]:

@@ -17,7 +17,6 @@ from orlop.wire.types_pb2 import RuntimeInfo
 from tests.integration.shim.harness import process_exists, wait_until
 
 pytestmark = [
-    pytest.mark.xdist_group("shim"),
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("containerd") is None, reason="needs containerd"),
 ]
