@@ -62,11 +62,6 @@ class Diff:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
-    config_path: tuple[str, ...] = ("/etc/orlop/certs.d", "/etc/containerd/certs.d")
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -77,7 +72,6 @@ class Config:
     content: Content = field(default_factory=Content)
     snapshots: Snapshots = field(default_factory=Snapshots)
     diff: Diff = field(default_factory=Diff)
-    registry: Registry = field(default_factory=Registry)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -163,8 +157,6 @@ class _Reader:
             return self._string(key, self._typed(key, value, str, "a string"))
         if isinstance(default, int):
             return self._number(key, self._typed(key, value, int, "a whole number"))
-        if isinstance(default, tuple):
-            return self._strings(key, self._typed(key, value, list, "a list of strings"))
         return self.table(default, self._typed(key, value, dict, "a table"), f"{key}.")
 
     def _typed(self, key: str, value: Any, kind: type, expected: str) -> Any:
@@ -181,12 +173,6 @@ class _Reader:
         if value < least:
             raise self._wrong(key, f"a whole number of at least {least}", value)
         return value
-
-    def _strings(self, key: str, value: list[Any]) -> tuple[str, ...]:
-        for item in value:
-            if not isinstance(item, str) or not item.startswith("/"):
-                raise self._wrong(key, "a list of absolute paths", item)
-        return tuple(value)
 
     def _runtimes(self, value: Mapping[str, Any]) -> dict[str, str]:
         for name, target in value.items():
@@ -277,8 +263,6 @@ def _toml(value: Any) -> str:
         case str():
             plain = value.replace("\\", "\\\\").replace('"', '\\"')
             return f'"{plain}"' if plain.isprintable() else repr(value)
-        case list() | tuple():
-            return "[" + ", ".join(_toml(item) for item in value) + "]"
         case dict():
             return "a table"
         case _:

@@ -1,0 +1,103 @@
+"""orlopd as a process: start, notify, lock, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+ORLOPD = str(Path(sys.executable).parent / "orlopd")
+
+
+def test_one_daemon_a_root(orlopd: Orlopd) -> None:
+    second = subprocess.run(
+        [ORLOPD, "--root", str(orlopd.root), "--state", str(orlopd.folder / "other")],
+        capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert str(orlopd.pid) in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.ctr("run", "-d", busybox, "stays", "sleep", "1000")
+    with (
+        subprocess.Popen(orlopd.ctr_command("events"), stdout=subprocess.DEVNULL) as events,
+        subprocess.Popen(
+            orlopd.ctr_command("tasks", "attach", "stays"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as attached,
+    ):  # fmt: skip
+        time.sleep(0.5)
+        assert orlopd.stop() < 2
+        for client in (events, attached):
+            client.kill()
+    orlopd.start()
+    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "stays")
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
+    orlopd.ctr("tasks", "rm", "stays")
+    orlopd.ctr("containers", "rm", "stays")
+
+
+def test_systemd_is_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(path)
+        notify.settimeout(20)
+        with subprocess.Popen(
+            [ORLOPD, "--root", str(tmp_path / "r"), "--state", str(tmp_path / "s")],
+            env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            assert b"READY=1" in notify.recv(4096)
+            process.terminate()
+            assert process.wait(10) == 0
+
+
+def test_stacks_on_request(orlopd: Orlopd) -> None:
+    os.kill(orlopd.pid, signal.SIGUSR1)
+    orlopd.wait_for(
+        lambda: "MainThread" in orlopd.log.read_text() or "File " in orlopd.log.read_text()
+    )
+    assert "Server:" in orlopd.ctr("version").stdout
+
+
+def test_folders_are_private(orlopd: Orlopd) -> None:
+    assert orlopd.root.stat().st_mode & 0o777 == 0o700
+    assert orlopd.state.stat().st_mode & 0o777 == 0o711
+    for name in ("orlop.sock", "orlop.sock.ttrpc"):
+        assert (orlopd.state / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_debians_shim_runs_under_orlopd(orlopd: Orlopd, busybox: str) -> None:
+    shim = "/usr/bin/containerd-shim-runc-v2"
+    done = orlopd.ctr("run", "--rm", "--runtime", shim, busybox, "theirs", "echo", "by their shim")
+    assert done.stdout == "by their shim\n"
+    orlopd.ctr("run", "-d", "--runtime", shim, busybox, "theirs", "sleep", "1000")
+    shown = orlopd.ctr("tasks", "exec", "--exec-id", "e", "theirs", "echo", "inside")
+    assert shown.stdout == "inside\n"
+    orlopd.kill9()
+    orlopd.start()
+    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "theirs")
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
+    assert "exit code 137" in orlopd.ctr("tasks", "rm", "theirs").stderr
+    orlopd.ctr("containers", "rm", "theirs")
+
+
+def test_an_unknown_runtime_is_named(orlopd: Orlopd, busybox: str) -> None:
+    done = orlopd.ctr(
+        "run", "--rm", "--runtime", "io.containerd.nope.v1", busybox, "x", "true", check=False
+    )
+    assert done.returncode != 0
+    assert "containerd-shim-nope-v1" in done.stderr

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from orlop.daemon.config import Config, ConfigError, dump, load
+from orlop.daemon.main import default_text
+
+
+def _load(tmp_path: Path, text: str, **overrides: str) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return load(path, overrides)
+
+
+def test_the_printed_default_is_the_default(tmp_path: Path) -> None:
+    assert _load(tmp_path, default_text()) == Config()
+    assert _load(tmp_path, "") == Config()
+
+
+def test_a_dump_reads_back(tmp_path: Path) -> None:
+    text = 'root = "/r"\n[log]\nlevel = "debug"\n[runtimes]\n"io.x.y.v1" = "/usr/bin/shim"\n'
+    config = _load(tmp_path, text)
+    assert config.log.level == "debug"
+    assert tomllib.loads(dump(config))["runtimes"] == {"io.x.y.v1": "/usr/bin/shim"}
+    assert _load(tmp_path, dump(config)).root == "/r"
+
+
+def test_flags_win(tmp_path: Path) -> None:
+    assert _load(tmp_path, 'root = "/r"', root="/flag").root == "/flag"
+    assert _load(tmp_path, 'state = "/s"').address == "/s/orlop.sock"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("root = 5", "root must be"),
+        ('root = "relative"', "root"),
+        ('[log]\nlevel = "loud"', "log.level"),
+        ('[log]\nlevl = "info"', 'did you mean "log.level"'),
+        ("nonsense = 1", 'unknown key "nonsense"'),
+        ("[diff]\nmax_size = 0", "diff.max_size"),
+        ("[diff]\nmax_size = true", "diff.max_size"),
+        ('[runtimes]\n"a.b" = "shim"', 'runtimes."a.b"'),
+        ("log = 3", "log must be a table"),
+        ("this is not TOML", "config.toml"),
+    ],
+)
+def test_bad_values_name_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert complaint in str(caught.value)
+    assert "config.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load(tmp_path / "none.toml", {})
+
+
+def test_a_state_folder_too_long_for_sockets(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="72 bytes"):
+        _load(tmp_path, f'state = "/{"s" * 90}"')
