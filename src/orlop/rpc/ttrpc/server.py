@@ -56,6 +56,7 @@ class TtrpcServer:
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
+        self._stopped = False
 
     def add_unix(self, path: Path, mode: int = 0o600) -> None:
         """Listen at `path`; FailedPrecondition when another server does."""
@@ -78,6 +79,7 @@ class TtrpcServer:
             path.unlink(missing_ok=True)
         self.live.cancel_all()
         with self._lock:
+            self._stopped = True
             connections = list(self._connections)
         for connection in connections:
             connection.close()
@@ -95,6 +97,9 @@ class TtrpcServer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
         connection = _Connection(self, sock)
         with self._lock:
+            if self._stopped:
+                sock.close()
+                return
             self._connections.add(connection)
         self.reactor.register(sock, connection.readable)
 
