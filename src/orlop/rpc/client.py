@@ -126,7 +126,8 @@ def _caller(rpc: MethodDescriptor, channel: Channel, metadata: Mapping[str, str]
             metadata=metadata,
             timeout=timeout,
         )
-        responses = Responses(answer, parse)
-        return responses if rpc.server_streaming else next(responses)
+        if rpc.server_streaming:
+            return Responses(answer, parse)
+        return parse(next(iter(answer), b""))  # ttrpc cannot tell an empty message from none
 
     return stream if rpc.client_streaming or rpc.server_streaming else unary

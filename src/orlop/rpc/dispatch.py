@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orlop.errors import FailedPrecondition, OrlopError, Unknown
+from orlop.errors import Cancelled, FailedPrecondition, InvalidArgument, OrlopError, Unknown
 from orlop.rpc.context import CallContext
 
 _log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 OnCall = Callable[[str, str, int, float], None]
 
 UNIX_BACKLOG = 1024
+# sockaddr_un.sun_path is 108 bytes with the final zero (unix(7)).
+_PATH_MAX = 107
 
 
 class LiveCalls:
@@ -49,14 +52,21 @@ class LiveCalls:
 
 
 def deadline_after(seconds: float | None) -> float | None:
-    """A deadline on the monotonic clock."""
-    return None if seconds is None else time.monotonic() + seconds
+    """A deadline on the monotonic clock; None for none, and for one beyond what can be waited."""
+    if seconds is None or seconds > threading.TIMEOUT_MAX:
+        return None
+    return time.monotonic() + seconds
 
 
-def as_orlop_error(error: Exception, service: str, method: str) -> OrlopError:
-    """The error to answer with; one that no domain raised on purpose is logged with its trace."""
+def failure(error: Exception, service: str, method: str, *, gone: bool) -> OrlopError:
+    """The error to answer with; one that no domain raised on purpose is logged.
+
+    `gone` tells that the call was over before: then whatever broke off the work is its end.
+    """
     if isinstance(error, OrlopError):
         return error
+    if gone:
+        return Cancelled(f"client has gone: {error}")
     if isinstance(error, OSError):
         _log.warning("rpc=%s/%s failed: %s", service, method, error)
         return Unknown(str(error))
@@ -67,15 +77,29 @@ def as_orlop_error(error: Exception, service: str, method: str) -> OrlopError:
 def claim_socket_path(path: Path) -> None:
     """Make way for a new socket at `path`: remove one that nobody listens on.
 
-    Raises FailedPrecondition when somebody does.
+    Raises FailedPrecondition when somebody does or something else is there, InvalidArgument when
+    the path is too long for a socket.
     """
+    if len(os.fsencode(path)) > _PATH_MAX:
+        raise InvalidArgument(f'"{path}" is longer than the {_PATH_MAX} bytes of a socket path')
     path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FailedPrecondition(f'"{path}" exists and is not a socket')
+    except FileNotFoundError:
+        return
+    if _somebody_listens(path):
+        raise FailedPrecondition(f'"{path}" is in use: another server listens on it')
+    path.unlink()
+
+
+def _somebody_listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
-        except FileNotFoundError:
-            return
-        except OSError:
-            path.unlink()
-            return
-    raise FailedPrecondition(f'"{path}" is in use: another server listens on it')
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            pass  # its queue of clients is full
+    return True

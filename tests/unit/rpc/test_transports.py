@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from orlop.errors import (
+    Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
     NotFound,
+    OrlopError,
     ResourceExhausted,
     Unavailable,
     Unimplemented,
@@ -27,90 +33,7 @@ from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.wire.services import content_pb2, version_pb2
-
-CONTENT = content_pb2.DESCRIPTOR.services_by_name["Content"]
-
-
-class Guinea(Service):
-    """A content service that answers with what it was asked."""
-
-    DESCRIPTOR = CONTENT
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.ended = threading.Event()
-
-    def info(self, request: Any, ctx: CallContext) -> Any:
-        info = content_pb2.Info(digest=request.digest, labels={"ns": ctx.namespace, "l": ctx.lease})
-        return content_pb2.InfoResponse(info=info)
-
-    def update(self, request: Any, ctx: CallContext) -> Any:
-        raise RuntimeError("a defect")
-
-    def list(self, request: Any, ctx: CallContext) -> Iterator[Any]:
-        for number in range(3):
-            yield content_pb2.ListContentResponse(info=[content_pb2.Info(size=number)])
-        if request.filters:
-            raise NotFound('filter "x"')
-
-    def delete(self, request: Any, ctx: CallContext) -> Any:
-        raise NotFound(f'content "{request.digest}"')
-
-    def read(self, request: Any, ctx: CallContext) -> Iterator[Any]:
-        yield content_pb2.ReadContentResponse(data=b"x" * request.size)
-
-    def status(self, request: Any, ctx: CallContext) -> Any:
-        ctx.on_cancel(self.ended.set)
-        self.entered.set()
-        assert self.ended.wait(20)
-        ctx.check()
-        return content_pb2.StatusResponse()
-
-    def list_statuses(self, request: Any, ctx: CallContext) -> Any:
-        return content_pb2.ListStatusesResponse()
-
-    def write(self, requests: Iterator[Any], ctx: CallContext) -> Iterator[Any]:
-        total = 0
-        for request in requests:
-            total += len(request.data)
-            yield content_pb2.WriteContentResponse(offset=total)
-
-    def abort(self, request: Any, ctx: CallContext) -> Any:
-        ctx.require_namespace()
-
-
-class Peer:
-    """A server on one transport, and how to reach it."""
-
-    def __init__(self, kind: str, path: Path) -> None:
-        self.kind, self.path, self.guinea = kind, path, Guinea()
-        self.reactor = Reactor()
-        table = ServiceTable(self.guinea)
-        self.server: Any = GrpcServer(table) if kind == "grpc" else TtrpcServer(table, self.reactor)
-        self.server.add_unix(path)
-        self.server.start()
-        self.channels: list[Any] = []
-
-    def channel(self) -> Any:
-        made: Any
-        if self.kind == "grpc":
-            made = GrpcChannel(str(self.path))
-        elif self.kind == "ttrpc":
-            made = TtrpcChannel.connect(str(self.path))
-        else:
-            made = TtrpcChannel.connect(str(self.path), self.reactor)
-        self.channels.append(made)
-        return made
-
-    def client(self, **kwargs: str) -> Any:
-        return Client(CONTENT, self.channel(), **kwargs)
-
-    def close(self) -> None:
-        for channel in self.channels:
-            channel.close()
-        self.guinea.ended.set()
-        self.server.stop()
-        self.reactor.close()
+from tests.unit.rpc.guinea import CONTENT, Peer
 
 
 @pytest.fixture(params=["grpc", "ttrpc", "ttrpc-reactor"])
@@ -144,8 +67,6 @@ def test_errors_have_class_and_text(peer: Peer) -> None:
 
 def test_unknown_service(peer: Peer) -> None:
     version = version_pb2.DESCRIPTOR.services_by_name["Version"]
-    from google.protobuf.empty_pb2 import Empty
-
     with pytest.raises(Unimplemented):
         Client(version, peer.channel()).version(Empty())
 
@@ -242,28 +163,169 @@ def test_a_second_server_on_the_same_path_is_refused(peer: Peer) -> None:
         peer.server.add_unix(peer.path)
 
 
-def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
-    import socket
-
-    path = tmp_path / "stale.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    peer = Peer("ttrpc", path)
-    try:
-        assert peer.client().info(content_pb2.InfoRequest(digest="d")).info.digest == "d"
-    finally:
-        peer.close()
+def test_no_deadline_is_none_and_one_is_told(peer: Peer) -> None:
+    client = peer.client()
+    client.info(content_pb2.InfoRequest())
+    client.info(content_pb2.InfoRequest(), timeout=5)
+    without, given = peer.guinea.remaining
+    assert without is None
+    assert given is not None
+    assert 4 < given < 5.1
 
 
-def test_lost_connection_fails_pending_calls(tmp_path: Path) -> None:
-    peer = Peer("ttrpc", tmp_path / "s.sock")
-    closed = threading.Event()
-    channel = TtrpcChannel.connect(str(peer.path), peer.reactor, closed.set)
+def test_a_deadline_ends_the_call_at_the_server_too(peer: Peer) -> None:
+    client = peer.client()
+    with pytest.raises(DeadlineExceeded):
+        client.status(content_pb2.StatusRequest(), timeout=0.2)
+    assert peer.guinea.ended.wait(5)
+    # The connection goes on.
+    assert client.info(content_pb2.InfoRequest(digest="d")).info.digest == "d"
+
+
+def test_a_deadline_holds_for_a_whole_stream(peer: Peer) -> None:
+    def slowly() -> Iterator[Any]:
+        for _ in range(50):
+            yield content_pb2.WriteContentRequest(data=b"x")
+            time.sleep(0.1)
+
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        list(peer.client().write(slowly(), timeout=0.5))
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("text", ["é" * 30_000, "x" * 30_000, "name \udcff\udcfe"])
+def test_any_error_text_arrives(peer: Peer, text: str) -> None:
+    # protobuf refuses lone surrogates in a request, so they are made at the server.
+    peer.guinea.write_error = NotFound(f'file "{text}"')
+    with pytest.raises(NotFound) as caught:
+        list(peer.client().write(iter([])))
+    assert str(caught.value).startswith('file "')
+    assert str(caught.value).endswith(": not found")
+
+
+def test_a_handler_that_reads_nothing_does_not_hold_up_the_connection(peer: Peer) -> None:
+    peer.guinea.write_error = NotFound('ref "x"')
+    client = peer.client()
+    data = content_pb2.WriteContentRequest(data=b"x" * (1 << 20))
+    with pytest.raises(NotFound):
+        list(client.write(data for _ in range(30)))
+    assert client.info(content_pb2.InfoRequest(digest="d"), timeout=5).info.digest == "d"
+
+
+def test_a_fault_of_the_callers_iterator_ends_the_call(peer: Peer) -> None:
+    def broken() -> Iterator[Any]:
+        yield content_pb2.WriteContentRequest(data=b"x")
+        raise ValueError("mine")
+
+    with pytest.raises(OrlopError):
+        list(peer.client().write(broken(), timeout=10))
+
+
+def test_a_client_that_goes_away_is_not_the_end_of_its_stream(peer: Peer) -> None:
+    go = threading.Event()
+
+    def requests() -> Iterator[Any]:
+        yield content_pb2.WriteContentRequest(data=b"x")
+        go.wait(10)
+
+    channel = peer.channel()
+    stream = Client(CONTENT, channel).write(requests())
+    assert next(stream).offset == 1
+    channel.close()
+    assert peer.guinea.ended.wait(5)
+    go.set()
+    # Half a stream must never pass for a whole one.
+    assert not [total for total in peer.guinea.write_outcome if isinstance(total, int)]
+
+
+def test_a_stopping_server_ends_streams_that_wait_for_their_client(peer: Peer) -> None:
+    go = threading.Event()
+
+    def requests() -> Iterator[Any]:
+        yield content_pb2.WriteContentRequest(data=b"x")
+        go.wait(10)
+
+    stream = peer.client().write(requests())
+    assert next(stream).offset == 1
+    started = time.monotonic()
+    peer.server.stop()
+    assert time.monotonic() - started < 4
+    with pytest.raises((Cancelled, Unavailable)):
+        next(stream)
+    go.set()
+
+
+def test_closing_a_stream_early(peer: Peer) -> None:
+    client = peer.client()
+    with client.read(content_pb2.ReadContentRequest(size=1000, offset=5)) as responses:
+        assert len(next(responses).data) == 1000
+    assert client.info(content_pb2.InfoRequest(digest="d"), timeout=5).info.digest == "d"
+
+
+def test_a_closed_channel(peer: Peer) -> None:
+    channel = peer.channel()
     client = Client(CONTENT, channel)
+    channel.close()
+    channel.close()
+    with pytest.raises(Unavailable):
+        client.info(content_pb2.InfoRequest())
+    with pytest.raises(Unavailable):
+        list(client.list(content_pb2.ListContentRequest()))
+
+
+def test_calls_are_counted(peer: Peer) -> None:
+    client = peer.client()
+    client.info(content_pb2.InfoRequest())
+    with pytest.raises(NotFound):
+        client.delete(content_pb2.DeleteContentRequest())
+    list(client.list(content_pb2.ListContentRequest()))
+    peer.server.stop()
+    name = "containerd.services.content.v1.Content"
+    counted = [(service, method, code) for service, method, code, _ in peer.calls]
+    assert counted == [(name, "Info", 0), (name, "Delete", 5), (name, "List", 0)]
+    assert all(0 <= seconds < 5 for *_, seconds in peer.calls)
+
+
+def _collector() -> Any:
+    """A service with what containerd has none of: many requests, one (empty) response."""
+    file = FileDescriptorProto(name="collect.proto", package="test", syntax="proto3")
+    file.dependency.extend(["google/protobuf/empty.proto", "google/protobuf/wrappers.proto"])
+    rpc = file.service.add(name="Collector").method.add(name="Collect", client_streaming=True)
+    rpc.input_type, rpc.output_type = ".google.protobuf.BytesValue", ".google.protobuf.Empty"
+    pool = DescriptorPool()
+    for known in (Empty, BytesValue):
+        pool.AddSerializedFile(known.DESCRIPTOR.file.serialized_pb)
+    pool.Add(file)
+    return pool.FindServiceByName("test.Collector")
+
+
+class Collector(Service):
+    DESCRIPTOR = _collector()
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def collect(self, requests: Iterator[Any], ctx: CallContext) -> Empty:
+        self.got.extend(request.value for request in requests)
+        return Empty()
+
+
+@pytest.mark.parametrize("kind", ["grpc", "ttrpc"])
+def test_many_requests_and_one_empty_response(tmp_path: Path, kind: str) -> None:
+    collector, reactor, path = Collector(), Reactor(), tmp_path / "s.sock"
+    table = ServiceTable(collector)
+    server: Any = GrpcServer(table) if kind == "grpc" else TtrpcServer(table, reactor)
+    server.add_unix(path)
+    server.start()
+    channel: Any = GrpcChannel(str(path)) if kind == "grpc" else TtrpcChannel.connect(str(path))
     try:
-        peer.server.stop()
-        assert closed.wait(5)
-        with pytest.raises(Unavailable):
-            client.info(content_pb2.InfoRequest(digest="d"))
+        answer = Client(Collector.DESCRIPTOR, channel).collect(
+            BytesValue(value=data) for data in (b"a", b"", b"c")
+        )
+        assert answer.DESCRIPTOR.full_name == "google.protobuf.Empty"
+        assert collector.got == [b"a", b"", b"c"]
     finally:
-        peer.close()
+        channel.close()
+        server.stop()
+        reactor.close()

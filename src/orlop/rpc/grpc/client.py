@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from orlop.errors import OrlopError, from_code
+from orlop.errors import OrlopError, Unavailable, from_code
 from orlop.rpc.context import NAMESPACE_HEADER
 from orlop.rpc.grpc.server import MESSAGE_MAX
 
@@ -35,10 +35,11 @@ class GrpcChannel:
         metadata: Mapping[str, str],
         timeout: float | None = None,
     ) -> bytes:
-        call = self._channel.unary_unary(f"/{service}/{method}")
+        pairs = tuple(metadata.items())
         try:
-            answer: bytes = call(request, timeout=timeout, metadata=tuple(metadata.items()))
-        except grpc.RpcError as error:
+            call = self._channel.unary_unary(f"/{service}/{method}")
+            answer: bytes = call(request, timeout=timeout, metadata=pairs)
+        except (grpc.RpcError, ValueError) as error:
             raise _error(error) from None
         return answer
 
@@ -52,14 +53,15 @@ class GrpcChannel:
         metadata: Mapping[str, str],
         timeout: float | None = None,
     ) -> GrpcStream:
-        path, pairs = f"/{service}/{method}", tuple(metadata.items())
-        if client_streaming:
-            call = self._channel.stream_stream(path)
-            return GrpcStream(call(iter(requests), timeout=timeout, metadata=pairs))
-        request = next(iter(requests))
-        return GrpcStream(
-            self._channel.unary_stream(path)(request, timeout=timeout, metadata=pairs)
-        )
+        path, pairs, outgoing = f"/{service}/{method}", tuple(metadata.items()), iter(requests)
+        try:
+            if client_streaming:
+                streaming = self._channel.stream_stream(path)
+                return GrpcStream(streaming(outgoing, timeout=timeout, metadata=pairs))
+            call = self._channel.unary_stream(path)
+            return GrpcStream(call(next(outgoing), timeout=timeout, metadata=pairs))
+        except ValueError as error:
+            raise _error(error) from None
 
     def close(self) -> None:
         self._channel.close()
@@ -86,4 +88,6 @@ class GrpcStream:
 
 
 def _error(error: Any) -> OrlopError:
+    if isinstance(error, ValueError):  # how grpcio says that the channel is closed
+        return Unavailable(str(error))
     return from_code(error.code().value[0], error.details() or "")

@@ -12,10 +12,11 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from orlop.errors import Cancelled, OrlopError, Unavailable
+from orlop.errors import Cancelled, Unavailable
 from orlop.rpc import dispatch
 from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER, CallContext
 from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.status import wire_text
 from orlop.rpc.table import Method, ServiceTable
 
 MESSAGE_MAX = 16 << 20
@@ -107,6 +108,9 @@ class GrpcServer:
             context = self._open(outer)
             try:
                 yield from method.handler(request, context)
+            except GeneratorExit:  # the client takes no more
+                self._count(method, Cancelled.code, started)
+                raise
             except Exception as error:  # noqa: BLE001 - as above
                 self._fail(error, method, outer, started)
             finally:
@@ -134,13 +138,10 @@ class GrpcServer:
         self, error: Exception, method: Method, outer: grpc.ServicerContext, started: float
     ) -> None:
         """Answer with the error; always raises, which is how grpcio ends a call early."""
-        failure: OrlopError
-        if outer.is_active() or isinstance(error, OrlopError):
-            failure = dispatch.as_orlop_error(error, method.service, method.name)
-        else:
-            failure = Cancelled(f"client has gone: {error}")
+        gone = not outer.is_active()
+        failure = dispatch.failure(error, method.service, method.name, gone=gone)
         self._count(method, failure.code, started)
-        outer.abort(_STATUS[failure.code], str(failure))
+        outer.abort(_STATUS[failure.code], wire_text(failure))
 
     def _count(self, method: Method, code: int, started: float) -> None:
         if self._on_call is not None:

@@ -1,23 +1,27 @@
 """A ttrpc client: many calls at once on one connection.
 
-Replies are read by a `Reactor` that a daemon shares among all its connections, or, without one, by
-a thread of the channel's own.
+A daemon's channels share a `Reactor`, which reads for them all. A channel without one has no thread
+at all: whoever waits for an answer reads, for the others that wait as well.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from orlop.errors import Cancelled, DeadlineExceeded, OrlopError, Unavailable
+from orlop.errors import DeadlineExceeded, OrlopError, Unavailable, Unknown
 from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.protocol import Frame, FrameReader
+from orlop.rpc.ttrpc.replies import Replies, TtrpcCall, TtrpcStream
 
 _READ = 256 * 1024
+_POLL_MAX = 3600.0
 
 
 class Watcher(Protocol):
@@ -27,43 +31,11 @@ class Watcher(Protocol):
     def unregister(self, sock: socket.socket, then: Callable[[], None] | None = None) -> None: ...
 
 
-class _Stream:
-    """One call's replies, in the order in which they came."""
-
-    __slots__ = ("_condition", "_error", "_frames", "ended")
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
-        self._frames: deque[Frame] = deque()
-        self._error: OrlopError | None = None
-        self.ended = False
-
-    def put(self, frame: Frame) -> None:
-        with self._condition:
-            self._frames.append(frame)
-            self._condition.notify()
-
-    def fail(self, error: OrlopError) -> None:
-        with self._condition:
-            if self._error is None:
-                self._error = error
-            self._condition.notify_all()
-
-    def get(self, timeout: float | None) -> Frame:
-        with self._condition:
-            if not self._condition.wait_for(lambda: self._frames or self._error, timeout):
-                raise DeadlineExceeded
-            if self._frames:
-                return self._frames.popleft()
-            assert self._error is not None
-            raise self._error
-
-
 class TtrpcChannel:
     """A connection to a ttrpc server; thread-safe.
 
-    `on_close` is called once, from the reading thread, when the peer has gone or the channel is
-    closed; pending calls then fail with Unavailable.
+    `on_close` is called once, when the peer has gone or the channel is closed, by the thread that
+    notices; pending calls then fail with Unavailable. Without a reactor, only a call notices.
     """
 
     namespace_header = NAMESPACE_HEADER_TTRPC
@@ -77,16 +49,22 @@ class TtrpcChannel:
         self._socket = sock
         self._reactor = reactor
         self._on_close = on_close
-        self._reader = FrameReader()
-        self._lock = threading.Lock()
+        self._frames = FrameReader()
         self._send_lock = threading.Lock()
-        self._streams: dict[int, _Stream] = {}
+        self._lock = threading.Lock()
+        self._pending: dict[int, Replies] = {}
         self._next_stream = 1
         self._closed = False
+        # Whether somebody reads: the reactor does always, else one of the waiting callers.
+        self._reading = reactor is not None
+        self._wake = -1
         if reactor is not None:
             reactor.register(sock, self._readable)
         else:
-            threading.Thread(target=self._read_all, name="orlop-ttrpc", daemon=True).start()
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._poll = select.poll()
+            self._poll.register(self._wake, select.POLLIN)
+            self._poll.register(sock, select.POLLIN)
 
     @classmethod
     def connect(
@@ -121,9 +99,8 @@ class TtrpcChannel:
         timeout: float | None = None,
     ) -> bytes:
         """Make a call and wait for its answer; see `orlop.rpc.client.Channel`."""
-        return self.begin(service, method, request, metadata=metadata, timeout=timeout).result(
-            timeout
-        )
+        call = self.begin(service, method, request, metadata=metadata, timeout=timeout)
+        return call.result(timeout)
 
     def begin(
         self,
@@ -134,13 +111,16 @@ class TtrpcChannel:
         metadata: Mapping[str, str],
         timeout: float | None = None,
     ) -> TtrpcCall:
-        """Send a call whose answer is wanted later; Unavailable when the connection is lost."""
-        number, stream = self._open(
+        """Send a call whose answer is wanted later; Unavailable when the connection is lost.
+
+        `timeout` is what the peer is told.
+        """
+        replies = self._open(
             lambda number: protocol.encode_request(
                 number, service, method, request, metadata=metadata, timeout=timeout
             )
         )
-        return TtrpcCall(stream, lambda: self._forget(number))
+        return TtrpcCall(self, replies)
 
     def stream(
         self,
@@ -156,49 +136,46 @@ class TtrpcChannel:
         outgoing = iter(requests)
         first = b"" if client_streaming else next(outgoing)
         flags = protocol.REMOTE_OPEN if client_streaming else protocol.REMOTE_CLOSED
-        number, stream = self._open(
+        replies = self._open(
             lambda number: protocol.encode_request(
                 number, service, method, first, metadata=metadata, timeout=timeout, flags=flags
             )
         )
         if client_streaming:
             threading.Thread(
-                target=self._send_all, args=(number, outgoing), name="orlop-send", daemon=True
+                target=self._send_all, args=(replies, outgoing), name="orlop-send", daemon=True
             ).start()
-        return TtrpcStream(stream, timeout, lambda: self._forget(number))
+        return TtrpcStream(self, replies, timeout)
 
-    def _send_all(self, number: int, messages: Iterator[bytes]) -> None:
+    def _send_all(self, replies: Replies, messages: Iterator[bytes]) -> None:
         try:
             for message in messages:
-                self._send(protocol.encode_data(number, message))
-            self._send(protocol.encode_end_of_data(number))
+                if replies.number not in self._pending:
+                    return  # the call is over
+                self._send(protocol.encode_data(replies.number, message))
+            self._send(protocol.encode_end_of_data(replies.number))
         except OrlopError as error:
-            with self._lock:
-                stream = self._streams.get(number)
-            if stream is not None:
-                stream.fail(error)
+            self.fail(replies, error)
+        except Exception as error:  # noqa: BLE001 - the caller's iterator: it gets its error back
+            self.fail(replies, Unknown(f"requests: {type(error).__name__}: {error}"))
 
-    def _open(self, encode: Callable[[int], bytes]) -> tuple[int, _Stream]:
+    def _open(self, encode: Callable[[int], bytes]) -> Replies:
         """Open a stream and send its request, in one step: stream ids must arrive growing."""
-        stream = _Stream()
         with self._send_lock:
+            number = self._next_stream
+            frame = encode(number)
+            replies = Replies(number, self._lock)
             with self._lock:
                 if self._closed:
                     raise Unavailable("ttrpc connection is closed")
-                number = self._next_stream
-                self._streams[number] = stream
+                self._pending[number] = replies
+            self._next_stream = number + 2
             try:
-                frame = encode(number)
-                self._next_stream = number + 2
                 self._send_locked(frame)
             except BaseException:
-                self._forget(number)
+                self.forget(replies)
                 raise
-        return number, stream
-
-    def _forget(self, number: int) -> None:
-        with self._lock:
-            self._streams.pop(number, None)
+        return replies
 
     def _send(self, frame: bytes) -> None:
         with self._send_lock:
@@ -208,112 +185,138 @@ class TtrpcChannel:
         try:
             self._socket.sendall(frame)
         except OSError as error:
+            self._shutdown()  # after half a frame, no other can follow
             raise Unavailable(f"ttrpc connection lost: {error.strerror or error}") from error
 
-    def _readable(self) -> None:
+    def wait(self, replies: Replies, deadline: float | None) -> Frame:
+        """The next frame of a call; DeadlineExceeded at the time `deadline`."""
         try:
-            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+            with self._lock:
+                return self._wait(replies, deadline)
+        finally:
+            if self._closed:
+                self._release()
+
+    def _wait(self, replies: Replies, deadline: float | None) -> Frame:
+        try:
+            while (frame := replies.take()) is None:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise DeadlineExceeded
+                if self._reading:
+                    replies.waiting = True
+                    replies.changed.wait(left)
+                else:
+                    self._read(left)
+            return frame
+        finally:
+            replies.waiting = False
+            self._pass_on()
+
+    def _read(self, seconds: float | None) -> None:
+        """Read once, for all that wait. Called with the lock, which it gives up meanwhile."""
+        self._reading = True
+        self._lock.release()
+        try:
+            data = self._receive(seconds)
+            if data == b"":
+                self._shut()
+        finally:
+            self._lock.acquire()
+            self._reading = False
         if data:
             self._dispatch(data)
-        else:
+
+    def _receive(self, seconds: float | None) -> bytes | None:
+        """Bytes, none at the end of the connection, None when there is nothing to read (yet)."""
+        timeout = None if seconds is None else int(min(seconds, _POLL_MAX) * 1000) + 1
+        ready = {fd for fd, _ in self._poll.poll(timeout)}
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+            ready.remove(self._wake)
+        return self._recv() if ready else None
+
+    def _pass_on(self) -> None:
+        """Who stops reading wakes another that waits, to read from now on."""
+        if not self._reading:
+            for replies in self._pending.values():
+                if replies.waiting:
+                    replies.changed.notify()
+                    return
+
+    def fail(self, replies: Replies, error: OrlopError) -> None:
+        """End a call on this side: who waits for it gets `error`, after what has come before."""
+        with self._lock:
+            if replies.error is None:
+                replies.error = error
+            replies.changed.notify()
+            if self._wake >= 0 and self._reading:
+                os.eventfd_write(self._wake, 1)
+
+    def forget(self, replies: Replies) -> None:
+        """Drop what still comes for a call."""
+        with self._lock:
+            self._pending.pop(replies.number, None)
+
+    def _recv(self) -> bytes | None:
+        try:
+            return self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _readable(self) -> None:
+        data = self._recv()
+        if data:
+            with self._lock:
+                self._dispatch(data)
+        elif data is not None:
             self._shut()
 
-    def _read_all(self) -> None:
-        while True:
-            try:
-                data = self._socket.recv(_READ)
-            except OSError:
-                data = b""
-            if not data:
-                self._shut()
-                return
-            self._dispatch(data)
-
     def _dispatch(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
-            with self._lock:
-                stream = self._streams.get(frame.stream)
-            if stream is not None:
-                stream.put(frame)
+        for frame in self._frames.feed(data):
+            replies = self._pending.get(frame.stream)
+            if replies is not None:
+                replies.frames.append(frame)
+                replies.changed.notify()
 
     def close(self) -> None:
         """Close the connection; pending calls fail. Idempotent."""
+        self._shutdown()
+        self._shut()
+
+    def _shutdown(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # it has gone already
-        if self._reactor is not None:
-            self._shut()
 
     def _shut(self) -> None:
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            streams = list(self._streams.values())
+            for replies in self._pending.values():
+                if replies.error is None:
+                    replies.error = Unavailable("ttrpc connection lost")
+                replies.changed.notify()
         if self._reactor is not None:
-            self._reactor.unregister(self._socket, self._socket.close)
+            self._reactor.unregister(self._socket, self._close_socket)
         else:
-            self._socket.close()
-        for stream in streams:
-            stream.fail(Unavailable("ttrpc connection lost"))
+            self._release()
         if self._on_close is not None:
             self._on_close()
 
+    def _release(self) -> None:
+        """Without a reactor: give the descriptors back, once nobody reads any more."""
+        with self._lock:
+            if self._reading or self._wake < 0:
+                return
+            wake, self._wake = self._wake, -1
+        os.close(wake)
+        self._close_socket()
 
-class TtrpcCall:
-    """A call under way. `result` must be asked once; `cancel` may come from any thread."""
-
-    def __init__(self, stream: _Stream, forget: Callable[[], None]) -> None:
-        self._stream = stream
-        self._forget = forget
-
-    def result(self, timeout: float | None = None) -> bytes:
-        """Wait for the answer; errors as those of `orlop.rpc.client.Channel`."""
-        try:
-            return protocol.decode_response(self._stream.get(timeout).payload)
-        finally:
-            self._forget()
-
-    def cancel(self) -> None:
-        """Stop waiting: `result` raises Cancelled. The peer is not told."""
-        self._stream.fail(Cancelled())
-
-
-class TtrpcStream:
-    """The responses of a streaming call; closing it early leaves the rest unread."""
-
-    def __init__(self, stream: _Stream, timeout: float | None, forget: Callable[[], None]) -> None:
-        self._stream = stream
-        self._timeout = timeout
-        self._forget = forget
-
-    def __iter__(self) -> TtrpcStream:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._stream.ended:
-            raise StopIteration
-        frame = self._stream.get(self._timeout)
-        if frame.type == protocol.DATA and not frame.flags & protocol.NO_DATA:
-            return frame.payload or b""
-        if frame.type == protocol.DATA:
-            return next(self)
-        self._finish()
-        payload = protocol.decode_response(frame.payload)
-        if payload:
-            return payload
-        raise StopIteration
-
-    def _finish(self) -> None:
-        self._stream.ended = True
-        self._forget()
-
-    def close(self) -> None:
-        if not self._stream.ended:
-            self._finish()
-            self._stream.fail(Cancelled())
+    def _close_socket(self) -> None:
+        with self._send_lock:  # it has been shut down: who still sends ends at once
+            self._socket.close()

@@ -2,7 +2,9 @@
 
 A frame is a header of ten bytes (length and stream id, big-endian, 32 bits each; type; flags) and a
 payload of up to 4 MiB. Clients use odd, growing stream ids. A request opens a stream, data frames
-carry further messages either way, a response with a status ends it.
+carry further messages either way. A unary call ends with a response. A stream ends with an empty
+data frame that says "remote closed", or early with a response that carries an error; after a
+response without one, a client in Go would take a further, empty message.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from orlop.errors import InvalidArgument, OrlopError, ResourceExhausted, from_code
+from orlop.errors import Internal, InvalidArgument, OrlopError, ResourceExhausted, from_code
+from orlop.rpc.status import wire_text
 from orlop.wire.ttrpc_pb2 import KeyValue, Request, Response
 
 REQUEST, RESPONSE, DATA = 1, 2, 3
@@ -98,13 +101,14 @@ def encode_request(
 
 
 def encode_response(stream: int, payload: bytes) -> bytes:
-    """The frame that ends a stream well."""
-    return encode(stream, RESPONSE, 0, Response(payload=payload).SerializeToString())
+    """The frame that ends a unary call well. Old clients insist on a status, so it has one."""
+    response = Response(status=Status(), payload=payload)
+    return encode(stream, RESPONSE, 0, response.SerializeToString())
 
 
 def encode_error(stream: int, error: OrlopError) -> bytes:
     """The frame that ends a stream with an error."""
-    status = Status(code=error.code, message=str(error))
+    status = Status(code=error.code, message=wire_text(error))
     return encode(stream, RESPONSE, 0, Response(status=status).SerializeToString())
 
 
@@ -125,7 +129,7 @@ def decode_response(payload: bytes | None) -> bytes:
     try:
         response = Response.FromString(payload)
     except DecodeError as error:
-        raise InvalidArgument(f"response does not parse: {error}") from None
+        raise Internal(f"response does not parse: {error}") from None
     if response.HasField("status") and response.status.code:
         raise from_code(response.status.code, response.status.message)
     return response.payload
@@ -176,7 +180,8 @@ class ServerProtocol:
 
     def _event(self, frame: Frame) -> ServerEvent:
         if frame.payload is None:
-            self._last_stream = max(self._last_stream, frame.stream)
+            if frame.type == REQUEST and frame.stream % 2:
+                self._last_stream = max(self._last_stream, frame.stream)
             return Refusal(
                 frame.stream,
                 ResourceExhausted(f"message is longer than the {PAYLOAD_MAX} bytes of ttrpc"),

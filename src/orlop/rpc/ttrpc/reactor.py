@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 _log = logging.getLogger(__name__)
@@ -20,11 +23,21 @@ class Readable(Protocol):
     def fileno(self) -> int: ...
 
 
-class Reactor:
-    """Calls an action when a socket is readable; the actions must not block.
+class Timer:
+    """An action to come; `cancel` may be called from any thread, also too late."""
 
-    `register` and `unregister` may be called from any thread, also from an action. The owner calls
-    `close`, which joins the thread.
+    def __init__(self, action: Action) -> None:
+        self.action: Action | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Reactor:
+    """Calls an action when a socket is readable or a time has come; actions must not block.
+
+    All methods may be called from any thread, also from an action. The owner calls `close`, which
+    joins the thread.
     """
 
     def __init__(self, name: str = "orlop-reactor") -> None:
@@ -33,6 +46,8 @@ class Reactor:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain_wake)
         self._lock = threading.Lock()
         self._queue: list[Action] = []
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = count()
         self._running = True
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -45,6 +60,17 @@ class Reactor:
         """Stop watching `sock`; `then` runs on the thread when that is done (close it there)."""
         self._soon(lambda: self._unregister(sock, then))
 
+    def call_later(self, seconds: float, action: Action) -> Timer:
+        """Call `action` once, after `seconds`, unless it is cancelled or the reactor closed."""
+        timer = Timer(action)
+        due = time.monotonic() + seconds
+        with self._lock:
+            heapq.heappush(self._timers, (due, next(self._numbers), timer))
+            first = self._timers[0][2] is timer
+        if first:
+            self._soon(lambda: None)  # the thread must wait for less
+        return timer
+
     def close(self) -> None:
         """Stop the thread; pending changes are still made."""
         self._soon(self._stop)
@@ -53,14 +79,17 @@ class Reactor:
 
     def _soon(self, action: Action) -> None:
         with self._lock:
-            self._queue.append(action)
-        try:
-            os.write(self._wake_write, b"x")
-        except (BlockingIOError, OSError):
-            pass  # a full pipe wakes as well; a closed one has nobody to wake
+            if self._wake_write >= 0:
+                self._queue.append(action)
+                try:
+                    os.write(self._wake_write, b"x")
+                except BlockingIOError:
+                    pass  # a full pipe wakes as well
+                return
+        action()  # closed: nothing is watched any more, so there is no thread to mind
 
     def _register(self, sock: Readable, action: Action) -> None:
-        if sock.fileno() < 0:
+        if sock.fileno() < 0 or not self._running:
             return
         try:
             self._selector.register(sock, selectors.EVENT_READ, action)
@@ -70,7 +99,7 @@ class Reactor:
     def _unregister(self, sock: Readable, then: Action | None) -> None:
         try:
             self._selector.unregister(sock)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RuntimeError):
             pass  # it was not, or is no longer, watched
         if then is not None:
             then()
@@ -90,11 +119,32 @@ class Reactor:
 
     def _run(self) -> None:
         while self._running:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._until_timer()):
                 self._guard(key.data)
-        self._selector.close()
+            for action in self._due():
+                self._guard(action)
+        with self._lock:
+            os.close(self._wake_write)
+            self._wake_write = -1
+        self._drain_wake()
         os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._selector.close()
+
+    def _until_timer(self) -> float | None:
+        with self._lock:
+            while self._timers and self._timers[0][2].action is None:
+                heapq.heappop(self._timers)
+            return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+
+    def _due(self) -> list[Action]:
+        due: list[Action] = []
+        with self._lock:
+            now = time.monotonic()
+            while self._timers and self._timers[0][0] <= now:
+                action = heapq.heappop(self._timers)[2].action
+                if action is not None:
+                    due.append(action)
+        return due
 
     @staticmethod
     def _guard(action: Action) -> None:

@@ -1,0 +1,227 @@
+"""One client of a ttrpc server: its calls, their inboxes, and a lock for what goes out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as ProtoMessage
+
+from orlop.errors import InvalidArgument, Unimplemented
+from orlop.rpc import dispatch
+from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER_TTRPC, CallContext
+from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.table import Method, ServiceTable
+from orlop.rpc.ttrpc import protocol
+from orlop.rpc.ttrpc.inbox import Inbox
+from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerProtocol
+from orlop.rpc.ttrpc.reactor import Reactor
+
+_READ = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the connections of a server share."""
+
+    table: ServiceTable
+    reactor: Reactor
+    pool: ThreadPoolExecutor
+    live: LiveCalls
+    on_call: OnCall | None
+
+
+class Connection:
+    """Reads on the reactor's thread, serves on the pool's; `on_close` is called once.
+
+    A client that does not read its answers holds up the threads that serve it, not the reactor.
+    """
+
+    def __init__(
+        self, serving: Serving, sock: socket.socket, on_close: Callable[[Connection], None]
+    ) -> None:
+        self._serving = serving
+        self._socket = sock
+        self._on_close = on_close
+        self._protocol = ServerProtocol()
+        self._send_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._contexts: dict[int, CallContext] = {}
+        self._inboxes: dict[int, Inbox] = {}
+        self._pauses = 0
+        self._closed = False
+
+    def start(self) -> None:
+        self._serving.reactor.register(self._socket, self._readable)
+
+    def close(self) -> None:
+        """Close the socket and cancel the calls. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            contexts = list(self._contexts.values())
+        self._on_close(self)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._serving.reactor.unregister(self._socket, self._close_socket)
+        for context in contexts:
+            context.cancel()
+
+    def _pause(self) -> None:
+        """Read no more until `_resume` has been called as often."""
+        with self._lock:
+            self._pauses += 1
+            if self._pauses == 1:
+                self._serving.reactor.unregister(self._socket)
+
+    def _resume(self) -> None:
+        with self._lock:
+            self._pauses -= 1
+            if self._pauses == 0 and not self._closed:
+                self._serving.reactor.register(self._socket, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        refusals: list[Refusal] = []
+        for event in self._protocol.feed(data):
+            match event:
+                case Call():
+                    self._open(event)
+                case Message():
+                    self._deliver(event)
+                case Refusal():
+                    if (inbox := self._inbox(event.stream)) is not None:
+                        inbox.fail(event.error)
+                    else:
+                        refusals.append(event)
+        if refusals:
+            self._pause()  # who sends nonsense and reads no answers is read no further
+            self._submit(self._refuse, refusals)
+
+    def _submit(self, action: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the server is stopping
+            self._serving.pool.submit(action, *args)
+
+    def _open(self, call: Call) -> None:
+        method = self._serving.table.find(call.service, call.method)
+        context = CallContext(
+            namespace=call.metadata.get(NAMESPACE_HEADER_TTRPC, ""),
+            lease=call.metadata.get(LEASE_HEADER, ""),
+            deadline=dispatch.deadline_after(call.timeout),
+            metadata=call.metadata,
+        )
+        inbox = None
+        if method is not None and method.client_streaming:
+            inbox = Inbox(context, self._pause, self._resume)
+            if call.payload:
+                inbox.put(call.payload)
+            if not call.open:
+                inbox.end()
+        with self._lock:
+            self._contexts[call.stream] = context
+            if inbox is not None:
+                self._inboxes[call.stream] = inbox
+        self._serving.live.add(context)
+        self._submit(self._serve, call, method, context, inbox)
+
+    def _inbox(self, stream: int) -> Inbox | None:
+        with self._lock:
+            return self._inboxes.get(stream)
+
+    def _deliver(self, message: Message) -> None:
+        inbox = self._inbox(message.stream)
+        if inbox is None:
+            return  # the call has ended before its client knew
+        if message.payload is not None:
+            inbox.put(message.payload)
+        if message.last:
+            inbox.end()
+
+    def _refuse(self, refusals: list[Refusal]) -> None:
+        for refusal in refusals:
+            self._send(protocol.encode_error(refusal.stream, refusal.error))
+        self._resume()
+
+    def _serve(
+        self, call: Call, method: Method | None, context: CallContext, inbox: Inbox | None
+    ) -> None:
+        started, code, timer = time.perf_counter(), 0, None
+        if (left := context.remaining()) is not None:
+            timer = self._serving.reactor.call_later(left, context.cancel)
+        try:
+            self._send(self._answer(call, method, context, inbox))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            failure = dispatch.failure(error, call.service, call.method, gone=context.cancelled)
+            code = failure.code
+            self._send(protocol.encode_error(call.stream, failure))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._serving.live.remove(context)
+            with self._lock:
+                self._contexts.pop(call.stream, None)
+                self._inboxes.pop(call.stream, None)
+            if inbox is not None:
+                inbox.close()
+        if self._serving.on_call is not None:
+            passed = time.perf_counter() - started
+            self._serving.on_call(call.service, call.method, code, passed)
+
+    def _answer(
+        self, call: Call, method: Method | None, context: CallContext, inbox: Inbox | None
+    ) -> bytes:
+        """The frame that ends the call; streamed responses are sent on the way."""
+        if method is None:
+            raise Unimplemented(f"method /{call.service}/{call.method} is not served here")
+        request: object
+        if inbox is not None:
+            request = _parsed(inbox, method.request)
+        else:
+            request = _parse(method.request, call.payload)
+        response = method.handler(request, context)
+        if not method.server_streaming:
+            return protocol.encode_response(call.stream, response.SerializeToString())
+        for item in response:
+            context.check()
+            self._send(protocol.encode_data(call.stream, item.SerializeToString()))
+        return protocol.encode_end_of_data(call.stream)
+
+    def _send(self, frame: bytes) -> None:
+        if self._closed:
+            return
+        try:
+            with self._send_lock:
+                self._socket.sendall(frame)
+        except OSError:
+            self.close()  # the client has gone
+
+    def _close_socket(self) -> None:
+        with self._send_lock:  # it has been shut down: who still sends ends at once
+            self._socket.close()
+
+
+def _parsed(inbox: Inbox, kind: type[ProtoMessage]) -> Iterator[ProtoMessage]:
+    for payload in inbox.messages():
+        yield _parse(kind, payload)
+
+
+def _parse(kind: type[ProtoMessage], payload: bytes) -> ProtoMessage:
+    try:
+        return kind.FromString(payload)
+    except DecodeError as error:
+        raise InvalidArgument(f"{kind.DESCRIPTOR.full_name} does not parse: {error}") from None

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+from orlop.rpc.ttrpc.reactor import Reactor
+
+
+def test_timers_run_in_order_and_can_be_cancelled() -> None:
+    reactor = Reactor()
+    log: list[str] = []
+    done = threading.Event()
+    reactor.call_later(0.2, done.set)
+    reactor.call_later(0.15, lambda: log.append("third"))
+    reactor.call_later(0.05, lambda: log.append("first"))
+    reactor.call_later(0.07, lambda: log.append("never")).cancel()
+    reactor.call_later(0.1, lambda: log.append("second"))
+    assert done.wait(5)
+    reactor.close()
+    assert log == ["first", "second", "third"]
+
+
+def test_an_action_that_fails_does_not_end_the_others() -> None:
+    def broken() -> None:
+        raise ValueError
+
+    reactor = Reactor()
+    done = threading.Event()
+    reactor.call_later(0, broken)
+    reactor.call_later(0.01, done.set)
+    assert done.wait(5)
+    reactor.close()
+
+
+def test_readable_until_unregistered() -> None:
+    reactor = Reactor()
+    ours, theirs = socket.socketpair()
+    got: list[bytes] = []
+    arrived, gone = threading.Event(), threading.Event()
+
+    def read() -> None:
+        got.append(ours.recv(10))
+        arrived.set()
+
+    reactor.register(ours, read)
+    theirs.send(b"a")
+    assert arrived.wait(5)
+    reactor.unregister(ours, gone.set)
+    assert gone.wait(5)
+    theirs.send(b"b")
+    time.sleep(0.05)
+    reactor.close()
+    assert got == [b"a"]
+    ours.close()
+    theirs.close()
+
+
+def test_after_close_sockets_are_still_let_go_and_no_stranger_is_written_to() -> None:
+    reactor = Reactor()
+    reactor.close()
+    # The next pipe gets the descriptors that the reactor had.
+    pipes = [os.pipe2(os.O_NONBLOCK) for _ in range(5)]
+    ours, theirs = socket.socketpair()
+    reactor.register(ours, lambda: None)
+    reactor.unregister(ours, ours.close)
+    assert ours.fileno() < 0
+    theirs.close()
+    for read, write in pipes:
+        try:
+            assert not os.read(read, 1)
+        except BlockingIOError:
+            pass
+        os.close(read)
+        os.close(write)
