@@ -20,6 +20,8 @@ from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.protocol import Frame, FrameReader
 from orlop.rpc.ttrpc.replies import Replies, TtrpcCall, TtrpcStream
 
+__all__ = ["TtrpcCall", "TtrpcChannel", "TtrpcStream"]
+
 _READ = 256 * 1024
 _POLL_MAX = 3600.0
 
