@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -64,9 +64,9 @@ class _Shape(msgspec.Struct, rename="camel"):
     """Which kind of document it is, by its members."""
 
     media_type: str = ""
-    manifests: msgspec.Raw = msgspec.Raw()
-    layers: msgspec.Raw = msgspec.Raw()
-    config: msgspec.Raw = msgspec.Raw()
+    manifests: Any = None
+    layers: Any = None
+    config: Any = None
 
 
 def parse(data: bytes, media_type: str) -> Manifest | Index:
@@ -78,8 +78,8 @@ def parse(data: bytes, media_type: str) -> Manifest | Index:
     if len(data) > DOCUMENT_MAX:
         raise InvalidArgument(f"manifest of {len(data)} bytes is larger than {DOCUMENT_MAX}")
     shape = _decode(data, _Shape, media_type)
-    is_index = bool(bytes(shape.manifests))
-    if is_index and (bytes(shape.layers) or bytes(shape.config)):
+    is_index = shape.manifests is not None
+    if is_index and (shape.layers is not None or shape.config is not None):
         raise InvalidArgument("document is a manifest and an index at once")
     if shape.media_type and shape.media_type != media_type:
         raise InvalidArgument(
@@ -116,6 +116,15 @@ def _checked(document: T, descriptors: tuple[Descriptor, ...]) -> T:
 
 def _decode(data: bytes, kind: type[T], what: str) -> T:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(_without_nulls(msgspec.json.decode(data)), kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f'"{what}" does not parse: {error}') from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """The document without members that are null: Go writes an empty list so."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar
 
 from orlop.errors import InvalidArgument
@@ -78,6 +79,7 @@ def host() -> Platform:
     return normalize(Platform(os.uname().machine, "linux"))
 
 
+@cache
 def host_level() -> str:
     """The amd64 level of this machine: "", "v2", "v3" or "v4"."""
     try:
