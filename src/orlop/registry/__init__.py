@@ -3,7 +3,9 @@
 Usable as a plain library; it knows nothing of stores or of the daemon.
 """
 
-from orlop.registry.auth import Credentials
-from orlop.registry.client import BlobStream, RegistryClient
+from orlop.registry.auth import Ask, Credentials
+from orlop.registry.blob import BlobStream
+from orlop.registry.client import RegistryClient
+from orlop.registry.http import Http
 
-__all__ = ["BlobStream", "Credentials", "RegistryClient"]
+__all__ = ["Ask", "BlobStream", "Credentials", "Http", "RegistryClient"]

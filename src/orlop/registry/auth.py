@@ -1,30 +1,37 @@
-"""Authorization: challenges, bearer tokens, basic credentials (RFC 7235, token spec)."""
+"""Authorization: challenges, bearer tokens, basic credentials (RFC 9110, 11; token spec)."""
 
 from __future__ import annotations
 
 import base64
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import msgspec
 
 from orlop.errors import InvalidArgument, Unauthenticated
 
-_CHALLENGE = re.compile(r'([A-Za-z]+)((?:\s*,?\s*[A-Za-z_]+=(?:"(?:[^"\\]|\\.)*"|[^\s,]+))*)')
-_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+_CHALLENGES_MAX = 8192
+_PAIR = r'[\w-]+=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+)'
+_CHALLENGE = re.compile(rf"([\w-]+)((?:(?:\s*,\s*|\s+){_PAIR})*)")
+_PARAMETER = re.compile(r'([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 # A token without a lifetime lasts this many seconds (token spec, "expires_in").
 _TOKEN_LIFE = 60
+_BASIC_LIFE = 24 * 3600
 _MARGIN = 5.0
+_CLIENT_ID = "orlop"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's name and secret for one registry, or a whole Authorization header."""
+    """A user's name and secret for one registry, or a refresh token, or a whole header."""
 
     username: str = ""
     secret: str = ""
+    refresh_token: str = ""
     header: str = ""
 
     def __repr__(self) -> str:
@@ -32,14 +39,17 @@ class Credentials:
 
     @property
     def basic(self) -> str:
+        """An Authorization header, "" without a secret."""
+        if not self.secret:
+            return ""
         pair = f"{self.username}:{self.secret}".encode()
         return "Basic " + base64.b64encode(pair).decode()
 
 
 # Asked when a registry wants credentials: the challenges that it sent.
 Ask = Callable[[Sequence[str]], Credentials | None]
-# GET url with an Authorization header or "": the body.
-GetToken = Callable[[str, dict[str, str], str], bytes]
+# Method, URL, headers and body of a request to a token server: the body of its answer.
+GetToken = Callable[[str, str, dict[str, str], bytes | None], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,72 +61,105 @@ class Challenge:
 
 
 def parse_challenges(header: str) -> list[Challenge]:
-    """The challenges of a WWW-Authenticate header (RFC 7235, 4.1)."""
+    """The challenges of a WWW-Authenticate header (RFC 9110, 11.6.1); schemes in lower case."""
     found = []
-    for match in _CHALLENGE.finditer(header):
+    for match in _CHALLENGE.finditer(header[:_CHALLENGES_MAX]):
         parameters = {
-            key.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain
-            for key, quoted, plain in _PARAMETER.findall(match[2])
+            key.lower(): re.sub(r"\\(.)", r"\1", quoted) or bare
+            for key, quoted, bare in _PARAMETER.findall(match[2])
         }
         found.append(Challenge(match[1].lower(), parameters))
     return found
 
 
 class _Token(msgspec.Struct):
-    token: str = ""
-    access_token: str = ""
-    expires_in: int = _TOKEN_LIFE
+    token: str | None = None
+    access_token: str | None = None
+    expires_in: float | None = None
 
 
 class Authorizer:
-    """Finds the Authorization header for one registry, and remembers it while it is good."""
+    """Finds the Authorization header for one repository, and remembers it while it is good.
 
-    def __init__(self, host: str, scope: str, ask: Ask | None, get_token: GetToken) -> None:
+    `secure` says that the registry is spoken to by TLS: its secrets then go nowhere without.
+    """
+
+    def __init__(
+        self, host: str, scope: str, ask: Ask | None, get_token: GetToken, *, secure: bool
+    ) -> None:
         self._host = host
         self._scope = scope
         self._ask = ask
         self._get_token = get_token
-        self._header = ""
-        self._expires = 0.0
+        self._secure = secure
+        # Held while a token is fetched: who else is refused meanwhile waits for that one.
+        self._answering = threading.Lock()
+        self._kept = ("", 0.0)
 
     def header(self) -> str:
         """What to send with a request, "" for nothing."""
-        return self._header if time.monotonic() < self._expires else ""
+        header, expires = self._kept
+        return header if time.monotonic() < expires else ""
 
-    def answer(self, www_authenticate: str) -> None:
-        """Find a header that satisfies the challenges; Unauthenticated when there is none."""
-        challenges = parse_challenges(www_authenticate)
+    def answer(self, www_authenticate: str, refused: str) -> None:
+        """Find a header that satisfies the challenges, other than the one that was refused.
+
+        Raises Unauthenticated when there is none.
+        """
+        with self._answering:
+            if self.header() in ("", refused):
+                self._find(www_authenticate)
+
+    def _find(self, www_authenticate: str) -> None:
         credentials = self._ask([www_authenticate]) if self._ask else None
         if credentials is not None and credentials.header:
             self._keep(credentials.header, _TOKEN_LIFE)
             return
-        for challenge in challenges:
-            if challenge.scheme == "bearer":
-                self._bearer(challenge, credentials)
-                return
-        if any(c.scheme == "basic" for c in challenges) and credentials is not None:
-            self._keep(credentials.basic, 24 * 3600)
-            return
-        raise Unauthenticated(f'registry "{self._host}" wants credentials, and none were given')
+        offered = {each.scheme: each for each in reversed(parse_challenges(www_authenticate))}
+        if "bearer" in offered:
+            self._bearer(offered["bearer"], credentials or Credentials())
+        elif "basic" in offered and credentials is not None and credentials.basic:
+            self._keep(credentials.basic, _BASIC_LIFE)
+        else:
+            raise Unauthenticated(f'registry "{self._host}" wants credentials, and none were given')
 
-    def _bearer(self, challenge: Challenge, credentials: Credentials | None) -> None:
+    def _bearer(self, challenge: Challenge, credentials: Credentials) -> None:
         realm = challenge.parameters.get("realm", "")
-        if not realm.startswith(("https://", "http://")):
-            raise InvalidArgument(f'registry "{self._host}" names a token realm "{realm}"')
+        if not realm.startswith("https://" if self._secure else ("https://", "http://")):
+            raise InvalidArgument(
+                f'registry "{self._host}" names "{realm}" to get a token from, which is not safe'
+            )
         query = {"scope": challenge.parameters.get("scope") or self._scope}
         if "service" in challenge.parameters:
             query["service"] = challenge.parameters["service"]
-        basic = credentials.basic if credentials and credentials.secret else ""
-        body = self._get_token(realm, query, basic)
+        if credentials.refresh_token:
+            body = self._refresh(realm, query, credentials.refresh_token)
+        else:
+            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+            headers = {"Authorization": credentials.basic} if credentials.basic else {}
+            body = self._get_token("GET", url, headers, None)
+        self._keep_token(realm, body)
+
+    def _refresh(self, realm: str, query: dict[str, str], token: str) -> bytes:
+        """The OAuth2 way, for which a refresh token is made (token spec, "oauth2")."""
+        form = {
+            **query,
+            "grant_type": "refresh_token",
+            "refresh_token": token,
+            "client_id": _CLIENT_ID,
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._get_token("POST", realm, headers, urlencode(form).encode())
+
+    def _keep_token(self, realm: str, body: bytes) -> None:
         try:
-            token = msgspec.json.decode(body, type=_Token)
-        except msgspec.MsgspecError as error:
+            found = msgspec.json.decode(body, type=_Token)
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidArgument(f'token from "{realm}" does not parse: {error}') from None
-        value = token.token or token.access_token
-        if not value:
-            raise Unauthenticated(f'"{realm}" answered without a token')
-        self._keep(f"Bearer {value}", max(token.expires_in, 1))
+        token = found.token or found.access_token or ""
+        if not token or not token.isprintable():
+            raise Unauthenticated(f'"{realm}" answers without a token')
+        self._keep(f"Bearer {token}", found.expires_in or _TOKEN_LIFE)
 
     def _keep(self, header: str, seconds: float) -> None:
-        self._header = header
-        self._expires = time.monotonic() + max(seconds - _MARGIN, 1.0)
+        self._kept = (header, time.monotonic() + max(seconds - _MARGIN, 1.0))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
-from urllib.parse import urlencode
+from collections.abc import Mapping
 
 from urllib3.exceptions import HTTPError
 
@@ -15,7 +14,9 @@ from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
 from orlop.registry.auth import Ask, Authorizer
-from orlop.registry.http import Http, Response, status_error
+from orlop.registry.blob import BlobStream
+from orlop.registry.failures import plain, status_error
+from orlop.registry.http import Http, Response, dispose
 
 _ACCEPT = ", ".join(
     (
@@ -27,14 +28,16 @@ _ACCEPT = ", ".join(
     )
 )
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
-_CHUNK = 512 * 1024
-_RESUMES = 5
+_SCHEMES = ("", "http", "https")
+_TRIES = 3
 
 
 class RegistryClient:
     """One repository, named by a reference. `ask` is asked for credentials when they are wanted.
 
-    Plain HTTP is used for localhost, and where `plain_http` says so. Thread-safe.
+    `scheme` is http or https; "" means http for localhost and https for all others. `headers` go
+    with every request to the registry, and to it alone. Thread-safe; `http` is the caller's to
+    close.
     """
 
     def __init__(
@@ -42,19 +45,26 @@ class RegistryClient:
         reference: Reference,
         *,
         http: Http,
-        plain_http: bool = False,
+        scheme: str = "",
         ask: Ask | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        if scheme not in _SCHEMES:
+            raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
         self.reference = reference
         self._http = http
         self._headers = dict(headers or {})
         host = _API_HOSTS.get(reference.host, reference.host)
-        scheme = "http" if plain_http or _is_local(host) else "https"
+        scheme = scheme or ("http" if _is_local(host) else "https")
         self._base = f"{scheme}://{host}/v2/{reference.path}"
+        scope = f"repository:{reference.path}:pull"
         self._authorizer = Authorizer(
-            reference.host, f"repository:{reference.path}:pull", ask, self._get_token
+            reference.host, scope, ask, self._get_token, secure=scheme == "https"
         )
+
+    def abort(self) -> None:
+        """End every request, now and from now on, with Cancelled; from any thread."""
+        self._http.abort()
 
     def resolve(self) -> Descriptor:
         """What the reference names: media type, digest and size.
@@ -65,25 +75,26 @@ class RegistryClient:
         if not wanted:
             raise InvalidArgument(f'reference "{self.reference}" has neither tag nor digest')
         url = f"{self._base}/manifests/{wanted}"
-        response = self._request("HEAD", url, {"Accept": _ACCEPT}, allow=(404, 405))
-        response.drain_conn()
-        response.release_conn()
-        if response.status == 404:
-            raise NotFound(f'image "{self.reference}" on registry "{self.reference.host}"')
+        response = self._authorized("HEAD", url, {"Accept": _ACCEPT})
+        dispose(response)
         digest = response.headers.get("docker-content-digest", "")
         length = response.headers.get("content-length", "")
         media_type = _media_type(response)
-        if response.status == 405 or not digest or not length.isdecimal() or not media_type:
+        if response.status != 200 or not digest or not length.isdecimal() or not media_type:
             return self._resolve_by_get(url)
         Digest.parse(digest)
         return self._checked(Descriptor(media_type=media_type, digest=digest, size=int(length)))
 
     def _resolve_by_get(self, url: str) -> Descriptor:
-        """For a registry whose HEAD does not tell: the document itself does."""
-        response = self._request("GET", url, {"Accept": _ACCEPT})
-        body = _read_document(response, url)
+        """For a registry whose HEAD does not tell: the document itself does, or the error."""
+        try:
+            response, body = self._get_document(url, _ACCEPT, DOCUMENT_MAX)
+        except NotFound as error:
+            raise NotFound(f'image "{self.reference}": {error.message}') from error
+        wanted = self.reference.digest
+        digest = Digest.of(body, Digest(wanted).algorithm if wanted else "sha256")
         return self._checked(
-            Descriptor(media_type=_media_type(response), digest=Digest.of(body), size=len(body))
+            Descriptor(media_type=_media_type(response), digest=digest, size=len(body))
         )
 
     def _checked(self, found: Descriptor) -> Descriptor:
@@ -98,107 +109,71 @@ class RegistryClient:
         is_manifest = wanted.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
         kind = "manifests" if is_manifest else "blobs"
         url = f"{self._base}/{kind}/{wanted.digest}"
-        response = self._request(
-            "GET", url, {"Accept": wanted.media_type if is_manifest else "*/*"}
-        )
-        body = _read_document(response, url)
-        verify(wanted, len(body), Digest.of(body, Digest.parse(wanted.digest).algorithm))
+        _, body = self._get_document(url, wanted.media_type if is_manifest else "*/*", wanted.size)
+        _verify(wanted, body)
         return body
 
     def open_blob(self, wanted: Descriptor, offset: int = 0) -> BlobStream:
         """The bytes of a blob from `offset` on; not verified, which is the receiver's to do."""
-        return BlobStream(self, wanted, offset)
-
-    def request_blob(self, wanted: Descriptor, offset: int) -> Response:
-        """The response whose body is the blob from `offset` on (for `BlobStream`)."""
         url = f"{self._base}/blobs/{wanted.digest}"
-        # A layer's own compression is its content; no other is wanted.
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        response = self._request("GET", url, headers)
-        if offset and response.status != 206:
-            _skip(response, offset, url)
-        return response
+        return BlobStream(lambda headers: self._request("GET", url, headers), wanted, offset)
 
-    def _request(
-        self, method: str, url: str, headers: dict[str, str], allow: tuple[int, ...] = ()
-    ) -> Response:
-        """A request with authorization, found out on the first 401."""
-        for attempt in range(2):
-            sent = {**self._headers, **headers}
-            if authorization := self._authorizer.header():
-                sent["Authorization"] = authorization
-            response = self._http.request(method, url, sent)
-            if response.status != 401 or attempt:
-                break
-            challenge = response.headers.get("www-authenticate", "")
-            response.drain_conn()
-            response.release_conn()
-            self._authorizer.answer(challenge)
-        if response.status >= 300 and response.status not in allow:
+    def _get_document(self, url: str, accept: str, limit: int) -> tuple[Response, bytes]:
+        """A response and its whole body, which may be one byte longer than `limit`."""
+        for left in reversed(range(_TRIES)):
+            response = self._request("GET", url, {"Accept": accept})
+            try:
+                body = response.read(limit + 1)
+            except HTTPError as error:
+                if not left:
+                    raise Unavailable(f"GET {plain(url)} broke off: {error}") from error
+            else:
+                if len(body) > DOCUMENT_MAX:
+                    raise InvalidArgument(f"GET {plain(url)}: longer than {DOCUMENT_MAX} bytes")
+                return response, body
+            finally:
+                response.close()
+        raise AssertionError
+
+    def _request(self, method: str, url: str, headers: dict[str, str]) -> Response:
+        response = self._authorized(method, url, headers)
+        if response.status >= 300:
             raise status_error(method, url, response)
         return response
 
-    def _get_token(self, realm: str, query: dict[str, str], authorization: str) -> bytes:
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        headers = {"Authorization": authorization} if authorization else {}
-        response = self._http.request("GET", url, headers)
+    def _authorized(self, method: str, url: str, headers: dict[str, str]) -> Response:
+        """A request with authorization, which is found out on the first 401."""
+        sent = {**self._headers, **headers}
+        if authorization := self._authorizer.header():
+            sent["Authorization"] = authorization
+        response = self._http.request(method, url, sent)
+        if response.status != 401:
+            return response
+        dispose(response)
+        challenge = response.headers.get("www-authenticate", "")
+        self._authorizer.answer(challenge, authorization)
+        sent["Authorization"] = self._authorizer.header()
+        return self._http.request(method, url, sent)
+
+    def _get_token(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> bytes:
+        response = self._http.request(method, url, headers, body)
         if response.status >= 300:
-            raise status_error("GET", realm, response)
-        return _read_document(response, realm)
+            raise status_error(method, url, response)
+        try:
+            return response.read(DOCUMENT_MAX)
+        except HTTPError as error:
+            raise Unavailable(f"{method} {plain(url)} broke off: {error}") from error
+        finally:
+            response.close()
 
 
-class BlobStream:
-    """A blob's bytes as they come; a broken connection is taken up where it broke."""
-
-    def __init__(self, client: RegistryClient, wanted: Descriptor, offset: int) -> None:
-        self._client = client
-        self._wanted = wanted
-        self._offset = offset
-        self._response: Response | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Chunks up to the blob's size. Raises Unavailable when it breaks off too often."""
-        failures = 0
-        while self._offset < self._wanted.size:
-            try:
-                chunk = self._read()
-            except HTTPError as error:
-                self.close()
-                failures += 1
-                if failures > _RESUMES:
-                    raise Unavailable(
-                        f"download of {self._wanted.digest} broke off {failures} times, "
-                        f"last at {self._offset} of {self._wanted.size} bytes: {error}"
-                    ) from error
-                continue
-            if self._offset + len(chunk) > self._wanted.size:
-                raise DataLoss(
-                    f"{self._wanted.digest} is longer than the {self._wanted.size} bytes announced"
-                )
-            self._offset += len(chunk)
-            yield chunk
-
-    def _read(self) -> bytes:
-        if self._response is None:
-            self._response = self._client.request_blob(self._wanted, self._offset)
-        # read1 gives what has come, so that nothing of a connection that breaks is lost.
-        chunk = self._response.read1(_CHUNK)
-        if not chunk:
-            raise HTTPError("connection ended early")
-        return chunk
-
-    def close(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
-
-
-def verify(wanted: Descriptor, size: int, digest: str) -> None:
-    """Raise DataLoss unless size and digest are those of the descriptor."""
-    if size != wanted.size:
-        raise DataLoss(f"{wanted.digest} has {size} bytes, {wanted.size} were announced")
+def _verify(wanted: Descriptor, body: bytes) -> None:
+    if len(body) != wanted.size:
+        found = f"{len(body)}" if len(body) < wanted.size else "more"
+        raise DataLoss(f"{wanted.digest} has {found} bytes, {wanted.size} were announced")
+    digest = Digest.of(body, Digest.parse(wanted.digest).algorithm)
     if digest != wanted.digest:
         raise DataLoss(f"{wanted.digest} came with other content, whose digest is {digest}")
 
@@ -215,23 +190,3 @@ def _is_local(host: str) -> bool:
 
 def _media_type(response: Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip()
-
-
-def _read_document(response: Response, url: str) -> bytes:
-    try:
-        body = response.read(DOCUMENT_MAX + 1)
-    except HTTPError as error:
-        raise Unavailable(f"GET {url} broke off: {error}") from error
-    response.release_conn()
-    if len(body) > DOCUMENT_MAX:
-        raise InvalidArgument(f"GET {url}: answer is longer than {DOCUMENT_MAX} bytes")
-    return body
-
-
-def _skip(response: Response, count: int, url: str) -> None:
-    """For a registry that ignores Range: read past what we have."""
-    while count:
-        chunk = response.read(min(count, _CHUNK))
-        if not chunk:
-            raise Unavailable(f"GET {url} is shorter than what was fetched before")
-        count -= len(chunk)

@@ -1,142 +1,196 @@
-"""HTTP as registries need it: retries, redirects that keep secrets, errors that say what failed."""
+"""HTTP as registries need it: retries, redirects that keep secrets, an end to every wait."""
 
 from __future__ import annotations
 
 import random
+import ssl
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
+from urllib3.util import parse_url
 
 from orlop import __version__
-from orlop.errors import (
-    InvalidArgument,
-    NotFound,
-    OrlopError,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-    Unknown,
-)
+from orlop.errors import Cancelled, InvalidArgument, Unavailable
+from orlop.registry.failures import connection_error, plain, status_error
+from orlop.registry.sockets import HttpPool, HttpsPool, Sockets
 
 Response = urllib3.BaseHTTPResponse
+_Pool = HttpPool | HttpsPool
 
 USER_AGENT = f"orlop/{__version__}"
 _CONNECT, _READ = 15.0, 60.0
 _ATTEMPTS = 5
 _REDIRECTS = 5
-_BACKOFF_MAX = 10.0
+_BACKOFF, _BACKOFF_MAX = 0.2, 10.0
 _RETRY_AFTER_MAX = 60.0
-_ERROR_BODY = 4096
+_RETRIED = (408, 429)
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
+# What is not worth a new connection to leave unread.
+_DRAIN_MAX = 16 * 1024
+# What another host may see of a request: anything else may be a secret.
+_PUBLIC_HEADERS = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 
 
 class Http:
-    """A pool of connections. `check` is called before each attempt and may raise to give up."""
+    """Connections for one job, to any hosts; at most `connections` to each are kept. Thread-safe.
 
-    def __init__(self, check: Callable[[], None] = lambda: None, connections: int = 8) -> None:
-        self._check = check
-        self._pool = urllib3.PoolManager(
-            num_pools=8,
-            maxsize=connections,
-            timeout=urllib3.Timeout(connect=_CONNECT, read=_READ),
-            retries=False,
-        )
+    Use as a context manager, or `close` it.
+    """
+
+    def __init__(self, connections: int = 8) -> None:
+        self._connections = connections
+        self._sockets = Sockets()
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[str, str, int], _Pool] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    def __enter__(self) -> Http:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def abort(self) -> None:
+        """End every request, now and from now on, with Cancelled; from any thread, never blocks."""
+        self._aborted.set()
+        self._sockets.abort()
 
     def close(self) -> None:
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.close()
+        self._sockets.close()
 
-    def request(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Response:
         """Make a request and give its response, whose body is not read yet.
 
-        Connection failures, 429 and 5xx are tried again, with growing pauses or as Retry-After
-        says; redirects are followed. Raises Unavailable when that does not help.
+        Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
+        says; redirects are followed, unless a body would go along. Raises Unavailable when that
+        does not help, and Cancelled after `abort`.
         """
-        pause = 0.2
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._check()
+        sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
+        for _ in range(_REDIRECTS + 1):
+            response = self._persist(method, url, sent, body)
+            moved = response.status in _REDIRECT_CODES and "location" in response.headers
+            if not moved or body is not None:
+                return response
+            dispose(response)
+            url, sent = _redirected(url, response.headers["location"], sent)
+        raise Unavailable(f"{method} {plain(url)}: more than {_REDIRECTS} redirects")
+
+    def _persist(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response:
+        pause = _BACKOFF
+        for left in reversed(range(_ATTEMPTS)):
             try:
-                response = self._follow(method, url, headers)
+                response = self._once(method, url, headers, body)
             except HTTPError as error:
-                if attempt == _ATTEMPTS or isinstance(error, SSLError):
-                    raise _connection_error(method, url, error) from error
+                if self._aborted.is_set():
+                    raise Cancelled from None
+                if not left or isinstance(error, SSLError):
+                    raise connection_error(method, url, error) from error
                 wait = pause
             else:
-                if response.status != 429 and response.status < 500:
+                if response.status not in _RETRIED and response.status < 500:
                     return response
-                if attempt == _ATTEMPTS:
+                if not left:
                     raise status_error(method, url, response)
                 wait = _retry_after(response) or pause
-                response.drain_conn()
-                response.release_conn()
-            self._sleep(wait * random.uniform(0.8, 1.2))
+                dispose(response)
+            if self._aborted.wait(wait * random.uniform(0.8, 1.2)):
+                raise Cancelled
             pause = min(pause * 2, _BACKOFF_MAX)
-        raise Unavailable(f"{method} {url}")
+        raise AssertionError
 
-    def _sleep(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._check()
-            time.sleep(min(left, 0.1))
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Response:
+        if self._aborted.is_set():
+            raise Cancelled
+        parts = parse_url(url)
+        pool = self._pool(parts.scheme or "", parts.host or "", parts.port)
+        return pool.urlopen(
+            method,
+            parts.request_uri,
+            body=body,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
 
-    def _follow(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
-        sent = {"User-Agent": USER_AGENT, **headers}
-        for _ in range(_REDIRECTS + 1):
-            response = self._pool.request(
-                method, url, headers=sent, redirect=False, preload_content=False
-            )
-            if response.status not in _REDIRECT_CODES or "location" not in response.headers:
-                return response
-            target = urljoin(url, response.headers["location"])
-            response.drain_conn()
-            response.release_conn()
-            sent = _headers_for(url, target, sent)
-            url = target
-        raise Unavailable(f"{method} {url}: more than {_REDIRECTS} redirects")
+    def _pool(self, scheme: str, host: str, port: int | None) -> _Pool:
+        if scheme not in ("http", "https") or not host:
+            raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
+        secure = scheme == "https"
+        port = port or (443 if secure else 80)
+        with self._lock:
+            pool = self._pools.get((scheme, host, port))
+            if pool is None:
+                pool = self._make_pool(secure, host, port)
+                self._pools[scheme, host, port] = pool
+        return pool
+
+    def _make_pool(self, secure: bool, host: str, port: int) -> _Pool:
+        timeout = urllib3.Timeout(connect=_CONNECT, read=_READ)
+        size, sockets = self._connections, self._sockets
+        if not secure:
+            return HttpPool(host, port, timeout=timeout, maxsize=size, sockets=sockets)
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return HttpsPool(
+            host, port, timeout=timeout, maxsize=size, sockets=sockets, ssl_context=self._tls
+        )
 
 
-def _headers_for(url: str, target: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Credentials are for the host that asked for them; and never go from TLS to plain."""
-    before, after = urlsplit(url), urlsplit(target)
+def dispose(response: Response) -> None:
+    """Let go of a response; its connection is used again when little of it is left to read."""
+    try:
+        response.read(_DRAIN_MAX, decode_content=False)
+    except HTTPError:
+        pass
+    response.close()
+
+
+def _redirected(
+    url: str, location: str, headers: Mapping[str, str]
+) -> tuple[str, Mapping[str, str]]:
+    """Where a redirect goes, and with which headers.
+
+    Secrets are for the host that asked for them; and nothing goes from TLS to plain.
+    """
+    try:
+        target = urljoin(url, location)
+        before, after = urlsplit(url), urlsplit(target)
+        here = (before.scheme, before.hostname, before.port)
+        there = (after.scheme, after.hostname, after.port)
+    except ValueError as error:
+        raise Unavailable(f'"{plain(url)}" redirects to a malformed address: {error}') from None
     if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
-        raise Unavailable(f'"{url}" redirects to "{target}", which is not safe to follow')
-    if (before.scheme, before.netloc) == (after.scheme, after.netloc):
-        return dict(headers)
-    return {key: value for key, value in headers.items() if key.lower() != "authorization"}
+        raise Unavailable(
+            f'"{plain(url)}" redirects to "{plain(target)}", which is not safe to follow'
+        )
+    if here != there:
+        headers = {key: value for key, value in headers.items() if key.lower() in _PUBLIC_HEADERS}
+    return target, headers
 
 
 def _retry_after(response: Response) -> float:
     """Seconds of a Retry-After header, 0 without a usable one (RFC 9110, 10.2.3)."""
-    text = response.headers.get("retry-after", "")
-    return min(float(text), _RETRY_AFTER_MAX) if text.isdecimal() else 0.0
-
-
-def _connection_error(method: str, url: str, error: HTTPError) -> OrlopError:
-    host = urlsplit(url).netloc
-    if isinstance(error, SSLError) and "WRONG_VERSION" in str(error).upper():
-        return Unavailable(f'registry "{host}" does not speak TLS; is it to be used by plain HTTP?')
-    return Unavailable(f'registry "{host}" does not answer: {method} {url}: {_reason(error)}')
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause, without the object addresses that urllib3 prints."""
-    text = str(error)
-    return text.rpartition(">: ")[2] if ">: " in text else text
-
-
-def status_error(method: str, url: str, response: Response) -> OrlopError:
-    """The error for an unexpected status; the registry's own words are part of it."""
-    detail = response.read(_ERROR_BODY).decode(errors="replace").strip().replace("\n", " ")
-    response.release_conn()
-    text = f"{method} {url}: status {response.status}" + (f": {detail}" if detail else "")
-    kinds: dict[int, type[OrlopError]] = {
-        400: InvalidArgument,
-        401: Unauthenticated,
-        403: PermissionDenied,
-        404: NotFound,
-        429: Unavailable,
-    }
-    kind = kinds.get(response.status, Unavailable if response.status >= 500 else Unknown)
-    return kind(text)
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        seconds = float(text)
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 0.0
+    return max(0.0, min(seconds, _RETRY_AFTER_MAX))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import ContentStore, ContentWriter
-from orlop.errors import AlreadyExists, Cancelled, DataLoss, FailedPrecondition, Unavailable
+from orlop.errors import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    Unavailable,
+)
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.registry import RegistryClient
 from orlop.rpc import CallContext
-from orlop.transfer.labels import ref_key, source_labels
+from orlop.transfer.labels import child_labels, ref_key, source_labels
 from orlop.transfer.progress import COMPLETE, DOWNLOADING, EXISTS, WAITING, Progress, Report
 
 _LOCK_POLL = 0.05
@@ -39,6 +44,7 @@ class Fetcher:
         self.lease = lease
         self.tell = tell
         self._ctx = ctx
+        self._parents: dict[str, tuple[str, ...]] = {}
 
     @property
     def reference(self) -> str:
@@ -47,35 +53,36 @@ class Fetcher:
     def document(self, wanted: Descriptor) -> bytes:
         """A manifest, index or config: from the store, else from the registry into the store."""
         if wanted.size > DOCUMENT_MAX:
-            raise DataLoss(f"document {wanted.digest} of {wanted.size} bytes is too large")
+            raise InvalidArgument(f"document {wanted.digest} of {wanted.size} bytes is too large")
         self._ctx.check()
         if self.content.claim(self.namespace, wanted.digest, self.lease):
-            self._say(EXISTS, wanted, wanted.size)
+            self.say(EXISTS, wanted, wanted.size)
             return self.content.read(self.namespace, wanted.digest)
-        self._say(DOWNLOADING, wanted, 0)
+        self.say(DOWNLOADING, wanted, 0)
         data = self.client.fetch_document(wanted)
-        with self.writer(wanted, threading.Event()) as writer:
+        with self.writer(wanted) as writer:
             if writer is not None:
-                writer.seek(0)
-                writer.write(data)
+                if writer.offset != wanted.size:
+                    writer.seek(0)
+                    writer.write(data)
                 self.commit(writer, wanted)
-        self._say(COMPLETE, wanted, wanted.size)
+        self.say(COMPLETE, wanted, wanted.size)
         return data
 
-    def blob(self, wanted: Descriptor, stop: threading.Event) -> None:
-        """Fetch a blob into the store, unless it is there; Cancelled when `stop` is set."""
-        with self.writer(wanted, stop) as writer:
+    def blob(self, wanted: Descriptor) -> None:
+        """Fetch a blob into the store, unless it is there."""
+        with self.writer(wanted) as writer:
             if writer is None:
-                self._say(EXISTS, wanted, wanted.size)
+                self.say(EXISTS, wanted, wanted.size)
                 return
-            self.download(writer, wanted, stop, lambda _: None)
+            self.download(writer, wanted, lambda _: None)
             self.commit(writer, wanted)
-        self._say(COMPLETE, wanted, wanted.size)
+        self.say(COMPLETE, wanted, wanted.size)
 
-    def writer(self, wanted: Descriptor, stop: threading.Event) -> _MaybeWriter:
+    def writer(self, wanted: Descriptor) -> _MaybeWriter:
         """A writer for the blob, or None when it is there; waits while another pull fetches it."""
         ref = ref_key(wanted)
-        self._say(WAITING, wanted, 0)
+        self.say(WAITING, wanted, 0)
         while True:
             try:
                 made = self.content.writer(
@@ -89,7 +96,7 @@ class Fetcher:
                 self.label_source(wanted)
                 return _MaybeWriter(None)
             except Unavailable:
-                self._check(stop)
+                self._ctx.check()
                 time.sleep(_LOCK_POLL)
                 continue
             return _MaybeWriter(made)
@@ -98,16 +105,15 @@ class Fetcher:
         self,
         writer: ContentWriter,
         wanted: Descriptor,
-        stop: threading.Event,
         tee: Callable[[bytes], None],
     ) -> None:
         """Append what is missing of a blob, and give each piece to `tee` as well."""
         with closing(self.client.open_blob(wanted, writer.offset)) as stream:
             for chunk in stream:
-                self._check(stop)
+                self._ctx.check()
                 writer.write(chunk)
                 tee(chunk)
-                self._say(DOWNLOADING, wanted, writer.offset)
+                self.say(DOWNLOADING, wanted, writer.offset)
 
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
         """Verify and keep a blob; DataLoss, and the data dropped, when it is not what was named."""
@@ -133,14 +139,25 @@ class Fetcher:
         before = self.content.info(self.namespace, wanted.digest).labels
         self.label(wanted, source_labels(reference.host, reference.path, before))
 
-    def _check(self, stop: threading.Event) -> None:
-        self._ctx.check()
-        if stop.is_set():
-            raise Cancelled
+    def adopt(self, parent: Descriptor, children: Sequence[Descriptor]) -> None:
+        """Say of a stored document what it refers to."""
+        for child in children:
+            known = self._parents.get(child.digest, ())
+            self._parents[child.digest] = (*known, ref_key(parent))
+        self.label(parent, child_labels(children))
 
-    def _say(self, event: str, wanted: Descriptor, done: int) -> None:
+    def say(self, event: str, wanted: Descriptor, done: int) -> None:
+        """Report the state of an object, of which `done` bytes are here."""
         self.tell(
-            Progress(event, ref_key(wanted), done, wanted.size, wanted.digest, wanted.media_type)
+            Progress(
+                event,
+                ref_key(wanted),
+                done,
+                wanted.size,
+                wanted.digest,
+                wanted.media_type,
+                self._parents.get(wanted.digest, ()),
+            )
         )
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 _INTERVAL = 0.1
 
 WAITING, DOWNLOADING, COMPLETE, EXISTS = "waiting", "downloading", "complete", "already exists"
-EXTRACTING, EXTRACTED = "extracting", "extracted"
+EXTRACTING, EXTRACTED, SAVED = "extracting", "extracted", "saved"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One object's state: `name` is its ingest ref, "" for the transfer itself; sizes in bytes."""
+    """One object's state. `name` is its ingest ref, or the name of an image that was saved, or ""
+    for the transfer itself; `parents` are the refs of what refers to it; sizes in bytes."""
 
     event: str
     name: str = ""
@@ -23,6 +24,7 @@ class Progress:
     total: int = 0
     digest: str = ""
     media_type: str = ""
+    parents: tuple[str, ...] = ()
 
 
 Report = Callable[[Progress], None]

@@ -14,13 +14,11 @@ from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.oci import platform, reference
 from orlop.oci.descriptor import Platform
-from orlop.registry import Credentials, RegistryClient
-from orlop.registry.auth import Ask
-from orlop.registry.http import Http
+from orlop.registry import Ask, Credentials, Http, RegistryClient
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import any_type, pack
 from orlop.transfer.progress import Progress, Report
-from orlop.transfer.pull import Puller, Wanted
+from orlop.transfer.pull import ExtraName, Puller, Wanted
 from orlop.transfer.streams import Stream, Streams
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import transfer_pb2 as pb
@@ -73,20 +71,18 @@ class TransferService(Service):
         ctx: CallContext,
     ) -> None:
         progress = self._streams.get(namespace, progress_stream) if progress_stream else None
-        http = Http(check=ctx.check)
         try:
-            client = RegistryClient(
-                reference.parse(source.reference),
-                http=http,
-                plain_http=source.resolver.default_scheme == "http",
-                ask=self._asker(namespace, source),
-                headers=dict(source.resolver.headers),
-            )
-            self._puller.pull(
-                namespace, client, self._wanted(source, destination), ctx, _reporter(progress)
-            )
+            with Http() as http:
+                client = RegistryClient(
+                    reference.parse(source.reference),
+                    http=http,
+                    scheme=source.resolver.default_scheme,
+                    ask=self._asker(namespace, source, ctx),
+                    headers=dict(source.resolver.headers),
+                )
+                wanted = self._wanted(source, destination)
+                self._puller.pull(namespace, client, wanted, ctx, _reporter(progress))
         finally:
-            http.close()
             if progress is not None:
                 progress.close()
 
@@ -102,13 +98,21 @@ class TransferService(Service):
                 for each in destination.unpacks
             ],
             labels=dict(destination.labels),
+            all_metadata=destination.all_metadata,
+            limit=destination.manifest_limit,
+            extra_names=[
+                ExtraName(each.name, each.add_digest)
+                for each in destination.extra_references
+                if not each.is_prefix
+            ],
         )
 
-    def _asker(self, namespace: str, source: types.OCIRegistry) -> Ask | None:
+    def _asker(self, namespace: str, source: types.OCIRegistry, ctx: CallContext) -> Ask | None:
         """Credentials come from the client, over a stream of its own."""
         if not source.resolver.auth_stream:
             return None
         stream = self._streams.get(namespace, source.resolver.auth_stream)
+        ctx.on_cancel(stream.close)
         host = reference.parse(source.reference).host
 
         def ask(challenges: Sequence[str]) -> Credentials | None:
@@ -122,6 +126,8 @@ class TransferService(Service):
             answer = types.AuthResponse.FromString(stream.receive().value)
             if answer.authType == types.HEADER:
                 return Credentials(header=answer.secret)
+            if answer.authType == types.REFRESH:
+                return Credentials(refresh_token=answer.secret)
             if answer.authType == types.NONE:
                 return None
             return Credentials(answer.username, answer.secret)
@@ -166,7 +172,11 @@ def _reporter(stream: Stream | None) -> Report:
 
     def report(progress: Progress) -> None:
         message = types.Progress(
-            event=progress.event, name=progress.name, progress=progress.done, total=progress.total
+            event=progress.event,
+            name=progress.name,
+            parents=progress.parents,
+            progress=progress.done,
+            total=progress.total,
         )
         if progress.digest:
             message.desc.CopyFrom(

@@ -14,7 +14,7 @@ from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import any_type, pack
 from orlop.wire.services import streaming_pb2 as pb
 
-# Progress is the only chatty stream; a client that does not read loses the oldest of it.
+# Progress is the only chatty stream; a client that does not read misses what is new.
 _OUTGOING_MAX = 1000
 
 
@@ -33,7 +33,10 @@ class Stream:
 
     def receive(self) -> Any:
         """The client's next message; Unavailable when it has gone."""
-        message = next(self._incoming, None)
+        try:
+            message = next(self._incoming, None)
+        except Exception as error:  # each transport breaks off in its own way
+            raise Unavailable(f"stream broke off: {error}") from error
         if message is None:
             raise Unavailable("stream was closed by its client")
         return message

@@ -10,27 +10,30 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from orlop.content import ContentWriter
-from orlop.diff import Applier, Unpacked, start_unpack
-from orlop.diff.apply import Unpacking
+from orlop.diff.apply import Applier, Unpacked, Unpacking, start_unpack
 from orlop.diff.inherit import inherit_folders
-from orlop.errors import AlreadyExists, Cancelled, DataLoss, NotFound, Unavailable
+from orlop.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
 from orlop.fork.client import ForkServer
+from orlop.leases.model import Resource
+from orlop.leases.store import LeaseStore
+from orlop.oci import mediatypes
+from orlop.oci.chain import chain_ids
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
+from orlop.transfer.documents import Found
 from orlop.transfer.fetch import Fetcher
-from orlop.transfer.labels import ref_key
-from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING, Progress
+from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING
 
 _PIPE_SIZE = 1 << 20
 _UNCOMPRESSED = "containerd.io/uncompressed"
+_SNAPSHOT_REF = "containerd.io/gc.ref.snapshot."
 
 
 @dataclass(slots=True)
@@ -41,9 +44,27 @@ class LayerJob:
     diff_id: str
     chain: str
     parent: str
-    skip: bool
+    skip: bool = False
     extraction: Extraction | None = None
     done: Unpacked | None = None
+
+
+def layer_jobs(found: Found) -> list[LayerJob]:
+    """The layers of an image, lowest first; InvalidArgument if they are not those of its config."""
+    layers = [each for each in found.manifest.layers if mediatypes.is_layer(each.media_type)]
+    diff_ids = found.config.rootfs.diff_ids if found.config else ()
+    if not len(layers) == len(diff_ids) == len(found.manifest.layers):
+        raise InvalidArgument(
+            f"manifest {found.descriptor.digest} has {len(found.manifest.layers)} layers, "
+            f"{len(layers)} of them to unpack, but its config has {len(diff_ids)} diff IDs"
+        )
+    chains = chain_ids(diff_ids)
+    return [
+        LayerJob(layer, diff_id, chain, parent)
+        for layer, diff_id, chain, parent in zip(
+            layers, diff_ids, chains, ["", *chains[:-1]], strict=True
+        )
+    ]
 
 
 class Unpacker:
@@ -53,91 +74,100 @@ class Unpacker:
         self,
         fetcher: Fetcher,
         snapshotter: Snapshotter,
+        leases: LeaseStore,
         applier: Applier,
         forks: ForkServer,
         ctx: CallContext,
     ) -> None:
         self._fetcher = fetcher
         self._snapshotter = snapshotter
+        self._leases = leases
         self._applier = applier
         self._forks = forks
         self._ctx = ctx
         self._namespace = fetcher.namespace
 
-    def present(self, chains: Sequence[str]) -> int:
-        """How many layers, from the lowest, have their snapshot already."""
-        for count in range(len(chains), 0, -1):
-            try:
-                self._snapshotter.stat(self._namespace, chains[count - 1])
-            except NotFound:
-                continue
-            return count
-        return 0
+    def skip_present(self, jobs: Sequence[LayerJob]) -> None:
+        """Mark the layers whose snapshots are there already, and hold those by the lease."""
+        for count in range(len(jobs), 0, -1):
+            if self._hold(jobs[count - 1].chain):
+                for job in jobs[:count]:
+                    job.skip = True
+                return
 
-    def prepare(self, job: LayerJob, stop: threading.Event) -> None:
+    def _hold(self, chain: str) -> bool:
+        if not self._exists(chain):
+            return False
+        resource = Resource(f"snapshots/{self._snapshotter.name}", chain)
+        self._leases.add_resource(self._namespace, self._fetcher.lease, resource)
+        return self._exists(chain)  # it may have gone before it was held
+
+    def _exists(self, chain: str) -> bool:
+        try:
+            self._snapshotter.stat(self._namespace, chain)
+        except NotFound:
+            return False
+        return True
+
+    def prepare(self, job: LayerJob) -> None:
         """Fetch a layer and, where it can be done at once, unpack it into a private folder."""
+        self._ctx.check()
         if job.skip or not self._snapshotter.rebase:
-            self._fetcher.blob(job.layer, stop)
+            self._fetcher.blob(job.layer)
             return
         job.extraction = self._snapshotter.extraction(self._namespace)
-        with self._fetcher.writer(job.layer, stop) as writer:
+        with self._fetcher.writer(job.layer) as writer:
             if writer is not None and writer.offset == 0:
-                self._download_and_unpack(job, writer, stop)
+                self._download_and_unpack(job, writer)
                 return
             if writer is not None:
-                self._fetcher.download(writer, job.layer, stop, lambda _: None)
+                self._fetcher.download(writer, job.layer, lambda _: None)
                 self._fetcher.commit(writer, job.layer)
         self._say(EXISTS if writer is None else COMPLETE, job)
-        self._unpack_stored(job, stop)
+        self._unpack_stored(job)
 
-    def _download_and_unpack(
-        self, job: LayerJob, writer: ContentWriter, stop: threading.Event
-    ) -> None:
+    def _download_and_unpack(self, job: LayerJob, writer: ContentWriter) -> None:
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-            with self._unpacking(job, read, stop) as unpacking:
+            with self._unpacking(job, read) as unpacking:
                 os.close(read)
                 read = -1
                 feed = _Feed(write)
-                self._fetcher.download(writer, job.layer, stop, feed)
+                self._fetcher.download(writer, job.layer, feed)
                 # Verified before anything of it is used: what the bytes were decides.
                 self._fetcher.commit(writer, job.layer)
                 self._say(EXTRACTING, job)
                 os.close(write)
                 write = -1
-                self._finish(job, unpacking, stop)
+                self._finish(job, unpacking)
         finally:
             for fd in (read, write):
                 if fd >= 0:
                     os.close(fd)
 
-    def _unpack_stored(self, job: LayerJob, stop: threading.Event) -> None:
+    def _unpack_stored(self, job: LayerJob) -> None:
         self._say(EXTRACTING, job)
         with (
             self._fetcher.content.open(self._namespace, job.layer.digest) as blob,
-            self._unpacking(job, blob.fd, stop) as unpacking,
+            self._unpacking(job, blob.fd) as unpacking,
         ):
-            self._finish(job, unpacking, stop)
+            self._finish(job, unpacking)
 
     @contextmanager
-    def _unpacking(self, job: LayerJob, source: int, stop: threading.Event) -> Iterator[Unpacking]:
+    def _unpacking(self, job: LayerJob, source: int) -> Iterator[Unpacking]:
         assert job.extraction is not None
-        if stop.is_set():
-            raise Cancelled
         with start_unpack(
             self._forks, source, job.extraction.path, overlay=True, limits=self._applier.limits
         ) as unpacking:
             self._ctx.on_cancel(unpacking.cancel)
             yield unpacking
 
-    def _finish(self, job: LayerJob, unpacking: Unpacking, stop: threading.Event) -> None:
+    def _finish(self, job: LayerJob, unpacking: Unpacking) -> None:
         try:
             job.done = unpacking.result()
         except Unavailable:
             self._ctx.check()  # it died because it was told to
-            if stop.is_set():
-                raise Cancelled from None
             raise
         _check_diff_id(job, job.done.diff_id)
         self._say(EXTRACTED, job)
@@ -192,9 +222,14 @@ class Unpacker:
                 job.extraction.discard()
                 job.extraction = None
 
+    def label_config(self, config: Descriptor, jobs: Sequence[LayerJob]) -> None:
+        """Let the config hold the snapshot of all layers."""
+        if jobs:
+            labels = {_SNAPSHOT_REF + self._snapshotter.name: jobs[-1].chain}
+            self._fetcher.label(config, labels)
+
     def _say(self, event: str, job: LayerJob) -> None:
-        size = job.layer.size
-        self._fetcher.tell(Progress(event, ref_key(job.layer), size, size, job.layer.digest))
+        self._fetcher.say(event, job.layer, job.layer.size)
 
 
 class _Feed:

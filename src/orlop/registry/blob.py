@@ -1,0 +1,106 @@
+"""A blob's bytes, as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from urllib3.exceptions import HTTPError
+
+from orlop.errors import DataLoss, Unavailable
+from orlop.oci.descriptor import Descriptor
+from orlop.registry.http import Response
+
+_CHUNK = 512 * 1024
+_RESUMES = 5
+# Makes the request for a blob, with more headers.
+Open = Callable[[dict[str, str]], Response]
+
+
+class BlobStream:
+    """A blob's bytes from `offset` on; a broken connection is taken up where it broke.
+
+    Iterate once, and `close`.
+    """
+
+    def __init__(self, open_: Open, wanted: Descriptor, offset: int) -> None:
+        self._open = open_
+        self._wanted = wanted
+        self._offset = offset
+        self._response: Response | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Chunks, up to the blob's size.
+
+        Raises DataLoss for a blob of another size, and Unavailable when it breaks off again and
+        again without getting on.
+        """
+        failures, mark = 0, self._offset
+        while self._offset < self._wanted.size:
+            try:
+                chunk = self._read()
+            except HTTPError as error:
+                self.close()
+                if self._offset - mark >= _CHUNK:
+                    failures, mark = 0, self._offset
+                failures += 1
+                if failures > _RESUMES:
+                    raise Unavailable(
+                        f"download of {self._wanted.digest} broke off {failures} times, "
+                        f"last at {self._offset} of {self._wanted.size} bytes: {error}"
+                    ) from error
+                continue
+            if self._offset + len(chunk) > self._wanted.size:
+                raise self._other_size("more")
+            self._offset += len(chunk)
+            yield chunk
+
+    def _read(self) -> bytes:
+        if self._response is None:
+            self._response = self._request()
+        # read1 gives what has come, so that nothing of a connection that breaks is lost.
+        chunk = self._response.read1(_CHUNK)
+        if not chunk:
+            raise HTTPError("connection ended early")
+        return chunk
+
+    def _request(self) -> Response:
+        # A layer's own compression is its content; no other is wanted.
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        if self._offset:
+            headers["Range"] = f"bytes={self._offset}-"
+        response = self._open(headers)
+        try:
+            self._check_size(response)
+            if self._offset and response.status != 206:
+                _skip(response, self._offset)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _check_size(self, response: Response) -> None:
+        """Refuse at once what cannot be the blob."""
+        length = response.headers.get("content-length", "")
+        if not length.isdecimal() or "content-encoding" in response.headers:
+            return
+        size = int(length) + (self._offset if response.status == 206 else 0)
+        if size != self._wanted.size:
+            raise self._other_size(str(size))
+
+    def _other_size(self, found: str) -> DataLoss:
+        wanted = self._wanted
+        return DataLoss(f"{wanted.digest} has {found} bytes, {wanted.size} were announced")
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+
+def _skip(response: Response, count: int) -> None:
+    """For a registry that ignores Range: read past what we have."""
+    while count:
+        chunk = response.read(min(count, _CHUNK))
+        if not chunk:
+            raise HTTPError("connection ended early")
+        count -= len(chunk)

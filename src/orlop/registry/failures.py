@@ -1,0 +1,108 @@
+"""Errors that say what failed, on what host, and in the registry's own words why.
+
+Query strings are left out: those of redirects and token requests hold secrets.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+from urllib3.exceptions import HTTPError, SSLError
+
+from orlop.errors import (
+    DataLoss,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    Unknown,
+)
+
+_BODY_MAX = 16 * 1024
+_WORDS_MAX = 300
+_KINDS: dict[int, type[OrlopError]] = {
+    400: InvalidArgument,
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: NotFound,
+    408: Unavailable,
+    416: DataLoss,
+    429: Unavailable,
+}
+_ADVICE = {
+    401: "it wants credentials, or other ones",
+    429: "try again later, or with credentials",
+}
+
+
+def plain(url: str) -> str:
+    """An address as it may be shown: without query and user."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{_host(url)}{parts.path}"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def connection_error(method: str, url: str, error: HTTPError) -> OrlopError:
+    """The error for a host that does not answer."""
+    host = _host(url)
+    if isinstance(error, SSLError):
+        if "WRONG_VERSION" in str(error).upper():
+            return Unavailable(
+                f'registry "{host}" does not speak TLS; is it to be used by plain HTTP?'
+            )
+        return Unavailable(f'registry "{host}" is not to be trusted: {_reason(error)}')
+    return Unavailable(
+        f'registry "{host}" does not answer: {method} {plain(url)}: {_reason(error)}'
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, without the object addresses that urllib3 prints."""
+    text = str(error)
+    return text.rpartition(">: ")[2] if ">: " in text else text
+
+
+def status_error(method: str, url: str, response: urllib3.BaseHTTPResponse) -> OrlopError:
+    """The error for an unexpected status; closes the response."""
+    try:
+        body = response.read(_BODY_MAX)
+    except HTTPError:
+        body = b""
+    response.close()
+    status = response.status
+    parts = [
+        f'registry "{_host(url)}" answers {method} {plain(url)} with status {status}',
+        _words(body),
+        _ADVICE.get(status, ""),
+    ]
+    kind = _KINDS.get(status, Unavailable if status >= 500 else Unknown)
+    return kind(": ".join(filter(None, parts)))
+
+
+class _Complaint(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Complaints(msgspec.Struct):
+    errors: list[_Complaint]
+
+
+def _words(body: bytes) -> str:
+    """What a registry says is wrong (OCI distribution spec, "Error Codes"), fit for a terminal."""
+    try:
+        found = msgspec.json.decode(body, type=_Complaints)
+    except (msgspec.MsgspecError, RecursionError):
+        text = body.decode(errors="replace")
+    else:
+        each = (": ".join(filter(None, (error.code, error.message))) for error in found.errors)
+        text = "; ".join(each)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]}…"

@@ -1,0 +1,99 @@
+"""Connections that can be ended from another thread, whatever they wait for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import weakref
+from contextlib import suppress
+from typing import Any
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NameResolutionError, NewConnectionError
+
+from orlop.errors import Cancelled
+
+
+class Sockets:
+    """The open sockets of one client. Each is held by a duplicate, which TLS does not hide."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._aborted = False
+
+    def hold(self, sock: socket.socket) -> socket.socket:
+        """A duplicate, to live as long as the connection; Cancelled once `abort` was called."""
+        held = sock.dup()
+        with self._lock:
+            if not self._aborted:
+                self._open.add(held)
+                return held
+        held.close()
+        raise Cancelled
+
+    def abort(self) -> None:
+        """Shut down all there are, and let no more come; this wakes whoever waits for them."""
+        with self._lock:
+            self._aborted = True
+            held = list(self._open)
+        for each in held:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of them."""
+        with self._lock:
+            held = list(self._open)
+        for each in held:
+            each.close()
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, *args: Any, sockets: Sockets, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sockets = sockets
+        self._held: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """urllib3's hook for making a socket. This one is held before it begins to connect."""
+        try:
+            found = socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:
+            raise NewConnectionError(self, f"not a host name: {error}") from error
+        failure = OSError("no address")
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._held = self._sockets.hold(sock)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(self.timeout)
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failure = error
+                continue
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+        raise NewConnectionError(self, str(failure)) from failure
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class HttpPool(HTTPConnectionPool):
+    """Takes `sockets` besides what its base takes."""
+
+    ConnectionCls = _Connection
+
+
+class HttpsPool(HTTPSConnectionPool):
+    """Takes `sockets` besides what its base takes."""
+
+    ConnectionCls = _TlsConnection

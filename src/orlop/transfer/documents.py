@@ -1,0 +1,125 @@
+"""Which manifests of an image are wanted; indexes, manifests and configs are fetched on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orlop.errors import InvalidArgument, NotFound
+from orlop.oci import manifest as documents
+from orlop.oci import mediatypes, platform
+from orlop.oci.descriptor import Descriptor, Platform
+from orlop.oci.manifest import ImageConfig, Index, Manifest
+from orlop.transfer.fetch import Fetcher
+
+_DEPTH = 4  # indexes in indexes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest with its config, which is None for an artifact that is not an image."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig | None
+    platform: Platform | None
+
+
+class Documents:
+    """The documents of what `target` names, each fetched once and labelled with what it refers to.
+
+    Raises InvalidArgument for what is neither an index nor a manifest.
+    """
+
+    def __init__(self, fetcher: Fetcher, target: Descriptor) -> None:
+        self._fetcher = fetcher
+        self._target = target
+        self._indexes: dict[str, Index] = {}
+        self._found: dict[str, Found] = {}
+
+    def choose(self, platforms: Sequence[Platform]) -> list[Found]:
+        """The best manifest for each platform; all manifests when no platform is named.
+
+        Raises NotFound when there is none.
+        """
+        if platforms:
+            picked = [self._best(self._target, each, _DEPTH) for each in platforms]
+            found = {each.descriptor.digest: each for each in picked if each is not None}
+        else:
+            found = {each.descriptor.digest: each for each in self._all(self._target, _DEPTH)}
+        if not found:
+            names = ", ".join(platform.text(each) for each in platforms) or "any platform"
+            raise NotFound(f'platform {names} in image "{self._fetcher.reference}"')
+        return list(found.values())
+
+    def fetch_all(self) -> None:
+        """Fetch the documents of every platform, and of attestations."""
+        for _ in self._all(self._target, _DEPTH, attestations=True):
+            pass
+
+    def _best(self, target: Descriptor, wanted: Platform, depth: int) -> Found | None:
+        """What serves a platform best. What says nothing of its platform is tried last."""
+        if target.media_type in mediatypes.MANIFESTS:
+            found = self._manifest(target)
+            return None if platform.rank(wanted, found.platform) is None else found
+        ranked = [
+            (score, number, child)
+            for number, child in enumerate(self._index(target, depth).manifests)
+            if child.media_type in mediatypes.MANIFESTS | mediatypes.INDEXES
+            and (score := platform.rank(wanted, child.platform)) is not None
+        ]
+        for _, _, child in sorted(ranked, key=lambda entry: entry[:2]):
+            if (best := self._best(child, wanted, depth - 1)) is not None:
+                return best
+        return None
+
+    def _all(
+        self, target: Descriptor, depth: int, *, attestations: bool = False
+    ) -> Iterator[Found]:
+        if target.media_type in mediatypes.MANIFESTS:
+            yield self._manifest(target)
+            return
+        for child in self._index(target, depth).manifests:
+            if child.media_type not in mediatypes.MANIFESTS | mediatypes.INDEXES:
+                self._fetcher.blob(child)
+            elif attestations or not _is_attestation(child):
+                yield from self._all(child, depth - 1, attestations=attestations)
+
+    def _index(self, target: Descriptor, depth: int) -> Index:
+        if target.media_type not in mediatypes.INDEXES:
+            raise InvalidArgument(
+                f'"{self._fetcher.reference}" is of media type "{target.media_type}", '
+                "neither an image manifest nor an index"
+            )
+        if not depth:
+            raise InvalidArgument(f'"{self._fetcher.reference}" nests indexes too deeply')
+        index = self._indexes.get(target.digest)
+        if index is None:
+            found = documents.parse(self._fetcher.document(target), target.media_type)
+            assert isinstance(found, Index)
+            index = self._indexes[target.digest] = found
+            self._fetcher.adopt(target, index.manifests)
+        return index
+
+    def _manifest(self, target: Descriptor) -> Found:
+        found = self._found.get(target.digest)
+        if found is None:
+            found = self._found[target.digest] = self._load(target)
+        return found
+
+    def _load(self, target: Descriptor) -> Found:
+        manifest = documents.parse(self._fetcher.document(target), target.media_type)
+        assert isinstance(manifest, Manifest)
+        self._fetcher.adopt(target, (manifest.config, *manifest.layers))
+        if manifest.config.media_type not in mediatypes.CONFIGS:
+            self._fetcher.blob(manifest.config)
+            return Found(target, manifest, None, target.platform)
+        config = documents.parse_config(self._fetcher.document(manifest.config))
+        own = config.platform if config.os else None
+        return Found(target, manifest, config, target.platform or own)
+
+
+def _is_attestation(child: Descriptor) -> bool:
+    """Attestations ride along in indexes as images of no platform."""
+    offered = child.platform
+    return offered is not None and (offered.os, offered.architecture) == ("unknown", "unknown")
