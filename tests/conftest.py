@@ -10,6 +10,7 @@ import pytest
 
 from tests import daemon_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.lying_registry import Registry
 from tests.registry_fixture import build_busybox, run_registry, skopeo_copy
 
 
@@ -50,3 +51,11 @@ def busybox(orlopd: Orlopd, busybox_archive: Path) -> str:
     """The name of a small image that the private orlopd has."""
     orlopd.ctr("images", "import", str(busybox_archive))
     return BUSYBOX
+
+
+@pytest.fixture
+def lying() -> Iterator[Registry]:
+    """A registry in this process that lies as a test tells it to."""
+    made = Registry()
+    yield made
+    made.close()
