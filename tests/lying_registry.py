@@ -109,7 +109,8 @@ def send(
     body: bytes,
     headers: dict[str, str] | None = None,
     cut: int | None = None,
-) -> None:
+) -> bool:
+    """Answer, and then break off after `cut` bytes; True, which says that this is the answer."""
     request.send_response(status)
     for key, value in (headers or {}).items():
         request.send_header(key, value)
@@ -119,6 +120,7 @@ def send(
         request.wfile.write(body if cut is None else body[:cut])
     if cut is not None:
         request.close_connection = True
+    return True
 
 
 def tar_of(name: str, data: bytes) -> bytes:
