@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from orlop.errors import FailedPrecondition
+from orlop.errors import FailedPrecondition, ResourceExhausted
 
 SCHEMA_VERSION = 1
 _IDLE_READERS = 8
@@ -110,18 +110,31 @@ class Database:
         """A write transaction: committed when the block ends, rolled back when it raises.
 
         Keep it short; never call out of the database room's users while it is open, and do file
-        work before or after.
+        work before or after. Raises ResourceExhausted when the disk is full.
         """
         transaction = Transaction(self._writer)
-        with self._write_lock:
+        with self._write_lock, self._disk_errors():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield transaction
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # SQLite may have rolled back by itself
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
         transaction.run_after_commit()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turn a full disk into an error that says what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise ResourceExhausted(
+                    f'no space left for the database "{self.path}"; free some or enlarge the disk'
+                ) from error
+            raise
 
     def close(self) -> None:
         with self._pool_lock:
