@@ -1,4 +1,8 @@
-"""The store's folders: `blobs/<algorithm>/<hex>` and `ingest/<name>/data`."""
+"""The store's folders: `blobs/<algorithm>/<hex>`, and per ingest `ingest/<name>/`.
+
+An ingest's folder has `data`, the bytes written so far, or `shared`, a link to another namespace's
+blob that holds the bytes already.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from orlop.errors import ResourceExhausted
-from orlop.oci.digest import Digest
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
-_CHUNK = 1 << 20
+DATA = "data"
+SHARED = "shared"
 
 
 class Files:
@@ -31,12 +36,12 @@ class Files:
         algorithm, _, encoded = digest.partition(":")
         return self._blobs / algorithm / encoded
 
-    def digests(self) -> set[str]:
-        """Every blob that has a file."""
+    def sizes(self) -> dict[str, int]:
+        """Every blob that has a file, and the file's size."""
         return {
-            f"{algorithm}:{entry.name}"
+            f"{algorithm}:{entry.name}": entry.stat().st_size
             for algorithm in _ALGORITHMS
-            for entry in (self._blobs / algorithm).iterdir()
+            for entry in os.scandir(self._blobs / algorithm)
         }
 
     def ingest(self, name: str) -> Path:
@@ -45,18 +50,48 @@ class Files:
     def ingests(self) -> set[str]:
         return {entry.name for entry in self._ingest.iterdir()}
 
+    def make_ingest(self, name: str, *, fresh: bool) -> Path:
+        """The folder of an ingest; a fresh one has no data, whatever was there."""
+        folder = self._ingest / name
+        with disk_errors(self.root):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if fresh:
+            (folder / DATA).unlink(missing_ok=True)
+        return folder
+
     def drop_ingest(self, name: str) -> None:
         shutil.rmtree(self._ingest / name, ignore_errors=True)
 
-    def publish(self, data: Path, digest: Digest) -> None:
-        """Move verified, synced data to where blobs are, durably."""
-        target = self.blob(digest)
-        data.rename(target)
-        fd = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    def share(self, digest: str, name: str) -> bool:
+        """Link a blob into an ingest, so that it stays whoever deletes it; False if it is gone."""
+        shared = self._ingest / name / SHARED
+        shared.unlink(missing_ok=True)
         try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            shared.hardlink_to(self.blob(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def publish(self, data: Path, digest: str) -> bool:
+        """Give verified, synced data the blob's name as well, durably; False if it has a file.
+
+        Raises FileNotFoundError when the data has gone.
+        """
+        target = self.blob(digest)
+        with disk_errors(self.root):
+            try:
+                target.hardlink_to(data)
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+        return True
+
+    def seal(self, digest: str) -> None:
+        """Nobody writes to a blob any more."""
+        self.blob(digest).chmod(0o400)
+
+    def remove(self, digest: str) -> None:
+        self.blob(digest).unlink(missing_ok=True)
 
 
 def ingest_name(namespace: str, ref: str) -> str:
@@ -64,11 +99,18 @@ def ingest_name(namespace: str, ref: str) -> str:
     return hashlib.sha256(f"{namespace}/{ref}".encode()).hexdigest()
 
 
-def hash_file(path: Path, state: hashlib._Hash) -> None:
+def hash_file(path: Path, state: Any) -> None:
     """Feed a whole file to a hash."""
     with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            state.update(chunk)
+        hashlib.file_digest(file, lambda: state)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -97,8 +97,8 @@ def size_in_any(tx: Transaction, digest: str, shareable_label: str | None) -> in
     return int(row["size"]) if row else None
 
 
-def all_digests(tx: Transaction) -> set[str]:
-    return {row["digest"] for row in tx.all("SELECT DISTINCT digest FROM content")}
+def all_sizes(tx: Transaction) -> dict[str, int]:
+    return {row["digest"]: row["size"] for row in tx.all("SELECT digest, size FROM content")}
 
 
 def find_ingest(tx: Transaction, namespace: str, ref: str) -> IngestRow | None:
@@ -125,14 +125,14 @@ def begin_ingest(
     total: int,
     expected: str,
 ) -> tuple[IngestRow, bool]:
-    """The row of an ingest, new or continued; and whether older data is of something else."""
+    """The row of an ingest, and whether it is new: data from before is then of something else."""
     now = clock.now()
     found = find_ingest(tx, namespace, ref)
-    stale = found is not None and (
-        (total > 0 and found.total not in (0, total))
-        or (expected != "" and found.expected not in ("", expected))
-    )
-    if found is not None and not stale:
+    if (
+        found is not None
+        and (not total or found.total in (0, total))
+        and (not expected or found.expected in ("", expected))
+    ):
         tx.execute(
             "UPDATE ingests SET updated_at = ?, expires_at = ?, total = max(total, ?), expected = ?"
             " WHERE namespace = ? AND ref = ?",
@@ -144,7 +144,7 @@ def begin_ingest(
         "INSERT INTO ingests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (namespace, ref, directory, expected, total, now, now, now + _INGEST_LIFE),
     )
-    return IngestRow(ref, directory, expected, total, now), stale
+    return IngestRow(ref, directory, expected, total, now), True
 
 
 def delete_ingest(tx: Transaction, namespace: str, ref: str) -> None:
@@ -152,7 +152,30 @@ def delete_ingest(tx: Transaction, namespace: str, ref: str) -> None:
 
 
 def delete_expired_ingests(tx: Transaction, now: int) -> None:
-    tx.execute("DELETE FROM ingests WHERE expires_at < ?", (now,))
+    """Ingests past their time that no lease holds."""
+    tx.execute(
+        "DELETE FROM ingests WHERE expires_at < ? AND NOT EXISTS ("
+        "SELECT 1 FROM lease_resources l WHERE l.namespace = ingests.namespace"
+        " AND l.type = 'ingests' AND l.id = ingests.ref)",
+        (now,),
+    )
+
+
+def lease_blob_instead(tx: Transaction, namespace: str, ref: str, digest: str) -> None:
+    """Leases that hold an ingest hold the blob that came of it."""
+    tx.execute(
+        "INSERT OR IGNORE INTO lease_resources SELECT namespace, lease, 'content', ?"
+        " FROM lease_resources WHERE namespace = ? AND type = 'ingests' AND id = ?",
+        (digest, namespace, ref),
+    )
+    release_from_leases(tx, namespace, "ingests", ref)
+
+
+def release_from_leases(tx: Transaction, namespace: str, resource_type: str, id: str) -> None:
+    tx.execute(
+        "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",
+        (namespace, resource_type, id),
+    )
 
 
 def ingest_directories(tx: Transaction) -> set[str]:

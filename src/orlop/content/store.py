@@ -16,13 +16,13 @@ from types import TracebackType
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import records
-from orlop.content.files import Files, ingest_name
+from orlop.content.files import DATA, SHARED, Files, ingest_name
 from orlop.content.model import Info, Status
 from orlop.content.writer import ContentWriter, Ingest
-from orlop.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unavailable
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
-from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
+from orlop.metadata.references import attach_to_lease, ensure_namespace
 from orlop.oci.digest import Digest
 from orlop.wire import events_pb2
 
@@ -110,6 +110,7 @@ class ContentStore:
         self, namespace: str, digest: str, wanted: Mapping[str, str], mask: FieldMask
     ) -> Info:
         """Change labels; raises NotFound, InvalidArgument for another field."""
+        Digest.parse(digest)
         changes = fieldmask.paths(mask, fields=("labels",), maps=("labels",))
         labels.validate(wanted)
         with self._database.write() as tx:
@@ -128,14 +129,10 @@ class ContentStore:
                 if not records.delete(tx, namespace, digest):
                     raise NotFound(f'content "{digest}"')
                 labels.remove(tx, _KIND, namespace, digest)
-                tx.execute(
-                    "DELETE FROM lease_resources WHERE namespace = ? AND type = 'content'"
-                    " AND id = ?",
-                    (namespace, digest),
-                )
+                records.release_from_leases(tx, namespace, "content", digest)
                 orphaned = not records.known_anywhere(tx, digest)
             if orphaned:
-                self.files.blob(digest).unlink(missing_ok=True)
+                self.files.remove(digest)
         event = events_pb2.ContentDelete(digest=digest)
         self._publisher.publish(namespace, "/content/delete", event)
 
@@ -182,78 +179,96 @@ class ContentStore:
             self._open_refs.discard((namespace, ref))
 
     def _begin(self, namespace: str, ref: str, total: int, expected: str, lease: str) -> Ingest:
+        if expected and self.supersede(namespace, ref, expected, lease):
+            raise AlreadyExists(f'content "{expected}"')
         name = ingest_name(namespace, ref)
         with self._database.write() as tx:
-            if expected and records.find(tx, namespace, expected):
-                attach_to_lease(tx, namespace, lease, "content", expected)
-                raised: AlreadyExists | None = AlreadyExists(f'content "{expected}"')
-                self._forget_ingest(tx, namespace, ref, lease)
-            else:
-                raised = None
-                ensure_namespace(tx, namespace)
-                row, stale = records.begin_ingest(tx, namespace, ref, name, total, expected)
-                attach_to_lease(tx, namespace, lease, "ingests", ref)
+            ensure_namespace(tx, namespace)
+            row, fresh = records.begin_ingest(tx, namespace, ref, name, total, expected)
+            attach_to_lease(tx, namespace, lease, "ingests", ref)
             size = self._size_elsewhere(tx, expected, total) if expected else None
-        if raised is not None:
-            self.files.drop_ingest(name)
-            raise raised
-        if stale:
-            self.files.drop_ingest(name)
-        folder = self.files.ingest(name)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = self.files.make_ingest(name, fresh=fresh)
+        if size is not None and not self.files.share(expected, name):
+            size = None
         return Ingest(
             namespace=namespace,
             ref=ref,
             folder=folder,
             total=total or row.total,
-            expected=expected or row.expected,
+            expected=expected,
             started_at=row.started_at,
             lease=lease,
             shared_size=size,
         )
+
+    def supersede(self, namespace: str, ref: str, digest: str, lease: str) -> bool:
+        """Drop a write because the namespace has the blob; False if it has not.
+
+        Whoever leased the write, and `lease`, then holds the blob.
+        """
+        if not self.exists(namespace, digest):
+            return False
+        with self._database.write() as tx:
+            if records.find(tx, namespace, digest) is None:
+                return False
+            self._settle(tx, namespace, ref, digest, lease)
+        self.files.drop_ingest(ingest_name(namespace, ref))
+        return True
+
+    @staticmethod
+    def _settle(tx: Transaction, namespace: str, ref: str, digest: str, lease: str) -> None:
+        """A blob takes the place of an ingest."""
+        attach_to_lease(tx, namespace, lease, "content", digest)
+        records.lease_blob_instead(tx, namespace, ref, digest)
+        records.delete_ingest(tx, namespace, ref)
 
     def _size_elsewhere(self, tx: Transaction, digest: str, total: int) -> int | None:
         """The size of a blob that other namespaces have and would share, or None."""
         size = records.size_in_any(
             tx, digest, shareable_label=None if self._shared else SHAREABLE_LABEL
         )
-        if size is None or total not in (0, size) or not self.files.blob(digest).exists():
-            return None
-        return size
-
-    def _forget_ingest(self, tx: Transaction, namespace: str, ref: str, lease: str) -> None:
-        records.delete_ingest(tx, namespace, ref)
-        detach_from_lease(tx, namespace, lease, "ingests", ref)
+        return size if total in (0, size) else None
 
     def finish(
-        self,
-        ingest: Ingest,
-        data: Path | None,
-        digest: Digest,
-        size: int,
-        wanted: Mapping[str, str],
+        self, ingest: Ingest, data: Path, digest: Digest, size: int, wanted: Mapping[str, str]
     ) -> None:
-        """Make verified data a blob (for the writer); `data` is None for a shared blob.
+        """Make verified, synced data a blob (for the writer).
 
-        Raises AlreadyExists, with the lease holding the blob, when the namespace has it.
+        Raises AlreadyExists, with the lease holding the blob, when the namespace has it, and
+        Aborted when the ingest has gone. When it fails, the ingest is as it was.
         """
         labels.validate(wanted)
-        namespace = ingest.namespace
         with self._blob_lock:
-            if data is not None and not self.files.blob(digest).exists():
-                self.files.publish(data, digest)
-            with self._database.write() as tx:
-                there = records.find(tx, namespace, digest) is not None
-                if not there:
-                    records.insert(tx, namespace, digest, size)
-                    labels.replace(tx, _KIND, namespace, digest, wanted)
-                attach_to_lease(tx, namespace, ingest.lease, "content", digest)
-                self._forget_ingest(tx, namespace, ingest.ref, ingest.lease)
+            try:
+                published = self.files.publish(data, digest)
+            except FileNotFoundError:
+                raise _aborted(ingest.ref) from None
+            try:
+                there = self._record(ingest, digest, size, wanted)
+            except BaseException:
+                if published:
+                    self.files.remove(digest)
+                raise
+            if published:
+                self.files.seal(digest)
         self.files.drop_ingest(ingest.folder.name)
         if there:
             raise AlreadyExists(f'content "{digest}"')
         event = events_pb2.ContentCreate(digest=digest, size=size)
-        self._publisher.publish(namespace, "/content/create", event)
+        self._publisher.publish(ingest.namespace, "/content/create", event)
+
+    def _record(self, ingest: Ingest, digest: Digest, size: int, wanted: Mapping[str, str]) -> bool:
+        """Write down a blob in place of its ingest; whether it was known."""
+        namespace = ingest.namespace
+        with self._database.write() as tx:
+            if records.find_ingest(tx, namespace, ingest.ref) is None:
+                raise _aborted(ingest.ref)
+            there = records.find(tx, namespace, digest) is not None
+            if not there:
+                records.insert(tx, namespace, digest, size)
+                labels.replace(tx, _KIND, namespace, digest, wanted)
+            self._settle(tx, namespace, ingest.ref, digest, ingest.lease)
+        return there
 
     def status(self, namespace: str, ref: str) -> Status:
         """Raises NotFound."""
@@ -273,13 +288,16 @@ class ContentStore:
         ]
 
     def _status(self, row: records.IngestRow) -> Status:
-        try:
-            data = (self.files.ingest(row.directory) / "data").stat()
-        except FileNotFoundError:
-            return Status(row.ref, 0, row.total, row.expected, row.started_at, row.started_at)
-        return Status(
-            row.ref, data.st_size, row.total, row.expected, row.started_at, data.st_mtime_ns
-        )
+        folder = self.files.ingest(row.directory)
+        offset, updated_at = 0, row.started_at
+        for name in (SHARED, DATA):
+            try:
+                file = (folder / name).stat()
+            except FileNotFoundError:
+                continue
+            offset, updated_at = file.st_size, max(updated_at, file.st_mtime_ns)
+            break
+        return Status(row.ref, offset, row.total, row.expected, row.started_at, updated_at)
 
     def abort(self, namespace: str, ref: str) -> None:
         """Give up a write and its data; raises NotFound."""
@@ -287,30 +305,34 @@ class ContentStore:
             if records.find_ingest(tx, namespace, ref) is None:
                 raise NotFound(f'ingest "{ref}"')
             records.delete_ingest(tx, namespace, ref)
-            tx.execute(
-                "DELETE FROM lease_resources WHERE namespace = ? AND type = 'ingests' AND id = ?",
-                (namespace, ref),
-            )
+            records.release_from_leases(tx, namespace, "ingests", ref)
         self.files.drop_ingest(ingest_name(namespace, ref))
 
     def reap(self) -> None:
         """Remove what a crash left behind, and expired ingests. Only at start.
 
-        A record whose file has gone (somebody removed it by hand) is dropped and logged.
+        A record whose file has gone or has another size is dropped and logged: a blob that cannot
+        be read must not keep a client from writing it again.
         """
+        present = self.files.sizes()
         with self._database.write() as tx:
             records.delete_expired_ingests(tx, clock.now())
             ingests = records.ingest_directories(tx)
-            known = records.all_digests(tx)
-            present = self.files.digests()
-            for digest in known - present:
-                _log.error('content "%s" has lost its file; its records are dropped', digest)
+            known = records.all_sizes(tx)
+            lost = [digest for digest, size in known.items() if present.get(digest) != size]
+            for digest in lost:
                 records.delete_everywhere(tx, digest)
-        for digest in present - known:
+        for digest in lost:
+            _log.error('content "%s" has lost its file; its records are dropped', digest)
+        for digest in present.keys() - (known.keys() - set(lost)):
             _log.info('reaping blob "%s" that no record knows', digest)
-            self.files.blob(digest).unlink()
+            self.files.remove(digest)
         for name in self.files.ingests() - ingests:
             self.files.drop_ingest(name)
+
+
+def _aborted(ref: str) -> Aborted:
+    return Aborted(f'write of ref "{ref}" was aborted')
 
 
 def _lookup(info: Info) -> filters.Lookup:

@@ -10,13 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from orlop.content.files import disk_errors, hash_file
+from orlop.content.files import DATA, SHARED, disk_errors, hash_file
 from orlop.errors import FailedPrecondition, OutOfRange
 from orlop.metadata import clock
 from orlop.oci.digest import Digest, new_hash
 
 if TYPE_CHECKING:
     from orlop.content.store import ContentStore
+
+_CLOSED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,7 @@ class ContentWriter:
         self.updated_at = clock.now()
         algorithm = Digest(ingest.expected).algorithm if ingest.expected else "sha256"
         self._hash: Any = new_hash(algorithm)
-        self._data = ingest.folder / "data"
-        self._fd = -1
+        self._fd = _CLOSED
         self._offset = 0
         self._shared = ingest.shared_size is not None
         if ingest.shared_size is not None:
@@ -58,10 +59,17 @@ class ContentWriter:
             self._open()
 
     def _open(self) -> None:
-        self._fd = os.open(self._data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        (self._ingest.folder / SHARED).unlink(missing_ok=True)
+        data = self._ingest.folder / DATA
+        if data.exists():
+            hash_file(data, self._hash)
+        with disk_errors(self._store.files.root):
+            self._fd = os.open(data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._offset = os.lseek(self._fd, 0, os.SEEK_END)
-        if self._offset:
-            hash_file(self._data, self._hash)
+
+    @property
+    def _path(self) -> Path:
+        return self._ingest.folder / (SHARED if self._shared else DATA)
 
     @property
     def ref(self) -> str:
@@ -87,16 +95,17 @@ class ContentWriter:
         return Digest.from_hash(self._hash)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append; ResourceExhausted when the disk is full."""
+        """Append; ResourceExhausted when the disk is full, with what fitted in `offset`."""
+        self._check_open()
         if not data:
             return
         if self._shared:
             self._unshare()
-        self._hash.update(data)
         with disk_errors(self._store.files.root):
             view = memoryview(data)
             while view:
                 written = os.pwrite(self._fd, view, self._offset)
+                self._hash.update(view[:written])
                 self._offset += written
                 view = view[written:]
         self.updated_at = clock.now()
@@ -106,6 +115,7 @@ class ContentWriter:
 
         Any other place raises OutOfRange.
         """
+        self._check_open()
         if offset == self._offset:
             return
         if offset != 0:
@@ -116,12 +126,13 @@ class ContentWriter:
         os.ftruncate(self._fd, 0)
         self._offset = 0
         self._hash = new_hash(self._hash.name)
+        self.updated_at = clock.now()
 
     def _unshare(self) -> None:
         """Somebody writes on after all: take a copy of the shared bytes."""
-        self._shared = False
         with disk_errors(self._store.files.root):
-            shutil.copyfile(self._store.files.blob(self._ingest.expected), self._data)
+            shutil.copyfile(self._path, self._ingest.folder / DATA)
+        self._shared = False
         self._open()
 
     def commit(
@@ -129,22 +140,21 @@ class ContentWriter:
     ) -> Digest:
         """Verify, and make it a blob of the namespace; the writer is closed.
 
-        `size` 0 and `expected` "" check nothing. Raises FailedPrecondition for another size or
-        digest (the data stays), AlreadyExists when the namespace has the blob (the data goes).
+        `size` 0 checks nothing, `expected` "" only what the write was begun with. Raises
+        FailedPrecondition for another size or digest (the data stays), AlreadyExists when the
+        namespace has the blob (the data goes), Aborted when the write was aborted meanwhile.
         """
+        self._check_open()
         try:
             if size and size != self._offset:
                 raise FailedPrecondition(
                     f'ref "{self.ref}" has {self._offset} bytes, {size} were to be committed'
                 )
             digest = self._verified(expected)
-            data = None
             if not self._shared:
                 with disk_errors(self._store.files.root):
-                    os.fchmod(self._fd, 0o400)
                     os.fsync(self._fd)
-                data = self._data
-            self._store.finish(self._ingest, data, digest, self._offset, labels or {})
+            self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
         finally:
             self.close()
         return digest
@@ -155,21 +165,26 @@ class ContentWriter:
         if not wanted:
             return digest
         algorithm = Digest.parse(wanted).algorithm
-        if algorithm != digest.algorithm and not self._shared:
+        if algorithm != digest.algorithm:
             state = new_hash(algorithm)
-            hash_file(self._data, state)
+            hash_file(self._path, state)
             digest = Digest.from_hash(state)
         if digest != wanted:
             raise FailedPrecondition(f'ref "{self.ref}" has digest {digest}, {wanted} was expected')
         return digest
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition(f'the writer of ref "{self.ref}" is closed')
 
     def close(self) -> None:
         """Release the ref; what was written stays for the next writer. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        if self._fd >= 0:
+        if self._fd != _CLOSED:
             os.close(self._fd)
+            self._fd = _CLOSED
         self._store.release(self.namespace, self.ref)
 
     def __enter__(self) -> ContentWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,27 +17,56 @@ from orlop.sys.mount import Mount, mount_all, unmount
 pytestmark = pytest.mark.root
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount_all([Mount("tmpfs", "tmpfs", options=("size=1m",))], disk)
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount_all([Mount("tmpfs", "tmpfs", options=("size=1m",))], path)
+    yield path
+    unmount(path)
+
+
+def put(store: ContentStore, ref: str, data: bytes) -> str:
+    with store.writer("ns", ref) as writer:
+        writer.write(data)
+        return writer.commit()
+
+
+def test_full_disk(disk: Path, tmp_path: Path) -> None:
     database = Database(tmp_path / "meta.db")
-    try:
-        store = ContentStore(database, disk / "content", Exchange())
-        with store.writer("ns", "small") as writer:
-            writer.write(b"kept")
-            kept = writer.commit()
-        with (
-            store.writer("ns", "large") as writer,
-            pytest.raises(ResourceExhausted, match="no space left"),
-        ):
-            writer.write(os.urandom(4 << 20))
-        assert store.status("ns", "large").offset <= 1 << 20
-        store.abort("ns", "large")
-        assert store.read("ns", kept) == b"kept"
-        with store.writer("ns", "after") as writer:
-            writer.write(os.urandom(100_000))
-            writer.commit()
-    finally:
-        database.close()
-        unmount(disk)
+    store = ContentStore(database, disk / "content", Exchange())
+    kept = put(store, "small", b"kept")
+    data = os.urandom(4 << 20)
+    with store.writer("ns", "large") as writer:
+        with pytest.raises(ResourceExhausted, match=r"no space left .* remove images"):
+            writer.write(data)
+        there = store.status("ns", "large").offset
+        assert 0 < there == writer.offset < 1 << 20
+        # What is there is sound: it can be taken back to a beginning that fits.
+        writer.seek(0)
+        writer.write(data[: there // 2])
+        cut = writer.commit()
+    assert store.read("ns", cut) == data[: there // 2]
+    assert store.read("ns", kept) == b"kept"
+    database.close()
+
+
+def test_full_disk_under_the_database(disk: Path) -> None:
+    """The records have no room either: blobs that were promised stay, no half ones appear."""
+    database = Database(disk / "meta.db")
+    store = ContentStore(database, disk / "content", Exchange())
+    data = {}
+    with pytest.raises(ResourceExhausted, match="no space left"):
+        for number in range(1000):
+            blob = os.urandom(20_000)
+            data[put(store, f"r{number}", blob)] = blob
+    assert len(data) > 5
+    for digest, blob in data.items():
+        assert store.read("ns", digest) == blob
+    assert store.files.sizes().keys() == data.keys()
+    database.close()
+    database = Database(disk / "meta.db")
+    store = ContentStore(database, disk / "content", Exchange())
+    store.reap()
+    assert {info.digest for info in store.list("ns")} == data.keys()
+    database.close()

@@ -13,6 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
 from orlop.errors import (
+    Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
@@ -106,6 +107,8 @@ def test_labels(world: World) -> None:
     assert info.labels == {"a": "1", "c/d.e": "3"}
     with pytest.raises(InvalidArgument):
         world.store.update("ns", DIGEST, {}, FieldMask(paths=["size"]))
+    with pytest.raises(InvalidArgument):
+        world.store.update("ns", "sha256:x", {}, FieldMask())
 
 
 def test_wrong_size_and_digest_keep_the_data(world: World) -> None:
@@ -205,6 +208,78 @@ def test_the_isolated_policy_wants_the_bytes(tmp_path: Path) -> None:
     world.database.close()
 
 
+def test_shared_bytes_outlive_their_source(world: World) -> None:
+    """Deleted everywhere else before the commit, the blob is still there to be committed."""
+    world.put(namespace="a")
+    with world.store.writer("b", "r", expected=DIGEST) as writer:
+        world.store.delete("a", DIGEST)
+        assert world.store.status("b", "r").offset == len(DATA)
+        writer.commit()
+    assert world.store.read("b", DIGEST) == DATA
+
+
+def test_writing_to_shared_bytes_leaves_the_blob_alone(world: World) -> None:
+    world.put(namespace="a")
+    with world.store.writer("b", "longer", expected=DIGEST) as writer:
+        writer.write(b"!")
+        assert writer.commit(expected=f"sha256:{hashlib.sha256(DATA + b'!').hexdigest()}")
+    with world.store.writer("b", "anew", expected=DIGEST) as writer:
+        writer.seek(0)
+        writer.write(b"x")
+    with world.store.writer("b", "anew") as writer:
+        writer.write(b"y")
+        assert world.store.read("b", writer.commit()) == b"xy"
+    assert world.store.read("a", DIGEST) == DATA
+
+
+def test_an_aborted_write_cannot_be_committed(world: World) -> None:
+    with world.store.writer("ns", "r") as writer:
+        writer.write(DATA)
+        world.store.abort("ns", "r")
+        with pytest.raises(Aborted):
+            writer.commit()
+        with pytest.raises(FailedPrecondition, match="closed"):
+            writer.write(b"late")
+    assert world.store.list("ns") == []
+    assert world.store.files.sizes() == {}
+
+
+def test_a_commit_that_fails_changes_nothing(world: World) -> None:
+    world.lease("held")
+    with world.store.writer("ns", "r", lease="held") as writer:
+        writer.write(DATA)
+        with world.database.write() as tx:
+            tx.execute("DELETE FROM leases")
+        with pytest.raises(NotFound, match="held"):
+            writer.commit()
+    assert world.store.files.sizes() == {}
+    with world.store.writer("ns", "r") as writer:
+        assert writer.commit(len(DATA), DIGEST) == DIGEST
+
+
+def test_every_lease_of_a_write_gets_the_blob(world: World) -> None:
+    world.lease("first")
+    world.lease("second")
+    world.store.writer("ns", "r", lease="first").close()
+    with world.store.writer("ns", "r", lease="second") as writer:
+        writer.write(DATA)
+        writer.commit()
+    assert world.held("first") == world.held("second") == {("content", DIGEST)}
+
+
+def test_ingests_expire_unless_leased(world: World) -> None:
+    world.lease("held")
+    for ref, lease in (("idle", ""), ("leased", "held")):
+        with world.store.writer("ns", ref, lease=lease) as writer:
+            writer.write(DATA)
+    with world.database.write() as tx:
+        tx.execute("UPDATE ingests SET expires_at = 1")
+    world.store.writer("ns", "fresh").close()
+    world.reopen()
+    assert [status.ref for status in world.store.statuses("ns")] == ["fresh", "leased"]
+    assert len(world.store.files.ingests()) == 2
+
+
 def test_orphans_are_reaped(world: World) -> None:
     world.put()
     orphan = world.store.files.blob(f"sha256:{'1' * 64}")
@@ -212,7 +287,10 @@ def test_orphans_are_reaped(world: World) -> None:
     world.store.files.ingest("f" * 64).mkdir()
     lost = world.put(b"lost")
     world.store.files.blob(lost).unlink()
+    cut = world.store.files.blob(world.put(b"cut off"))
+    cut.write_bytes(b"cut")
     world.reopen()
+    assert not cut.exists()
     assert not orphan.exists()
     assert world.store.files.ingests() == set()
     assert [info.digest for info in world.store.list("ns")] == [DIGEST]
@@ -251,8 +329,10 @@ def test_write_stream(world: World) -> None:
         _request(pb.WRITE, data=DATA[half:], offset=half),
         _request(pb.COMMIT, offset=len(DATA), total=len(DATA), expected=DIGEST, labels={"a": "1"}),
     )
-    assert [r.offset for r in replies] == [0, half, len(DATA), len(DATA)]
+    assert [r.offset for r in replies] == [0, half, len(DATA), len(DATA), len(DATA)]
+    assert replies[-1] == replies[-2]  # the last answer comes twice
     assert replies[-1].digest == DIGEST
+    assert all(r.started_at.seconds and r.total == len(DATA) for r in replies)
     assert world.store.info("ns", DIGEST).labels == {"a": "1"}
     with pytest.raises(AlreadyExists):
         world.write(_request(pb.STAT, ref="again", expected=DIGEST))
@@ -272,6 +352,27 @@ def test_write_stream_offsets(world: World) -> None:
     world.store.abort("ns", "r")
     with pytest.raises(NotFound):
         world.store.status("ns", "r")
+
+
+def test_offset_zero_always_begins_again(world: World) -> None:
+    replies = world.write(_request(pb.WRITE, ref="r", data=b"old"), _request(pb.WRITE))
+    assert [r.offset for r in replies] == [3, 0, 0]
+    world.write(_request(pb.WRITE, ref="r", data=b"old"))
+    empty = world.write(_request(pb.COMMIT, ref="r"))[-1]
+    assert (empty.offset, empty.digest) == (0, f"sha256:{hashlib.sha256().hexdigest()}")
+    assert world.store.read("ns", empty.digest) == b""
+
+
+def test_what_is_said_once_holds_for_the_stream(world: World) -> None:
+    wrong_total = _request(pb.STAT, ref="a", total=10)
+    data, commit = _request(pb.WRITE, data=DATA), _request(pb.COMMIT, offset=len(DATA))
+    with pytest.raises(FailedPrecondition, match="7000 bytes, 10 "):
+        world.write(wrong_total, data, commit)
+    wrong_digest = _request(pb.WRITE, ref="b", data=DATA, expected=f"sha256:{'0' * 64}")
+    with pytest.raises(FailedPrecondition, match="was expected"):
+        world.write(wrong_digest, commit)
+    # and for no other stream
+    assert world.write(_request(pb.STAT, ref="b"), commit)[-1].digest == DIGEST
 
 
 def test_a_blob_that_appears_meanwhile_ends_the_write(world: World) -> None:
