@@ -13,6 +13,7 @@ orlopd_pid=
 
 finish() {
     status=$?
+    [ "$status" -eq 0 ] || orlop rm -f deck >/dev/null 2>&1 || true
     [ -z "$orlopd_pid" ] || { kill "$orlopd_pid" && wait "$orlopd_pid"; } 2>/dev/null || true
     [ -z "$registry_pid" ] || { kill "$registry_pid" && wait "$registry_pid"; } 2>/dev/null || true
     if [ "$status" -ne 0 ]; then

@@ -70,12 +70,17 @@ class CallContext:
         return max(0.0, self.deadline - time.monotonic())
 
     @property
+    def expired(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    @property
     def cancelled(self) -> bool:
         return self._cancelled
 
     def check(self) -> None:
         """Raise Cancelled or DeadlineExceeded if the call is over."""
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.expired:
             raise DeadlineExceeded
         if self._cancelled:
             raise Cancelled

@@ -11,7 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orlop.errors import Cancelled, FailedPrecondition, InvalidArgument, OrlopError, Unknown
+from orlop.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    OrlopError,
+    Unknown,
+)
 from orlop.rpc.context import CallContext
 
 _log = logging.getLogger(__name__)
@@ -58,11 +65,16 @@ def deadline_after(seconds: float | None) -> float | None:
     return time.monotonic() + seconds
 
 
-def failure(error: Exception, service: str, method: str, *, gone: bool) -> OrlopError:
+def failure(
+    error: Exception, service: str, method: str, context: CallContext, *, gone: bool
+) -> OrlopError:
     """The error to answer with; one that no domain raised on purpose is logged.
 
-    `gone` tells that the call was over before: then whatever broke off the work is its end.
+    `gone` tells that the call was over before: then whatever broke off the work is its end. Work
+    that was cancelled because its time ran out has run out of time: clients go by that.
     """
+    if isinstance(error, Cancelled) and context.expired:
+        return DeadlineExceeded()
     if isinstance(error, OrlopError):
         return error
     if gone:

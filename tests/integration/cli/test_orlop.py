@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client import containers
+from orlop.errors import DeadlineExceeded
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -194,6 +196,23 @@ def test_rm_refuses_a_running_container(orlopd: Orlopd, sleeper: str) -> None:
     assert "running" in refused.stderr
     assert orlopd.orlop("exec", sleeper, "true").returncode == 0
     orlopd.orlop("rm", "-f", sleeper)
+
+
+def test_waiting_runs_out_of_time(orlopd: Orlopd, sleeper: str) -> None:
+    """Whichever side notices first, it is the time that ran out: `stop` goes by that."""
+    with orlopd.connect() as connection:
+        for _ in range(40):
+            with pytest.raises(DeadlineExceeded):
+                containers.wait(connection, sleeper, timeout=0.03)
+    for _ in range(3):
+        orlopd.orlop("run", "-d", "--name", "stubborn", _image_of(orlopd, sleeper), "sleep", "99")
+        orlopd.orlop("stop", "-t", "0.1", "stubborn")
+        assert "Exited (137)" in orlopd.orlop("ps", "-a").stdout
+        orlopd.orlop("rm", "stubborn")
+
+
+def _image_of(orlopd: Orlopd, container: str) -> str:
+    return str(json.loads(orlopd.orlop("inspect", container).stdout)[0]["image"])
 
 
 def test_exec_options(orlopd: Orlopd, sleeper: str) -> None:

@@ -94,7 +94,7 @@ class GrpcServer:
             try:
                 response = method.handler(request, context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-                self._fail(error, method, outer, started)
+                self._fail(error, method, outer, context, started)
             finally:
                 self._live.remove(context)
             self._count(method, 0, started)
@@ -112,7 +112,7 @@ class GrpcServer:
                 self._count(method, Cancelled.code, started)
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                self._fail(error, method, outer, started)
+                self._fail(error, method, outer, context, started)
             finally:
                 self._live.remove(context)
             self._count(method, 0, started)
@@ -135,11 +135,16 @@ class GrpcServer:
         return context
 
     def _fail(
-        self, error: Exception, method: Method, outer: grpc.ServicerContext, started: float
+        self,
+        error: Exception,
+        method: Method,
+        outer: grpc.ServicerContext,
+        context: CallContext,
+        started: float,
     ) -> None:
         """Answer with the error; always raises, which is how grpcio ends a call early."""
         gone = not outer.is_active()
-        failure = dispatch.failure(error, method.service, method.name, gone=gone)
+        failure = dispatch.failure(error, method.service, method.name, context, gone=gone)
         self._count(method, failure.code, started)
         outer.abort(_STATUS[failure.code], wire_text(failure))
 

@@ -166,7 +166,9 @@ class Connection:
         try:
             self._send(self._answer(call, method, context, inbox))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            failure = dispatch.failure(error, call.service, call.method, gone=context.cancelled)
+            failure = dispatch.failure(
+                error, call.service, call.method, context, gone=context.cancelled
+            )
             code = failure.code
             self._send(protocol.encode_error(call.stream, failure))
         finally:
