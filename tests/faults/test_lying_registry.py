@@ -220,6 +220,15 @@ def test_a_secret_does_not_follow_a_redirect(orlopd: Orlopd, lying: Registry) ->
         other.close()
 
 
+def test_a_document_that_is_here_in_another_size(orlopd: Orlopd, lying: Registry) -> None:
+    """A manifest may name a huge blob that is here already as its small config."""
+    layer = lying.image()
+    assert _pull(orlopd, lying) == ""
+    lying.image(config={**layer, "mediaType": "application/vnd.oci.image.config.v1+json",
+                        "size": 100})  # fmt: skip
+    assert "bytes, 100 were announced" in _pull(orlopd, lying)
+
+
 def test_an_index_picks_the_best(orlopd: Orlopd, lying: Registry) -> None:
     lying.image()
     good = lying.put(lying.blobs[lying.tags["latest"]], MANIFEST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from orlop.client import log_files
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
@@ -27,7 +27,6 @@ RUNTIME = "io.containerd.runc.v2"
 SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
-LOG_LABEL = "orlop/log-uri"
 AUTO_REMOVE_LABEL = "orlop/auto-remove"
 
 _STOP_GRACE = 10.0
@@ -238,9 +237,7 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
     if container.snapshot_key:
         remove_snapshot(connection, container.snapshotter, container.snapshot_key)
-    log = container.labels.get(LOG_LABEL, "").removeprefix("file://")
-    if log and os.path.exists(log):  # noqa: PTH110 - a plain string from a label
-        os.unlink(log)  # noqa: PTH108
+    log_files.remove(connection, container)
 
 
 def _kill(connection: Connection, container: str) -> None:

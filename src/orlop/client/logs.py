@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
+from orlop.client import log_files
 from orlop.client.connection import Connection
-from orlop.client.containers import LOG_LABEL, wait
+from orlop.client.containers import wait
 from orlop.errors import NotFound, OrlopError
-from orlop.wire.services import containers_pb2, introspection_pb2
-
-PLUGIN_TYPE, PLUGIN_ID = "io.orlop.logs.v1", "file"
+from orlop.wire.services import containers_pb2
 
 _CHUNK = 1 << 20
 _POLL = 0.1
-
-
-def path(connection: Connection, container: str) -> Path:
-    """Where a container's log goes: below the daemon's root, which the daemon tells."""
-    request = introspection_pb2.PluginsRequest(filters=[f"type=={PLUGIN_TYPE},id=={PLUGIN_ID}"])
-    for plugin in connection.introspection.plugins(request).plugins:
-        return Path(plugin.exports["root"], connection.namespace, f"{container}.log")
-    raise NotFound("log folder: orlopd names none")
 
 
 def read(
@@ -37,7 +27,7 @@ def read(
 
     Raises NotFound for a container that has no log because it ran attached.
     """
-    uri = container.labels.get(LOG_LABEL, "")
+    uri = container.labels.get(log_files.LABEL, "")
     if not uri.startswith("file://"):
         raise NotFound(f'log of container "{container.id}": it did not run detached')
     try:

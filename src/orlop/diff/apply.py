@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,11 +107,13 @@ class Applier:
                 f'no processor for media-type "{layer.media_type}": it is not a layer'
             )
         target = _Target(mounts)
-        with self._content.open(namespace, layer.digest) as blob:
+        with (
+            self._content.open(namespace, layer.digest) as blob,
+            tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point,
+        ):
             os.lseek(blob.fd, 0, os.SEEK_SET)
-            with _start(
-                self._forks, blob.fd, target.args, target.overlay, self.limits
-            ) as unpacking:
+            args = {**target.args, "mount_point": mount_point}
+            with _start(self._forks, blob.fd, args, target.overlay, self.limits) as unpacking:
                 ctx.on_cancel(unpacking.cancel)
                 try:
                     done = unpacking.result()

@@ -22,6 +22,7 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS_OWN = b".wh..wh."  # metadata of the aufs driver; means nothing here
 _OPAQUE_XATTR = "trusted.overlay.opaque"
+_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 
 _OPEN_FOLDERS = 64
 _FOLDER = os.O_PATH | os.O_DIRECTORY
@@ -86,6 +87,10 @@ class Extractor:
             self._make[entry.type](entry, parent, name, reader)
         except OSError as error:
             raise _explain(error, path) from error
+        except (OverflowError, ValueError) as error:
+            raise InvalidArgument(
+                f"layer entry {_show(path)} has a value that no file can have: {error}"
+            ) from error
         self._unpacked.add(path)
 
     # Folders
@@ -154,7 +159,7 @@ class Extractor:
     def _set_folder_time(self, path: bytes, mtime: int) -> None:
         try:
             os.utime(path, ns=(mtime, mtime), dir_fd=self._root, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass  # replaced by a later entry
 
     # Whiteouts
@@ -352,7 +357,12 @@ def _is_whiteout(found: os.stat_result) -> bool:
 
 
 def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> None:
-    """Where the filesystem has none, or the kernel none of that kind here, go without."""
+    """Where the filesystem has none, or the kernel none of that kind here, go without.
+
+    overlayfs' own are not a layer's to set: they could redirect, or unhide what is hidden.
+    """
+    if key.startswith(_OVERLAY_XATTRS):
+        return
     try:
         if isinstance(target, int):
             os.setxattr(target, key, value)

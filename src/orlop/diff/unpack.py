@@ -7,19 +7,20 @@ inflates and hashes, the other writes; both mostly outside the interpreter lock.
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import resource
-import tempfile
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from orlop.diff.decompress import decompress
 from orlop.diff.extract import Extractor
 from orlop.diff.tar import TarReader
-from orlop.errors import OrlopError
-from orlop.fork.worker import Report
+from orlop.errors import OrlopError, ResourceExhausted
+from orlop.fork.worker import MAX_MESSAGE, Report
 from orlop.oci.digest import Digest, new_hash
 from orlop.sys import process
 from orlop.sys.mount import (
@@ -35,7 +36,10 @@ from orlop.sys.mount import (
 
 _READ = 256 * 1024
 _AHEAD = 8  # pieces that may wait between the two threads
-_IMPLICIT_BATCH = 100
+# Of a message, in JSON characters; a byte that is not UTF-8 takes six.
+_BATCH_MAX = MAX_MESSAGE // 2
+# More than any honest layer's list of names takes.
+_MEMORY_MAX = 4 << 30
 
 _CAPABILITIES = frozenset(
     {
@@ -54,10 +58,10 @@ _CAPABILITIES = frozenset(
 def unpack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """The job (see `orlop.fork.worker`): unpack the layer that descriptor 0 of `fds` gives.
 
-    `args`: `mounts` (one bind or overlay folder, or mounts to be mounted here), `folder` (used
-    instead if given), `overlay`, `max_size`, `max_ratio`, `max_entries`. Answers the `diff_id` and
-    `size` of the plain tar and the number of `entries`; folders that the layer implies without
-    containing are reported in batches, `{"implicit": […]}`.
+    `args`: `folder`, or `mounts` to be mounted at `mount_point` where nobody else sees them;
+    `overlay`, `max_size`, `max_ratio`, `max_entries`. Answers the `diff_id` and `size` of the plain
+    tar and the number of `entries`; folders that the layer implies without containing are reported
+    in batches, `{"implicit": […]}`.
     """
     (source,) = fds
     _confine(args)
@@ -70,10 +74,26 @@ def unpack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     except OrlopError:
         pump.stop()
         raise
-    implicit = [os.fsdecode(path) for path in extractor.implicit]
-    for start in range(0, len(implicit), _IMPLICIT_BATCH):
-        report({"implicit": implicit[start : start + _IMPLICIT_BATCH]})
+    except MemoryError:
+        raise ResourceExhausted("layer has more names than fit in memory") from None
+    for batch in _batches(extractor.implicit):
+        report({"implicit": batch})
     return {"diff_id": pump.digest(), "size": pump.size, "entries": extractor.entries}
+
+
+def _batches(paths: Iterable[bytes]) -> Iterator[list[str]]:
+    """Paths in lists that each fit into a message."""
+    batch: list[str] = []
+    length = 0
+    for path in map(os.fsdecode, paths):
+        needed = len(json.dumps(path)) + 2
+        if batch and length + needed > _BATCH_MAX:
+            yield batch
+            batch, length = [], 0
+        batch.append(path)
+        length += needed
+    if batch:
+        yield batch
 
 
 def _confine(args: dict[str, Any]) -> None:
@@ -83,7 +103,7 @@ def _confine(args: dict[str, Any]) -> None:
         target = Path(args["folder"])
         mount(str(target), target, "", MS_BIND)
     else:
-        target = Path(tempfile.mkdtemp(prefix="orlop-unpack-"))
+        target = Path(args["mount_point"])
         mount_all([_mount(entry) for entry in args["mounts"]], target)
     os.chdir(target)
     pivot_root(".", ".")
@@ -92,6 +112,7 @@ def _confine(args: dict[str, Any]) -> None:
     process.set_no_new_privs()
     process.keep_capabilities(_CAPABILITIES)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_MAX, _MEMORY_MAX))
 
 
 def _mount(entry: dict[str, Any]) -> Mount:

@@ -73,12 +73,17 @@ class Http:
 
         Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
         says; redirects are followed, unless a body would go along. Raises Unavailable when that
-        does not help, and Cancelled after `abort`.
+        does not help, Unauthenticated when another host than the one asked wants authorization,
+        and Cancelled after `abort`.
         """
+        asked = url
         sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
         for _ in range(_REDIRECTS + 1):
             response = self._persist(method, url, sent, body)
             moved = response.status in _REDIRECT_CODES and "location" in response.headers
+            if response.status == 401 and not _same_origin(url, asked):
+                # Not the one who was asked: its challenge is none of our credentials' business.
+                raise status_error(method, url, response)
             if not moved or body is not None:
                 return response
             dispose(response)
@@ -160,6 +165,11 @@ def dispose(response: Response) -> None:
     response.close()
 
 
+def _same_origin(one: str, other: str) -> bool:
+    a, b = urlsplit(one), urlsplit(other)
+    return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
+
+
 def _redirected(
     url: str, location: str, headers: Mapping[str, str]
 ) -> tuple[str, Mapping[str, str]]:
@@ -170,15 +180,14 @@ def _redirected(
     try:
         target = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(target)
-        here = (before.scheme, before.hostname, before.port)
-        there = (after.scheme, after.hostname, after.port)
+        same = _same_origin(url, target)
     except ValueError as error:
         raise Unavailable(f'"{plain(url)}" redirects to a malformed address: {error}') from None
     if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
         raise Unavailable(
             f'"{plain(url)}" redirects to "{plain(target)}", which is not safe to follow'
         )
-    if here != there:
+    if not same:
         headers = {key: value for key, value in headers.items() if key.lower() in _PUBLIC_HEADERS}
     return target, headers
 

@@ -56,6 +56,7 @@ class Fetcher:
             raise InvalidArgument(f"document {wanted.digest} of {wanted.size} bytes is too large")
         self._ctx.check()
         if self.content.claim(self.namespace, wanted.digest, self.lease):
+            self._check_size(wanted)
             self.say(EXISTS, wanted, wanted.size)
             return self.content.read(self.namespace, wanted.digest)
         self.say(DOWNLOADING, wanted, 0)
@@ -68,6 +69,12 @@ class Fetcher:
                 self.commit(writer, wanted)
         self.say(COMPLETE, wanted, wanted.size)
         return data
+
+    def _check_size(self, wanted: Descriptor) -> None:
+        """What is here may be another size than the descriptor says, and far too large to read."""
+        size = self.content.info(self.namespace, wanted.digest).size
+        if size != wanted.size:
+            raise DataLoss(f"{wanted.digest} has {size} bytes, {wanted.size} were announced")
 
     def blob(self, wanted: Descriptor) -> None:
         """Fetch a blob into the store, unless it is there."""

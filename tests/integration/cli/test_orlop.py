@@ -190,6 +190,26 @@ def test_detached_with_rm_leaves_nothing(orlopd: Orlopd, image: str) -> None:
     orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "")
 
 
+def test_a_label_names_no_file_to_remove(orlopd: Orlopd, image: str, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    orlopd.ctr("containers", "create", "--label", f"orlop/log-uri=file://{precious}", image, "sly",
+               "sleep", "1")  # fmt: skip
+    orlopd.orlop("rm", "sly")
+    assert precious.read_text() == "kept"
+
+
+def test_rm_holds_when_nobody_reads(orlopd: Orlopd, image: str) -> None:
+    with subprocess.Popen(
+        orlopd.orlop_command("run", "--rm", image, "yes"), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        process.wait(20)
+    assert orlopd.orlop("ps", "-aq").stdout == ""
+
+
 def test_rm_refuses_a_running_container(orlopd: Orlopd, sleeper: str) -> None:
     refused = orlopd.orlop("rm", sleeper, check=False)
     assert refused.returncode == 1

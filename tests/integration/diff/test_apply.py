@@ -315,6 +315,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "whiteout of the parent": lambda: layer(member("d/.wh..", b"")),
     "whiteout of nothing": lambda: layer(member(".wh.", b"")),
     "file as folder": lambda: layer(member("a", b"x"), member("a/b", b"x")),
+    "owner that no file can have": lambda: layer(member("a", uid=1 << 40)),
     "unknown type": lambda: layer(member("a", type=b"Z")),
     "name with a zero": lambda: layer(member("x", pax_headers={"path": "a\0b"})),
     "truncated": lambda: layer(member("a", b"x" * 5000))[:2000],
@@ -362,6 +363,45 @@ def test_other_mounts_are_mounted_in_the_worker(bench: Bench) -> None:
     twice = Mount("bind", str(bench.target), options=("rbind", "rw"))
     bench.apply(layer(member("a", b"x")), mounts=[twice, twice])
     assert (bench.target / "a").read_bytes() == b"x"
+
+
+def test_overlayfs_attributes_are_not_a_layers_to_set(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "lower").mkdir()
+    sly = {
+        "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+        "SCHILY.xattr.trusted.overlay.opaque": "n",
+        "SCHILY.xattr.trusted.honest": "kept",
+    }
+    bench.apply(
+        layer(folder("d", pax_headers=sly), member("d/.wh..wh..opq")),
+        mounts=bench.overlay(tmp_path / "lower"),
+    )
+    d = bench.target / "d"
+    assert sorted(os.listxattr(d)) == ["trusted.honest", "trusted.overlay.opaque"]
+    assert os.getxattr(d, "trusted.overlay.opaque") == b"y"
+
+
+def test_many_long_implied_folders(bench: Bench) -> None:
+    names_of = [f"{n:03}" + "/" + "/".join(["é" * 100] * 4) + "/file" for n in range(150)]
+    done = bench.apply(layer(*(member(name, b"x") for name in names_of)))
+    assert done.size > 0
+    assert all((bench.target / name).exists() for name in names_of)
+
+
+def test_a_folder_may_become_a_file(bench: Bench) -> None:
+    bench.apply(layer(folder("a"), folder("a/b"), member("a", b"now a file")))
+    assert (bench.target / "a").read_bytes() == b"now a file"
+
+
+def test_no_folder_stays_of_a_mount_in_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = tmp_path / "places"
+    places.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(places))
+    twice = Mount("bind", str(bench.target), options=("rbind", "rw"))
+    bench.apply(layer(member("a", b"x")), mounts=[twice, twice])
+    assert list(places.iterdir()) == []
 
 
 def test_a_cancelled_call_ends_the_worker(bench: Bench) -> None:

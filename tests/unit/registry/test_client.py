@@ -473,3 +473,34 @@ def test_words_are_cut_short(lying: Registry, client: RegistryClient) -> None:
         _read(client, wanted)
     assert len(str(caught.value)) < 700
     assert re.search("blah…|…", str(caught.value))
+
+
+def test_credentials_are_not_for_a_host_that_one_is_sent_to(lying: Registry, http: Http) -> None:
+    """A redirect's target may ask, and name a realm of its own; it gets nothing."""
+    _, wanted = _blob(lying)
+    asked: list[object] = []
+
+    def ask(challenges: object) -> Credentials:
+        asked.append(challenges)
+        return Credentials("me", "secret")
+
+    other = Registry()
+
+    def demand(request: Request) -> bool:
+        realm = f'Bearer realm="http://{other.host}/token"'
+        send(request, 401, b"", {"WWW-Authenticate": realm})
+        return True
+
+    def redirect(request: Request) -> bool:
+        send(request, 307, b"", {"Location": f"http://{other.host}/b"})
+        return True
+
+    lying.spoil, other.spoil = redirect, demand
+    try:
+        with pytest.raises(Unauthenticated):
+            _read(_client(lying, http, ask=ask), wanted)
+        assert asked == []
+        assert [path for _, path, _ in other.requests] == ["/b"]
+        assert "Authorization" not in other.requests[0][2]
+    finally:
+        other.close()

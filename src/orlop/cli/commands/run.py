@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.cli.options import bind, cpus, environment, memory
 from orlop.cli.session import Session
-from orlop.client import Connection, containers, images, logs
+from orlop.client import Connection, containers, images, log_files
 from orlop.client.stdio import Fifos, Streams
 from orlop.errors import OrlopError
 from orlop.oci.spec import ContainerSpec
@@ -59,10 +61,10 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     container = args.name or containers.random_id()
     validate_identifier("container", container)
     image = _image(args, connection)
-    log = logs.path(connection, container) if args.detach else None
+    log = log_files.path(connection, container) if args.detach else None
     labels = dict(entry.partition("=")[::2] for entry in args.label)
     if log is not None:
-        labels[containers.LOG_LABEL] = f"file://{log}"
+        labels[log_files.LABEL] = f"file://{log}"
         if args.rm:
             labels[containers.AUTO_REMOVE_LABEL] = "true"
     wanted = containers.Wanted(
@@ -81,11 +83,31 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         if log is not None:
             return _detached(connection, container, mounts, log, args.tty)
         return _attached(connection, container, mounts, args)
-    except OrlopError as error:
+    except _NotStarted as error:
         # A container whose process never ran is of no use to anybody.
         _remove(connection, container)
-        print(f"orlop: {error}", file=sys.stderr)
-        return containers.failure_status(error)
+        print(f"orlop: {error.cause}", file=sys.stderr)
+        return containers.failure_status(error.cause)
+    except (BrokenPipeError, KeyboardInterrupt):
+        if args.rm:
+            _remove(connection, container)
+        raise
+
+
+class _NotStarted(Exception):
+    """The container's process could not be made to run."""
+
+    def __init__(self, cause: OrlopError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except OrlopError as error:
+        raise _NotStarted(error) from error
 
 
 def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
@@ -121,8 +143,9 @@ def _detached(
 ) -> int:
     uri = f"file://{log}"
     streams = Streams(stdout=uri, stderr="" if tty else uri, terminal=tty)
-    containers.create_task(connection, container, mounts, streams)
-    connection.tasks.start(tasks_pb2.StartRequest(container_id=container))
+    with _starting():
+        containers.create_task(connection, container, mounts, streams)
+        connection.tasks.start(tasks_pb2.StartRequest(container_id=container))
     print(container)
     return 0
 
@@ -135,10 +158,11 @@ def _attached(
 ) -> int:
     folder = connection.directory / "fifo"
     with Fifos(folder, container, stdin=args.interactive, terminal=args.tty) as fifos:
-        containers.create_task(connection, container, mounts, fifos.streams)
         session = Session(connection, container, fifos)
         try:
-            session.start()
+            with _starting():
+                containers.create_task(connection, container, mounts, fifos.streams)
+                session.start()
             status = session.run()
         finally:
             session.close()
