@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orlop.containers import ContainerStore
-from orlop.errors import NotFound, OrlopError
+from orlop.errors import NotFound, OrlopError, ResourceExhausted
 from orlop.events import Exchange
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
@@ -25,6 +25,8 @@ LABEL = "orlop/auto-remove"
 LOG_LABEL = "orlop/log-uri"
 
 _WANTED = [f'labels."{LABEL}"==true']
+_EXITS = ['topic=="/tasks/exit"']
+_PATIENCE = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -48,36 +50,54 @@ class AutoRemover:
         self._tasks = tasks
         self._snapshotters = snapshotters
         self._logs = logs
-        self._events = exchange.subscribe(['topic=="/tasks/exit"'])
-        self._thread = threading.Thread(target=self._run, name="autoremove", daemon=True)
+        self._exchange = exchange
+        self._events = exchange.subscribe(_EXITS)
+        self._thread: threading.Thread | None = None
+        self._closing = CallContext()
 
     def start(self) -> None:
+        """Call before clients are served: what has no task then is not just being made."""
+        self._thread = threading.Thread(
+            target=self._run, args=(self._labelled(),), name="autoremove", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
+        self._closing.cancel()
         self._events.close()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
-        self._sweep()
-        for envelope in self._events:
-            event = TaskExit.FromString(envelope.event.value)
-            if event.id == event.container_id:
-                self._remove(envelope.namespace, event.container_id)
+    def _run(self, before: list[tuple[str, str]]) -> None:
+        """Remove what ended while no daemon was there, and then what ends."""
+        for namespace, container in before:
+            if self._has_ended(namespace, container):
+                self._remove(namespace, container)
+        while not self._closing.cancelled:
+            try:
+                for envelope in self._events:
+                    event = TaskExit.FromString(envelope.event.value)
+                    if event.id == event.container_id:
+                        self._remove(envelope.namespace, event.container_id)
+            except ResourceExhausted:  # some were missed: see what has a task, and has ended
+                self._events = self._exchange.subscribe(_EXITS)
+                for namespace, container in self._labelled():
+                    if self._has_ended(namespace, container, lost=False):
+                        self._remove(namespace, container)
 
-    def _sweep(self) -> None:
-        """Containers whose task ended, or was lost, while no daemon was there."""
-        for namespace in self._namespaces.list():
-            for container in self._containers.list(namespace.name, _WANTED):
-                if self._has_ended(namespace.name, container.id):
-                    self._remove(namespace.name, container.id)
+    def _labelled(self) -> list[tuple[str, str]]:
+        return [
+            (namespace.name, container.id)
+            for namespace in self._namespaces.list()
+            for container in self._containers.list(namespace.name, _WANTED)
+        ]
 
-    def _has_ended(self, namespace: str, container: str) -> bool:
+    def _has_ended(self, namespace: str, container: str, *, lost: bool = True) -> bool:
+        """Whether its task has ended; `lost` is the answer where there is no task."""
         try:
             return self._tasks.get(namespace, container).state().status == STOPPED
         except NotFound:
-            return True
+            return lost
         except OrlopError:
             return False  # it cannot tell; its exit event will
 
@@ -87,7 +107,7 @@ class AutoRemover:
             if container.labels.get(LABEL) != "true":
                 return
             with suppress(NotFound):
-                self._tasks.delete(CallContext(namespace=namespace), namespace, name)
+                self._delete_task(namespace, name)
             self._containers.delete(namespace, name)
             snapshotter = self._snapshotters.get(container.snapshotter)
             if snapshotter is not None and container.snapshot_key:
@@ -95,8 +115,19 @@ class AutoRemover:
             self._remove_log(container.labels.get(LOG_LABEL, ""))
         except NotFound:
             return  # somebody else was faster
-        except OrlopError as error:
+        except (OrlopError, OSError) as error:
             _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
+
+    def _delete_task(self, namespace: str, name: str) -> None:
+        """For a while only: a shim that hangs must not keep the others' containers."""
+        ctx = CallContext(namespace=namespace)
+        self._closing.on_cancel(ctx.cancel)
+        timer = threading.Timer(_PATIENCE, ctx.cancel)
+        timer.start()
+        try:
+            self._tasks.delete(ctx, namespace, name)
+        finally:
+            timer.cancel()
 
     def _remove_log(self, uri: str) -> None:
         """The log goes as well, if it is one of ours: a label could name any file."""

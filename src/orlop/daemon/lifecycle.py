@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -39,6 +40,7 @@ def run(config: Config) -> None:
         forks = ForkServer(PRELOAD)
         forks.start()
         closing.callback(forks.stop)
+        _raise_descriptor_limit()
 
         from orlop.daemon import assembly  # noqa: PLC0415 - see above
 
@@ -71,6 +73,16 @@ class StopSignal:
     def wait(self) -> str:
         """The name of the signal."""
         return signal.Signals(os.read(self._read, 1)[0]).name
+
+
+def _raise_descriptor_limit() -> None:
+    """A task takes two descriptors, a client one or more: use what the system allows.
+
+    After the fork server's start: containers inherit their limits from that one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _make_folders(config: Config) -> None:

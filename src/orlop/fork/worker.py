@@ -3,7 +3,7 @@
 The daemon's side is `Worker`, a context manager; the job's side is a function
 `job(args, fds, report)` whose result is sent back. Messages are JSON objects on a SOCK_SEQPACKET
 socket: any number of `{"progress": …}`, then one `{"result": …}` or `{"error": {…}}`. A worker dies
-when its owner does, because its socket then fails.
+with the fork server, and so with its owner.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -21,8 +22,10 @@ from typing import Any, Protocol
 
 from orlop import errors
 from orlop.fork.client import ForkServer
+from orlop.sys.process import set_parent_death_signal
 
 MAX_MESSAGE = 64 * 1024
+_END_LIMIT = 5000  # milliseconds
 Report = Callable[[Any], None]
 
 
@@ -73,10 +76,18 @@ class Worker:
     ) -> None:
         self.cancel()
         self._socket.close()
+        self._await_end()
         with self._lock:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
+
+    def _await_end(self) -> None:
+        """It has been told to die; until it has, it may still write where it was told to."""
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(_END_LIMIT)
 
     def cancel(self) -> None:
         """Kill the worker if it still runs; safe from any thread, also after the context."""
@@ -109,7 +120,13 @@ class Worker:
 
 
 def child(request: dict[str, Any], fds: list[int]) -> int:
-    """Entry of a worker process: run the job and send its answer."""
+    """Entry of a worker process: run the job and send its answer.
+
+    It ends with the fork server, which ends with the daemon: nobody else would want its work.
+    """
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() == 1:
+        return 1  # too late for the signal
     channel = socket.socket(fileno=fds[0])
 
     def report(value: Any) -> None:

@@ -77,6 +77,7 @@ class Process:
     """A forked shim's process, held so that its pid cannot become another's."""
 
     def __init__(self, pid: int, socket: Path) -> None:
+        self._pid = pid
         self._socket = socket
         try:
             self._fd = os.pidfd_open(pid)
@@ -87,6 +88,8 @@ class Process:
         if self._fd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+                # And the runc that it may be running, or that would go on making a container.
+                os.killpg(self._pid, signal.SIGKILL)
         self._socket.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -32,16 +32,28 @@ def recover(tasks: TaskManager, reactor: Reactor) -> int:
         return 0
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="recovery") as pool:
         adopted = sum(pool.map(lambda bundle: _recover(tasks, reactor, bundle), bundles))
-    _log.info("tasks=%d recovered, %d cleared up", adopted, len(bundles) - adopted)
+    _log.info("tasks=%d recovered, %d not", adopted, len(bundles) - adopted)
     return adopted
 
 
 def _recover(tasks: TaskManager, reactor: Reactor, bundle: Bundle) -> bool:
-    """Whether the bundle's task is there again."""
+    """Whether the bundle's task is there again.
+
+    Only a shim that is certainly gone is cleared up after: where this daemon lacks descriptors or
+    memory to find out, the container is left alone.
+    """
     name = f"namespace={bundle.namespace} task={bundle.id}"
     try:
-        log = ShimLog(bundle.path / "log", reactor, bundle.id, bundle.namespace)
+        return _adopt(tasks, reactor, bundle, name)
     except OSError as error:
+        _log.error("%s is left alone, and not managed: %s", name, error)
+        return False
+
+
+def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> bool:
+    try:
+        log = ShimLog(bundle.path / "log", reactor, bundle.id, bundle.namespace)
+    except FileNotFoundError as error:
         _log.info("%s half a bundle: %s", name, error)
         _clear_up(tasks, bundle)
         return False
@@ -52,6 +64,9 @@ def _recover(tasks: TaskManager, reactor: Reactor, bundle: Bundle) -> bool:
         log.close()
         _clear_up(tasks, bundle)
         return False
+    except OSError:
+        log.close()
+        raise
     try:
         task.exit = task.state().exit
     except NotFound:

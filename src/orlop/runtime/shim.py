@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from orlop.errors import DeadlineExceeded, Unavailable, Unimplemented
+from orlop.errors import NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
 from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
 from orlop.rpc.ttrpc.client import TtrpcCall, TtrpcChannel
@@ -19,6 +19,7 @@ from orlop.wire import task_v3_pb2 as task
 # The messages of both versions are the same on the wire; those of version 3 serve for both.
 _SERVICES = {2: "containerd.task.v2.Task", 3: "containerd.task.v3.Task"}
 SHUTDOWN_TIMEOUT = 3.0
+UNDO_TIMEOUT = 15.0
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -136,11 +137,21 @@ class Shim:
         if process is not None:
             process.close()
 
+    def undo_create(self, container: str) -> bool:
+        """Have the built-in shim end a create that nobody waits for; whether it is undone."""
+        try:
+            self._call("Delete", task.DeleteRequest(id=container), None, UNDO_TIMEOUT)
+        except NotFound:
+            return True  # it failed by itself
+        except OrlopError:
+            return False
+        return True
+
     def shutdown(self) -> bool:
         """Ask the shim to end, which it does when it has no container left; whether it answered."""
         try:
             self._call("Shutdown", task.ShutdownRequest(), None, SHUTDOWN_TIMEOUT)
-        except (Unavailable, DeadlineExceeded):
+        except OrlopError:
             return self.closed.is_set()
         # Others still want their bundle, and say goodbye by closing.
         return self.own or self.closed.wait(SHUTDOWN_TIMEOUT)

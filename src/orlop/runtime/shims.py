@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import socket
 import threading
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
-from orlop.errors import NotFound, Unavailable
+from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.binary import BinaryShims, find_binary
 from orlop.runtime.bundle import Bundle
@@ -19,6 +21,10 @@ from orlop.runtime.forked import ForkedShims
 from orlop.runtime.launcher import Launcher
 from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Killable, Shim, socket_path
+
+_log = logging.getLogger(__name__)
+# What connect says when there is no shim (any more).
+_NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 
 OWN_RUNTIMES = ("io.containerd.runc.v2", "io.containerd.orlop.v2", "io.containerd.runc.v1")
 """Runtime names that the built-in shim serves, unless the operator says otherwise."""
@@ -74,14 +80,18 @@ class Shims:
             shim = self._join(bundle, group)
             if shim is not None:
                 return shim
-        endpoint, process = launcher.start(bundle, options)
+        process: Killable | None = None
         try:
+            endpoint, process = launcher.start(bundle, options)
             shim = self._attach(bundle, endpoint, process)
         except BaseException:
             if process is not None:
                 process.kill()
                 process.close()
-            launcher.clean_up(bundle)
+            try:
+                launcher.clean_up(bundle)
+            except (OrlopError, OSError) as failure:
+                _log.warning("task=%s leftovers of its shim: %s", bundle.id, failure)
             raise
         if group and launcher is self._own:
             with self._lock:
@@ -98,7 +108,10 @@ class Shims:
         return shim
 
     def connect(self, bundle: Bundle) -> Shim:
-        """The shim that serves a bundle from before; Unavailable when it is no more."""
+        """The shim that serves a bundle from before; Unavailable when it is no more.
+
+        Raises OSError when it cannot be told, for want of descriptors or memory.
+        """
         shim = self._attach(bundle, bundle.endpoint, None, patient=False)
         if shim.own:
             group = bundle.group()
@@ -137,6 +150,8 @@ class Shims:
                     bundle.namespace, endpoint, self._reactor, self._lost, own=own, process=process
                 )
             except OSError as error:
+                if error.errno not in _NOBODY:
+                    raise  # says nothing of the shim: this daemon is short of something
                 # A binary's shim may say where it will listen before it does.
                 if time.monotonic() >= deadline:
                     raise Unavailable(
@@ -154,6 +169,9 @@ class Shims:
 
         Raises OrlopError or OSError when something of it may be left.
         """
+        if shim.own and not answers:
+            # The call was given up, not the create: have it finished, and undone.
+            answers = shim.undo_create(bundle.id)
         last = self._leave(shim)
         if last and answers:
             answers = shim.shutdown()

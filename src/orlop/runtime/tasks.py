@@ -259,8 +259,10 @@ class TaskManager:
         return True
 
     def _finish(self, task: Task, ended: Exit) -> None:
-        self.shims.release(task.shim)
-        self._remove(task, ended)
+        try:
+            self.shims.release(task.shim)
+        finally:
+            self._remove(task, ended)
 
     def _remove(self, task: Task, ended: Exit) -> None:
         task.log.close()

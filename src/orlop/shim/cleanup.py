@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -15,12 +16,16 @@ from orlop.shim.runc import DEFAULT_BINARY, DEFAULT_ROOT, spawn
 from orlop.sys.mount import unmount_all
 from orlop.wire.task_v2_pb2 import DeleteResponse
 
+_RUNTIME_LIMIT = 10_000
+"""Milliseconds for a runtime to remove a container."""
+
 
 def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
     """End and remove the container that a dead shim has left, and unmount its root.
 
     Needs no shim, and works for a container that was never created. The answer is what the shim
-    would have said: killed, now. Raises OSError if the root cannot be unmounted.
+    would have said: killed, now. Raises OSError if the root cannot be unmounted or the runtime does
+    not come to an end.
     """
     options = _options(bundle)
     binary = options.get("binary_name") or DEFAULT_BINARY
@@ -48,8 +53,22 @@ def _options(bundle: str) -> dict[str, Any]:
 def _run(argv: list[str]) -> None:
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.waitpid(spawn(argv, {0: null, 1: null, 2: null}), 0)
+        _wait(spawn(argv, {0: null, 1: null, 2: null}), argv[0])
     except FileNotFoundError:
         pass  # without the runtime there is nothing that it could have left running
     finally:
         os.close(null)
+
+
+def _wait(pid: int, binary: str) -> None:
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(_RUNTIME_LIMIT):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise TimeoutError(f'"{binary} delete" does not come to an end')
+    finally:
+        os.close(fd)
+    os.waitpid(pid, 0)

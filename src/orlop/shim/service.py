@@ -22,6 +22,7 @@ from orlop.rpc.convert import any_type, pack, timestamp
 from orlop.rpc.table import snake_case
 from orlop.shim import cgroup, files, stats
 from orlop.shim.container import Container, Host
+from orlop.shim.loop import Promise
 from orlop.shim.process import Process
 from orlop.shim.server import Rpc
 from orlop.shim.stdio import Stdio
@@ -48,7 +49,7 @@ class TaskService:
         self._host = host
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        self._creating: dict[str, Promise[None]] = {}
 
     @property
     def empty(self) -> bool:
@@ -80,7 +81,8 @@ class TaskService:
         if options.shim_cgroup:
             cgroup.join(options.shim_cgroup, os.getpid())
         container = Container(self._host, request.id, request.bundle, _stdio(request), options)
-        self._creating.add(request.id)
+        done: Promise[None] = Promise(self._host.loop)
+        self._creating[request.id] = done
         try:
             save_options(request.bundle, options)
             mounts = [
@@ -89,7 +91,8 @@ class TaskService:
             ]
             await container.create(mounts)
         finally:
-            self._creating.discard(request.id)
+            del self._creating[request.id]
+            done.resolve(None)  # who awaits it goes on after this step
         self._containers[request.id] = container
         self._publish_create(request, container)
         return task.CreateTaskResponse(pid=container.init.pid)
@@ -119,6 +122,9 @@ class TaskService:
         return task.StartResponse(pid=container.init.pid)
 
     async def delete(self, request: Any) -> task.DeleteResponse:
+        """Also of a container that is being made: it is made, and then deleted."""
+        if (created := self._creating.get(request.id)) is not None:
+            await created
         container = self._container(request.id)
         if request.exec_id:
             process = await container.delete_exec(request.exec_id)

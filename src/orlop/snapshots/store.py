@@ -11,7 +11,8 @@ import logging
 import queue
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -135,7 +136,7 @@ class SnapshotStore:
         number, read_only = self._ids.next(), kind is Kind.VIEW
         try:
             self.driver.create(number, chain, read_only=read_only)
-            with self._database.write() as tx:
+            with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 self._insert(tx, number, namespace, key, parent, kind, lease)
                 labels.replace(tx, self._kind, namespace, key, wanted)
         except BaseException:
@@ -152,6 +153,16 @@ class SnapshotStore:
                 with self._database.write() as tx:
                     attach_to_lease(tx, namespace, lease, self._resource, name)
                 raise AlreadyExists(f'snapshot "{name}"')
+
+    @contextmanager
+    def _held_if_taken(self, namespace: str, name: str, lease: str) -> Iterator[None]:
+        """Whoever lost the race for a name holds the winner's snapshot all the same."""
+        try:
+            yield
+        except AlreadyExists:
+            with self._database.write() as tx:
+                attach_to_lease(tx, namespace, lease, self._resource, name)
+            raise
 
     def _insert(
         self,
@@ -209,7 +220,7 @@ class SnapshotStore:
         with self._database.read() as tx:
             record = self._get(tx, namespace, key)
         usage = self.driver.usage(record.id) if record.kind is Kind.ACTIVE else Usage(0, 0)
-        with self._database.write() as tx:
+        with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._commit(tx, namespace, name, key, labels or {}, lease, parent, usage)
         self._publish_commit(namespace, name, key)
 
@@ -229,7 +240,6 @@ class SnapshotStore:
         labels.validate(wanted)
         record = self._get(tx, namespace, key)
         if records.find(tx, self.name, namespace, name) is not None:
-            attach_to_lease(tx, namespace, lease, self._resource, name)
             raise AlreadyExists(f'snapshot "{name}"')
         if record.kind is not Kind.ACTIVE:
             raise FailedPrecondition(f'snapshot "{key}" is {record.kind.name.lower()}, not active')
@@ -336,7 +346,7 @@ class SnapshotStore:
         """Make the folder `number` a committed snapshot (for `FolderExtraction`)."""
         labels.validate(wanted)
         usage = self.driver.usage(number)
-        with self._database.write() as tx:
+        with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._insert(tx, number, namespace, name, parent, Kind.COMMITTED, lease, usage)
             labels.replace(tx, self._kind, namespace, name, wanted)
         self._publish_commit(namespace, name, f"extract {name}")

@@ -40,6 +40,12 @@ def sleep(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -
     time.sleep(60)
 
 
+def linger(args: dict[str, Any], fds: list[int]) -> int:
+    os.write(fds[0], b"x")
+    time.sleep(60)
+    return 0
+
+
 @pytest.fixture
 def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
@@ -102,7 +108,31 @@ def test_leaving_ends_the_worker(forks: ForkServer) -> None:
         time.sleep(0.01)
 
 
-def test_children_outlive_the_server(forks: ForkServer) -> None:
+def test_workers_end_with_the_server(forks: ForkServer) -> None:
     with Worker(forks, f"{HERE}:sleep", {}) as worker:
-        forks.stop()
-        assert Path(f"/proc/{worker.pid}").exists()
+        started = threading.Event()
+        waiter = threading.Thread(target=_swallow, args=(worker, started))
+        waiter.start()
+        assert started.wait(10)
+        assert forks.pid is not None
+        os.kill(forks.pid, signal.SIGKILL)
+        waiter.join(10)
+        assert not waiter.is_alive()
+
+
+def _swallow(worker: Worker, started: threading.Event) -> None:
+    with pytest.raises(Unavailable, match="died"):
+        worker.result(lambda _: started.set())
+
+
+def test_other_children_outlive_the_server(forks: ForkServer) -> None:
+    read, write = os.pipe()
+    pid = forks.spawn(f"{HERE}:linger", {}, [write], name="orlop-test")
+    os.close(write)
+    assert os.read(read, 1) == b"x"
+    forks.stop()
+    try:
+        assert Path(f"/proc/{pid}/comm").read_text() == "orlop-test\n"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.close(read)

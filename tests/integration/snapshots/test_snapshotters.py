@@ -215,6 +215,19 @@ def test_leases_hold_what_is_there(store: SnapshotStore) -> None:
     assert held() == {"work"}
     store.commit("ns", "done", "work", lease="held")
     assert held() == {"done"}
+    store.prepare("ns", "late")
+    with store._database.write() as tx:
+        tx.execute("DELETE FROM lease_resources")
+    with pytest.raises(AlreadyExists):
+        store.commit("ns", "done", "late", lease="held")
+    assert held() == {"done"}
+    if store.rebase:
+        with store._database.write() as tx:
+            tx.execute("DELETE FROM lease_resources")
+        with pytest.raises(AlreadyExists):
+            store.extraction("ns").commit("done", "", lease="held")
+        assert held() == {"done"}
+    store.remove("ns", "late")
     with pytest.raises(NotFound, match="lease"):
         store.prepare("ns", "other", lease="none")
     assert len(store.driver.numbers()) == 1
