@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
-from urllib3.exceptions import HTTPError
-
-from orlop.errors import DataLoss, InvalidArgument, NotFound, Unavailable
+from orlop.errors import DataLoss, InvalidArgument, NotFound
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
-from orlop.registry.auth import Ask, Authorizer
+from orlop.registry.auth import Ask
 from orlop.registry.blob import BlobStream
-from orlop.registry.failures import plain, status_error
+from orlop.registry.host import default_host
 from orlop.registry.http import Http, Response, dispose
+from orlop.registry.repository import Repository
 
 _ACCEPT = ", ".join(
     (
@@ -27,13 +25,10 @@ _ACCEPT = ", ".join(
         "*/*",
     )
 )
-_API_HOSTS = {"docker.io": "registry-1.docker.io"}
-_SCHEMES = ("", "http", "https")
-_TRIES = 3
 
 
 class RegistryClient:
-    """One repository, named by a reference. `ask` is asked for credentials when they are wanted.
+    """What a reference names. `ask` is asked for credentials when they are wanted.
 
     `scheme` is http or https; "" means http for localhost and https for all others. `headers` go
     with every request to the registry, and to it alone. Thread-safe; `http` is the caller's to
@@ -49,18 +44,10 @@ class RegistryClient:
         ask: Ask | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        if scheme not in _SCHEMES:
-            raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
         self.reference = reference
         self._http = http
-        self._headers = dict(headers or {})
-        host = _API_HOSTS.get(reference.host, reference.host)
-        scheme = scheme or ("http" if _is_local(host) else "https")
-        self._base = f"{scheme}://{host}/v2/{reference.path}"
-        scope = f"repository:{reference.path}:pull"
-        self._authorizer = Authorizer(
-            reference.host, scope, ask, self._get_token, secure=scheme == "https"
-        )
+        host = default_host(reference.host, scheme, headers)
+        self._repository = Repository(host, reference.path, http=http, ask=ask)
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
@@ -74,8 +61,8 @@ class RegistryClient:
         wanted = self.reference.object
         if not wanted:
             raise InvalidArgument(f'reference "{self.reference}" has neither tag nor digest')
-        url = f"{self._base}/manifests/{wanted}"
-        response = self._authorized("HEAD", url, {"Accept": _ACCEPT})
+        url = self._repository.url(f"/manifests/{wanted}")
+        response = self._repository.send("HEAD", url, {"Accept": _ACCEPT})
         dispose(response)
         digest = response.headers.get("docker-content-digest", "")
         length = response.headers.get("content-length", "")
@@ -88,7 +75,7 @@ class RegistryClient:
     def _resolve_by_get(self, url: str) -> Descriptor:
         """For a registry whose HEAD does not tell: the document itself does, or the error."""
         try:
-            response, body = self._get_document(url, _ACCEPT, DOCUMENT_MAX)
+            response, body = self._repository.document(url, _ACCEPT, DOCUMENT_MAX)
         except NotFound as error:
             raise NotFound(f'image "{self.reference}": {error.message}') from error
         wanted = self.reference.digest
@@ -108,65 +95,19 @@ class RegistryClient:
             raise InvalidArgument(f"{wanted.digest} of {wanted.size} bytes is too large to parse")
         is_manifest = wanted.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
         kind = "manifests" if is_manifest else "blobs"
-        url = f"{self._base}/{kind}/{wanted.digest}"
-        _, body = self._get_document(url, wanted.media_type if is_manifest else "*/*", wanted.size)
+        url = self._repository.url(f"/{kind}/{wanted.digest}")
+        _, body = self._repository.document(
+            url, wanted.media_type if is_manifest else "*/*", wanted.size
+        )
         _verify(wanted, body)
         return body
 
     def open_blob(self, wanted: Descriptor, offset: int = 0) -> BlobStream:
         """The bytes of a blob from `offset` on; not verified, which is the receiver's to do."""
-        url = f"{self._base}/blobs/{wanted.digest}"
-        return BlobStream(lambda headers: self._request("GET", url, headers), wanted, offset)
-
-    def _get_document(self, url: str, accept: str, limit: int) -> tuple[Response, bytes]:
-        """A response and its whole body, which may be one byte longer than `limit`."""
-        for left in reversed(range(_TRIES)):
-            response = self._request("GET", url, {"Accept": accept})
-            try:
-                body = response.read(limit + 1)
-            except HTTPError as error:
-                if not left:
-                    raise Unavailable(f"GET {plain(url)} broke off: {error}") from error
-            else:
-                if len(body) > DOCUMENT_MAX:
-                    raise InvalidArgument(f"GET {plain(url)}: longer than {DOCUMENT_MAX} bytes")
-                return response, body
-            finally:
-                response.close()
-        raise AssertionError
-
-    def _request(self, method: str, url: str, headers: dict[str, str]) -> Response:
-        response = self._authorized(method, url, headers)
-        if response.status >= 300:
-            raise status_error(method, url, response)
-        return response
-
-    def _authorized(self, method: str, url: str, headers: dict[str, str]) -> Response:
-        """A request with authorization, which is found out on the first 401."""
-        sent = {**self._headers, **headers}
-        if authorization := self._authorizer.header():
-            sent["Authorization"] = authorization
-        response = self._http.request(method, url, sent)
-        if response.status != 401:
-            return response
-        dispose(response)
-        challenge = response.headers.get("www-authenticate", "")
-        self._authorizer.answer(challenge, authorization)
-        sent["Authorization"] = self._authorizer.header()
-        return self._http.request(method, url, sent)
-
-    def _get_token(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None
-    ) -> bytes:
-        response = self._http.request(method, url, headers, body)
-        if response.status >= 300:
-            raise status_error(method, url, response)
-        try:
-            return response.read(DOCUMENT_MAX)
-        except HTTPError as error:
-            raise Unavailable(f"{method} {plain(url)} broke off: {error}") from error
-        finally:
-            response.close()
+        url = self._repository.url(f"/blobs/{wanted.digest}")
+        return BlobStream(
+            lambda headers: self._repository.request("GET", url, headers), wanted, offset
+        )
 
 
 def _verify(wanted: Descriptor, body: bytes) -> None:
@@ -176,16 +117,6 @@ def _verify(wanted: Descriptor, body: bytes) -> None:
     digest = Digest.of(body, Digest.parse(wanted.digest).algorithm)
     if digest != wanted.digest:
         raise DataLoss(f"{wanted.digest} came with other content, whose digest is {digest}")
-
-
-def _is_local(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _media_type(response: Response) -> str:

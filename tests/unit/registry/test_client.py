@@ -26,6 +26,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.registry import Ask, Credentials, Http, RegistryClient
+from orlop.registry.host import default_host
 from tests.lying_registry import MANIFEST, Registry, send
 
 Request = BaseHTTPRequestHandler
@@ -117,18 +118,18 @@ def test_an_unknown_image(lying: Registry, client: RegistryClient) -> None:
     assert "MANIFEST_UNKNOWN" in text
 
 
-def test_scheme_and_host(http: Http) -> None:
-    def base(text: str, scheme: str = "") -> str:
-        return RegistryClient(reference.parse(text), http=http, scheme=scheme)._base
+def test_scheme_and_host() -> None:
+    def base(name: str, scheme: str = "") -> str:
+        return default_host(name, scheme).url("/x")
 
-    assert base("docker.io/library/x:1") == "https://registry-1.docker.io/v2/library/x"
-    assert base("example.com:80/x:1", "http") == "http://example.com:80/v2/x"
+    assert base("docker.io") == "https://registry-1.docker.io/v2/x"
+    assert base("example.com:80", "http") == "http://example.com:80/v2/x"
     for local in ("localhost", "localhost:5000", "127.0.0.7:1", "[::1]:5000", "127.1.2.3"):
-        assert base(f"{local}/x:1") == f"http://{local}/v2/x"
-    assert base("localhost:1/x:1", "https") == "https://localhost:1/v2/x"
-    assert base("127.0.0.1.example.com/x:1").startswith("https:")
+        assert base(local) == f"http://{local}/v2/x"
+    assert base("localhost:1", "https") == "https://localhost:1/v2/x"
+    assert base("127.0.0.1.example.com").startswith("https:")
     with pytest.raises(InvalidArgument, match="gopher"):
-        base("a.b/x:1", "gopher")
+        base("a.b", "gopher")
 
 
 # Blobs

@@ -1,0 +1,69 @@
+"""One server that may serve a registry's content: the registry itself, or a mirror of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Flag, auto
+
+from orlop.errors import InvalidArgument
+
+_API_HOSTS = {"docker.io": "registry-1.docker.io"}
+_SCHEMES = ("", "http", "https")
+
+
+class Capability(Flag):
+    """What a host may be asked for: tags to digests, content, and to take content."""
+
+    RESOLVE = auto()
+    PULL = auto()
+    PUSH = auto()
+    ALL = RESOLVE | PULL | PUSH
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A server: `scheme` is http or https, `name` host[:port], `prefix` the path of its API.
+
+    `namespace` is the registry that it mirrors, "" for the registry itself. `headers` go with
+    every request to it, and to it alone.
+    """
+
+    scheme: str
+    name: str
+    prefix: str = "/v2"
+    namespace: str = ""
+    capabilities: Capability = Capability.ALL
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def secure(self) -> bool:
+        return self.scheme == "https"
+
+    def url(self, path: str) -> str:
+        """The address of an API path such as `/library/busybox/tags/list`."""
+        return f"{self.scheme}://{self.name}{self.prefix}{path}"
+
+
+def default_host(name: str, scheme: str = "", headers: Mapping[str, str] | None = None) -> Host:
+    """The registry `name` itself.
+
+    `scheme` is http or https; "" means http for localhost and https for all others.
+    """
+    if scheme not in _SCHEMES:
+        raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
+    address = _API_HOSTS.get(name, name)
+    scheme = scheme or ("http" if is_local(address) else "https")
+    return Host(scheme, address, headers=headers or {})
+
+
+def is_local(name: str) -> bool:
+    """Whether host[:port] is this machine by its name alone."""
+    host = name.rpartition(":")[0] if name.rpartition(":")[2].isdecimal() else name
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

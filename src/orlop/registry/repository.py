@@ -1,0 +1,92 @@
+"""One repository on one host: requests to it, with the authorization that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from urllib3.exceptions import HTTPError
+
+from orlop.errors import InvalidArgument, Unavailable
+from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.registry.auth import Ask, Authorizer
+from orlop.registry.failures import plain, status_error
+from orlop.registry.host import Host
+from orlop.registry.http import Http, Response, dispose
+
+_TRIES = 3
+
+
+class Repository:
+    """The repository `path` on `host`. `actions` is what authorization is wanted for.
+
+    Thread-safe; `http` is the caller's to close.
+    """
+
+    def __init__(
+        self, host: Host, path: str, *, http: Http, ask: Ask | None = None, actions: str = "pull"
+    ) -> None:
+        self.host = host
+        self.path = path
+        self._http = http
+        self._authorizer = Authorizer(
+            host.namespace or host.name,
+            f"repository:{path}:{actions}",
+            ask,
+            self._get_token,
+            secure=host.secure,
+        )
+
+    def url(self, path: str) -> str:
+        """The address of `/blobs/…`, `/manifests/…` and so on."""
+        return self.host.url(f"/{self.path}{path}")
+
+    def request(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        """As `send`; a status of 300 or more is an error that says what the registry says."""
+        response = self.send(method, url, headers)
+        if response.status >= 300:
+            raise status_error(method, url, response)
+        return response
+
+    def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+        """A request with authorization, which is found out on the first 401."""
+        sent = {**self.host.headers, **headers}
+        if authorization := self._authorizer.header():
+            sent["Authorization"] = authorization
+        response = self._http.request(method, url, sent)
+        if response.status != 401:
+            return response
+        dispose(response)
+        challenge = response.headers.get("www-authenticate", "")
+        self._authorizer.answer(challenge, authorization)
+        sent["Authorization"] = self._authorizer.header()
+        return self._http.request(method, url, sent)
+
+    def document(self, url: str, accept: str, limit: int = DOCUMENT_MAX) -> tuple[Response, bytes]:
+        """A response and its whole body, which may be one byte longer than `limit`."""
+        for left in reversed(range(_TRIES)):
+            response = self.request("GET", url, {"Accept": accept})
+            try:
+                body = response.read(limit + 1)
+            except HTTPError as error:
+                if not left:
+                    raise Unavailable(f"GET {plain(url)} broke off: {error}") from error
+            else:
+                if len(body) > DOCUMENT_MAX:
+                    raise InvalidArgument(f"GET {plain(url)}: longer than {DOCUMENT_MAX} bytes")
+                return response, body
+            finally:
+                response.close()
+        raise AssertionError
+
+    def _get_token(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+    ) -> bytes:
+        response = self._http.request(method, url, headers, body)
+        if response.status >= 300:
+            raise status_error(method, url, response)
+        try:
+            return response.read(DOCUMENT_MAX)
+        except HTTPError as error:
+            raise Unavailable(f"{method} {plain(url)} broke off: {error}") from error
+        finally:
+            response.close()
