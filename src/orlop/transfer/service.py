@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
 
-from orlop.errors import AlreadyExists, InvalidArgument, Unimplemented
+from orlop.errors import AlreadyExists, Unimplemented
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
-from orlop.oci import platform, reference
-from orlop.oci.descriptor import Platform
-from orlop.registry import Ask, Credentials, Http, RegistryClient
+from orlop.oci import platform
+from orlop.registry import Http
 from orlop.rpc import CallContext, Service
-from orlop.rpc.convert import any_type, pack
-from orlop.transfer.progress import Progress, Report
+from orlop.rpc.convert import any_type
+from orlop.transfer import convert
+from orlop.transfer.progress import Report
 from orlop.transfer.pull import ExtraName, Puller, Wanted
-from orlop.transfer.streams import Stream, Streams
+from orlop.transfer.resolver import Resolver
+from orlop.transfer.streams import Streams
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import transfer_pb2 as pb
-from orlop.wire.types_pb2 import Descriptor as WireDescriptor
-from orlop.wire.types_pb2 import Platform as WirePlatform
-
-_TYPES: dict[str, type[Message]] = {
-    kind.DESCRIPTOR.full_name: kind
-    for kind in (
-        types.OCIRegistry,
-        types.ImageStore,
-        types.ImageImportStream,
-        types.ImageExportStream,
-    )
-}
 
 
 class TransferService(Service):
@@ -47,52 +35,54 @@ class TransferService(Service):
         self._puller = puller
         self._images = images
         self._streams = streams
+        self._resolver = Resolver(streams)
         self._default_snapshotter = default_snapshotter
 
     def transfer(self, request: pb.TransferRequest, ctx: CallContext) -> Empty:
         namespace = ctx.require_namespace()
-        source, destination = _decode(request.source), _decode(request.destination)
-        if isinstance(source, types.OCIRegistry) and isinstance(destination, types.ImageStore):
-            self._pull(namespace, source, destination, request.options.progress_stream, ctx)
-        elif isinstance(source, types.ImageStore) and isinstance(destination, types.ImageStore):
-            self._tag(namespace, source, destination)
-        else:
-            raise Unimplemented(
-                f"transfer from {any_type(request.source)} to {any_type(request.destination)}"
-            )
+        source, destination = convert.decode(request.source), convert.decode(request.destination)
+        with self._progress(namespace, request.options.progress_stream) as report:
+            match source, destination:
+                case types.OCIRegistry(), types.ImageStore():
+                    self._pull(namespace, source, destination, ctx, report)
+                case types.ImageStore(), types.ImageStore():
+                    self._tag(namespace, source, destination)
+                case _:
+                    raise Unimplemented(
+                        f"transfer from {any_type(request.source)} "
+                        f"to {any_type(request.destination)}"
+                    )
         return Empty()
+
+    @contextmanager
+    def _progress(self, namespace: str, id: str) -> Iterator[Report]:
+        """What reports to the stream `id`, which ends with the transfer; "" is none."""
+        stream = self._streams.get(namespace, id) if id else None
+        try:
+            yield convert.reporter(stream)
+        finally:
+            if stream is not None:
+                stream.close()
 
     def _pull(
         self,
         namespace: str,
         source: types.OCIRegistry,
         destination: types.ImageStore,
-        progress_stream: str,
         ctx: CallContext,
+        report: Report,
     ) -> None:
-        progress = self._streams.get(namespace, progress_stream) if progress_stream else None
-        try:
-            with Http() as http:
-                client = RegistryClient(
-                    reference.parse(source.reference),
-                    http=http,
-                    scheme=source.resolver.default_scheme,
-                    ask=self._asker(namespace, source, ctx),
-                    headers=dict(source.resolver.headers),
-                )
-                wanted = self._wanted(source, destination)
-                self._puller.pull(namespace, client, wanted, ctx, _reporter(progress))
-        finally:
-            if progress is not None:
-                progress.close()
+        with Http() as http:
+            client = self._resolver.client(namespace, source, http, ctx)
+            self._puller.pull(namespace, client, self._wanted(source, destination), ctx, report)
 
     def _wanted(self, source: types.OCIRegistry, destination: types.ImageStore) -> Wanted:
         return Wanted(
             name=destination.name or source.reference,
-            platforms=_platforms(destination.platforms),
+            platforms=convert.to_platforms(destination.platforms),
             unpack=[
                 (
-                    _platform(each.platform) if each.platform.os else platform.host(),
+                    convert.to_platform(each.platform) if each.platform.os else platform.host(),
                     each.snapshotter or self._default_snapshotter,
                 )
                 for each in destination.unpacks
@@ -107,33 +97,6 @@ class TransferService(Service):
             ],
         )
 
-    def _asker(self, namespace: str, source: types.OCIRegistry, ctx: CallContext) -> Ask | None:
-        """Credentials come from the client, over a stream of its own."""
-        if not source.resolver.auth_stream:
-            return None
-        stream = self._streams.get(namespace, source.resolver.auth_stream)
-        ctx.on_cancel(stream.close)
-        host = reference.parse(source.reference).host
-
-        def ask(challenges: Sequence[str]) -> Credentials | None:
-            stream.send(
-                pack(
-                    types.AuthRequest(
-                        host=host, reference=source.reference, wwwauthenticate=challenges
-                    )
-                )
-            )
-            answer = types.AuthResponse.FromString(stream.receive().value)
-            if answer.authType == types.HEADER:
-                return Credentials(header=answer.secret)
-            if answer.authType == types.REFRESH:
-                return Credentials(refresh_token=answer.secret)
-            if answer.authType == types.NONE:
-                return None
-            return Credentials(answer.username, answer.secret)
-
-        return ask
-
     def _tag(self, namespace: str, source: types.ImageStore, destination: types.ImageStore) -> None:
         found = self._images.get(namespace, source.name)
         image = replace(found, name=destination.name, labels=dict(destination.labels))
@@ -141,49 +104,3 @@ class TransferService(Service):
             self._images.create(namespace, image)
         except AlreadyExists:
             self._images.update(namespace, Image(image.name, image.target, image.labels))
-
-
-def _decode(value: Any) -> Message:
-    kind = _TYPES.get(any_type(value))
-    if kind is None:
-        raise InvalidArgument(f'transfer of type "{value.type_url}" is not known')
-    try:
-        return kind.FromString(value.value)
-    except DecodeError as error:
-        raise InvalidArgument(f'"{value.type_url}" does not parse: {error}') from None
-
-
-def _platforms(found: Sequence[WirePlatform]) -> list[Platform]:
-    return [_platform(each) for each in found]
-
-
-def _platform(found: WirePlatform) -> Platform:
-    return platform.normalize(
-        Platform(
-            found.architecture, found.os, found.variant, found.os_version, tuple(found.os_features)
-        )
-    )
-
-
-def _reporter(stream: Stream | None) -> Report:
-    if stream is None:
-        return lambda _: None
-    send: Callable[[Any], None] = stream.send
-
-    def report(progress: Progress) -> None:
-        message = types.Progress(
-            event=progress.event,
-            name=progress.name,
-            parents=progress.parents,
-            progress=progress.done,
-            total=progress.total,
-        )
-        if progress.digest:
-            message.desc.CopyFrom(
-                WireDescriptor(
-                    media_type=progress.media_type, digest=progress.digest, size=progress.total
-                )
-            )
-        send(pack(message))
-
-    return report
