@@ -6,15 +6,13 @@ resumable ingests, and no snapshot is half-made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from orlop.content import ContentStore
 from orlop.diff.apply import Applier
-from orlop.errors import AlreadyExists, Cancelled, InvalidArgument, NotFound
+from orlop.errors import AlreadyExists, Cancelled, InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
@@ -26,11 +24,9 @@ from orlop.rpc import CallContext
 from orlop.snapshots import Snapshotter
 from orlop.transfer.documents import Documents, Found
 from orlop.transfer.fetch import Fetcher
+from orlop.transfer.lease import holding
 from orlop.transfer.progress import SAVED, Progress, Report, Throttle
 from orlop.transfer.unpack import Unpacker, layer_jobs
-
-_LEASE_LIFE = timedelta(hours=24)
-_EXPIRE = "containerd.io/gc.expire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class Puller:
             tell(Progress(f"Resolving from {client.reference}"))
             target = client.resolve()
             tell(Progress(f"Pulling from {client.reference}"))
-            with self._lease(namespace, ctx.lease) as lease:
+            with holding(self._leases, namespace, ctx.lease) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell)
                 self._fetch(fetcher, target, wanted, work)
                 images = [self._record(namespace, each) for each in wanted.images(target)]
@@ -124,19 +120,6 @@ class Puller:
             tell(Progress(SAVED, image.name, size, size, target.digest, target.media_type))
         tell(Progress(f"Completed pull from {client.reference}"))
         return images[0]
-
-    @contextmanager
-    def _lease(self, namespace: str, given: str) -> Iterator[str]:
-        if given:
-            yield given
-            return
-        expires = (datetime.now(UTC) + _LEASE_LIFE).isoformat(timespec="seconds")
-        lease = self._leases.create(namespace, "", {_EXPIRE: expires})
-        try:
-            yield lease.id
-        finally:
-            with suppress(NotFound):
-                self._leases.delete(namespace, lease.id)
 
     def _fetch(
         self, fetcher: Fetcher, target: Descriptor, wanted: Wanted, work: CallContext

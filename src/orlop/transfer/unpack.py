@@ -28,7 +28,7 @@ from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
 from orlop.transfer.documents import Found
-from orlop.transfer.fetch import Fetcher
+from orlop.transfer.parts import Parts
 from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING
 
 _PIPE_SIZE = 1 << 20
@@ -72,7 +72,7 @@ class Unpacker:
 
     def __init__(
         self,
-        fetcher: Fetcher,
+        fetcher: Parts,
         snapshotter: Snapshotter,
         leases: LeaseStore,
         applier: Applier,
