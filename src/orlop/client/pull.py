@@ -55,7 +55,7 @@ def pull_image(
     if unpack:
         destination.unpacks.add(platform=target, snapshotter=snapshotter or DEFAULT_SNAPSHOTTER)
     options = transfer_pb2.TransferOptions()
-    listener = _ProgressStream(connection, on_progress) if on_progress else None
+    listener = ProgressStream(connection, on_progress) if on_progress else None
     if listener:
         options.progress_stream = listener.id
     try:
@@ -69,8 +69,8 @@ def pull_image(
             listener.close()
 
 
-class _ProgressStream:
-    """A named stream beside the call, read in a thread of its own."""
+class ProgressStream:
+    """Progress on a named stream beside a call, read in a thread of its own."""
 
     def __init__(self, connection: Connection, on_progress: Callable[[Progress], None]) -> None:
         self.id = f"orlop-{os.getpid()}-{secrets.token_hex(4)}"

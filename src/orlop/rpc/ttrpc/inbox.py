@@ -67,6 +67,7 @@ class Inbox:
             self._ended = True
             self._messages.clear()
             paused, self._paused = self._paused, False
+            self._changed.notify()  # whoever still reads for the handler
         if paused:
             self._resume()
 
