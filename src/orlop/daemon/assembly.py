@@ -43,6 +43,7 @@ from orlop.snapshots.service import SnapshotsService
 from orlop.transfer import Puller
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
+from orlop.transfer.unpacking import Unpacking
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     applier = Applier(content, forks, limits)
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
-    puller = Puller(content, images, leases, snapshotters, applier, forks)
+    unpacking = Unpacking(snapshotters, leases, applier, forks)
+    puller = Puller(content, images, leases, unpacking)
     streams = Streams()
     tasks = _tasks(config, forks, reactor, containers, exchange)
     closing.callback(tasks.close)

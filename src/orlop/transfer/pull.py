@@ -7,26 +7,21 @@ resumable ingests, and no snapshot is half-made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from orlop.content import ContentStore
-from orlop.diff.apply import Applier
-from orlop.errors import AlreadyExists, Cancelled, InvalidArgument
-from orlop.fork.client import ForkServer
+from orlop.errors import AlreadyExists, Cancelled
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
-from orlop.oci import platform
 from orlop.oci.descriptor import Descriptor, Platform
 from orlop.registry import RegistryClient
 from orlop.rpc import CallContext
-from orlop.snapshots import Snapshotter
-from orlop.transfer.documents import Documents, Found
+from orlop.transfer.documents import Documents
 from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
 from orlop.transfer.progress import SAVED, Progress, Report, Throttle
-from orlop.transfer.unpack import Unpacker, layer_jobs
+from orlop.transfer.unpacking import Unpacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +63,12 @@ class Puller:
         content: ContentStore,
         images: ImageStore,
         leases: LeaseStore,
-        snapshotters: Mapping[str, Snapshotter],
-        applier: Applier,
-        forks: ForkServer,
-        *,
-        layers_at_once: int = 3,
+        unpacking: Unpacking,
     ) -> None:
         self._content = content
         self._images = images
         self._leases = leases
-        self._snapshotters = snapshotters
-        self._applier = applier
-        self._forks = forks
-        self._layers_at_once = layers_at_once
+        self._unpacking = unpacking
 
     def pull(
         self,
@@ -96,9 +84,7 @@ class Puller:
         NotFound for an unknown image or a platform that it does not have, DataLoss for content that
         is not what its digest says, and what else a registry or layer does wrong.
         """
-        for _, snapshotter in wanted.unpack:
-            if snapshotter not in self._snapshotters:
-                raise InvalidArgument(f'snapshotter "{snapshotter}" is not loaded')
+        self._unpacking.check(wanted.unpack)
         tell = Throttle(report)
         # The work ends with the call, and also with the first of its parts that fails.
         work = CallContext(namespace=namespace, deadline=ctx.deadline)
@@ -130,56 +116,10 @@ class Puller:
             found = found[: wanted.limit]
         if wanted.all_metadata:
             documents.fetch_all()
-        with ThreadPoolExecutor(self._layers_at_once, thread_name_prefix="layer") as pool:
-            for each in found:
-                snapshotters = self._snapshotters_for(each, wanted)
-                for snapshotter in snapshotters:
-                    self._unpack(fetcher, each, snapshotter, pool, work)
-                if not snapshotters:
-                    layers = each.manifest.layers
-                    _finish([pool.submit(fetcher.blob, layer) for layer in layers], work)
-
-    def _snapshotters_for(self, found: Found, wanted: Wanted) -> list[Snapshotter]:
-        names = [
-            name
-            for where, name in wanted.unpack
-            if found.config is not None and platform.rank(where, found.platform) is not None
-        ]
-        return [self._snapshotters[name] for name in dict.fromkeys(names)]
-
-    def _unpack(
-        self,
-        fetcher: Fetcher,
-        found: Found,
-        snapshotter: Snapshotter,
-        pool: ThreadPoolExecutor,
-        work: CallContext,
-    ) -> None:
-        """All layers at once into private folders; then snapshots, lowest first."""
-        unpacker = Unpacker(fetcher, snapshotter, self._leases, self._applier, self._forks, work)
-        jobs = layer_jobs(found)
-        unpacker.skip_present(jobs)
-        try:
-            _finish([pool.submit(unpacker.prepare, job) for job in jobs], work)
-            for job in jobs:
-                unpacker.commit(job)
-        finally:
-            unpacker.discard(jobs)
-        unpacker.label_config(found.manifest.config, jobs)
+        self._unpacking.bring(fetcher, found, wanted.unpack, work)
 
     def _record(self, namespace: str, image: Image) -> Image:
         try:
             return self._images.create(namespace, image)
         except AlreadyExists:
             return self._images.update(namespace, image)
-
-
-def _finish(jobs: Sequence[Future[None]], work: CallContext) -> None:
-    """Wait for all jobs; the first failure stops the others and is raised."""
-    done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-    failures = [error for job in done if (error := job.exception()) is not None]
-    if failures:
-        work.cancel()
-        wait(jobs)
-        # What was stopped because of another's failure says nothing.
-        raise next((each for each in failures if not isinstance(each, Cancelled)), failures[0])

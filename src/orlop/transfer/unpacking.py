@@ -1,0 +1,101 @@
+"""Making an image ready to run: its layers fetched and unpacked side by side, then snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from orlop.diff.apply import Applier
+from orlop.errors import Cancelled, InvalidArgument
+from orlop.fork.client import ForkServer
+from orlop.leases.store import LeaseStore
+from orlop.oci import platform
+from orlop.oci.descriptor import Platform
+from orlop.rpc import CallContext
+from orlop.snapshots import Snapshotter
+from orlop.transfer.documents import Found
+from orlop.transfer.parts import Parts
+from orlop.transfer.unpack import Unpacker, layer_jobs
+
+# What to unpack for: a platform, and the name of a snapshotter.
+Target = tuple[Platform, str]
+
+
+class Unpacking:
+    """Brings images into the content store and the snapshotters; usable by many calls at once."""
+
+    def __init__(
+        self,
+        snapshotters: Mapping[str, Snapshotter],
+        leases: LeaseStore,
+        applier: Applier,
+        forks: ForkServer,
+        *,
+        layers_at_once: int = 3,
+    ) -> None:
+        self.applier = applier
+        self._snapshotters = snapshotters
+        self._leases = leases
+        self._forks = forks
+        self._layers_at_once = layers_at_once
+
+    def check(self, targets: Sequence[Target]) -> None:
+        """Raises InvalidArgument for a snapshotter that is not there."""
+        for _, snapshotter in targets:
+            if snapshotter not in self._snapshotters:
+                raise InvalidArgument(f'snapshotter "{snapshotter}" is not loaded')
+
+    def bring(
+        self, parts: Parts, images: Sequence[Found], targets: Sequence[Target], work: CallContext
+    ) -> None:
+        """Have all layers of `images`, and unpack those images that run on one of `targets`.
+
+        The first failure cancels `work`, and is raised when everything has ended.
+        """
+        with ThreadPoolExecutor(self._layers_at_once, thread_name_prefix="layer") as pool:
+            for each in images:
+                snapshotters = self._for(each, targets)
+                for snapshotter in snapshotters:
+                    self._unpack(parts, each, snapshotter, pool, work)
+                if not snapshotters:
+                    layers = each.manifest.layers
+                    _finish([pool.submit(parts.blob, layer) for layer in layers], work)
+
+    def _for(self, found: Found, targets: Sequence[Target]) -> list[Snapshotter]:
+        names = [
+            name
+            for where, name in targets
+            if found.config is not None and platform.rank(where, found.platform) is not None
+        ]
+        return [self._snapshotters[name] for name in dict.fromkeys(names)]
+
+    def _unpack(
+        self,
+        parts: Parts,
+        found: Found,
+        snapshotter: Snapshotter,
+        pool: ThreadPoolExecutor,
+        work: CallContext,
+    ) -> None:
+        """All layers at once into private folders; then snapshots, lowest first."""
+        unpacker = Unpacker(parts, snapshotter, self._leases, self.applier, self._forks, work)
+        jobs = layer_jobs(found)
+        unpacker.skip_present(jobs)
+        try:
+            _finish([pool.submit(unpacker.prepare, job) for job in jobs], work)
+            for job in jobs:
+                unpacker.commit(job)
+        finally:
+            unpacker.discard(jobs)
+        unpacker.label_config(found.manifest.config, jobs)
+
+
+def _finish(jobs: Sequence[Future[None]], work: CallContext) -> None:
+    """Wait for all jobs; the first failure stops the others and is raised."""
+    done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+    failures = [error for job in done if (error := job.exception()) is not None]
+    if failures:
+        work.cancel()
+        wait(jobs)
+        # What was stopped because of another's failure says nothing.
+        raise next((each for each in failures if not isinstance(each, Cancelled)), failures[0])
