@@ -68,7 +68,8 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
         log.close()
         raise
     try:
-        task.exit = task.state().exit
+        state = task.state()
+        task.pid, task.exit = state.pid, state.exit
     except NotFound:
         _log.info("%s was never made", name)
         log.close()

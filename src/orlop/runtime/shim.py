@@ -77,6 +77,11 @@ class Shim:
             socket_path(endpoint.address), reactor, self._closed, timeout
         )
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended, or is about to: `closed` follows."""
+        return self._channel.lost
+
     def call(
         self,
         method: str,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
@@ -32,18 +31,32 @@ class Task:
     """A task that is registered. Every method raises NotFound for an exec that is not there,
     Unavailable when the shim is lost, and what the shim refuses with.
 
-    `exit` is how the task's first process ended, once its shim has told. `gone` is done when the
-    task is no more: deleted, or cleared up after its shim.
+    `pid` is that of the task's first process, 0 where it is not known; `exit` is how it ended, once
+    its shim has told.
     """
 
-    def __init__(self, bundle: Bundle, shim: Shim, log: ShimLog) -> None:
+    def __init__(self, bundle: Bundle, shim: Shim, log: ShimLog, pid: int = 0) -> None:
         self.namespace = bundle.namespace
         self.id = bundle.id
         self.bundle = bundle
         self.shim = shim
         self.log = log
+        self.pid = pid
         self.exit: Exit | None = None
-        self.gone: Future[Exit] = Future()
+        self._changed = threading.Condition()
+        self._gone: Exit | None = None
+
+    def reconnect(self, shim: Shim) -> None:
+        """The shim lives after all, and is reached by another connection."""
+        with self._changed:
+            self.shim = shim
+            self._changed.notify_all()
+
+    def end(self, ended: Exit) -> None:
+        """The task is no more: deleted, or cleared up after its shim."""
+        with self._changed:
+            self._gone = ended
+            self._changed.notify_all()
 
     def _do(self, method: str, request: Message, ctx: CallContext) -> None:
         self.shim.call(method, request, Empty, ctx=ctx)
@@ -140,21 +153,34 @@ class Task:
             try:
                 return exit_of(shim.call("Wait", request, wire.WaitResponse, ctx=ctx))
             except Unavailable:
-                if exec_id or not shim.closed.is_set():
+                if not shim.lost:
                     raise
-            if self.shim is shim:
-                return self.burial(ctx)
+                ended = self.after(shim, ctx)
+                if ended is not None and exec_id:
+                    raise
+            if ended is not None:
+                return ended
 
-    def burial(self, ctx: CallContext) -> Exit:
-        """Wait until the task is cleared up after its shim; how it ended."""
-        woken = threading.Event()
-        self.gone.add_done_callback(lambda _: woken.set())
-        ctx.on_cancel(woken.set)
-        woken.wait(BURIAL_TIMEOUT)
-        if not self.gone.done():
-            ctx.check()
-            raise Unavailable(f'shim of task "{self.id}" is lost')
-        return self.gone.result()
+    def after(self, lost: Shim, ctx: CallContext) -> Exit | None:
+        """Wait until all is settled after a lost shim.
+
+        How the task ended, or None when it goes on with another connection.
+        """
+
+        def settled() -> bool:
+            return self._gone is not None or self.shim is not lost or ctx.cancelled
+
+        ctx.on_cancel(self._wake)
+        with self._changed:
+            self._changed.wait_for(settled, BURIAL_TIMEOUT)
+            if self._gone is None and self.shim is lost:
+                ctx.check()
+                raise Unavailable(f'shim of task "{self.id}" is lost')
+            return self._gone
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
 
 def _state(id: str, ask: Callable[[], wire.StateResponse]) -> ProcessState:

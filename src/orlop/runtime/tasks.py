@@ -40,6 +40,7 @@ from orlop.wire.types_pb2 import Mount as WireMount
 _log = logging.getLogger(__name__)
 
 _UNDERTAKERS = 4
+_DELETE_LIMIT = 120.0
 # A create that ends so leaves a shim that is not well; any other error is its considered answer.
 _UNWELL = (Cancelled, DeadlineExceeded, Unavailable)
 
@@ -166,7 +167,7 @@ class TaskManager:
                 )
                 pid = self._create(ctx, bundle, shim, container, rootfs, stdio or Stdio(), options)
                 undo.pop_all()
-            self.register(Task(bundle, shim, log))
+            self.register(Task(bundle, shim, log, pid))
         return pid
 
     @contextmanager
@@ -230,20 +231,25 @@ class TaskManager:
     def delete(self, ctx: CallContext, namespace: str, id: str) -> Exit:
         """Delete a task that has ended, or was never started; how it ended.
 
-        Raises NotFound, and Unknown for a running one.
+        It goes on when its call is cancelled: the shim, once told, deletes, and somebody must
+        finish here. Raises NotFound, and Unknown for a running one.
         """
         task = self.get(namespace, id)
-        shim = task.shim
-        try:
-            answer = shim.call("Delete", wire.DeleteRequest(id=id), wire.DeleteResponse, ctx=ctx)
-        except NotFound:
-            if self._take(task):
-                self._finish(task, Exit(255, time.time_ns()))
-            raise
-        except Unavailable:
-            if not shim.closed.is_set():
+        while True:
+            shim = task.shim
+            try:
+                request = wire.DeleteRequest(id=id)
+                answer = shim.call("Delete", request, wire.DeleteResponse, timeout=_DELETE_LIMIT)
+                break
+            except NotFound:
+                if self._take(task):
+                    self._finish(task, Exit(255, time.time_ns()))
                 raise
-            return task.burial(ctx)
+            except Unavailable:
+                if not shim.lost:
+                    raise
+            if (buried := task.after(shim, ctx)) is not None:
+                return buried
         ended = exit_of(answer)
         if self._take(task):
             self._finish(task, ended)
@@ -273,7 +279,7 @@ class TaskManager:
         with self._lock:
             self._tasks.pop((task.namespace, task.id), None)
             self._ending.discard(task)
-        task.gone.set_result(ended)
+        task.end(ended)
 
     # Shims that died
 
@@ -281,7 +287,8 @@ class TaskManager:
         """A shim has told how a task's first process ended."""
         with self._lock:
             task = self._tasks.get((namespace, id))
-        if task is not None:
+        # An event of an earlier task of this name may be late.
+        if task is not None and task.pid in (0, ended.pid):
             task.exit = ended
 
     def _shim_died(self, shim: Shim) -> None:
@@ -294,13 +301,13 @@ class TaskManager:
             tasks = [task for task in self._tasks.values() if task.shim is shim]
         for task in tasks:
             try:
-                self._bury(task)
+                self._bury(task, shim)
             except Exception:  # noqa: BLE001 - one task's fault must not leave the others unburied
                 _log.exception("namespace=%s task=%s after its shim", task.namespace, task.id)
 
-    def _bury(self, task: Task) -> None:
+    def _bury(self, task: Task, shim: Shim) -> None:
         """Clear up after a dead shim, and tell that the task has ended, once."""
-        if self._reconnected(task) or not self._take(task):
+        if self._reconnected(task, shim) or not self._take(task):
             return
         _log.warning("namespace=%s task=%s shim has died", task.namespace, task.id)
         try:
@@ -308,7 +315,7 @@ class TaskManager:
         except (OrlopError, OSError) as error:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns())
-        self.shims.forget(task.shim)
+        self.shims.forget(shim)
         if task.exit is None:
             self._publish_exit(task, ended)
         ended = task.exit or ended
@@ -321,14 +328,14 @@ class TaskManager:
         self._publisher.publish(task.namespace, "/tasks/delete", deleted)
         self._remove(task, ended)
 
-    def _reconnected(self, task: Task) -> bool:
-        """Whether only the connection was lost: the shim listens, and knows the task."""
+    def _reconnected(self, task: Task, lost: Shim) -> bool:
+        """Whether only the connection was lost: the shim listens."""
         try:
             shim = self.shims.connect(task.bundle)
         except OrlopError:
             return False
-        self.shims.forget(task.shim)
-        task.shim = shim
+        self.shims.forget(lost)
+        task.reconnect(shim)
         return True
 
     def _publish_exit(self, task: Task, ended: Exit) -> None:

@@ -8,10 +8,18 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import Message
 
-from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError, Unknown
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unknown,
+)
 from orlop.rpc.convert import timestamp
 from orlop.shim import cgroup, files
 from orlop.shim.children import Children, Exit
@@ -112,7 +120,7 @@ class Container:
             raise FailedPrecondition("cannot exec in a stopped state")
         if self.init.status in (Status.PAUSED, Status.PAUSING):
             raise Unknown("cannot exec in a paused state")
-        document = json.loads(spec)
+        document = _object(exec_id, spec)
         if bool(document.get("terminal")) != stdio.terminal:
             spec = json.dumps({**document, "terminal": stdio.terminal}).encode()
         self._execs[exec_id] = Process(self._host.loop, exec_id, stdio, spec)
@@ -373,3 +381,13 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError as error:
         raise NotFound("process already finished") from error
+
+
+def _object(exec_id: str, spec: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(spec)
+    except ValueError as error:
+        raise InvalidArgument(f'spec of exec "{exec_id}" is not JSON: {error}') from None
+    if not isinstance(document, dict):
+        raise InvalidArgument(f'spec of exec "{exec_id}" is not a JSON object')
+    return document

@@ -196,6 +196,15 @@ def test_an_exec_that_cannot_start(shim: Shim) -> None:
     shim.finish("one")
 
 
+@pytest.mark.parametrize("spec", [b"", b"not JSON", b"[]"])
+def test_an_exec_of_nonsense(shim: Shim, spec: bytes) -> None:
+    shim.create("one", ["sleep", "60"])
+    shim.client.start(id="one")
+    with pytest.raises(errors.InvalidArgument, match='exec "two"'):
+        shim.client.exec(id="one", exec_id="two", spec={"type_url": "x", "value": spec})
+    shim.finish("one")
+
+
 def test_an_exec_is_killed(shim: Shim) -> None:
     shim.create("one", ["sleep", "60"])
     shim.client.start(id="one")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,6 +58,7 @@ class TtrpcChannel:
         self._pending: dict[int, Replies] = {}
         self._next_stream = 1
         self._closed = False
+        self._lost = False
         # Whether somebody reads: the reactor does always, else one of the waiting callers.
         self._reading = reactor is not None
         self._wake = -1
@@ -76,12 +78,19 @@ class TtrpcChannel:
         on_close: Callable[[], None] | None = None,
         timeout: float | None = None,
     ) -> TtrpcChannel:
-        """Connect to the Unix socket at `path`; OSError when nobody answers there."""
+        """Connect to the Unix socket at `path`; OSError when nobody answers there.
+
+        `timeout`, in seconds, is also how long the peer may take to read a request: one that has
+        stopped must not stop who calls it.
+        """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout)
             sock.connect(path)
             sock.settimeout(None)
+            if timeout is not None:
+                limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         except OSError:
             sock.close()
             raise
@@ -90,6 +99,11 @@ class TtrpcChannel:
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def lost(self) -> bool:
+        """Whether no call can succeed any more; `on_close` has been or will be called."""
+        return self._lost
 
     def unary(
         self,
@@ -289,6 +303,7 @@ class TtrpcChannel:
         self._shut()
 
     def _shutdown(self) -> None:
+        self._lost = True
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -298,7 +313,7 @@ class TtrpcChannel:
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed = self._lost = True
             for replies in self._pending.values():
                 if replies.error is None:
                     replies.error = Unavailable("ttrpc connection lost")

@@ -1,0 +1,116 @@
+"""Shims that hang, and clients that give up: nobody else waits, and nothing is lost or left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from orlop.client import Connection
+from orlop.errors import DeadlineExceeded, Unavailable
+from orlop.sys.mount import unmount_all
+from orlop.wire.services import tasks_pb2
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+# A request that went half waits its five seconds twice.
+SEND_LIMIT = 10.0
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _state(connection: Connection) -> tuple[int, int]:
+    found = connection.tasks.get(tasks_pb2.GetRequest(container_id="held"), timeout=5)
+    return found.process.pid, found.process.status
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _flood(connection: Connection) -> None:
+    """Send more than a stopped shim's connection takes, and wait until orlopd sees that."""
+    spec = AnyMessage(type_url="x", value=b"x" * 60_000)
+    for number in range(10):
+        request = tasks_pb2.ExecProcessRequest(container_id="held", exec_id=f"e{number}", spec=spec)
+        with pytest.raises((DeadlineExceeded, Unavailable)):
+            connection.tasks.exec(request, timeout=0.2)
+    time.sleep(SEND_LIMIT + 0.5)
+
+
+def test_a_stopped_shim_holds_up_nobody(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.ctr("run", "-d", busybox, "held", "sleep", "1000")
+    with ThreadPoolExecutor(1) as pool, orlopd.connect() as connection:
+        pid, status = _state(connection)
+        wait = tasks_pb2.WaitRequest(container_id="held")
+        waiting: Future[Any] = pool.submit(connection.tasks.wait, wait)
+        time.sleep(0.1)
+        with _stopped(_parent(pid)):
+            _flood(connection)
+            began = time.monotonic()
+            listed = connection.tasks.list(tasks_pb2.ListTasksRequest(), timeout=10)
+            assert time.monotonic() - began < 5
+            assert not listed.tasks
+        # Another connection took the place of the one that was full; who waited waits on.
+        assert _state(connection) == (pid, status)
+        assert not waiting.done(), waiting.result()
+        orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "held")
+        assert waiting.result(10).exit_status == 137
+    orlopd.ctr("tasks", "rm", "held", check=False)
+    orlopd.ctr("containers", "rm", "held")
+
+
+def test_sigterm_does_not_wait_for_a_stopped_shim(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.ctr("run", "-d", busybox, "held", "sleep", "1000")
+    with orlopd.connect() as connection:
+        pid, status = _state(connection)
+    with _stopped(_parent(pid)):
+        assert orlopd.stop() < 5
+    orlopd.start()
+    with orlopd.connect() as connection:
+        assert _state(connection) == (pid, status)
+    orlopd.ctr("tasks", "rm", "-f", "held")
+    orlopd.ctr("containers", "rm", "held")
+
+
+def test_a_run_that_is_given_up_at_any_moment_leaves_no_task(
+    orlopd: Orlopd, busybox: str, tmp_path: Path
+) -> None:
+    own = {**os.environ, "TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    for delay in range(10, 130, 6):
+        name = f"c{delay}"
+        with subprocess.Popen(
+            orlopd.ctr_command("run", "--null-io", busybox, name, "true"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own,
+        ) as client:  # fmt: skip
+            time.sleep(delay / 1000)
+            client.kill()
+    orlopd.wait_for(lambda: not _running(orlopd), 15)
+    unmount_all(tmp_path)  # what ctr had mounted for itself
+    for delay in range(10, 130, 6):
+        for command in (("tasks", "rm", "-f"), ("containers", "rm"), ("snapshots", "rm")):
+            orlopd.ctr(*command, f"c{delay}", check=False)
+    orlopd.wait_for(lambda: not orlopd.leftovers().get("bundles"), 5)
+
+
+def _running(orlopd: Orlopd) -> list[str]:
+    """Containers that neither have ended nor wait for a start that never comes."""
+    lines = orlopd.ctr("tasks", "ls").stdout.splitlines()[1:]
+    return [line for line in lines if line.split()[2] not in ("STOPPED", "CREATED")]
