@@ -41,6 +41,7 @@ from orlop.runtime.service import TasksService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
 from orlop.transfer import Puller
+from orlop.transfer.archive import Exporter, Importer
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
@@ -99,6 +100,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     leases = LeaseStore(database)
     unpacking = Unpacking(snapshotters, leases, applier, forks)
     puller = Puller(content, images, leases, unpacking)
+    importer = Importer(content, images, leases, unpacking, max_ratio=limits.max_ratio)
+    exporter = Exporter(content, images, leases)
     streams = Streams()
     tasks = _tasks(config, forks, reactor, containers, exchange)
     closing.callback(tasks.close)
@@ -129,7 +132,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
-        TransferService(puller, images, streams, config.snapshots.default),
+        TransferService(puller, importer, exporter, images, streams, config.snapshots.default),
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)

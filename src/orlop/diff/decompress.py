@@ -25,20 +25,23 @@ _RATIO_FROM = 1 << 30
 Read = Callable[[], bytes]
 
 
-def decompress(read: Read, *, max_size: int, max_ratio: int) -> Iterator[bytes]:
+def decompress(
+    read: Read, *, max_size: int, max_ratio: int, what: str = "layer"
+) -> Iterator[bytes]:
     """The plain bytes of what `read` gives piece by piece (b"" ends it).
 
-    Concatenated members and frames are one stream. Raises InvalidArgument for damaged or cut-off
-    data, ResourceExhausted beyond `max_size` bytes, or beyond 1 GiB at more than `max_ratio` to 1.
+    Concatenated members and frames are one stream; errors say `what` it is. Raises InvalidArgument
+    for damaged or cut-off data, ResourceExhausted beyond `max_size` bytes, or beyond 1 GiB at more
+    than `max_ratio` to 1.
     """
-    guard = _Guard(read, max_size, max_ratio)
+    guard = _Guard(read, max_size, max_ratio, what)
     head = guard.read()
     while 0 < len(head) < 4 and (more := guard.read()):
         head += more
     if head.startswith(GZIP_MAGIC):
-        chunks = _members(_GZIP, head, guard.read)
+        chunks = _members(_GZIP, head, guard.read, what)
     elif head.startswith(ZSTD_MAGIC) or head[:4] in _ZSTD_SKIPPABLE:
-        chunks = _members(_ZSTD, head, guard.read)
+        chunks = _members(_ZSTD, head, guard.read, what)
     else:
         chunks = _plain(head, guard.read)
     for chunk in chunks:
@@ -49,10 +52,11 @@ def decompress(read: Read, *, max_size: int, max_ratio: int) -> Iterator[bytes]:
 class _Guard:
     """Counts what goes in and comes out."""
 
-    def __init__(self, read: Read, max_size: int, max_ratio: int) -> None:
+    def __init__(self, read: Read, max_size: int, max_ratio: int, what: str) -> None:
         self._read = read
         self._max_size = max_size
         self._max_ratio = max_ratio
+        self._what = what
         self._in = self._out = 0
 
     def read(self) -> bytes:
@@ -64,11 +68,12 @@ class _Guard:
         self._out += size
         if self._out > self._max_size:
             raise ResourceExhausted(
-                f"layer unpacks to more than the {self._max_size} bytes that the daemon allows"
+                f"{self._what} unpacks to more than the {self._max_size} bytes "
+                "that the daemon allows"
             )
         if self._out > _RATIO_FROM and self._out > self._in * self._max_ratio:
             raise ResourceExhausted(
-                f"layer unpacks to more than {self._max_ratio} times its size: "
+                f"{self._what} unpacks to more than {self._max_ratio} times its size: "
                 "it looks like a decompression bomb"
             )
 
@@ -97,7 +102,7 @@ class _Codec:
     inflate: Callable[[Any, bytes], Iterator[bytes]]
 
 
-def _members(codec: _Codec, data: bytes, read: Read) -> Iterator[bytes]:
+def _members(codec: _Codec, data: bytes, read: Read, what: str) -> Iterator[bytes]:
     """Member after member; zeros after the last one are padding."""
     member: _Member | None = None
     while data := data or read():
@@ -109,12 +114,12 @@ def _members(codec: _Codec, data: bytes, read: Read) -> Iterator[bytes]:
         try:
             yield from codec.inflate(member, data)
         except (isal_zlib.error, zstandard.ZstdError) as error:  # type: ignore[misc]
-            raise InvalidArgument(f"layer has damaged {codec.name} data: {error}") from None
+            raise InvalidArgument(f"{what} has damaged {codec.name} data: {error}") from None
         data = b""
         if member.eof:
             data, member = member.unused_data, None
     if member is not None:
-        raise InvalidArgument(f"layer breaks off in the middle of its {codec.name} data")
+        raise InvalidArgument(f"{what} breaks off in the middle of its {codec.name} data")
 
 
 def _inflate_gzip(member: Any, data: bytes) -> Iterator[bytes]:

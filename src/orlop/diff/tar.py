@@ -75,10 +75,15 @@ class TarReader:
             self._left -= len(piece)
             yield piece
 
+    def rest(self) -> Iterator[memoryview]:
+        """What follows the end marker, in pieces as they come."""
+        while self._buffer or self._fill():
+            piece, self._buffer = self._buffer, memoryview(b"")
+            yield piece
+
     def drain(self) -> None:
         """Read what follows the end marker: the layer's digest covers it."""
-        self._buffer = memoryview(b"")
-        while self._read():
+        for _ in self.rest():
             pass
 
     def _next(self) -> Entry | None:
@@ -114,13 +119,13 @@ class TarReader:
             entry.type = DIRECTORY if entry.name.endswith(b"/") else REGULAR
         if entry.type not in _KNOWN:
             kind = "sparse" if entry.type == _GNU_SPARSE else f"type {entry.type!r}"
-            raise InvalidArgument(f"layer entry {_show(entry.name)} is of unsupported {kind}")
+            raise InvalidArgument(f"archive entry {_show(entry.name)} is of unsupported {kind}")
         if entry.type != REGULAR:
             entry.size = 0
         if not entry.name:
-            raise InvalidArgument("layer entry has no name")
+            raise InvalidArgument("archive entry has no name")
         if b"\0" in entry.name or b"\0" in entry.link:
-            raise InvalidArgument(f"layer entry {_show(entry.name)} has a zero byte in its name")
+            raise InvalidArgument(f"archive entry {_show(entry.name)} has a zero byte in its name")
         self._left = entry.size
         self._padding = -entry.size % BLOCK
 
@@ -135,7 +140,7 @@ class TarReader:
 
     def _extension(self, size: int) -> bytes:
         if size > _EXTENSION_MAX:
-            raise InvalidArgument(f"layer has an extended header of {size} bytes")
+            raise InvalidArgument(f"archive has an extended header of {size} bytes")
         data = self._exactly(size)
         self._skip(-size % BLOCK)
         return data
@@ -146,7 +151,7 @@ class TarReader:
 
     def _some(self, most: int) -> memoryview:
         if not self._buffer and not self._fill():
-            raise InvalidArgument("layer breaks off in the middle of the archive")
+            raise InvalidArgument("archive breaks off in the middle")
         piece, self._buffer = self._buffer[:most], self._buffer[most:]
         return piece
 
@@ -170,7 +175,7 @@ def _parse(header: bytes) -> Entry:
     """A header block: POSIX ustar, or GNU's variant of it."""
     stored = _number(header[148:156], "checksum")
     if sum(header) - sum(header[148:156]) + 8 * 0x20 != stored:
-        raise InvalidArgument("layer has a header with a wrong checksum: it is not a tar archive")
+        raise InvalidArgument("archive has a header with a wrong checksum: it is not a tar")
     name = header[:100].partition(b"\0")[0]
     if header[257:263] == b"ustar\0" and header[345]:
         name = header[345:500].partition(b"\0")[0] + b"/" + name
@@ -201,12 +206,12 @@ def _number(raw: bytes, what: str) -> int:
     try:
         return int(text, 8) if text else 0
     except ValueError:
-        raise InvalidArgument(f"layer has a header with a bad {what}: {raw!r}") from None
+        raise InvalidArgument(f"archive has a header with a bad {what}: {raw!r}") from None
 
 
 def _size(value: int) -> int:
     if value < 0:
-        raise InvalidArgument(f"layer has an entry of size {value}")
+        raise InvalidArgument(f"archive has an entry of size {value}")
     return value
 
 
@@ -217,12 +222,12 @@ def _parse_pax(data: bytes) -> dict[bytes, bytes]:
     while at < len(data):
         length, space, _ = data[at : at + 20].partition(b" ")
         if not space or not length.isdigit():
-            raise InvalidArgument("layer has a malformed extended header")
+            raise InvalidArgument("archive has a malformed extended header")
         end = at + int(length)
         record = data[at + len(length) + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
         if end > len(data) or not equals or record[-1:] != b"\n":
-            raise InvalidArgument("layer has a malformed extended header")
+            raise InvalidArgument("archive has a malformed extended header")
         records[key] = value
         at = end
     return records
@@ -246,14 +251,16 @@ def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
             name = key.removeprefix(_XATTR_PREFIX).decode(errors="surrogateescape")
             entry.xattrs[name] = value
         elif key.startswith(b"GNU.sparse."):
-            raise InvalidArgument(f"layer entry {_show(entry.name)} is of unsupported sparse type")
+            raise InvalidArgument(
+                f"archive entry {_show(entry.name)} is of unsupported sparse type"
+            )
 
 
 def _decimal(value: bytes) -> int:
     try:
         return int(value)
     except ValueError:
-        raise InvalidArgument(f"layer has a bad number in an extended header: {value!r}") from None
+        raise InvalidArgument(f"archive has a bad number in a header: {value[:40]!r}") from None
 
 
 def _time(value: bytes) -> int:

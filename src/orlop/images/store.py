@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -104,6 +105,15 @@ class ImageStore:
                 tx, namespace, "update", ImageUpdate(name=updated.name, labels=updated.labels)
             )
         return updated
+
+    def put(self, namespace: str, image: Image) -> Image:
+        """Add an image, or replace the one of its name; raises InvalidArgument."""
+        while True:
+            try:
+                return self.create(namespace, image)
+            except AlreadyExists:
+                with suppress(NotFound):  # gone again: try once more
+                    return self.update(namespace, image)
 
     def delete(self, namespace: str, name: str, *, target: str = "", lease: str = "") -> None:
         """Remove the name; what it stood for stays in the content store.

@@ -15,14 +15,11 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
-_LAYER_BASES = frozenset(
-    {
-        OCI_LAYER,
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        DOCKER_LAYER,
-        "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    }
+_NON_DISTRIBUTABLE = (
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
+_LAYER_BASES = frozenset({OCI_LAYER, DOCKER_LAYER, *_NON_DISTRIBUTABLE})
 _LAYER_SUFFIXES = ("+gzip", "+zstd", ".gzip", ".zstd")
 
 
@@ -31,3 +28,8 @@ def is_layer(media_type: str) -> bool:
     for suffix in _LAYER_SUFFIXES:
         media_type = media_type.removesuffix(suffix)
     return media_type in _LAYER_BASES
+
+
+def is_non_distributable(media_type: str) -> bool:
+    """Whether it is a layer that is fetched from where its descriptor's URLs say."""
+    return media_type.startswith(_NON_DISTRIBUTABLE)

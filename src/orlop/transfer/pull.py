@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orlop.content import ContentStore
-from orlop.errors import AlreadyExists, Cancelled
+from orlop.errors import Cancelled
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
@@ -97,7 +97,7 @@ class Puller:
             with holding(self._leases, namespace, ctx.lease) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell)
                 self._fetch(fetcher, target, wanted, work)
-                images = [self._record(namespace, each) for each in wanted.images(target)]
+                images = [self._images.put(namespace, each) for each in wanted.images(target)]
         except Cancelled:
             ctx.check()
             raise
@@ -117,9 +117,3 @@ class Puller:
         if wanted.all_metadata:
             documents.fetch_all()
         self._unpacking.bring(fetcher, found, wanted.unpack, work)
-
-    def _record(self, namespace: str, image: Image) -> Image:
-        try:
-            return self._images.create(namespace, image)
-        except AlreadyExists:
-            return self._images.update(namespace, image)

@@ -16,6 +16,8 @@ from orlop.registry import Http
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import any_type
 from orlop.transfer import convert
+from orlop.transfer.archive import Export, Exporter, Import, Importer
+from orlop.transfer.bytestreams import ByteReader, ByteWriter
 from orlop.transfer.progress import Report
 from orlop.transfer.pull import ExtraName, Puller, Wanted
 from orlop.transfer.resolver import Resolver
@@ -25,14 +27,22 @@ from orlop.wire.services import transfer_pb2 as pb
 
 
 class TransferService(Service):
-    """Pull (registry to image store) and tag (image store to image store)."""
+    """Pull (registry to image store), import and export, and tag (image store to itself)."""
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Transfer"]
 
     def __init__(
-        self, puller: Puller, images: ImageStore, streams: Streams, default_snapshotter: str
+        self,
+        puller: Puller,
+        importer: Importer,
+        exporter: Exporter,
+        images: ImageStore,
+        streams: Streams,
+        default_snapshotter: str,
     ) -> None:
         self._puller = puller
+        self._importer = importer
+        self._exporter = exporter
         self._images = images
         self._streams = streams
         self._resolver = Resolver(streams)
@@ -45,6 +55,10 @@ class TransferService(Service):
             match source, destination:
                 case types.OCIRegistry(), types.ImageStore():
                     self._pull(namespace, source, destination, ctx, report)
+                case types.ImageImportStream(), types.ImageStore():
+                    self._import(namespace, source, destination, ctx, report)
+                case types.ImageStore(), types.ImageExportStream():
+                    self._export(namespace, source, destination, ctx, report)
                 case types.ImageStore(), types.ImageStore():
                     self._tag(namespace, source, destination)
                 case _:
@@ -80,13 +94,7 @@ class TransferService(Service):
         return Wanted(
             name=destination.name or source.reference,
             platforms=convert.to_platforms(destination.platforms),
-            unpack=[
-                (
-                    convert.to_platform(each.platform) if each.platform.os else platform.host(),
-                    each.snapshotter or self._default_snapshotter,
-                )
-                for each in destination.unpacks
-            ],
+            unpack=convert.to_targets(destination.unpacks, self._default_snapshotter),
             labels=dict(destination.labels),
             all_metadata=destination.all_metadata,
             limit=destination.manifest_limit,
@@ -96,6 +104,47 @@ class TransferService(Service):
                 if not each.is_prefix
             ],
         )
+
+    def _import(
+        self,
+        namespace: str,
+        source: types.ImageImportStream,
+        destination: types.ImageStore,
+        ctx: CallContext,
+        report: Report,
+    ) -> None:
+        wanted = Import(
+            naming=convert.to_naming(destination),
+            platforms=convert.to_platforms(destination.platforms),
+            unpack=convert.to_targets(destination.unpacks, self._default_snapshotter),
+            labels=dict(destination.labels),
+            all_metadata=destination.all_metadata,
+            limit=destination.manifest_limit,
+            compress=source.force_compress,
+        )
+        with ByteReader(self._streams.get(namespace, source.stream)) as archive:
+            ctx.on_cancel(archive.abort)
+            self._importer.run(namespace, archive.read, wanted, ctx, report)
+
+    def _export(
+        self,
+        namespace: str,
+        source: types.ImageStore,
+        destination: types.ImageExportStream,
+        ctx: CallContext,
+        report: Report,
+    ) -> None:
+        wanted = Export(
+            images=convert.to_names(source),
+            platforms=convert.to_platforms(destination.platforms) or [platform.host()],
+            all_platforms=destination.all_platforms,
+            docker_manifest=not destination.skip_compatibility_manifest,
+            skip_non_distributable=destination.skip_non_distributable,
+        )
+        with ByteWriter(self._streams.get(namespace, destination.stream)) as archive:
+            ctx.on_cancel(archive.abort)
+            self._exporter.run(namespace, wanted, archive.write, ctx, report)
+            archive.finish()
 
     def _tag(self, namespace: str, source: types.ImageStore, destination: types.ImageStore) -> None:
         found = self._images.get(namespace, source.name)

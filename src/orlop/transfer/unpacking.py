@@ -33,7 +33,7 @@ class Unpacking:
         *,
         layers_at_once: int = 3,
     ) -> None:
-        self.applier = applier
+        self._applier = applier
         self._snapshotters = snapshotters
         self._leases = leases
         self._forks = forks
@@ -78,7 +78,7 @@ class Unpacking:
         work: CallContext,
     ) -> None:
         """All layers at once into private folders; then snapshots, lowest first."""
-        unpacker = Unpacker(parts, snapshotter, self._leases, self.applier, self._forks, work)
+        unpacker = Unpacker(parts, snapshotter, self._leases, self._applier, self._forks, work)
         jobs = layer_jobs(found)
         unpacker.skip_present(jobs)
         try:

@@ -1,0 +1,132 @@
+"""What an import has: what the archive brought, and what was in the store before."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import ContentStore, ContentWriter
+from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, Internal, NotFound
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.rpc import CallContext
+from orlop.transfer.labels import child_labels, ref_key
+from orlop.transfer.progress import Progress, Report
+
+
+class StoredParts:
+    """Parts of images (see `orlop.transfer.parts`) that are in the store, or are nowhere."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        namespace: str,
+        lease: str,
+        ctx: CallContext,
+        tell: Report,
+    ) -> None:
+        self.content = content
+        self.namespace = namespace
+        self.lease = lease
+        self.tell = tell
+        self._ctx = ctx
+        self._ingest = f"import-{secrets.token_hex(8)}"
+        self._count = 0
+
+    # Into the store
+
+    def put(
+        self,
+        pieces: Iterable[bytes | memoryview],
+        *,
+        size: int = 0,
+        expected: str = "",
+        labels: Mapping[str, str] | None = None,
+        name: str = "",
+    ) -> str:
+        """Store a blob, unless it is there, and return its digest.
+
+        `size` and `expected` are what it must be, where they are known; `name` is for errors.
+        Nothing of a write that fails stays. Raises DataLoss when it is something else.
+        """
+        self._count += 1
+        ref = f"{self._ingest}-{self._count}"
+        try:
+            with self._open(ref, size, expected) as writer:
+                if not size or writer.offset != size:  # another namespace may have had it
+                    for piece in pieces:
+                        self._ctx.check()
+                        writer.write(piece)
+                digest = writer.digest()
+                writer.commit(size, expected, labels)
+        except AlreadyExists:
+            return expected or digest
+        except BaseException as error:
+            with suppress(NotFound):
+                self.content.abort(self.namespace, ref)
+            if isinstance(error, FailedPrecondition):
+                raise DataLoss(f'"{name}" is not what its name says: {error.message}') from error
+            raise
+        return expected or digest
+
+    def _open(self, ref: str, size: int, expected: str) -> ContentWriter:
+        return self.content.writer(
+            self.namespace, ref, total=size, expected=expected, lease=self.lease
+        )
+
+    def put_document(self, data: bytes, media_type: str) -> Descriptor:
+        digest = self.put([data], size=len(data), expected=Digest.of(data))
+        return Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+    def adopt(self, parent: Descriptor, children: Sequence[Descriptor]) -> None:
+        """Say of a stored document what it refers to."""
+        self.label(parent, child_labels(children))
+
+    # Out of the store
+
+    def has(self, wanted: Descriptor) -> bool:
+        """Whether a blob is there; the lease then holds it. DataLoss for one of another size."""
+        if not self.content.claim(self.namespace, Digest.parse(wanted.digest), self.lease):
+            return False
+        size = self.content.info(self.namespace, wanted.digest).size
+        if size != wanted.size:
+            raise DataLoss(f"{wanted.digest} has {size} bytes, {wanted.size} were announced")
+        return True
+
+    def document(self, wanted: Descriptor) -> bytes:
+        """A manifest, index or config; NotFound, or DataLoss for one that is too large."""
+        self._ctx.check()
+        if wanted.size > DOCUMENT_MAX:
+            raise DataLoss(f"document {wanted.digest} of {wanted.size} bytes is too large")
+        self.blob(wanted)
+        return self.content.read(self.namespace, wanted.digest)
+
+    def blob(self, wanted: Descriptor) -> None:
+        if not self.has(wanted):
+            raise NotFound(f'content "{wanted.digest}" is missing in the archive')
+
+    def writer(self, wanted: Descriptor) -> AbstractContextManager[ContentWriter | None]:
+        self.blob(wanted)
+        return nullcontext()
+
+    def download(
+        self, writer: ContentWriter, wanted: Descriptor, tee: Callable[[bytes], None]
+    ) -> None:
+        raise Internal(f"there is nowhere to get {wanted.digest} from")
+
+    def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
+        raise Internal(f"{wanted.digest} is not being written")
+
+    def label(self, wanted: Descriptor, labels: Mapping[str, str]) -> None:
+        mask = FieldMask(paths=[f"labels.{key}" for key in labels])
+        if labels:
+            self.content.update(self.namespace, wanted.digest, labels, mask)
+
+    def say(self, event: str, wanted: Descriptor, done: int) -> None:
+        self.tell(
+            Progress(event, ref_key(wanted), done, wanted.size, wanted.digest, wanted.media_type)
+        )
