@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from orlop.errors import InvalidArgument
 
@@ -31,6 +32,8 @@ _EXTENSION_MAX = 1 << 20
 _ZEROS = bytes(BLOCK)
 _XATTR_PREFIX = b"SCHILY.xattr."
 
+T = TypeVar("T")
+
 # Gives the next bytes of the archive, b"" at its end.
 Read = Callable[[], bytes]
 
@@ -52,28 +55,40 @@ class Entry:
     xattrs: dict[str, bytes] = field(default_factory=dict)
 
 
+class _Malformed(Exception):
+    """What is wrong with an archive, to follow its name."""
+
+
 class TarReader:
     """Iterates over the entries of an archive; read each one's content before the next.
 
-    Raises InvalidArgument for anything that is not a well-formed archive.
+    `what` it is, is said in errors: InvalidArgument for anything that is not a well-formed archive.
     """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, what: str = "layer") -> None:
         self._read = read
+        self._what = what
         self._buffer = memoryview(b"")
         self._left = 0  # content of the current entry that nobody has read yet
         self._padding = 0
 
     def __iter__(self) -> Iterator[Entry]:
-        while (entry := self._next()) is not None:
+        while (entry := self._told(self._next)) is not None:
             yield entry
 
     def content(self) -> Iterator[memoryview]:
         """The content of the current entry, in pieces as they come."""
         while self._left:
-            piece = self._some(self._left)
+            piece = self._told(lambda: self._some(self._left))
             self._left -= len(piece)
             yield piece
+
+    def _told(self, action: Callable[[], T]) -> T:
+        """The result of an action, whose errors say what is read."""
+        try:
+            return action()
+        except _Malformed as error:
+            raise InvalidArgument(f"{self._what} {error}") from None
 
     def rest(self) -> Iterator[memoryview]:
         """What follows the end marker, in pieces as they come."""
@@ -119,13 +134,13 @@ class TarReader:
             entry.type = DIRECTORY if entry.name.endswith(b"/") else REGULAR
         if entry.type not in _KNOWN:
             kind = "sparse" if entry.type == _GNU_SPARSE else f"type {entry.type!r}"
-            raise InvalidArgument(f"archive entry {_show(entry.name)} is of unsupported {kind}")
+            raise _Malformed(f"entry {_show(entry.name)} is of unsupported {kind}")
         if entry.type != REGULAR:
             entry.size = 0
         if not entry.name:
-            raise InvalidArgument("archive entry has no name")
+            raise _Malformed("has an entry without a name")
         if b"\0" in entry.name or b"\0" in entry.link:
-            raise InvalidArgument(f"archive entry {_show(entry.name)} has a zero byte in its name")
+            raise _Malformed(f"entry {_show(entry.name)} has a zero byte in its name")
         self._left = entry.size
         self._padding = -entry.size % BLOCK
 
@@ -140,7 +155,7 @@ class TarReader:
 
     def _extension(self, size: int) -> bytes:
         if size > _EXTENSION_MAX:
-            raise InvalidArgument(f"archive has an extended header of {size} bytes")
+            raise _Malformed(f"has an extended header of {size} bytes")
         data = self._exactly(size)
         self._skip(-size % BLOCK)
         return data
@@ -151,7 +166,7 @@ class TarReader:
 
     def _some(self, most: int) -> memoryview:
         if not self._buffer and not self._fill():
-            raise InvalidArgument("archive breaks off in the middle")
+            raise _Malformed("breaks off in the middle")
         piece, self._buffer = self._buffer[:most], self._buffer[most:]
         return piece
 
@@ -175,7 +190,7 @@ def _parse(header: bytes) -> Entry:
     """A header block: POSIX ustar, or GNU's variant of it."""
     stored = _number(header[148:156], "checksum")
     if sum(header) - sum(header[148:156]) + 8 * 0x20 != stored:
-        raise InvalidArgument("archive has a header with a wrong checksum: it is not a tar")
+        raise _Malformed("has a header with a wrong checksum: it is not a tar")
     name = header[:100].partition(b"\0")[0]
     if header[257:263] == b"ustar\0" and header[345]:
         name = header[345:500].partition(b"\0")[0] + b"/" + name
@@ -206,12 +221,12 @@ def _number(raw: bytes, what: str) -> int:
     try:
         return int(text, 8) if text else 0
     except ValueError:
-        raise InvalidArgument(f"archive has a header with a bad {what}: {raw!r}") from None
+        raise _Malformed(f"has a header with a bad {what}: {raw!r}") from None
 
 
 def _size(value: int) -> int:
     if value < 0:
-        raise InvalidArgument(f"archive has an entry of size {value}")
+        raise _Malformed(f"has an entry of size {value}")
     return value
 
 
@@ -222,12 +237,12 @@ def _parse_pax(data: bytes) -> dict[bytes, bytes]:
     while at < len(data):
         length, space, _ = data[at : at + 20].partition(b" ")
         if not space or not length.isdigit():
-            raise InvalidArgument("archive has a malformed extended header")
+            raise _Malformed("has a malformed extended header")
         end = at + int(length)
         record = data[at + len(length) + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
         if end > len(data) or not equals or record[-1:] != b"\n":
-            raise InvalidArgument("archive has a malformed extended header")
+            raise _Malformed("has a malformed extended header")
         records[key] = value
         at = end
     return records
@@ -251,16 +266,14 @@ def _apply_pax(entry: Entry, pax: dict[bytes, bytes]) -> None:
             name = key.removeprefix(_XATTR_PREFIX).decode(errors="surrogateescape")
             entry.xattrs[name] = value
         elif key.startswith(b"GNU.sparse."):
-            raise InvalidArgument(
-                f"archive entry {_show(entry.name)} is of unsupported sparse type"
-            )
+            raise _Malformed(f"entry {_show(entry.name)} is of unsupported sparse type")
 
 
 def _decimal(value: bytes) -> int:
     try:
         return int(value)
     except ValueError:
-        raise InvalidArgument(f"archive has a bad number in a header: {value[:40]!r}") from None
+        raise _Malformed(f"has a bad number in a header: {value[:40]!r}") from None
 
 
 def _time(value: bytes) -> int:

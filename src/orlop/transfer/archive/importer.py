@@ -127,7 +127,7 @@ class Importer:
             what="archive",
         )
         intake = Intake(parts)
-        intake.take(TarReader(lambda: next(plain, b"")))
+        intake.take(TarReader(lambda: next(plain, b""), what="archive"))
         return _index(intake, parts, compress=wanted.compress)
 
     def _images_of(
