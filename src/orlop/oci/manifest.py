@@ -117,7 +117,7 @@ def _checked(document: T, descriptors: tuple[Descriptor, ...]) -> T:
 def _decode(data: bytes, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(_without_nulls(msgspec.json.decode(data)), kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f'"{what}" does not parse: {error}') from None
 
 

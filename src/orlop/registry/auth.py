@@ -154,7 +154,7 @@ class Authorizer:
     def _keep_token(self, realm: str, body: bytes) -> None:
         try:
             found = msgspec.json.decode(body, type=_Token)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f'token from "{realm}" does not parse: {error}') from None
         token = found.token or found.access_token or ""
         if not token or not token.isprintable():

@@ -99,7 +99,7 @@ def _words(body: bytes) -> str:
     """What a registry says is wrong (OCI distribution spec, "Error Codes"), fit for a terminal."""
     try:
         found = msgspec.json.decode(body, type=_Complaints)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         text = body.decode(errors="replace")
     else:
         each = (": ".join(filter(None, (error.code, error.message))) for error in found.errors)

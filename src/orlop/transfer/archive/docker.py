@@ -52,7 +52,7 @@ class DockerArchive:
         """
         try:
             entries = msgspec.json.decode(self._intake.documents[DOCKER], type=list[_Entry])
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f'"{DOCKER}" does not parse: {error}') from None
         return encoding.index([each for entry in entries for each in self._images(entry)])
 

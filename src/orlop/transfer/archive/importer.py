@@ -182,7 +182,7 @@ class _Layout(msgspec.Struct, frozen=True, rename="camel"):
 def _check_version(data: bytes) -> None:
     try:
         version = msgspec.json.decode(data, type=_Layout).image_layout_version
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidArgument(f'"{LAYOUT}" does not parse: {error}') from None
     if version != _VERSION:
         raise InvalidArgument(f'OCI layout of version "{version:.20}" is not known')

@@ -50,7 +50,8 @@ class StoredParts:
     ) -> str:
         """Store a blob, unless it is there, and return its digest.
 
-        `size` and `expected` are what it must be, where they are known; `name` is for errors.
+        `size` (bytes) and `expected` are what it must be; without them it may be anything. `name`
+        is for errors.
         Nothing of a write that fails stays. Raises DataLoss when it is something else.
         """
         self._count += 1
@@ -64,7 +65,9 @@ class StoredParts:
                 digest = writer.digest()
                 writer.commit(size, expected, labels)
         except AlreadyExists:
-            return expected or digest
+            if not expected:
+                return digest
+            self.blob(Descriptor(media_type="", digest=expected, size=size))
         except BaseException as error:
             with suppress(NotFound):
                 self.content.abort(self.namespace, ref)
