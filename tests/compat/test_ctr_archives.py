@@ -127,6 +127,26 @@ def test_names_are_those_that_containerd_gives(
         _forget(containerd)
 
 
+def test_ctr_imports_by_platform(
+    orlopd: Orlopd, containerd: Containerd, archives: dict[str, Path]
+) -> None:
+    """Labels are what keeps the content of the chosen platforms: they are the same, too."""
+    listings = []
+    for daemon in (containerd, orlopd):
+        for digest in daemon.ctr("content", "ls", "-q").stdout.split():
+            daemon.ctr("content", "rm", digest)
+        path = str(archives["full"])
+        daemon.ctr("images", "import", "--no-unpack", "--platform", "linux/arm64", path)
+        lines = daemon.ctr("content", "ls").stdout.splitlines()[1:]
+        labels = {line.split()[0]: sorted(line.split("\t")[-1].split(",")) for line in lines}
+        listings.append((_records(daemon.ctr("images", "ls").stdout), labels))
+        _forget(daemon)
+    theirs, ours = listings
+    assert ours[0] == theirs[0]
+    # containerd has collected what nothing refers to.
+    assert theirs[1].items() <= ours[1].items()
+
+
 def test_exports_are_the_same_to_the_byte(
     orlopd: Orlopd, containerd: Containerd, archives: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """The Python SDK: a daemon as one namespace of it sees it.
 
 `Connection` has a client for every service; the other modules are the jobs that take several
-calls: images (pull, read a config), containers (create from an image, remove), stdio (fifos) and
+calls: images (pull, read a config), archive (import, export), containers (create from an image, remove), stdio (fifos) and
 log files.
 It speaks ttrpc, which starts fast: no grpc is loaded.
 """

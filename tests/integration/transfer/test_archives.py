@@ -6,19 +6,24 @@ import gzip
 import io
 import json
 import os
+import queue
+import random
 import signal
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from google.protobuf.message import Message
 
 from orlop.client.archive import export_images, import_images
+from orlop.client.bytestreams import Upload
 from orlop.client.connection import Connection
 from orlop.client.pull import Progress
 from orlop.errors import (
@@ -34,6 +39,7 @@ from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import streaming_pb2, transfer_pb2
+from orlop.wire.types_pb2 import Platform
 from tests.archive_fixture import (
     CONFIG,
     LAYER,
@@ -233,6 +239,39 @@ def test_layers_that_are_fetched_elsewhere_may_be_left_out(orlopd: Orlopd) -> No
     assert _import(orlopd, tar_of(slim), unpack=False) == [NAME]
 
 
+def test_imports_of_the_same_at_once(orlopd: Orlopd) -> None:
+    archive = single("ballast" * 300_000)
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(_import, orlopd, archive) for _ in range(4)]
+        assert [job.result(30) for job in jobs] == [[NAME]] * 4
+    assert _snapshots(orlopd) == 1
+    assert len(_digests(orlopd)) == 3
+
+
+def test_documents_of_other_platforms_and_a_limit(orlopd: Orlopd) -> None:
+    """What no flag of the command asks for, but the transfer service knows."""
+    files, (amd64, arm64) = two_platforms()
+    here = Platform(os="linux", architecture="amd64")
+
+    def config_labels() -> int:
+        return orlopd.ctr("content", "ls").stdout.count("gc.ref.content.config")
+
+    def transfer(**options: Any) -> None:
+        with orlopd.connect() as connection:
+            upload = Upload(connection, io.BytesIO(tar_of(files)))
+            store = types.ImageStore(name="registry.test/all", **options)
+            _transfer(connection, pack(types.ImageImportStream(stream=upload.id)), pack(store))
+            upload.close()
+
+    transfer(platforms=[here])
+    assert config_labels() == 1
+    transfer(manifest_limit=1)
+    assert orlopd.ctr("images", "ls", "-q").stdout == "registry.test/all\n"
+    transfer(platforms=[here], all_metadata=True)
+    assert config_labels() == 2
+    assert {amd64, arm64} <= _digests(orlopd)
+
+
 def test_progress(orlopd: Orlopd) -> None:
     seen: list[Progress] = []
     _import(orlopd, single(), on_progress=seen.append)
@@ -336,6 +375,104 @@ def _transfer(connection: Connection, source: Any, destination: Any) -> None:
     connection.transfer.transfer(
         transfer_pb2.TransferRequest(source=source, destination=destination), timeout=20
     )
+
+
+class GoClient:
+    """Streams over gRPC as containerd's own client uses them: 64 KiB of credit, 32 KiB a piece."""
+
+    PIECE, WINDOW = 32 << 10, 64 << 10
+
+    def __init__(self, orlopd: Orlopd) -> None:
+        self.channel: Any = GrpcChannel(orlopd.address)
+        self._streaming, self._transfer = (
+            Client(service, self.channel, namespace=orlopd.namespace)
+            for service in (
+                streaming_pb2.DESCRIPTOR.services_by_name["Streaming"],
+                transfer_pb2.DESCRIPTOR.services_by_name["Transfer"],
+            )
+        )
+        self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def open(self, id: str) -> Any:
+        self._outgoing.put(pack(streaming_pb2.StreamInit(id=id)))
+        stream = self._streaming.stream(iter(self._outgoing.get, None))
+        next(stream)
+        return stream
+
+    def transfer(self, source: Message, destination: Message) -> None:
+        self._transfer.transfer(
+            transfer_pb2.TransferRequest(source=pack(source), destination=pack(destination)),
+            timeout=20,
+        )
+
+    def send(self, data: bytes) -> None:
+        """Send an archive, waiting for credit whenever none is left."""
+        stream, left = self.open("in"), 0
+        for at in range(0, len(data), self.PIECE):
+            if left < self.PIECE:
+                left += types.WindowUpdate.FromString(next(stream).value).update
+            self._outgoing.put(pack(types.Data(data=data[at : at + self.PIECE])))
+            left -= self.PIECE
+        self._outgoing.put(None)
+        for _ in stream:  # the daemon ends it
+            pass
+
+    def receive(self, out: io.BytesIO) -> None:
+        stream, window = self.open("out"), 0
+        while True:
+            if window < self.WINDOW:
+                self._outgoing.put(pack(types.WindowUpdate(update=self.WINDOW)))
+                window += self.WINDOW
+            message = next(stream, None)
+            if message is None:
+                self._outgoing.put(None)
+                return
+            piece = types.Data.FromString(message.value).data
+            assert len(piece) <= window
+            out.write(piece)
+            window -= len(piece)
+
+
+def test_a_client_that_streams_as_containerds_does(orlopd: Orlopd) -> None:
+    files: Files = {}
+    noise = random.Random(7).randbytes(3 << 20).hex()
+    archive = tar_of(layout(files, named(image(files, text=noise), NAME)) | files)
+    reference = types.ImageReference(name="import", is_prefix=True, allow_overwrite=True)
+    client = GoClient(orlopd)
+    sender = threading.Thread(target=client.send, args=(archive,))
+    sender.start()
+    _retry(
+        lambda: client.transfer(
+            types.ImageImportStream(stream="in"), types.ImageStore(extra_references=[reference])
+        )
+    )
+    sender.join(10)
+    assert orlopd.ctr("images", "ls", "-q").stdout == f"{NAME}\n"
+    out = io.BytesIO()
+    client = GoClient(orlopd)
+    receiver = threading.Thread(target=client.receive, args=(out,))
+    receiver.start()
+    _retry(
+        lambda: client.transfer(types.ImageStore(name=NAME), types.ImageExportStream(stream="out"))
+    )
+    receiver.join(10)
+    ours = io.BytesIO()
+    with orlopd.connect() as connection:
+        export_images(connection, [NAME], ours)
+    assert out.getvalue() == ours.getvalue()
+
+
+def _retry(transfer: Callable[[], None]) -> None:
+    """Call when the other thread has opened its stream."""
+    for _ in range(100):
+        try:
+            transfer()
+        except NotFound as error:
+            assert "stream" in str(error)
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail("the stream is never opened")
 
 
 @pytest.mark.parametrize("transport", ["ttrpc", "grpc"])
