@@ -40,7 +40,7 @@ from orlop.runtime.recovery import recover
 from orlop.runtime.service import TasksService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
-from orlop.transfer import Puller
+from orlop.transfer import Puller, Pusher
 from orlop.transfer.archive import Exporter, Importer
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
@@ -100,6 +100,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     leases = LeaseStore(database)
     unpacking = Unpacking(snapshotters, leases, applier, forks)
     puller = Puller(content, images, leases, unpacking)
+    pusher = Pusher(content, images, leases)
     importer = Importer(content, images, leases, unpacking, max_ratio=limits.max_ratio)
     exporter = Exporter(content, images, leases)
     streams = Streams()
@@ -132,7 +133,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
-        TransferService(puller, importer, exporter, images, streams, config.snapshots.default),
+        TransferService(
+            puller, pusher, importer, exporter, images, streams, config.snapshots.default
+        ),
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)

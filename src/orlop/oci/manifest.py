@@ -28,6 +28,8 @@ class Manifest(_Document, frozen=True):
     layers: tuple[Descriptor, ...]
     schema_version: int = 2
     media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
     annotations: dict[str, str] = {}
 
 
@@ -37,6 +39,8 @@ class Index(_Document, frozen=True):
     manifests: tuple[Descriptor, ...]
     schema_version: int = 2
     media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
     annotations: dict[str, str] = {}
 
 

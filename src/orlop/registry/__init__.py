@@ -1,4 +1,4 @@
-"""The OCI distribution protocol, client side: resolve a reference, fetch manifests and blobs.
+"""The OCI distribution protocol, client side: resolve, fetch and push.
 
 Usable as a plain library; it knows nothing of stores or of the daemon.
 """
@@ -7,5 +7,6 @@ from orlop.registry.auth import Ask, Credentials
 from orlop.registry.blob import BlobStream
 from orlop.registry.client import RegistryClient
 from orlop.registry.http import Http
+from orlop.registry.upload import Uploads
 
-__all__ = ["Ask", "BlobStream", "Credentials", "Http", "RegistryClient"]
+__all__ = ["Ask", "BlobStream", "Credentials", "Http", "RegistryClient", "Uploads"]

@@ -15,6 +15,7 @@ from orlop.registry.blob import BlobStream
 from orlop.registry.host import default_host
 from orlop.registry.http import Http, Response, dispose
 from orlop.registry.repository import Repository
+from orlop.registry.upload import Uploads
 
 _ACCEPT = ", ".join(
     (
@@ -46,12 +47,20 @@ class RegistryClient:
     ) -> None:
         self.reference = reference
         self._http = http
-        host = default_host(reference.host, scheme, headers)
-        self._repository = Repository(host, reference.path, http=http, ask=ask)
+        self._ask = ask
+        self._host = default_host(reference.host, scheme, headers)
+        self._repository = Repository(self._host, reference.path, http=http, ask=ask)
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
         self._http.abort()
+
+    def uploads(self) -> Uploads:
+        """The way into the repository."""
+        repository = Repository(
+            self._host, self.reference.path, http=self._http, ask=self._ask, actions="pull,push"
+        )
+        return Uploads(repository)
 
     def resolve(self) -> Descriptor:
         """What the reference names: media type, digest and size.

@@ -17,6 +17,7 @@ from orlop.errors import (
     NotFound,
     OrlopError,
     PermissionDenied,
+    ResourceExhausted,
     Unauthenticated,
     Unavailable,
     Unknown,
@@ -30,11 +31,13 @@ _KINDS: dict[int, type[OrlopError]] = {
     403: PermissionDenied,
     404: NotFound,
     408: Unavailable,
+    413: ResourceExhausted,
     416: DataLoss,
     429: Unavailable,
 }
 _ADVICE = {
     401: "it wants credentials, or other ones",
+    413: "it, or a proxy before it, takes no request of that size",
     429: "try again later, or with credentials",
 }
 

@@ -6,8 +6,9 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -34,6 +35,14 @@ _REDIRECT_CODES = (301, 302, 303, 307, 308)
 _DRAIN_MAX = 16 * 1024
 # What another host may see of a request: anything else may be a secret.
 _PUBLIC_HEADERS = frozenset({"accept", "accept-encoding", "range", "user-agent"})
+
+
+class Body(Protocol):
+    """The body of a request: `size` bytes, given anew each time it is iterated."""
+
+    @property
+    def size(self) -> int: ...
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 class Http:
@@ -67,7 +76,11 @@ class Http:
         self._sockets.close()
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None = None,
     ) -> Response:
         """Make a request and give its response, whose body is not read yet.
 
@@ -81,7 +94,7 @@ class Http:
         for _ in range(_REDIRECTS + 1):
             response = self._persist(method, url, sent, body)
             moved = response.status in _REDIRECT_CODES and "location" in response.headers
-            if response.status == 401 and not _same_origin(url, asked):
+            if response.status == 401 and not same_origin(url, asked):
                 # Not the one who was asked: its challenge is none of our credentials' business.
                 raise status_error(method, url, response)
             if not moved or body is not None:
@@ -90,8 +103,28 @@ class Http:
             url, sent = _redirected(url, response.headers["location"], sent)
         raise Unavailable(f"{method} {plain(url)}: more than {_REDIRECTS} redirects")
 
+    def once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None = None,
+    ) -> Response:
+        """As `request`, but neither tried again nor redirected, whatever the answer is."""
+        try:
+            return self._once(method, url, {"User-Agent": USER_AGENT, **headers}, body)
+        except HTTPError as error:
+            if self._aborted.is_set():
+                raise Cancelled from None
+            raise connection_error(method, url, error) from error
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another try; Cancelled after `abort`."""
+        if self._aborted.wait(seconds * random.uniform(0.8, 1.2)):
+            raise Cancelled
+
     def _persist(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
     ) -> Response:
         pause = _BACKOFF
         for left in reversed(range(_ATTEMPTS)):
@@ -104,22 +137,24 @@ class Http:
                     raise connection_error(method, url, error) from error
                 wait = pause
             else:
-                if response.status not in _RETRIED and response.status < 500:
+                if not worth_another_try(response):
                     return response
                 if not left:
                     raise status_error(method, url, response)
-                wait = _retry_after(response) or pause
+                wait = retry_after(response) or pause
                 dispose(response)
-            if self._aborted.wait(wait * random.uniform(0.8, 1.2)):
-                raise Cancelled
+            self.pause(wait)
             pause = min(pause * 2, _BACKOFF_MAX)
         raise AssertionError
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
     ) -> Response:
         if self._aborted.is_set():
             raise Cancelled
+        if body is not None and not isinstance(body, bytes):
+            headers = {**headers, "Content-Length": str(body.size)}
+            body = iter(body)  # type: ignore[assignment]  # which urllib3 takes
         parts = parse_url(url)
         pool = self._pool(parts.scheme or "", parts.host or "", parts.port)
         return pool.urlopen(
@@ -165,7 +200,8 @@ def dispose(response: Response) -> None:
     response.close()
 
 
-def _same_origin(one: str, other: str) -> bool:
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses are of one scheme, host and port, and so may see the same secrets."""
     a, b = urlsplit(one), urlsplit(other)
     return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
 
@@ -180,7 +216,7 @@ def _redirected(
     try:
         target = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(target)
-        same = _same_origin(url, target)
+        same = same_origin(url, target)
     except ValueError as error:
         raise Unavailable(f'"{plain(url)}" redirects to a malformed address: {error}') from None
     if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
@@ -192,7 +228,12 @@ def _redirected(
     return target, headers
 
 
-def _retry_after(response: Response) -> float:
+def worth_another_try(response: Response) -> bool:
+    """Whether the same request may well succeed later."""
+    return response.status in _RETRIED or response.status >= 500
+
+
+def retry_after(response: Response) -> float:
     """Seconds of a Retry-After header, 0 without a usable one (RFC 9110, 10.2.3)."""
     text = response.headers.get("retry-after", "").strip()
     if text.isdecimal():

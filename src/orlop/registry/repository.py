@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from urllib3.exceptions import HTTPError
 
@@ -11,7 +12,7 @@ from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.registry.auth import Ask, Authorizer
 from orlop.registry.failures import plain, status_error
 from orlop.registry.host import Host
-from orlop.registry.http import Http, Response, dispose
+from orlop.registry.http import Body, Http, Response, dispose, same_origin
 
 _TRIES = 3
 
@@ -27,7 +28,7 @@ class Repository:
     ) -> None:
         self.host = host
         self.path = path
-        self._http = http
+        self.http = http
         self._authorizer = Authorizer(
             host.namespace or host.name,
             f"repository:{path}:{actions}",
@@ -40,26 +41,48 @@ class Repository:
         """The address of `/blobs/…`, `/manifests/…` and so on."""
         return self.host.url(f"/{self.path}{path}")
 
-    def request(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Response:
         """As `send`; a status of 300 or more is an error that says what the registry says."""
-        response = self.send(method, url, headers)
+        response = self.send(method, url, headers, body)
         if response.status >= 300:
             raise status_error(method, url, response)
         return response
 
-    def send(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
-        """A request with authorization, which is found out on the first 401."""
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Response:
+        """A request with authorization, which is found out on the first 401; see `Http.request`."""
+        return self._authorized(self.http.request, method, url, headers, body)
+
+    def send_once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None = None
+    ) -> Response:
+        """A request with authorization that is not tried again; see `Http.once`."""
+        return self._authorized(self.http.once, method, url, headers, body)
+
+    def _authorized(
+        self,
+        ask: Callable[[str, str, Mapping[str, str], Any], Response],
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+    ) -> Response:
+        if not same_origin(url, self.host.url("")):
+            return ask(method, url, headers, body)  # an upload may go on elsewhere, without secrets
         sent = {**self.host.headers, **headers}
         if authorization := self._authorizer.header():
             sent["Authorization"] = authorization
-        response = self._http.request(method, url, sent)
+        response = ask(method, url, sent, body)
         if response.status != 401:
             return response
         dispose(response)
         challenge = response.headers.get("www-authenticate", "")
         self._authorizer.answer(challenge, authorization)
         sent["Authorization"] = self._authorizer.header()
-        return self._http.request(method, url, sent)
+        return ask(method, url, sent, body)
 
     def document(self, url: str, accept: str, limit: int = DOCUMENT_MAX) -> tuple[Response, bytes]:
         """A response and its whole body, which may be one byte longer than `limit`."""
@@ -81,7 +104,7 @@ class Repository:
     def _get_token(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> bytes:
-        response = self._http.request(method, url, headers, body)
+        response = self.http.request(method, url, headers, body)
         if response.status >= 300:
             raise status_error(method, url, response)
         try:

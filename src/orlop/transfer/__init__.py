@@ -1,10 +1,11 @@
-"""Transfers: an image from a registry into the store, as one streaming pipeline.
+"""Transfers: images from registries and archives into the store, and back.
 
-`Puller` is the pipeline; `streams` are the named streams beside a call, on which progress and
-questions for credentials travel.
+`Puller` fetches and unpacks as one streaming pipeline, and `Pusher` is the way back. `streams` are
+the named streams beside a call, on which progress and questions for credentials travel.
 """
 
 from orlop.transfer.progress import Progress, Report
 from orlop.transfer.pull import Puller, Wanted
+from orlop.transfer.push import Pusher
 
-__all__ = ["Progress", "Puller", "Report", "Wanted"]
+__all__ = ["Progress", "Puller", "Pusher", "Report", "Wanted"]

@@ -35,11 +35,15 @@ def _kind(media_type: str) -> str:
     return ".l" if mediatypes.is_layer(media_type) else ""
 
 
+def source_repositories(host: str, labels: Mapping[str, str]) -> list[str]:
+    """The repositories of `host` that a blob with these labels is known to be in."""
+    return sorted(filter(None, labels.get(_SOURCE + host, "").split(",")))
+
+
 def source_labels(host: str, path: str, before: Mapping[str, str]) -> dict[str, str]:
     """The repositories of `host` that a blob is known to be in, with `path` added."""
     key = _SOURCE + host
-    known = set(filter(None, before.get(key, "").split(",")))
-    value = ",".join(sorted(known | {path}))
+    value = ",".join(sorted({*source_repositories(host, before), path}))
     return {key: value} if len(key) + len(value) <= PAIR_MAX else {}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _INTERVAL = 0.1
 
 WAITING, DOWNLOADING, COMPLETE, EXISTS = "waiting", "downloading", "complete", "already exists"
+UPLOADING, MOUNTED = "uploading", "mounted"
 EXTRACTING, EXTRACTED, SAVED = "extracting", "extracted", "saved"
 
 

@@ -20,6 +20,7 @@ from orlop.transfer.archive import Export, Exporter, Import, Importer
 from orlop.transfer.bytestreams import ByteReader, ByteWriter
 from orlop.transfer.progress import Report
 from orlop.transfer.pull import ExtraName, Puller, Wanted
+from orlop.transfer.push import Pusher
 from orlop.transfer.resolver import Resolver
 from orlop.transfer.streams import Streams
 from orlop.wire import transfer_types_pb2 as types
@@ -27,13 +28,14 @@ from orlop.wire.services import transfer_pb2 as pb
 
 
 class TransferService(Service):
-    """Pull (registry to image store), import and export, and tag (image store to itself)."""
+    """Pull, push, import and export, and tag (from the image store to itself)."""
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Transfer"]
 
     def __init__(
         self,
         puller: Puller,
+        pusher: Pusher,
         importer: Importer,
         exporter: Exporter,
         images: ImageStore,
@@ -41,6 +43,7 @@ class TransferService(Service):
         default_snapshotter: str,
     ) -> None:
         self._puller = puller
+        self._pusher = pusher
         self._importer = importer
         self._exporter = exporter
         self._images = images
@@ -55,6 +58,8 @@ class TransferService(Service):
             match source, destination:
                 case types.OCIRegistry(), types.ImageStore():
                     self._pull(namespace, source, destination, ctx, report)
+                case types.ImageStore(), types.OCIRegistry():
+                    self._push(namespace, source, destination, ctx, report)
                 case types.ImageImportStream(), types.ImageStore():
                     self._import(namespace, source, destination, ctx, report)
                 case types.ImageStore(), types.ImageExportStream():
@@ -104,6 +109,19 @@ class TransferService(Service):
                 if not each.is_prefix
             ],
         )
+
+    def _push(
+        self,
+        namespace: str,
+        source: types.ImageStore,
+        destination: types.OCIRegistry,
+        ctx: CallContext,
+        report: Report,
+    ) -> None:
+        platforms = convert.to_platforms(source.platforms)
+        with Http() as http:
+            client = self._resolver.client(namespace, destination, http, ctx)
+            self._pusher.push(namespace, source.name, client, platforms, ctx, report)
 
     def _import(
         self,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 
 from orlop.diff.apply import Applier
-from orlop.errors import Cancelled, InvalidArgument
+from orlop.errors import InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.leases.store import LeaseStore
 from orlop.oci import platform
@@ -14,6 +14,7 @@ from orlop.oci.descriptor import Platform
 from orlop.rpc import CallContext
 from orlop.snapshots import Snapshotter
 from orlop.transfer.documents import Found
+from orlop.transfer.jobs import finish
 from orlop.transfer.parts import Parts
 from orlop.transfer.unpack import Unpacker, layer_jobs
 
@@ -59,7 +60,7 @@ class Unpacking:
                     self._unpack(parts, each, snapshotter, pool, work)
                 if not snapshotters:
                     layers = each.manifest.layers
-                    _finish([pool.submit(parts.blob, layer) for layer in layers], work)
+                    finish([pool.submit(parts.blob, layer) for layer in layers], work)
 
     def _for(self, found: Found, targets: Sequence[Target]) -> list[Snapshotter]:
         names = [
@@ -82,20 +83,9 @@ class Unpacking:
         jobs = layer_jobs(found)
         unpacker.skip_present(jobs)
         try:
-            _finish([pool.submit(unpacker.prepare, job) for job in jobs], work)
+            finish([pool.submit(unpacker.prepare, job) for job in jobs], work)
             for job in jobs:
                 unpacker.commit(job)
         finally:
             unpacker.discard(jobs)
         unpacker.label_config(found.manifest.config, jobs)
-
-
-def _finish(jobs: Sequence[Future[None]], work: CallContext) -> None:
-    """Wait for all jobs; the first failure stops the others and is raised."""
-    done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-    failures = [error for job in done if (error := job.exception()) is not None]
-    if failures:
-        work.cancel()
-        wait(jobs)
-        # What was stopped because of another's failure says nothing.
-        raise next((each for each in failures if not isinstance(each, Cancelled)), failures[0])
