@@ -110,6 +110,14 @@ class ContentWriter:
                 view = view[written:]
         self.updated_at = clock.now()
 
+    def read(self, size: int, offset: int) -> bytes:
+        """Up to `size` of the bytes that are here, which are no blob yet; none at the end."""
+        self._check_open()
+        if not self._shared:
+            return os.pread(self._fd, size, offset)
+        with self._path.open("rb") as shared:
+            return os.pread(shared.fileno(), size, offset)
+
     def seek(self, offset: int) -> None:
         """Make `offset` the place of the next write: the end, or 0 to begin again.
 

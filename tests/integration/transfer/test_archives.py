@@ -216,6 +216,7 @@ def test_an_image_without_a_name_gets_one_by_its_digest(orlopd: Orlopd) -> None:
 def test_plain_layers_are_compressed_when_asked_for(orlopd: Orlopd) -> None:
     archive = tar_of(docker("a:1"))
     (name,) = _import(orlopd, archive, compress=True)
+    assert len(_digests(orlopd)) == 3  # manifest, config and a layer
     written = _export(orlopd, name)
     layers = json.loads(written["manifest.json"])[0]["Layers"]
     assert gzip.decompress(written[layers[0]]) == docker("a:1")["one/layer.tar"]
@@ -224,6 +225,14 @@ def test_plain_layers_are_compressed_when_asked_for(orlopd: Orlopd) -> None:
     target = orlopd.ctr("images", "ls").stdout.split("sha256:")[1]
     _import(orlopd, archive)
     assert orlopd.ctr("images", "ls").stdout.split("sha256:")[1] == target
+    assert len(_digests(orlopd)) == 3
+
+
+def test_nothing_stays_of_what_no_image_has(orlopd: Orlopd) -> None:
+    (name,) = _import(orlopd, tar_of({"freight": bytes(1 << 20), **docker("a:1"), "z": b"more"}))
+    assert len(_digests(orlopd)) == 3
+    assert len(orlopd.ctr("content", "active").stdout.splitlines()) == 1
+    assert "complete (2/2)" in orlopd.ctr("images", "check", f"name=={name}").stdout
 
 
 def test_layers_that_are_fetched_elsewhere_may_be_left_out(orlopd: Orlopd) -> None:

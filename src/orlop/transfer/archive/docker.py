@@ -6,7 +6,6 @@ containerd makes of such an archive.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,8 @@ from orlop.oci import manifest as documents
 from orlop.oci import mediatypes, platform
 from orlop.oci.descriptor import Descriptor, Platform
 from orlop.transfer.archive import encoding, names
-from orlop.transfer.archive.intake import DOCKER, File, Intake
+from orlop.transfer.archive.files import File, StoredFile
+from orlop.transfer.archive.intake import DOCKER, Intake
 from orlop.transfer.archive.stored import StoredParts
 
 _UNCOMPRESSED = "containerd.io/uncompressed"
@@ -66,8 +66,8 @@ class DockerArchive:
             yield msgspec.structs.replace(manifest, annotations=annotations)
 
     def _manifest(self, entry: _Entry) -> Descriptor:
-        config = _described(self._intake.blob(entry.config), mediatypes.DOCKER_CONFIG)
-        layers = [self._layer(self._intake.blob(name)) for name in entry.layers or ()]
+        config = _kept(self._intake.find(entry.config), mediatypes.DOCKER_CONFIG)
+        layers = [self._layer(self._intake.find(name)) for name in entry.layers or ()]
         found = documents.parse_config(self._parts.document(config))
         document: dict[str, Any] = {
             "schemaVersion": 2,
@@ -80,23 +80,15 @@ class DockerArchive:
         return msgspec.structs.replace(manifest, platform=where)
 
     def _layer(self, file: File) -> Descriptor:
-        plain = _described(file, mediatypes.DOCKER_LAYER)
-        kind = self._kind(plain)
+        kind = _kind(file)
         if kind != mediatypes.DOCKER_LAYER:
-            return _described(file, kind)
-        known = self._compressed_before(plain)
+            return _kept(file, kind)
+        known = self._compressed_before(file)
         if known is not None:
             return known
-        return self._compressed(plain) if self._compress else plain
+        return self._compressed(file) if self._compress else _kept(file, kind)
 
-    def _kind(self, layer: Descriptor) -> str:
-        with self._parts.content.open(self._parts.namespace, layer.digest) as blob:
-            head = os.pread(blob.fd, 4, 0)
-        if head.startswith(GZIP_MAGIC):
-            return _GZIP
-        return _ZSTD if head == ZSTD_MAGIC else mediatypes.DOCKER_LAYER
-
-    def _compressed_before(self, plain: Descriptor) -> Descriptor | None:
+    def _compressed_before(self, plain: File) -> Descriptor | None:
         """The layer as it was pulled, or compressed by an import before."""
         found = self._parts.content.list(
             self._parts.namespace, [f'labels."{_UNCOMPRESSED}"=={plain.digest}']
@@ -104,23 +96,33 @@ class DockerArchive:
         for info in sorted(found, key=lambda info: info.digest):
             layer = Descriptor(media_type="", digest=info.digest, size=info.size)
             if info.digest != plain.digest and self._parts.has(layer):
-                return msgspec.structs.replace(layer, media_type=self._kind(layer))
+                kind = _kind(StoredFile(self._parts, info.digest, info.size))
+                return msgspec.structs.replace(layer, media_type=kind)
         return None
 
-    def _compressed(self, plain: Descriptor) -> Descriptor:
-        digest = self._parts.put(self._gzip(plain), labels={_UNCOMPRESSED: plain.digest})
+    def _compressed(self, plain: File) -> Descriptor:
+        digest = self._parts.put(_gzip(plain), labels={_UNCOMPRESSED: plain.digest})
         size = self._parts.content.info(self._parts.namespace, digest).size
         return Descriptor(media_type=_GZIP, digest=digest, size=size)
 
-    def _gzip(self, plain: Descriptor) -> Iterator[bytes]:
-        codec = isal_zlib.compressobj(_LEVEL, wbits=16 + 15)
-        with self._parts.content.open(self._parts.namespace, plain.digest) as blob:
-            at = 0
-            while data := os.pread(blob.fd, _READ, at):
-                at += len(data)
-                yield codec.compress(data)
-        yield codec.flush()
+
+def _kind(layer: File) -> str:
+    """The media type of a layer, by its first bytes."""
+    head = layer.read(len(ZSTD_MAGIC), 0)
+    if head.startswith(GZIP_MAGIC):
+        return _GZIP
+    return _ZSTD if head == ZSTD_MAGIC else mediatypes.DOCKER_LAYER
 
 
-def _described(file: File, media_type: str) -> Descriptor:
+def _gzip(plain: File) -> Iterator[bytes]:
+    codec = isal_zlib.compressobj(_LEVEL, wbits=16 + 15)
+    at = 0
+    while data := plain.read(_READ, at):
+        at += len(data)
+        yield codec.compress(data)
+    yield codec.flush()
+
+
+def _kept(file: File, media_type: str) -> Descriptor:
+    file.keep()
     return Descriptor(media_type=media_type, digest=file.digest, size=file.size)

@@ -126,9 +126,9 @@ class Importer:
             max_ratio=self._max_ratio,
             what="archive",
         )
-        intake = Intake(parts)
-        intake.take(TarReader(lambda: next(plain, b""), what="archive"))
-        return _index(intake, parts, compress=wanted.compress)
+        with Intake(parts) as intake:
+            intake.take(TarReader(lambda: next(plain, b""), what="archive"))
+            return _index(intake, parts, compress=wanted.compress)
 
     def _images_of(
         self, data: bytes, parts: StoredParts, wanted: Import, work: CallContext

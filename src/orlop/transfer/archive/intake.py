@@ -1,18 +1,19 @@
 """The files of an archive, taken in as they come, in any order, none of them trusted.
 
-Blobs go to the content store at once and are verified; documents that name others, and the small
-change of old docker archives, wait in memory.
+Blobs go to the content store at once and are verified. Documents that name others, and the files of
+old docker archives, wait until it is known what they are: in memory, or as ingests.
 """
 
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from types import TracebackType
 
 from orlop.diff.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from orlop.errors import InvalidArgument, NotFound, ResourceExhausted
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.transfer.archive.files import File, HeldFile, SmallFile, StoredFile
 from orlop.transfer.archive.stored import StoredParts
 from orlop.transfer.progress import COMPLETE, DOWNLOADING, Progress
 
@@ -26,25 +27,21 @@ _SIZE_MAX = 1 << 50
 _LINKS_MAX = 8  # from link to link
 _SMALL = 64 << 10
 _MEMORY_MAX = 16 << 20
+_HELD_MAX = 256  # each takes a descriptor
 _TRAILER_MAX = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of the archive; `data` is None when it is in the store."""
-
-    digest: str
-    size: int
-    data: bytes | None = None
-
-
 class Intake:
-    """What an archive holds, by name. Blobs are put into `parts`."""
+    """What an archive holds, by name. Blobs are put into `parts`.
+
+    A context manager: leaving it drops what is neither a blob nor was made one.
+    """
 
     def __init__(self, parts: StoredParts) -> None:
         self.documents: dict[str, bytes] = {}
         self._parts = parts
         self._files: dict[str, File] = {}
+        self._held: list[HeldFile] = []
         self._links: dict[str, str] = {}
         self._entries = 0
         self._memory = 0
@@ -104,17 +101,23 @@ class Intake:
         self._say(DOWNLOADING, name, size, digest)
         self._parts.put(reader.content(), size=size, expected=digest, name=name)
         self._say(COMPLETE, name, size, digest)
-        return File(digest, size)
+        return StoredFile(self._parts, digest, size)
 
     def _other(self, name: str, size: int, reader: TarReader) -> File:
         if size <= _SMALL and self._memory + size <= _MEMORY_MAX:
             self._memory += size
             data = b"".join(reader.content())
-            return File(Digest.of(data), size, data)
+            return SmallFile(self._parts, Digest.of(data), data)
         self._say(DOWNLOADING, name, size)
-        digest = self._parts.put(reader.content(), size=size, name=name)
-        self._say(COMPLETE, name, size, digest)
-        return File(digest, size)
+        found: File
+        if len(self._held) < _HELD_MAX:
+            found = HeldFile(self._parts, self._parts.hold(reader.content()))
+            self._held.append(found)
+        else:
+            digest = self._parts.put(reader.content(), size=size, name=name)
+            found = StoredFile(self._parts, digest, size)
+        self._say(COMPLETE, name, size, found.digest)
+        return found
 
     def _link(self, name: str, entry: Entry) -> None:
         if len(entry.link) > _NAME_MAX:
@@ -126,8 +129,8 @@ class Intake:
         if name in self._files or self._links.setdefault(name, target_name) != target_name:
             raise InvalidArgument(f'archive has "{name}" twice')
 
-    def blob(self, name: str) -> File:
-        """The file `name`, or what it is a link to, as a blob of the store; raises NotFound."""
+    def find(self, name: str) -> File:
+        """The file `name`, or what it is a link to; raises NotFound."""
         at = _clean(name.encode())
         for _ in range(_LINKS_MAX):
             if at not in self._links:
@@ -136,9 +139,19 @@ class Intake:
         found = self._files.get(at)
         if found is None:
             raise NotFound(f'file "{name}" in the archive')
-        if found.data is not None:
-            self._parts.put([found.data], size=found.size, expected=found.digest, name=name)
         return found
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in self._held:
+            file.drop()
 
     def _say(self, event: str, name: str, size: int, digest: str = "") -> None:
         done = size if event == COMPLETE else 0

@@ -36,6 +36,7 @@ class StoredParts:
         self._ctx = ctx
         self._ingest = f"import-{secrets.token_hex(8)}"
         self._count = 0
+        self._claimed: dict[str, int] = {}
 
     # Into the store
 
@@ -54,14 +55,11 @@ class StoredParts:
         is for errors.
         Nothing of a write that fails stays. Raises DataLoss when it is something else.
         """
-        self._count += 1
-        ref = f"{self._ingest}-{self._count}"
+        ref = self._next_ref()
         try:
             with self._open(ref, size, expected) as writer:
                 if not size or writer.offset != size:  # another namespace may have had it
-                    for piece in pieces:
-                        self._ctx.check()
-                        writer.write(piece)
+                    self._fill(writer, pieces)
                 digest = writer.digest()
                 writer.commit(size, expected, labels)
         except AlreadyExists:
@@ -69,17 +67,41 @@ class StoredParts:
                 return digest
             self.blob(Descriptor(media_type="", digest=expected, size=size))
         except BaseException as error:
-            with suppress(NotFound):
-                self.content.abort(self.namespace, ref)
+            self._abort(ref)
             if isinstance(error, FailedPrecondition):
                 raise DataLoss(f'"{name}" is not what its name says: {error.message}') from error
             raise
         return expected or digest
 
+    def hold(self, pieces: Iterable[bytes | memoryview]) -> ContentWriter:
+        """Write what may become a blob: the caller commits it, or closes and aborts it."""
+        ref = self._next_ref()
+        writer = self._open(ref, 0, "")
+        try:
+            self._fill(writer, pieces)
+        except BaseException:
+            writer.close()
+            self._abort(ref)
+            raise
+        return writer
+
+    def _next_ref(self) -> str:
+        self._count += 1
+        return f"{self._ingest}-{self._count}"
+
     def _open(self, ref: str, size: int, expected: str) -> ContentWriter:
         return self.content.writer(
             self.namespace, ref, total=size, expected=expected, lease=self.lease
         )
+
+    def _fill(self, writer: ContentWriter, pieces: Iterable[bytes | memoryview]) -> None:
+        for piece in pieces:
+            self._ctx.check()
+            writer.write(piece)
+
+    def _abort(self, ref: str) -> None:
+        with suppress(NotFound):
+            self.content.abort(self.namespace, ref)
 
     def put_document(self, data: bytes, media_type: str) -> Descriptor:
         digest = self.put([data], size=len(data), expected=Digest.of(data))
@@ -93,11 +115,14 @@ class StoredParts:
 
     def has(self, wanted: Descriptor) -> bool:
         """Whether a blob is there; the lease then holds it. DataLoss for one of another size."""
-        if not self.content.claim(self.namespace, Digest.parse(wanted.digest), self.lease):
-            return False
-        size = self.content.info(self.namespace, wanted.digest).size
+        digest = Digest.parse(wanted.digest)
+        if digest not in self._claimed:
+            if not self.content.claim(self.namespace, digest, self.lease):
+                return False
+            self._claimed[digest] = self.content.info(self.namespace, digest).size
+        size = self._claimed[digest]
         if size != wanted.size:
-            raise DataLoss(f"{wanted.digest} has {size} bytes, {wanted.size} were announced")
+            raise DataLoss(f"{digest} has {size} bytes, {wanted.size} were announced")
         return True
 
     def document(self, wanted: Descriptor) -> bytes:
