@@ -106,3 +106,9 @@ def docker(*tags: str, text: str = "hello") -> Files:
         "repositories": b"{}",
         "manifest.json": json.dumps(manifest).encode(),
     }
+
+
+def single_image(name: str, text: str = "hello") -> bytes:
+    """An OCI archive of one small image."""
+    files: Files = {}
+    return tar_of(layout(files, named(image(files, text=text), name)) | files)
