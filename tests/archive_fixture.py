@@ -80,9 +80,9 @@ def named(descriptor: dict[str, Any], name: str, key: str = REF_NAME) -> dict[st
 def layout(files: Files, *manifests: dict[str, Any]) -> Files:
     """The files of an OCI layout."""
     return {
+        **files,
         "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
         "index.json": json.dumps({"schemaVersion": 2, "manifests": manifests}).encode(),
-        **files,
     }
 
 
@@ -111,4 +111,4 @@ def docker(*tags: str, text: str = "hello") -> Files:
 def single_image(name: str, text: str = "hello") -> bytes:
     """An OCI archive of one small image."""
     files: Files = {}
-    return tar_of(layout(files, named(image(files, text=text), name)) | files)
+    return tar_of(layout(files, named(image(files, text=text), name)))

@@ -37,7 +37,7 @@ NAME = "registry.test/hull:1"
 
 def honest(text: str = "hello") -> Files:
     files: Files = {}
-    return layout(files, named(image(files, text=text), NAME)) | files
+    return layout(files, named(image(files, text=text), NAME))
 
 
 def _import(orlopd: Orlopd, data: bytes) -> list[str]:
@@ -64,7 +64,7 @@ def _lying_blob(text: str) -> bytes:
 
 def _lying_size() -> bytes:
     files: Files = {}
-    return tar_of(layout(files, named({**image(files), "size": 7}, NAME)) | files)
+    return tar_of(layout(files, named({**image(files), "size": 7}, NAME)))
 
 
 def _wrong_diff_id() -> bytes:
@@ -76,7 +76,7 @@ def _wrong_diff_id() -> bytes:
     config = add(files, json.dumps(document).encode(), config["mediaType"])
     manifest = {**json.loads(files[path_of(made["digest"])]), "config": config}
     target = add(files, json.dumps(manifest).encode(), MANIFEST)
-    return tar_of(layout(files, named(target, NAME)) | files)
+    return tar_of(layout(files, named(target, NAME)))
 
 
 def _deep() -> bytes:
@@ -84,7 +84,7 @@ def _deep() -> bytes:
     target = image(files)
     for _ in range(8):
         target = index(files, target)
-    return tar_of(layout(files, named(target, NAME)) | files)
+    return tar_of(layout(files, named(target, NAME)))
 
 
 def _crowd() -> bytes:
@@ -93,7 +93,7 @@ def _crowd() -> bytes:
     target = image(files)
     for level in range(3):
         target = index(files, *[{**target, "annotations": {"n": f"{level}"}}] * 3000)
-    return tar_of(layout(files, named(target, NAME)) | files)
+    return tar_of(layout(files, named(target, NAME)))
 
 
 def _device() -> bytes:
@@ -211,7 +211,7 @@ def test_a_name_for_two_images_is_refused(orlopd: Orlopd) -> None:
     files: Files = {}
     both = [named(image(files, text=text), NAME) for text in ("one", "two")]
     with pytest.raises(InvalidArgument, match="several images called"):
-        _import(orlopd, tar_of(layout(files, *both) | files))
+        _import(orlopd, tar_of(layout(files, *both)))
     assert orlopd.ctr("images", "ls", "-q").stdout == ""
 
 

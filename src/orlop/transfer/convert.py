@@ -85,7 +85,8 @@ def to_names(found: types.ImageStore) -> list[str]:
     """The images that a source names; Unimplemented for a prefix, as containerd says."""
     if any(each.is_prefix for each in found.extra_references):
         raise Unimplemented("export of images by a prefix of their names")
-    return list(filter(None, [found.name, *(each.name for each in found.extra_references)]))
+    names = [found.name, *(each.name for each in found.extra_references)]
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def reporter(stream: Stream | None) -> Report:

@@ -91,7 +91,7 @@ def two_platforms(*left_out: str) -> tuple[Files, list[str]]:
         if architecture not in left_out:
             files |= part
     target = index(files, *manifests)
-    return layout(files, named(target, NAME)) | files, sizes
+    return layout(files, named(target, NAME)), sizes
 
 
 def plain(data: bytes) -> bytes:
@@ -172,7 +172,7 @@ def test_several_images_in_one_archive(orlopd: Orlopd) -> None:
     files: Files = {}
     one = image(files, text="one")
     two = index(files, image(files, text="two"))
-    archive = tar_of(layout(files, named(one, "1"), named(two, "2"), named(one, "3")) | files)
+    archive = tar_of(layout(files, named(one, "1"), named(two, "2"), named(one, "3")))
     names = _import(orlopd, archive, base_name="registry.test/x", index_name="registry.test/all")
     assert names == [f"registry.test/x:{tag}" for tag in "123"] + ["registry.test/all"]
     written = _export(orlopd, *names[:3])
@@ -190,7 +190,7 @@ def test_several_images_in_one_archive(orlopd: Orlopd) -> None:
 
 def test_an_image_without_a_name_gets_one_by_its_digest(orlopd: Orlopd) -> None:
     files: Files = {}
-    archive = tar_of(layout(files, image(files)) | files)
+    archive = tar_of(layout(files, image(files)))
     (name,) = _import(orlopd, archive)
     assert name.startswith("import-")
     assert "@sha256:" in name
@@ -229,10 +229,12 @@ def test_layers_that_are_fetched_elsewhere_may_be_left_out(orlopd: Orlopd) -> No
     foreign = add(files, b"licensed", LAYER.replace("layer", "layer.nondistributable"))
     manifest = {"schemaVersion": 2, "config": config, "layers": [foreign]}
     target = add(files, json.dumps(manifest).encode(), MANIFEST)
-    archive = layout(files, named(target, NAME)) | files
+    archive = layout(files, named(target, NAME))
     assert _import(orlopd, tar_of(archive), unpack=False) == [NAME]
     slim = _export(orlopd, NAME, skip_non_distributable=True)
     assert set(archive) - set(slim) == {path_of(foreign["digest"])}
+    for digest in _digests(orlopd):
+        orlopd.ctr("content", "rm", digest)
     assert _import(orlopd, tar_of(slim), unpack=False) == [NAME]
 
 
@@ -267,6 +269,18 @@ def test_documents_of_other_platforms_and_a_limit(orlopd: Orlopd) -> None:
     transfer(platforms=[here], all_metadata=True)
     assert config_labels() == 2
     assert {amd64, arm64} <= _digests(orlopd)
+
+
+def test_an_index_within_an_index(orlopd: Orlopd) -> None:
+    files, (_, arm64) = two_platforms()
+    inner = json.loads(files["index.json"])["manifests"][0]
+    outer = index(files, {**inner, "annotations": {}})
+    archive = tar_of(layout(files, inner, named(outer, "registry.test/outer:1")))
+    names = _import(orlopd, archive)
+    assert names == [NAME, "registry.test/outer:1"]
+    assert path_of(arm64) not in _export(orlopd, NAME)
+    # What the second image needs of the first's is there, though the first alone does not.
+    assert path_of(arm64) in _export(orlopd, *names)
 
 
 def test_progress(orlopd: Orlopd) -> None:

@@ -26,6 +26,7 @@ _UNCOMPRESSED = "containerd.io/uncompressed"
 _GZIP, _ZSTD = f"{mediatypes.DOCKER_LAYER}.gzip", f"{mediatypes.DOCKER_LAYER}.zstd"
 _READ = 1 << 20
 _LEVEL = 2
+_LAYERS_MAX = 1000
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -43,6 +44,7 @@ class DockerArchive:
         self._intake = intake
         self._parts = parts
         self._compress = compress
+        self._layers: dict[str, Descriptor] = {}
 
     def index(self) -> bytes:
         """The index of all images, whose manifests are put into the store.
@@ -66,8 +68,11 @@ class DockerArchive:
             yield msgspec.structs.replace(manifest, annotations=annotations)
 
     def _manifest(self, entry: _Entry) -> Descriptor:
+        files = entry.layers or ()
+        if len(files) > _LAYERS_MAX:
+            raise InvalidArgument(f'"{DOCKER}" has an image of {len(files)} layers')
         config = _kept(self._intake.find(entry.config), mediatypes.DOCKER_CONFIG)
-        layers = [self._layer(self._intake.find(name)) for name in entry.layers or ()]
+        layers = [self._layer(self._intake.find(name)) for name in files]
         found = documents.parse_config(self._parts.document(config))
         document: dict[str, Any] = {
             "schemaVersion": 2,
@@ -80,6 +85,12 @@ class DockerArchive:
         return msgspec.structs.replace(manifest, platform=where)
 
     def _layer(self, file: File) -> Descriptor:
+        """The layer in a file, which many images may share."""
+        if file.digest not in self._layers:
+            self._layers[file.digest] = self._described(file)
+        return self._layers[file.digest]
+
+    def _described(self, file: File) -> Descriptor:
         kind = _kind(file)
         if kind != mediatypes.DOCKER_LAYER:
             return _kept(file, kind)

@@ -7,6 +7,7 @@ old docker archives, wait until it is known what they are: in memory, or as inge
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator
 from types import TracebackType
 
 from orlop.diff.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
@@ -98,9 +99,9 @@ class Intake:
 
     def _blob(self, name: str, size: int, reader: TarReader) -> File:
         digest = Digest.parse(name.removeprefix(_BLOBS).replace("/", ":", 1))
-        self._say(DOWNLOADING, name, size, digest)
-        self._parts.put(reader.content(), size=size, expected=digest, name=name)
-        self._say(COMPLETE, name, size, digest)
+        pieces = self._watched(name, size, digest, reader)
+        self._parts.put(pieces, size=size, expected=digest, name=name)
+        self._say(COMPLETE, name, size, size, digest)
         return StoredFile(self._parts, digest, size)
 
     def _other(self, name: str, size: int, reader: TarReader) -> File:
@@ -108,15 +109,15 @@ class Intake:
             self._memory += size
             data = b"".join(reader.content())
             return SmallFile(self._parts, Digest.of(data), data)
-        self._say(DOWNLOADING, name, size)
+        pieces = self._watched(name, size, "", reader)
         found: File
         if len(self._held) < _HELD_MAX:
-            found = HeldFile(self._parts, self._parts.hold(reader.content()))
+            found = HeldFile(self._parts, self._parts.hold(pieces))
             self._held.append(found)
         else:
-            digest = self._parts.put(reader.content(), size=size, name=name)
+            digest = self._parts.put(pieces, size=size, name=name)
             found = StoredFile(self._parts, digest, size)
-        self._say(COMPLETE, name, size, found.digest)
+        self._say(COMPLETE, name, size, size, found.digest)
         return found
 
     def _link(self, name: str, entry: Entry) -> None:
@@ -153,8 +154,18 @@ class Intake:
         for file in self._held:
             file.drop()
 
-    def _say(self, event: str, name: str, size: int, digest: str = "") -> None:
-        done = size if event == COMPLETE else 0
+    def _watched(
+        self, name: str, size: int, digest: str, reader: TarReader
+    ) -> Iterator[memoryview]:
+        """The content of an entry, with progress."""
+        done = 0
+        self._say(DOWNLOADING, name, 0, size, digest)
+        for piece in reader.content():
+            yield piece
+            done += len(piece)
+            self._say(DOWNLOADING, name, done, size, digest)
+
+    def _say(self, event: str, name: str, done: int, size: int, digest: str) -> None:
         self._parts.tell(Progress(event, name, done, size, digest))
 
 

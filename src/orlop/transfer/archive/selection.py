@@ -37,6 +37,7 @@ class Selection:
         skip_non_distributable: bool = False,
     ) -> None:
         self.blobs: dict[str, int] = {}
+        self._walked: set[str] = set()
         self._content = content
         self._namespace = namespace
         self._lease = lease
@@ -87,10 +88,11 @@ class Selection:
         if target.media_type in mediatypes.MANIFESTS:
             self._manifest(target)
         elif target.media_type in mediatypes.INDEXES:
-            if target.digest in self.blobs:
+            if target.digest in self._walked:
                 return
             if not depth:
                 raise InvalidArgument("image nests indexes too deeply")
+            self._walked.add(target.digest)
             for child in self._index(target).manifests:
                 self._whole(child, depth - 1)
         else:

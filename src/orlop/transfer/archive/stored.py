@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import ContentStore, ContentWriter
 from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, Internal, NotFound
+from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
@@ -134,7 +135,8 @@ class StoredParts:
         return self.content.read(self.namespace, wanted.digest)
 
     def blob(self, wanted: Descriptor) -> None:
-        if not self.has(wanted):
+        """Raises NotFound, but not for a layer that archives may leave out."""
+        if not self.has(wanted) and not mediatypes.is_non_distributable(wanted.media_type):
             raise NotFound(f'content "{wanted.digest}" is missing in the archive')
 
     def writer(self, wanted: Descriptor) -> AbstractContextManager[ContentWriter | None]:
