@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests import daemon_fixture
+from tests import daemon_fixture, served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.lying_registry import Registry
 from tests.registry_fixture import build_busybox, run_registry, skopeo_copy
+from tests.served_fixture import Served, served
 
 
 @pytest.fixture
@@ -59,3 +61,16 @@ def lying() -> Iterator[Registry]:
     made = Registry()
     yield made
     made.close()
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Callable[[str], Served]]:
+    """Starts daemons that serve a registry, each with settings of its own."""
+    with ExitStack() as stack:
+        yield lambda settings: stack.enter_context(served(tmp_path, settings))
+
+
+@pytest.fixture
+def pushable(serving: Callable[[str], Served]) -> Served:
+    """A registry that takes pushes."""
+    return serving(f'push = true\nname = "{served_fixture.NAME}"\n')

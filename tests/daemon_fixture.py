@@ -227,7 +227,11 @@ class Orlopd:
 
 def serving(options: Sequence[str] = ()) -> Iterator[Orlopd]:
     """A running orlopd for one test, checked at its end."""
-    daemon = Orlopd(options)
+    yield from serving_with(Orlopd(options))
+
+
+def serving_with(daemon: Orlopd) -> Iterator[Orlopd]:
+    """Start a prepared orlopd for one test; it is checked at its end."""
     try:
         daemon.start()
         yield daemon

@@ -80,6 +80,10 @@ class ContentWriter:
         return self._ingest.namespace
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def offset(self) -> int:
         """How many bytes are here."""
         return self._offset

@@ -10,6 +10,7 @@ from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
+from orlop.daemon import registry
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.diff import Applier, Limits
@@ -141,11 +142,17 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(servers.stop)
     remover = AutoRemover(exchange, namespaces, containers, tasks, snapshotters, root / "logs")
     closing.callback(remover.close)
+    origin = None
+    if config.serve.address:
+        origin = registry.start(config.serve, content, images, leases, closing)
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
     recover(tasks, reactor)
     remover.start()
     servers.serve()
+    if origin is not None:
+        origin.start()
+        _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
 
 
 def _tasks(

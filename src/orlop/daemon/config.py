@@ -62,6 +62,21 @@ class Diff:
 
 
 @dataclass(frozen=True, slots=True)
+class Serve:
+    """The registry; `address` "" is none."""
+
+    address: str = ""
+    namespace: str = "default"
+    name: str = ""
+    push: bool = False
+    max_blob: int = 64 << 30
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -72,6 +87,7 @@ class Config:
     content: Content = field(default_factory=Content)
     snapshots: Snapshots = field(default_factory=Snapshots)
     diff: Diff = field(default_factory=Diff)
+    serve: Serve = field(default_factory=Serve)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -90,13 +106,15 @@ _CHOICES = {
     "content.sharing": SHARING,
     "snapshots.default": SNAPSHOTTERS,
 }
-_PATHS = ("root", "state", "grpc.address")
+_PATHS = ("root", "state", "grpc.address", "serve.cert", "serve.key", "serve.client_ca")
+_MAY_BE_EMPTY = ("grpc.address", "serve.cert", "serve.key", "serve.client_ca")
 _MINIMUM = {
     "grpc.uid": -1,
     "grpc.gid": -1,
     "diff.max_size": 1,
     "diff.max_entries": 1,
     "diff.max_ratio": 1,
+    "serve.max_blob": 1,
 }
 
 
@@ -155,6 +173,8 @@ class _Reader:
             return self._runtimes(self._typed(key, value, dict, "a table"))
         if isinstance(default, str):
             return self._string(key, self._typed(key, value, str, "a string"))
+        if isinstance(default, bool):
+            return self._switch(key, value)
         if isinstance(default, int):
             return self._number(key, self._typed(key, value, int, "a whole number"))
         return self.table(default, self._typed(key, value, dict, "a table"), f"{key}.")
@@ -166,6 +186,11 @@ class _Reader:
 
     def _string(self, key: str, value: str) -> str:
         check_string(key, value, f'configuration "{self._source}"')
+        return value
+
+    def _switch(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false", value)
         return value
 
     def _number(self, key: str, value: int) -> int:
@@ -198,7 +223,7 @@ def check_string(key: str, value: str, source: str) -> None:
     choices = _CHOICES.get(key)
     if choices and value not in choices:
         raise _wrong(source, key, "one of " + ", ".join(f'"{each}"' for each in choices), value)
-    if key in _PATHS and not value.startswith("/") and (value or key != "grpc.address"):
+    if key in _PATHS and not value.startswith("/") and (value or key not in _MAY_BE_EMPTY):
         raise _wrong(source, key, "an absolute path", value)
 
 

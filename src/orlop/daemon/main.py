@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from orlop import __version__
-from orlop.daemon import lifecycle, logs
+from orlop.daemon import lifecycle, logs, registry
 from orlop.daemon.config import LEVELS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
@@ -27,6 +27,7 @@ def main() -> int:
         return 0
     try:
         config = load(args.config, _overrides(args))
+        registry.check(config.serve)
     except ConfigError as error:
         return _complain(str(error), _USAGE_ERROR)
     if args.command == "config":

@@ -45,6 +45,18 @@ class ImageStore:
         with self._db.read() as tx:
             return _get(tx, namespace, name)
 
+    def containing(self, namespace: str, text: str) -> list[Image]:
+        """The images with `text` in their names, by name; without their labels.
+
+        A filter expression would do as well, but looks at every image one by one.
+        """
+        with self._db.read() as tx:
+            rows = tx.all(
+                "SELECT * FROM images WHERE namespace = ? AND instr(name, ?) ORDER BY name",
+                (namespace, text),
+            )
+        return [_image(row, {}) for row in rows]
+
     def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Image]:
         """The images that any of the filters `wanted` match, by name.
 

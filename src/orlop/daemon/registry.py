@@ -1,0 +1,92 @@
+"""The `[serve]` section of the configuration, understood: a registry that is safe to open."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from orlop.daemon.config import ConfigError, Serve
+
+# Who serves no registry pays nothing for it, and a configuration is checked before there are rooms.
+if TYPE_CHECKING:
+    import ipaddress
+
+    from orlop.content import ContentStore
+    from orlop.images.store import ImageStore
+    from orlop.leases.store import LeaseStore
+    from orlop.origin import Origin
+
+_KEYS = "configuration: serve"
+
+
+def check(serve: Serve) -> None:
+    """Raises ConfigError when a registry is wanted and the section makes no sense or is not safe.
+
+    Whoever reaches the registry reads every image of its namespace. So plain HTTP beyond this
+    machine must be asked for, and pushes from beyond it need a client's certificate.
+    """
+    if not serve.address:
+        return
+    host, _ = _address(serve.address)
+    loopback = host == "localhost" or _ip(host).is_loopback
+    if bool(serve.cert) != bool(serve.key):
+        raise ConfigError(f"{_KEYS}.cert and serve.key go together")
+    if serve.client_ca and not serve.cert:
+        raise ConfigError(f"{_KEYS}.client_ca needs serve.cert and serve.key")
+    if serve.cert and serve.plain_http:
+        raise ConfigError(f"{_KEYS}.plain_http and serve.cert exclude each other")
+    if not (loopback or serve.cert or serve.plain_http):
+        raise ConfigError(
+            f'{_KEYS}.address "{serve.address}" is open to the network: set serve.cert and '
+            "serve.key, or serve.plain_http = true if everybody there may read every image"
+        )
+    if serve.push and not loopback and not serve.client_ca:
+        raise ConfigError(
+            f'{_KEYS}.push: on "{serve.address}" anybody could push; set serve.client_ca, and '
+            "only clients with a certificate of it are served"
+        )
+    if serve.push and not serve.name and _is_wildcard(host):
+        raise ConfigError(f"{_KEYS}.name must say what host pushed images belong to")
+
+
+def start(
+    serve: Serve,
+    content: ContentStore,
+    images: ImageStore,
+    leases: LeaseStore,
+    closing: ExitStack,
+) -> Origin:
+    """Listen; the caller starts it. Raises FailedPrecondition and InvalidArgument."""
+    host, port = _address(serve.address)
+    from orlop.origin import Origin, Settings, Tls  # noqa: PLC0415 - see above
+
+    tls = Tls(serve.cert, serve.key, serve.client_ca) if serve.cert else None
+    settings = Settings(host, port, serve.namespace, serve.name, serve.push, serve.max_blob, tls)
+    origin = Origin(settings, content, images, leases)
+    closing.callback(origin.close)
+    return origin
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f'{_KEYS}.address must be host:port, not "{text}"')
+    if host != "localhost":
+        _ip(host)
+    return host, int(port)
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    import ipaddress  # noqa: PLC0415 - see above
+
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        raise ConfigError(
+            f'{_KEYS}.address must begin with an IP address or localhost, not "{host}"'
+        ) from None
+
+
+def _is_wildcard(host: str) -> bool:
+    return host != "localhost" and _ip(host).is_unspecified

@@ -1,0 +1,265 @@
+"""An HTTP/1.1 server in threads: one that accepts, and one for each connection.
+
+Everything that a client can draw out has an end: the head of a request in bytes and time, silence,
+the rate of bodies in both directions, the number of connections.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from orlop.errors import FailedPrecondition, OrlopError
+from orlop.origin import pace
+from orlop.origin.body import BadBody, Body
+from orlop.origin.exchange import Refusal, Reply, Request, Slice, refusal_of
+
+_log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 256
+_BACKLOG = 128
+_HEAD_MAX = 64 << 10
+_LINE_MAX = 16 << 10
+_STOP_LIMIT = 5.0
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+Answer = Callable[[Request], Reply]
+
+
+class HttpServer:
+    """Listens from the start, so that its port is known; serves after `start`.
+
+    Raises FailedPrecondition when the address cannot be had. `tls` None is plain HTTP.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._closed = False
+        self._listener = _listen(host, port)
+        self._acceptor: threading.Thread | None = None
+        self.port: int = self._listener.getsockname()[1]
+
+    def start(self, answer: Answer) -> None:
+        self._acceptor = threading.Thread(
+            target=self._accept, args=(answer,), name="origin-accept", daemon=True
+        )
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """Stop at once: transfers under way are broken off, and clients resume elsewhere."""
+        with self._lock:
+            self._closed = True
+            threads = list(self._open.values())
+            for connection in self._open:
+                _shut(connection)
+        _shut(self._listener)
+        if self._acceptor is not None:
+            self._acceptor.join(_STOP_LIMIT)
+        self._listener.close()
+        for thread in threads:
+            thread.join(_STOP_LIMIT)
+
+    def _accept(self, answer: Answer) -> None:
+        while not self._closed:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if self._closed:
+                    return
+                # Out of descriptors, or a client that has gone again.
+                _log.warning("cannot accept a registry client: %s", error)
+                threading.Event().wait(0.1)
+                continue
+            self._take(connection, answer)
+
+    def _take(self, connection: socket.socket, answer: Answer) -> None:
+        """Give a connection its thread, if there is room for one more."""
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(pace.PATIENCE)
+            if self._tls is not None:
+                # The handshake is the client's to delay: it happens in the thread.
+                connection = self._tls.wrap_socket(
+                    connection, server_side=True, do_handshake_on_connect=False
+                )
+        except OSError:
+            connection.close()
+            return
+        thread = threading.Thread(
+            target=self._converse, args=(connection, answer), name="origin", daemon=True
+        )
+        with self._lock:
+            welcome = not self._closed and len(self._open) < CONNECTIONS_MAX
+            if welcome:
+                self._open[connection] = thread
+        if not welcome:
+            connection.close()
+            return
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _log.warning("cannot serve a registry client: %s", error)
+            self._forget(connection)
+
+    def _converse(self, connection: socket.socket, answer: Answer) -> None:
+        try:
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
+            _Conversation(connection, answer)
+        except (OSError, EOFError, BadBody) as error:
+            _log.debug("a registry client has gone: %s", error)
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+        _shut(connection)
+        connection.close()
+
+
+class _Conversation(BaseHTTPRequestHandler):
+    """The requests of one connection, one after another; making it holds the conversation."""
+
+    protocol_version = "HTTP/1.1"
+    connection: socket.socket
+
+    def __init__(self, connection: socket.socket, answer: Answer) -> None:
+        self._answer = answer
+        super().__init__(connection, connection.getpeername(), None)  # type: ignore[arg-type]
+
+    def setup(self) -> None:
+        self.connection = self.request
+        self._raw = pace.PacedReader(self.connection, _HEAD_MAX)
+        self.rfile = io.BufferedReader(self._raw, _LINE_MAX)
+        self.wfile = _Output(self.connection)
+
+    def finish(self) -> None:
+        """The server closes the connection."""
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        self._raw.begin_head()
+        try:
+            self.raw_requestline = self.rfile.readline(_LINE_MAX + 1)
+            if not self.raw_requestline:
+                return
+            if len(self.raw_requestline) > _LINE_MAX:
+                self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+                return
+            if not self.parse_request():
+                return
+        except pace.HeadTooLarge:
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        self._raw.end_head()
+        self._serve()
+
+    def _serve(self) -> None:
+        try:
+            request = self._request()
+        except BadBody as error:
+            self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+            return
+        reply = self._reply(request)
+        try:
+            # What is left of a body would be read as the next request.
+            if not request.body.finished:
+                self.close_connection = True
+            self._send(reply)
+        finally:
+            reply.close()
+
+    def _request(self) -> Request:
+        headers: dict[str, str] = {}
+        for name, value in self.headers.items():
+            key = name.lower()
+            if key in headers and key in ("content-length", "transfer-encoding", "host"):
+                raise BadBody(f'header "{key}" is there twice')
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        parts = urlsplit(self.path)
+        query: dict[str, str] = {}
+        for key, value in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=32):
+            query.setdefault(key, value)
+        body = Body.of(self.rfile, headers)  # type: ignore[arg-type]
+        return Request(self.command, unquote(parts.path), query, headers, body)
+
+    def _reply(self, request: Request) -> Reply:
+        try:
+            return self._answer(request)
+        except Refusal as refusal:
+            return refusal.reply()
+        except OrlopError as error:
+            refused = refusal_of(error)
+            level = logging.ERROR if refused.status >= 500 else logging.DEBUG
+            _log.log(level, "registry request %s %s: %s", request.method, request.path, error)
+            return refused.reply()
+
+    def _send(self, reply: Reply) -> None:
+        status = HTTPStatus(reply.status)
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+        lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+        if status not in _BODILESS:
+            lines.append(f"Content-Length: {reply.length}")
+        if self.close_connection:
+            lines.append("Connection: close")
+        lines += ["Docker-Distribution-Api-Version: registry/2.0", "", ""]
+        head = "\r\n".join(lines).encode("latin-1", "replace")
+        if self.command == "HEAD" or status in _BODILESS:
+            pace.send(self.connection, head)
+        elif isinstance(reply.body, Slice):
+            pace.send(self.connection, head)
+            part = reply.body
+            pace.send_file(self.connection, part.blob.fd, part.start, part.length)
+        else:
+            pace.send(self.connection, head + reply.body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is not even a request, and hang up."""
+        self.close_connection = True
+        text = message or HTTPStatus(code).phrase.lower()
+        self._send(Refusal(code, "UNSUPPORTED", text).reply())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+
+class _Output(io.BufferedIOBase):
+    """What `BaseHTTPRequestHandler` itself says: "100 Continue"."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        pace.send(self._connection, bytes(data))
+        return len(data)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise FailedPrecondition(
+            f'cannot serve the registry on "{host}:{port}": {error.strerror}'
+        ) from error
+
+
+def _shut(connection: socket.socket) -> None:
+    """Wake whoever reads or writes; without TLS's goodbye, which could block."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)

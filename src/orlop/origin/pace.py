@@ -1,0 +1,120 @@
+"""Time limits that a slow but steady client meets, and a hanging one does not."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+PATIENCE = 60.0  # seconds that a client may take for nothing
+_MIN_RATE = 4096  # bytes that earn it another second
+_AT_ONCE = 8 << 20
+_TLS_AT_ONCE = 1 << 20
+
+
+class Pace:
+    """A deadline that progress moves on, up to `patience` seconds from now."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._deadline = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        self._deadline = time.monotonic() + self._patience
+
+    def earn(self, count: int) -> None:
+        later = self._deadline + count / _MIN_RATE
+        self._deadline = min(later, time.monotonic() + self._patience)
+
+    def left(self) -> float:
+        """Seconds until the deadline; raises TimeoutError past it."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("too slow")
+        return left
+
+
+class HeadTooLarge(Exception):
+    """A request whose head does not end."""
+
+
+class PacedReader(io.RawIOBase):
+    """What a client sends, in time. `begin_head` bounds what comes before a body, in bytes."""
+
+    def __init__(self, connection: socket.socket, head_max: int) -> None:
+        self._connection = connection
+        self._head_max = head_max
+        self._head_left: int | None = head_max
+        self.pace = Pace()
+
+    def begin_head(self) -> None:
+        self._head_left = self._head_max
+        self.pace.begin()
+
+    def end_head(self) -> None:
+        self._head_left = None
+        self.pace.begin()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._head_left is not None and self._head_left <= 0:
+            raise HeadTooLarge
+        self._connection.settimeout(self.pace.left())
+        count = self._connection.recv_into(buffer)
+        if self._head_left is not None:
+            self._head_left -= count
+        else:
+            self.pace.earn(count)
+        return count
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    """Send all of a short message; raises TimeoutError when it takes too long."""
+    connection.settimeout(PATIENCE)
+    connection.sendall(data)
+
+
+def send_file(connection: socket.socket, fd: int, start: int, length: int) -> None:
+    """Send a part of a file: from the page cache where there is no TLS between."""
+    if isinstance(connection, ssl.SSLSocket):
+        _send_copied(connection, fd, start, length)
+        return
+    pace = Pace()
+    writable = select.poll()
+    writable.register(connection, select.POLLOUT)
+    connection.setblocking(False)
+    end = start + length
+    while start < end:
+        try:
+            sent = os.sendfile(connection.fileno(), fd, start, min(end - start, _AT_ONCE))
+        except BlockingIOError:
+            writable.poll(1000 * pace.left())
+            continue
+        if not sent:
+            raise EOFError("the file is shorter than its record says")
+        start += sent
+        pace.earn(sent)
+
+
+def _send_copied(connection: ssl.SSLSocket, fd: int, start: int, length: int) -> None:
+    pace = Pace()
+    buffer = memoryview(bytearray(min(length, _TLS_AT_ONCE)))
+    end = start + length
+    while start < end:
+        count = os.preadv(fd, [buffer[: end - start]], start)
+        if not count:
+            raise EOFError("the file is shorter than its record says")
+        connection.settimeout(pace.left())
+        connection.sendall(buffer[:count])
+        start += count
+        pace.earn(count)

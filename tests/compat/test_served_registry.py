@@ -1,0 +1,132 @@
+"""orlopd's registry as other projects' clients see it: skopeo, ctr, Debian's containerd, curl."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.archive_fixture import Files, digest_of, image, index, layout, named
+from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.registry_fixture import skopeo_copy
+from tests.served_fixture import NAME, Served, write_layout
+
+pytestmark = pytest.mark.root
+
+
+def skopeo(*arguments: str) -> str:
+    done = subprocess.run(
+        ["skopeo", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def raw(reference: str) -> str:
+    return skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{reference}")
+
+
+def copy_all(source: str, target: str) -> None:
+    skopeo(
+        "copy", "--quiet", "--all", "--insecure-policy", "--src-tls-verify=false",
+        "--dest-tls-verify=false", source, target,
+    )  # fmt: skip
+
+
+def test_every_platform_goes_there_and_back_unchanged(
+    pushable: Served, registry: str, tmp_path: Path
+) -> None:
+    """docker-registry to orlopd's to docker-registry: the same manifests, byte for byte."""
+    files: Files = {}
+    both = index(files, image(files), image(files, "arm64"))
+    copy_all(
+        f"{write_layout(tmp_path, layout(files, named(both, 'v1')))}:v1",
+        f"docker://{registry}/many/one:v1",
+    )
+    copy_all(f"docker://{registry}/many/one:v1", f"docker://{pushable.host}/many/one:v1")
+    copy_all(f"docker://{pushable.host}/many/one:v1", f"docker://{registry}/many/back:v1")
+
+    first = raw(f"{registry}/many/one:v1")
+    assert "arm64" in first
+    assert first == raw(f"{pushable.host}/many/one:v1") == raw(f"{registry}/many/back:v1")
+    for platform in both_digests(files):
+        one, back = raw(f"{registry}/many/one@{platform}"), raw(f"{registry}/many/back@{platform}")
+        assert one == back == raw(f"{pushable.host}/many/one@{platform}")
+
+
+def both_digests(files: Files) -> list[str]:
+    """The manifests among the blobs of a layout."""
+    return [
+        path.removeprefix("blobs/").replace("/", ":")
+        for path, data in files.items()
+        if b'"config"' in data
+    ]
+
+
+def test_a_pushed_image_is_an_image_of_the_node(
+    pushable: Served, layout: Path, registry: str
+) -> None:
+    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable.host}/app/box:1")
+    name = f"{NAME}/app/box:1"
+    assert name in pushable.daemon.ctr("images", "ls", "-q").stdout
+    assert "complete" in pushable.daemon.ctr("images", "check").stdout
+    pushable.daemon.ctr("images", "export", "/dev/null", name)
+
+    shown = skopeo("inspect", "--tls-verify=false", f"docker://{pushable.host}/app/box:1")
+    assert '"1"' in shown
+    tags = skopeo("list-tags", "--tls-verify=false", f"docker://{pushable.host}/app/box")
+    assert '"1"' in tags
+    skopeo("delete", "--tls-verify=false", f"docker://{pushable.host}/app/box:1")
+    assert name not in pushable.daemon.ctr("images", "ls", "-q").stdout
+
+
+def test_what_the_node_has_is_copied_by_its_path(
+    serving: Callable[[str], Served], busybox_archive: Path, tmp_path: Path
+) -> None:
+    node = serving("")
+    node.daemon.ctr("images", "import", str(busybox_archive))
+    for spelling in ("library/busybox", "docker.io/library/busybox"):
+        target = tmp_path / spelling.replace("/", "-")
+        skopeo_copy(f"docker://{node.host}/{spelling}:latest", f"dir:{target}")
+        assert (target / "manifest.json").exists()
+
+
+def test_a_node_is_the_mirror_of_another(
+    serving: Callable[[str], Served], orlopd: Orlopd, busybox_archive: Path, tmp_path: Path
+) -> None:
+    """docker.io is out of reach here, so what arrives came from the mirror."""
+    node = serving("")
+    node.daemon.ctr("images", "import", str(busybox_archive))
+    hosts = tmp_path / "hosts" / "docker.io"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(
+        f'server = "https://docker.io"\n[host."http://{node.host}"]\n'
+        'capabilities = ["pull", "resolve"]\n'
+    )
+    orlopd.ctr("images", "pull", "--hosts-dir", str(hosts.parent), BUSYBOX)
+    assert orlopd.ctr("run", "--rm", BUSYBOX, "job", "echo", "mirrored").stdout == "mirrored\n"
+    assert target_of(orlopd) == target_of(node.daemon)
+
+
+def target_of(daemon: Orlopd) -> str:
+    """The digest of the one image there is."""
+    return daemon.ctr("images", "ls").stdout.splitlines()[1].split()[2]
+
+
+def test_orlop_pulls_from_another_node(pushable: Served, orlopd: Orlopd, layout: Path) -> None:
+    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable.host}/app/box:1")
+    orlopd.orlop("pull", f"{pushable.host}/app/box:1")
+    assert target_of(orlopd) == target_of(pushable.daemon)
+
+
+def test_curl_goes_on_where_it_was_broken_off(pushable: Served, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 8192
+    digest = digest_of(data)
+    assert pushable.upload("parts", digest, data).status == 201
+    part = tmp_path / "part"
+    part.write_bytes(data[:1_000_001])
+    url = f"http://{pushable.host}/v2/parts/blobs/{digest}"
+    subprocess.run(["curl", "-sf", "-C", "-", "-o", str(part), url], check=True, timeout=30)
+    assert part.read_bytes() == data
