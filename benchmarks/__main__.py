@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import images, rivals
+from benchmarks.archives import bench_archives
 from benchmarks.measure import Result, in_turns, show
 from benchmarks.rivals import Rival, run
 
 IDLE = 10
+_NAMES = ["run", "memory", "small", "large", "archives"]
 
 
 def bench_run(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Result]:
@@ -76,8 +78,7 @@ def bench_pull(ours: Rival, theirs: Rival, what: str, image: str, rounds: int) -
         run([orlop, "-a", ours.address, "-n", f"round{next(counter)}", "pull", "-q", image])
 
     def clean() -> None:
-        for rival in (ours, theirs):
-            empty(rival)
+        empty_all(ours, theirs)
 
     return [
         in_turns(f"{what}: orlop pull", orlop_pull, ctr_pull(theirs), rounds=rounds, budget=0.33,
@@ -85,6 +86,11 @@ def bench_pull(ours: Rival, theirs: Rival, what: str, image: str, rounds: int) -
         in_turns(f"{what}: ctr images pull", ctr_pull(ours), ctr_pull(theirs), rounds=rounds,
                  budget=1.0, between=clean),
     ]  # fmt: skip
+
+
+def empty_all(*rivals: Rival) -> None:
+    for rival in rivals:
+        empty(rival)
 
 
 def empty(rival: Rival) -> None:
@@ -115,9 +121,9 @@ def run_quietly(command: list[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the large image")
-    parser.add_argument("names", nargs="*", choices=[[], "run", "memory", "small", "large"])
+    parser.add_argument("names", nargs="*", choices=[[], *_NAMES])
     args = parser.parse_args()
-    wanted = args.names or ["run", "memory", "small", "large"]
+    wanted = args.names or _NAMES
     results: list[Result] = []
     with (
         rivals.folder("images") as folder,
@@ -134,10 +140,15 @@ def main() -> int:
             results += bench_run(ours, theirs, small, rounds=5 if args.quick else 20)
         if "memory" in wanted:
             results += bench_memory(ours, theirs, small)
-        if "large" in wanted:
+        if {"large", "archives"} & set(wanted):
             files = 1300 if args.quick else 13_000
             large = images.push_large(host, folder, layers=10, files=files, file_size=21_500)
+        if "large" in wanted:
             results += bench_pull(ours, theirs, "pull, large image", large, rounds=3)
+        if "archives" in wanted:
+            results += bench_archives(
+                ours, theirs, large, folder, 3, lambda: empty_all(ours, theirs)
+            )
     show(results)
     return 0
 
