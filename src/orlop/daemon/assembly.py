@@ -43,6 +43,7 @@ from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, Sn
 from orlop.snapshots.service import SnapshotsService
 from orlop.transfer import Puller, Pusher
 from orlop.transfer.archive import Exporter, Importer
+from orlop.transfer.resolver import Resolver
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
@@ -105,6 +106,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     importer = Importer(content, images, leases, unpacking, max_ratio=limits.max_ratio)
     exporter = Exporter(content, images, leases)
     streams = Streams()
+    resolver = Resolver(streams, config.registry.folders)
     tasks = _tasks(config, forks, reactor, containers, exchange)
     closing.callback(tasks.close)
 
@@ -135,7 +137,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
         TransferService(
-            puller, pusher, importer, exporter, images, streams, config.snapshots.default
+            puller, pusher, importer, exporter, images, streams, resolver, config.snapshots.default
         ),
     )
     servers = Servers(config, table, reactor)

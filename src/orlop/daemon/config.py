@@ -55,6 +55,17 @@ class Snapshots:
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """Where `hosts.toml` files are; folders joined by colons."""
+
+    config_path: str = "/etc/orlop/certs.d:/etc/containerd/certs.d"
+
+    @property
+    def folders(self) -> list[Path]:
+        return [Path(each) for each in self.config_path.split(":") if each]
+
+
+@dataclass(frozen=True, slots=True)
 class Diff:
     max_size: int = 64 << 30
     max_entries: int = 10_000_000
@@ -88,6 +99,7 @@ class Config:
     snapshots: Snapshots = field(default_factory=Snapshots)
     diff: Diff = field(default_factory=Diff)
     serve: Serve = field(default_factory=Serve)
+    registry: Registry = field(default_factory=Registry)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -6,7 +6,8 @@ Usable as a plain library; it knows nothing of stores or of the daemon.
 from orlop.registry.auth import Ask, Credentials
 from orlop.registry.blob import BlobStream
 from orlop.registry.client import RegistryClient
+from orlop.registry.hosts_toml import find_hosts
 from orlop.registry.http import Http
 from orlop.registry.upload import Uploads
 
-__all__ = ["Ask", "BlobStream", "Credentials", "Http", "RegistryClient", "Uploads"]
+__all__ = ["Ask", "BlobStream", "Credentials", "Http", "RegistryClient", "Uploads", "find_hosts"]

@@ -12,7 +12,13 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from orlop.errors import InvalidArgument, Unauthenticated
+from orlop.errors import (
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unauthenticated,
+    Unimplemented,
+)
 
 _CHALLENGES_MAX = 8192
 _PAIR = r'[\w-]+=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+)'
@@ -46,8 +52,8 @@ class Credentials:
         return "Basic " + base64.b64encode(pair).decode()
 
 
-# Asked when a registry wants credentials: the challenges that it sent.
-Ask = Callable[[Sequence[str]], Credentials | None]
+# Asked when a host wants credentials: its name, and the challenges that it sent.
+Ask = Callable[[str, Sequence[str]], Credentials | None]
 # Method, URL, headers and body of a request to a token server: the body of its answer.
 GetToken = Callable[[str, str, dict[str, str], bytes | None], bytes]
 
@@ -88,10 +94,12 @@ class Authorizer:
         self, host: str, scope: str, ask: Ask | None, get_token: GetToken, *, secure: bool
     ) -> None:
         self._host = host
-        self._scope = scope
+        # All that has been wanted so far: one token serves every request.
+        self._scopes = dict.fromkeys(scope.split())
         self._ask = ask
         self._get_token = get_token
         self._secure = secure
+        self._credentials: Credentials | None = None
         # Held while a token is fetched: who else is refused meanwhile waits for that one.
         self._answering = threading.Lock()
         self._kept = ("", 0.0)
@@ -111,7 +119,9 @@ class Authorizer:
                 self._find(www_authenticate)
 
     def _find(self, www_authenticate: str) -> None:
-        credentials = self._ask([www_authenticate]) if self._ask else None
+        if self._credentials is None and self._ask is not None:
+            self._credentials = self._ask(self._host, [www_authenticate])
+        credentials = self._credentials
         if credentials is not None and credentials.header:
             self._keep(credentials.header, _TOKEN_LIFE)
             return
@@ -129,24 +139,34 @@ class Authorizer:
             raise InvalidArgument(
                 f'registry "{self._host}" names "{realm}" to get a token from, which is not safe'
             )
-        query = {"scope": challenge.parameters.get("scope") or self._scope}
+        self._scopes |= dict.fromkeys(challenge.parameters.get("scope", "").split())
+        query = [("scope", each) for each in self._scopes]
         if "service" in challenge.parameters:
-            query["service"] = challenge.parameters["service"]
-        if credentials.refresh_token:
-            body = self._refresh(realm, query, credentials.refresh_token)
-        else:
-            url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-            headers = {"Authorization": credentials.basic} if credentials.basic else {}
-            body = self._get_token("GET", url, headers, None)
-        self._keep_token(realm, body)
+            query.append(("service", challenge.parameters["service"]))
+        self._keep_token(realm, self._fetch(realm, query, credentials))
 
-    def _refresh(self, realm: str, query: dict[str, str], token: str) -> bytes:
-        """The OAuth2 way, for which a refresh token is made (token spec, "oauth2")."""
+    def _fetch(self, realm: str, query: list[tuple[str, str]], credentials: Credentials) -> bytes:
+        if credentials.refresh_token:
+            return self._oauth2(realm, query, refresh_token=credentials.refresh_token)
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+        headers = {"Authorization": credentials.basic} if credentials.basic else {}
+        try:
+            return self._get_token("GET", url, headers, None)
+        except OrlopError as error:
+            if not credentials.basic or not isinstance(error, NotFound | Unimplemented):
+                raise
+        return self._oauth2(
+            realm, query, username=credentials.username, password=credentials.secret
+        )
+
+    def _oauth2(self, realm: str, query: list[tuple[str, str]], **secrets: str) -> bytes:
+        """The way for refresh tokens, and for servers that take no GET (token spec, "oauth2")."""
         form = {
-            **query,
-            "grant_type": "refresh_token",
-            "refresh_token": token,
+            "scope": " ".join(value for key, value in query if key == "scope"),
+            **{key: value for key, value in query if key != "scope"},
+            "grant_type": "refresh_token" if "refresh_token" in secrets else "password",
             "client_id": _CLIENT_ID,
+            **secrets,
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._get_token("POST", realm, headers, urlencode(form).encode())

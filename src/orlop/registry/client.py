@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-from orlop.errors import DataLoss, InvalidArgument, NotFound
+from orlop.errors import (
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unavailable,
+)
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
@@ -12,7 +22,7 @@ from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
 from orlop.registry.auth import Ask
 from orlop.registry.blob import BlobStream
-from orlop.registry.host import default_host
+from orlop.registry.host import Capability, Host, default_host
 from orlop.registry.http import Http, Response, dispose
 from orlop.registry.repository import Repository
 from orlop.registry.upload import Uploads
@@ -28,12 +38,16 @@ _ACCEPT = ", ".join(
 )
 
 
+T = TypeVar("T")
+
+
 class RegistryClient:
     """What a reference names. `ask` is asked for credentials when they are wanted.
 
-    `scheme` is http or https; "" means http for localhost and https for all others. `headers` go
-    with every request to the registry, and to it alone. Thread-safe; `http` is the caller's to
-    close.
+    `hosts` serve it, the first that can is asked first (see `orlop.registry.hosts_toml`); without
+    any it is the registry itself, by `scheme` http or https ("" means http for localhost and https
+    for all others), with `headers` on every request to it, and to it alone. Thread-safe; `http` is
+    the caller's to close.
     """
 
     def __init__(
@@ -41,6 +55,7 @@ class RegistryClient:
         reference: Reference,
         *,
         http: Http,
+        hosts: Sequence[Host] = (),
         scheme: str = "",
         ask: Ask | None = None,
         headers: Mapping[str, str] | None = None,
@@ -48,19 +63,31 @@ class RegistryClient:
         self.reference = reference
         self._http = http
         self._ask = ask
-        self._host = default_host(reference.host, scheme, headers)
-        self._repository = Repository(self._host, reference.path, http=http, ask=ask)
+        self._hosts = list(hosts) or [default_host(reference.host, scheme, headers)]
+        self._repositories = [
+            Repository(host, reference.path, http=http, ask=ask) for host in self._hosts
+        ]
+        # Those that failed to answer are asked last from then on.
+        self._silent: set[Repository] = set()
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
         self._http.abort()
 
     def uploads(self) -> Uploads:
-        """The way into the repository."""
-        repository = Repository(
-            self._host, self.reference.path, http=self._http, ask=self._ask, actions="pull,push"
+        """The way into the repository, on the first host that takes pushes.
+
+        Raises FailedPrecondition when there is none.
+        """
+        for host in self._hosts:
+            if Capability.PUSH in host.capabilities:
+                repository = Repository(
+                    host, self.reference.path, http=self._http, ask=self._ask, actions="pull,push"
+                )
+                return Uploads(repository)
+        raise FailedPrecondition(
+            f'no host is configured to take pushes for registry "{self.reference.host}"'
         )
-        return Uploads(repository)
 
     def resolve(self) -> Descriptor:
         """What the reference names: media type, digest and size.
@@ -70,21 +97,25 @@ class RegistryClient:
         wanted = self.reference.object
         if not wanted:
             raise InvalidArgument(f'reference "{self.reference}" has neither tag nor digest')
-        url = self._repository.url(f"/manifests/{wanted}")
-        response = self._repository.send("HEAD", url, {"Accept": _ACCEPT})
+        capability = Capability.PULL if self.reference.digest else Capability.RESOLVE
+        return self._try(capability, lambda repository: self._resolve(repository, wanted))
+
+    def _resolve(self, repository: Repository, wanted: str) -> Descriptor:
+        url = repository.url(f"/manifests/{wanted}")
+        response = repository.send("HEAD", url, {"Accept": _ACCEPT})
         dispose(response)
         digest = response.headers.get("docker-content-digest", "")
         length = response.headers.get("content-length", "")
         media_type = _media_type(response)
         if response.status != 200 or not digest or not length.isdecimal() or not media_type:
-            return self._resolve_by_get(url)
+            return self._resolve_by_get(repository, url)
         Digest.parse(digest)
         return self._checked(Descriptor(media_type=media_type, digest=digest, size=int(length)))
 
-    def _resolve_by_get(self, url: str) -> Descriptor:
+    def _resolve_by_get(self, repository: Repository, url: str) -> Descriptor:
         """For a registry whose HEAD does not tell: the document itself does, or the error."""
         try:
-            response, body = self._repository.document(url, _ACCEPT, DOCUMENT_MAX)
+            response, body = repository.document(url, _ACCEPT)
         except NotFound as error:
             raise NotFound(f'image "{self.reference}": {error.message}') from error
         wanted = self.reference.digest
@@ -104,19 +135,51 @@ class RegistryClient:
             raise InvalidArgument(f"{wanted.digest} of {wanted.size} bytes is too large to parse")
         is_manifest = wanted.media_type in mediatypes.INDEXES | mediatypes.MANIFESTS
         kind = "manifests" if is_manifest else "blobs"
-        url = self._repository.url(f"/{kind}/{wanted.digest}")
-        _, body = self._repository.document(
-            url, wanted.media_type if is_manifest else "*/*", wanted.size
-        )
-        _verify(wanted, body)
-        return body
+        accept = wanted.media_type if is_manifest else "*/*"
+
+        def fetch(repository: Repository) -> bytes:
+            url = repository.url(f"/{kind}/{wanted.digest}")
+            _, body = repository.document(url, accept, wanted.size)
+            _verify(wanted, body)
+            return body
+
+        return self._try(Capability.PULL, fetch)
 
     def open_blob(self, wanted: Descriptor, offset: int = 0) -> BlobStream:
         """The bytes of a blob from `offset` on; not verified, which is the receiver's to do."""
-        url = self._repository.url(f"/blobs/{wanted.digest}")
-        return BlobStream(
-            lambda headers: self._repository.request("GET", url, headers), wanted, offset
-        )
+
+        def open_(headers: dict[str, str]) -> Response:
+            return self._try(
+                Capability.PULL,
+                lambda repository: repository.request(
+                    "GET", repository.url(f"/blobs/{wanted.digest}"), headers
+                ),
+            )
+
+        return BlobStream(open_, wanted, offset)
+
+    def _try(self, capability: Capability, do: Callable[[Repository], T]) -> T:
+        """Do it with the first host that can; the last one's error tells of all, if all fail."""
+        able = [each for each in self._repositories if capability in each.host.capabilities]
+        if not able:
+            raise FailedPrecondition(
+                f'no host is configured to {capability.name} from registry "{self.reference.host}"'
+            )
+        failures: list[OrlopError] = []
+        for repository in sorted(able, key=self._silent.__contains__):
+            try:
+                return do(repository)
+            except (Cancelled, DeadlineExceeded):
+                raise
+            except OrlopError as error:
+                if isinstance(error, Unavailable):
+                    self._silent.add(repository)
+                failures.append(error)
+        *earlier, last = failures
+        if not earlier:
+            raise last
+        before = "; ".join(each.message for each in earlier)
+        raise type(last)(f"{last.message}; before that: {before}") from last
 
 
 def _verify(wanted: Descriptor, body: bytes) -> None:

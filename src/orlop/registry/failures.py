@@ -20,6 +20,7 @@ from orlop.errors import (
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    Unimplemented,
     Unknown,
 )
 
@@ -30,6 +31,7 @@ _KINDS: dict[int, type[OrlopError]] = {
     401: Unauthenticated,
     403: PermissionDenied,
     404: NotFound,
+    405: Unimplemented,
     408: Unavailable,
     413: ResourceExhausted,
     416: DataLoss,

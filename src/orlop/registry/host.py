@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Flag, auto
+from urllib.parse import quote
 
 from orlop.errors import InvalidArgument
 
@@ -23,6 +24,23 @@ class Capability(Flag):
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How a host is trusted, and told who we are.
+
+    `ca` are files of certificates to trust besides the system's; `client` are pairs of files, a
+    certificate and its key, the key "" when it is in the same file.
+    """
+
+    ca: tuple[str, ...] = ()
+    client: tuple[tuple[str, str], ...] = ()
+    skip_verify: bool = False
+
+    def for_strangers(self) -> Tls:
+        """What holds for a host to which this one redirects: the trust, not who we are."""
+        return replace(self, client=())
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A server: `scheme` is http or https, `name` host[:port], `prefix` the path of its API.
 
@@ -36,14 +54,21 @@ class Host:
     namespace: str = ""
     capabilities: Capability = Capability.ALL
     headers: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls = Tls()
 
     @property
     def secure(self) -> bool:
         return self.scheme == "https"
 
     def url(self, path: str) -> str:
-        """The address of an API path such as `/library/busybox/tags/list`."""
-        return f"{self.scheme}://{self.name}{self.prefix}{path}"
+        """The address of an API path such as `/library/busybox/tags/list`.
+
+        A mirror is told which registry it is to stand for.
+        """
+        address = f"{self.scheme}://{self.name}{self.prefix}{path}"
+        if not self.namespace:
+            return address
+        return f"{address}{'&' if '?' in path else '?'}ns={quote(self.namespace, safe=':')}"
 
 
 def default_host(name: str, scheme: str = "", headers: Mapping[str, str] | None = None) -> Host:
@@ -53,9 +78,14 @@ def default_host(name: str, scheme: str = "", headers: Mapping[str, str] | None 
     """
     if scheme not in _SCHEMES:
         raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
-    address = _API_HOSTS.get(name, name)
+    address = api_host(name)
     scheme = scheme or ("http" if is_local(address) else "https")
     return Host(scheme, address, headers=headers or {})
+
+
+def api_host(name: str) -> str:
+    """The host that serves the API of the registry `name`: docker.io has it elsewhere."""
+    return _API_HOSTS.get(name, name)
 
 
 def is_local(name: str) -> bool:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import random
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3 import PoolManager, ProxyManager
 from urllib3.exceptions import HTTPError, SSLError
-from urllib3.util import parse_url
+from urllib3.util import Url, make_headers, parse_url
 
 from orlop import __version__
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
+from orlop.registry.host import Tls
+from orlop.registry.proxies import Proxies
 from orlop.registry.sockets import HttpPool, HttpsPool, Sockets
+from orlop.registry.tls import context
 
 Response = urllib3.BaseHTTPResponse
-_Pool = HttpPool | HttpsPool
+
+NO_TLS = Tls()
 
 USER_AGENT = f"orlop/{__version__}"
 _CONNECT, _READ = 15.0, 60.0
 _ATTEMPTS = 5
 _REDIRECTS = 5
+_HOSTS = 64  # kept connections, per way of reaching them
 _BACKOFF, _BACKOFF_MAX = 0.2, 10.0
 _RETRY_AFTER_MAX = 60.0
 _RETRIED = (408, 429)
@@ -51,13 +57,13 @@ class Http:
     Use as a context manager, or `close` it.
     """
 
-    def __init__(self, connections: int = 8) -> None:
+    def __init__(self, connections: int = 8, proxies: Proxies | None = None) -> None:
         self._connections = connections
+        self._proxies = proxies or Proxies()
         self._sockets = Sockets()
         self._aborted = threading.Event()
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str, int], _Pool] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._managers: dict[tuple[Tls | None, Url | None], PoolManager] = {}
 
     def __enter__(self) -> Http:
         return self
@@ -71,8 +77,8 @@ class Http:
         self._sockets.abort()
 
     def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+        for manager in self._managers.values():
+            manager.clear()
         self._sockets.close()
 
     def request(
@@ -81,18 +87,19 @@ class Http:
         url: str,
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
+        tls: Tls = NO_TLS,
     ) -> Response:
         """Make a request and give its response, whose body is not read yet.
 
         Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
         says; redirects are followed, unless a body would go along. Raises Unavailable when that
         does not help, Unauthenticated when another host than the one asked wants authorization,
-        and Cancelled after `abort`.
+        and Cancelled after `abort`. `tls` is how the host is trusted.
         """
         asked = url
         sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
         for _ in range(_REDIRECTS + 1):
-            response = self._persist(method, url, sent, body)
+            response = self._persist(method, url, sent, body, tls)
             moved = response.status in _REDIRECT_CODES and "location" in response.headers
             if response.status == 401 and not same_origin(url, asked):
                 # Not the one who was asked: its challenge is none of our credentials' business.
@@ -100,7 +107,10 @@ class Http:
             if not moved or body is not None:
                 return response
             dispose(response)
+            before = url
             url, sent = _redirected(url, response.headers["location"], sent)
+            if not same_origin(before, url):
+                tls = tls.for_strangers()
         raise Unavailable(f"{method} {plain(url)}: more than {_REDIRECTS} redirects")
 
     def once(
@@ -109,10 +119,11 @@ class Http:
         url: str,
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
+        tls: Tls = NO_TLS,
     ) -> Response:
         """As `request`, but neither tried again nor redirected, whatever the answer is."""
         try:
-            return self._once(method, url, {"User-Agent": USER_AGENT, **headers}, body)
+            return self._once(method, url, {"User-Agent": USER_AGENT, **headers}, body, tls)
         except HTTPError as error:
             if self._aborted.is_set():
                 raise Cancelled from None
@@ -124,12 +135,17 @@ class Http:
             raise Cancelled
 
     def _persist(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        tls: Tls,
     ) -> Response:
         pause = _BACKOFF
         for left in reversed(range(_ATTEMPTS)):
             try:
-                response = self._once(method, url, headers, body)
+                response = self._once(method, url, headers, body, tls)
             except HTTPError as error:
                 if self._aborted.is_set():
                     raise Cancelled from None
@@ -148,7 +164,12 @@ class Http:
         raise AssertionError
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body | None,
+        tls: Tls,
     ) -> Response:
         if self._aborted.is_set():
             raise Cancelled
@@ -156,10 +177,13 @@ class Http:
             headers = {**headers, "Content-Length": str(body.size)}
             body = iter(body)  # type: ignore[assignment]  # which urllib3 takes
         parts = parse_url(url)
-        pool = self._pool(parts.scheme or "", parts.host or "", parts.port)
-        return pool.urlopen(
+        scheme, host = parts.scheme or "", parts.host or ""
+        if scheme not in ("http", "https") or not host:
+            raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
+        proxy = self._proxies.proxy(scheme, host, parts.port or (443 if scheme == "https" else 80))
+        return self._manager(tls if scheme == "https" else None, proxy).urlopen(
             method,
-            parts.request_uri,
+            url,
             body=body,
             headers=headers,
             retries=False,
@@ -167,28 +191,28 @@ class Http:
             preload_content=False,
         )
 
-    def _pool(self, scheme: str, host: str, port: int | None) -> _Pool:
-        if scheme not in ("http", "https") or not host:
-            raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
-        secure = scheme == "https"
-        port = port or (443 if secure else 80)
+    def _manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:
         with self._lock:
-            pool = self._pools.get((scheme, host, port))
-            if pool is None:
-                pool = self._make_pool(secure, host, port)
-                self._pools[scheme, host, port] = pool
-        return pool
+            manager = self._managers.get((tls, proxy))
+            if manager is None:
+                manager = self._managers[tls, proxy] = self._make_manager(tls, proxy)
+        return manager
 
-    def _make_pool(self, secure: bool, host: str, port: int) -> _Pool:
-        timeout = urllib3.Timeout(connect=_CONNECT, read=_READ)
-        size, sockets = self._connections, self._sockets
-        if not secure:
-            return HttpPool(host, port, timeout=timeout, maxsize=size, sockets=sockets)
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return HttpsPool(
-            host, port, timeout=timeout, maxsize=size, sockets=sockets, ssl_context=self._tls
-        )
+    def _make_manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:
+        options: dict[str, Any] = {
+            "num_pools": _HOSTS,
+            "timeout": urllib3.Timeout(connect=_CONNECT, read=_READ),
+            "maxsize": self._connections,
+        }
+        if tls is not None:
+            options["ssl_context"] = context(tls)
+        if proxy is not None and proxy.auth:
+            options["proxy_headers"] = make_headers(proxy_basic_auth=proxy.auth)
+        manager = PoolManager(**options) if proxy is None else ProxyManager(proxy.url, **options)
+        pools: dict[str, Any] = {"http": HttpPool, "https": HttpsPool}
+        classes: Any = {key: partial(pool, sockets=self._sockets) for key, pool in pools.items()}
+        manager.pool_classes_by_scheme = classes
+        return manager
 
 
 def dispose(response: Response) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from urllib3.exceptions import HTTPError
 
@@ -30,7 +29,7 @@ class Repository:
         self.path = path
         self.http = http
         self._authorizer = Authorizer(
-            host.namespace or host.name,
+            host.name,
             f"repository:{path}:{actions}",
             ask,
             self._get_token,
@@ -64,25 +63,26 @@ class Repository:
 
     def _authorized(
         self,
-        ask: Callable[[str, str, Mapping[str, str], Any], Response],
+        ask: Callable[..., Response],
         method: str,
         url: str,
         headers: Mapping[str, str],
         body: bytes | Body | None,
     ) -> Response:
         if not same_origin(url, self.host.url("")):
-            return ask(method, url, headers, body)  # an upload may go on elsewhere, without secrets
+            # An upload may go on elsewhere, without secrets.
+            return ask(method, url, headers, body, self.host.tls.for_strangers())
         sent = {**self.host.headers, **headers}
         if authorization := self._authorizer.header():
             sent["Authorization"] = authorization
-        response = ask(method, url, sent, body)
+        response = ask(method, url, sent, body, self.host.tls)
         if response.status != 401:
             return response
         dispose(response)
         challenge = response.headers.get("www-authenticate", "")
         self._authorizer.answer(challenge, authorization)
         sent["Authorization"] = self._authorizer.header()
-        return ask(method, url, sent, body)
+        return ask(method, url, sent, body, self.host.tls)
 
     def document(self, url: str, accept: str, limit: int = DOCUMENT_MAX) -> tuple[Response, bytes]:
         """A response and its whole body, which may be one byte longer than `limit`."""
@@ -104,7 +104,10 @@ class Repository:
     def _get_token(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> bytes:
-        response = self.http.request(method, url, headers, body)
+        tls = self.host.tls
+        if not same_origin(url, self.host.url("")):
+            tls = tls.for_strangers()
+        response = self.http.request(method, url, headers, body, tls)
         if response.status >= 300:
             raise status_error(method, url, response)
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from orlop.oci import reference
-from orlop.registry import Ask, Credentials, Http, RegistryClient
+from orlop.registry import Ask, Credentials, Http, RegistryClient, find_hosts
 from orlop.rpc import CallContext
 from orlop.rpc.convert import pack
 from orlop.transfer.streams import Streams
@@ -13,21 +15,26 @@ from orlop.wire import transfer_types_pb2 as types
 
 
 class Resolver:
-    """Makes clients; their questions for credentials go to the streams of `streams`."""
+    """Makes clients; their questions for credentials go to the streams of `streams`.
 
-    def __init__(self, streams: Streams) -> None:
+    `folders` are where the operator says which hosts serve a registry, the first that has it wins.
+    """
+
+    def __init__(self, streams: Streams, folders: Sequence[Path] = ()) -> None:
         self._streams = streams
+        self._folders = folders
 
     def client(
         self, namespace: str, registry: types.OCIRegistry, http: Http, ctx: CallContext
     ) -> RegistryClient:
-        """Raises InvalidArgument for a malformed reference, NotFound for an unknown stream."""
+        """Raises InvalidArgument for a malformed reference or hosts file, NotFound for a stream
+        that is not there."""
+        wanted = reference.parse(registry.reference)
+        resolver = registry.resolver
+        folders = [Path(resolver.host_dir)] if resolver.host_dir else self._folders
+        hosts = find_hosts(folders, wanted.host, resolver.default_scheme, dict(resolver.headers))
         return RegistryClient(
-            reference.parse(registry.reference),
-            http=http,
-            scheme=registry.resolver.default_scheme,
-            ask=self._asker(namespace, registry, ctx),
-            headers=dict(registry.resolver.headers),
+            wanted, http=http, hosts=hosts, ask=self._asker(namespace, registry, ctx)
         )
 
     def _asker(self, namespace: str, registry: types.OCIRegistry, ctx: CallContext) -> Ask | None:
@@ -36,17 +43,15 @@ class Resolver:
             return None
         stream = self._streams.get(namespace, registry.resolver.auth_stream)
         ctx.on_cancel(stream.close)
-        host = reference.parse(registry.reference).host
+        one_at_a_time = threading.Lock()
 
-        def ask(challenges: Sequence[str]) -> Credentials | None:
-            stream.send(
-                pack(
-                    types.AuthRequest(
-                        host=host, reference=registry.reference, wwwauthenticate=challenges
-                    )
-                )
+        def ask(host: str, challenges: Sequence[str]) -> Credentials | None:
+            question = types.AuthRequest(
+                host=host, reference=registry.reference, wwwauthenticate=challenges
             )
-            answer = types.AuthResponse.FromString(stream.receive().value)
+            with one_at_a_time:
+                stream.send(pack(question))
+                answer = types.AuthResponse.FromString(stream.receive().value)
             if answer.authType == types.HEADER:
                 return Credentials(header=answer.secret)
             if answer.authType == types.REFRESH:

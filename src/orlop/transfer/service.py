@@ -40,6 +40,7 @@ class TransferService(Service):
         exporter: Exporter,
         images: ImageStore,
         streams: Streams,
+        resolver: Resolver,
         default_snapshotter: str,
     ) -> None:
         self._puller = puller
@@ -48,7 +49,7 @@ class TransferService(Service):
         self._exporter = exporter
         self._images = images
         self._streams = streams
-        self._resolver = Resolver(streams)
+        self._resolver = resolver
         self._default_snapshotter = default_snapshotter
 
     def transfer(self, request: pb.TransferRequest, ctx: CallContext) -> Empty:

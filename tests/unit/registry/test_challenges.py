@@ -3,12 +3,13 @@ from __future__ import annotations
 import base64
 import json
 import time
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orlop.errors import InvalidArgument, Unauthenticated
+from orlop.errors import InvalidArgument, NotFound, Unauthenticated
 from orlop.registry import Ask, Credentials
 from orlop.registry.auth import Authorizer, Challenge, parse_challenges
 
@@ -85,24 +86,48 @@ def test_what_another_thread_has_found_is_used() -> None:
 
 def test_a_name_and_a_secret() -> None:
     server = TokenServer()
-    authorizer = _authorizer(server, lambda _: Credentials("me", "pass:word"))
+    authorizer = _authorizer(server, lambda *_: Credentials("me", "pass:word"))
     authorizer.answer(f'Basic realm="x", {BEARER}', "")
     basic = "Basic " + base64.b64encode(b"me:pass:word").decode()
     assert server.calls[0][2] == {"Authorization": basic}
-    authorizer = _authorizer(server, lambda _: Credentials("me", "pass:word"))
+    authorizer = _authorizer(server, lambda *_: Credentials("me", "pass:word"))
     authorizer.answer('Basic realm="x"', "")
     assert authorizer.header() == basic
 
 
 def test_a_refresh_token_is_posted() -> None:
     server = TokenServer(access_token="t2", expires_in=None)
-    authorizer = _authorizer(server, lambda _: Credentials(refresh_token="r+1"))
+    authorizer = _authorizer(server, lambda *_: Credentials(refresh_token="r+1"))
     authorizer.answer(BEARER, "")
     assert authorizer.header() == "Bearer t2"
     method, url, _, body = server.calls[0]
     assert (method, url) == ("POST", "https://auth.example/token?a=b")
     assert body is not None
-    assert b"grant_type=refresh_token&refresh_token=r%2B1" in body
+    assert b"grant_type=refresh_token&" in body
+    assert b"&refresh_token=r%2B1" in body
+
+
+def test_one_token_for_all_that_was_wanted() -> None:
+    server = TokenServer()
+    authorizer = _authorizer(server)
+    authorizer.answer(BEARER, "")
+    authorizer.answer(BEARER.replace("a/b:pull", "a/b:pull,push repository:c:pull"), "Bearer t0")
+    scopes = parse_qs(urlsplit(server.calls[1][1]).query)["scope"]
+    assert scopes == ["repository:a/b:pull", "repository:a/b:pull,push", "repository:c:pull"]
+
+
+def test_a_server_that_takes_no_get() -> None:
+    def server(method: str, url: str, headers: dict[str, str], body: bytes | None) -> bytes:
+        if method == "GET":
+            raise NotFound
+        assert body is not None
+        assert b"grant_type=password" in body
+        assert b"username=me&password=a%26b" in body
+        return b'{"access_token": "t3"}'
+
+    authorizer = Authorizer("h", "s", lambda *_: Credentials("me", "a&b"), server, secure=True)
+    authorizer.answer(BEARER, "")
+    assert authorizer.header() == "Bearer t3"
 
 
 def test_no_way_in() -> None:
@@ -120,7 +145,7 @@ def test_a_secret_does_not_leave_tls() -> None:
     plain = BEARER.replace("https", "http")
     server = TokenServer()
     with pytest.raises(InvalidArgument, match="not safe"):
-        _authorizer(server, lambda _: Credentials("me", "secret")).answer(plain, "")
+        _authorizer(server, lambda *_: Credentials("me", "secret")).answer(plain, "")
     assert server.calls == []
     _authorizer(server, secure=False).answer(plain, "")
     assert len(server.calls) == 1

@@ -309,7 +309,7 @@ def test_one_token_for_all_threads(lying: Registry, client: RegistryClient) -> N
 def test_credentials_are_asked_for_once(lying: Registry, http: Http) -> None:
     asked = []
 
-    def ask(challenges: Any) -> Credentials:
+    def ask(_: str, challenges: Any) -> Credentials:
         asked.append(challenges)
         return Credentials("me", "hush")
 
@@ -322,7 +322,7 @@ def test_credentials_are_asked_for_once(lying: Registry, http: Http) -> None:
     assert "realm=" in asked[0][0]
 
 
-@pytest.mark.parametrize("ask", [None, lambda _: Credentials("me", "hush")])
+@pytest.mark.parametrize("ask", [None, lambda *_: Credentials("me", "hush")])
 def test_refused_for_good(lying: Registry, http: Http, ask: Ask | None) -> None:
     lying.spoil = _guarded(lying, secret="changes")
     guard = lying.spoil
@@ -481,7 +481,7 @@ def test_credentials_are_not_for_a_host_that_one_is_sent_to(lying: Registry, htt
     _, wanted = _blob(lying)
     asked: list[object] = []
 
-    def ask(challenges: object) -> Credentials:
+    def ask(_: str, challenges: object) -> Credentials:
         asked.append(challenges)
         return Credentials("me", "secret")
 

@@ -1,0 +1,194 @@
+"""Which hosts serve a registry, by the operator's `hosts.toml` (containerd's layout and keys).
+
+Below a configuration folder, the folder of a registry is called `host`, `host:port`, `host_port_`
+or, for those that have none, `_default`. It holds `hosts.toml`, or else certificates as docker
+names them: `*.crt` to trust, `*.cert` with `*.key` to show.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from orlop.errors import InvalidArgument
+from orlop.registry.host import Capability, Host, Tls, api_host, default_host
+
+_DEFAULT = "_default"
+_FILE = "hosts.toml"
+_CAPABILITIES = {
+    "pull": Capability.PULL,
+    "resolve": Capability.RESOLVE,
+    "push": Capability.PUSH,
+}
+_HOST_KEYS = frozenset(
+    {"capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"}
+)
+_ROOT_KEYS = _HOST_KEYS | {"server", "host"}
+
+
+def find_hosts(
+    folders: Sequence[Path],
+    name: str,
+    scheme: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> list[Host]:
+    """The hosts for the registry `name`, in the order in which they are to be tried.
+
+    `scheme` and `headers` are for the registry itself where no file says otherwise. Raises
+    InvalidArgument that names the file and key for a file that makes no sense.
+    """
+    itself = default_host(name, scheme, headers)
+    folder = _folder(folders, name)
+    if folder is None:
+        return [itself]
+    file = folder / _FILE
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return [_with_certificates(itself, folder)]
+    except OSError as error:
+        raise InvalidArgument(f'"{file}" cannot be read: {error.strerror}') from None
+    return _File(file, name, itself).hosts(text)
+
+
+def _folder(folders: Sequence[Path], name: str) -> Path | None:
+    host, colon, port = name.rpartition(":")
+    names = [f"{host}_{port}_", name] if colon and port.isdecimal() else [name]
+    for folder in folders:
+        for each in (*names, _DEFAULT):
+            if (folder / each).is_dir():
+                return folder / each
+    return None
+
+
+def _with_certificates(itself: Host, folder: Path) -> Host:
+    """Docker's folder of certificates."""
+    client = []
+    for certificate in sorted(folder.glob("*.cert")):
+        key = certificate.with_suffix(".key")
+        if not key.exists():
+            raise InvalidArgument(f'"{certificate}" has no key "{key.name}" beside it')
+        client.append((str(certificate), str(key)))
+    ca = tuple(str(each) for each in sorted(folder.glob("*.crt")))
+    if not ca and not client:
+        return itself
+    tls = Tls(ca=ca, client=tuple(client))
+    return Host(itself.scheme, itself.name, headers=itself.headers, tls=tls)
+
+
+class _File:
+    """One `hosts.toml`."""
+
+    def __init__(self, path: Path, registry: str, itself: Host) -> None:
+        self._path = path
+        self._registry = registry
+        self._itself = itself
+
+    def hosts(self, text: bytes) -> list[Host]:
+        try:
+            document = tomllib.loads(text.decode())
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidArgument(f'"{self._path}" is not TOML: {error}') from None
+        self._known(document, _ROOT_KEYS, "")
+        mirrors = self._typed("host", document.get("host", {}), dict, "a table")
+        found = [self._host(url, table, f'host."{url}".') for url, table in mirrors.items()]
+        server = self._typed("server", document.get("server", ""), str, "an address")
+        own = {key: value for key, value in document.items() if key in _HOST_KEYS}
+        address = server or f"{self._itself.scheme}://{self._itself.name}"
+        found.append(self._host(address, own, "", headers=self._itself.headers))
+        return found
+
+    def _host(
+        self, url: str, table: Any, prefix: str, headers: Mapping[str, str] | None = None
+    ) -> Host:
+        self._typed(prefix.rstrip("."), table, dict, "a table")
+        self._known(table, _HOST_KEYS, prefix)
+        parts = urlsplit(url if url.startswith(("http://", "https://")) else f"https://{url}")
+        if not parts.hostname or parts.query or "@" in parts.netloc:
+            raise self._wrong(prefix + "address", "an address such as https://mirror:5000", url)
+        path = parts.path.rstrip("/")
+        override = self._typed(
+            f"{prefix}override_path", table.get("override_path", False), bool, "true or false"
+        )
+        if not override and not path.endswith("/v2"):
+            path += "/v2"
+        name = api_host(parts.netloc)
+        return Host(
+            parts.scheme,
+            name,
+            prefix=path,
+            namespace="" if name == self._itself.name else self._registry,
+            capabilities=self._capabilities(f"{prefix}capabilities", table.get("capabilities")),
+            headers={**(headers or {}), **self._headers(f"{prefix}header", table)},
+            tls=self._tls(prefix, table),
+        )
+
+    def _capabilities(self, key: str, names: Any) -> Capability:
+        if names is None:
+            return Capability.ALL
+        found = Capability(0)
+        for name in self._strings(key, names):
+            if name not in _CAPABILITIES:
+                raise self._wrong(key, "a list of " + ", ".join(_CAPABILITIES), name)
+            found |= _CAPABILITIES[name]
+        return found
+
+    def _headers(self, key: str, table: Mapping[str, Any]) -> dict[str, str]:
+        given = self._typed(key, table.get("header", {}), dict, "a table")
+        return {
+            name: ", ".join(self._strings(f"{key}.{name}", value)) for name, value in given.items()
+        }
+
+    def _tls(self, prefix: str, table: Mapping[str, Any]) -> Tls:
+        skip = self._typed(
+            f"{prefix}skip_verify", table.get("skip_verify", False), bool, "true or false"
+        )
+        ca = tuple(
+            self._file(f"{prefix}ca", each)
+            for each in self._strings(f"{prefix}ca", table.get("ca", []))
+        )
+        return Tls(ca, self._client(f"{prefix}client", table.get("client", [])), skip)
+
+    def _client(self, key: str, value: Any) -> tuple[tuple[str, str], ...]:
+        """A file, a list of files, or a list of pairs of them."""
+        found = []
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str):
+                found.append((self._file(key, each), ""))
+            elif isinstance(each, list) and 1 <= len(each) <= 2:
+                files = [self._file(key, part) for part in self._strings(key, each)]
+                found.append((files[0], files[1] if len(files) == 2 and each[1] else ""))
+            else:
+                raise self._wrong(key, "a file, or pairs of a certificate and its key", each)
+        return tuple(found)
+
+    def _file(self, key: str, name: str) -> str:
+        path = self._path.parent / name
+        if name and not path.exists():
+            raise InvalidArgument(f'"{self._path}": {key} names "{path}", which does not exist')
+        return str(path)
+
+    def _strings(self, key: str, value: Any) -> list[str]:
+        listed = value if isinstance(value, list) else [value]
+        for each in listed:
+            self._typed(key, each, str, "a string or a list of strings")
+        return listed
+
+    def _known(self, table: Mapping[str, Any], keys: frozenset[str], prefix: str) -> None:
+        for key in table:
+            if key not in keys:
+                raise InvalidArgument(
+                    f'"{self._path}": unknown key "{prefix}{key}"; known here: '
+                    + ", ".join(sorted(keys))
+                )
+
+    def _typed(self, key: str, value: Any, kind: type, expected: str) -> Any:
+        if not isinstance(value, kind):
+            raise self._wrong(key, expected, value)
+        return value
+
+    def _wrong(self, key: str, expected: str, found: Any) -> InvalidArgument:
+        return InvalidArgument(f'"{self._path}": {key} must be {expected}, not {found!r}')
