@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import threading
+import time
 
 import pytest
 
@@ -70,10 +71,9 @@ class Slow(io.RawIOBase):
         return b""
 
 
-def test_killed_in_the_middle(orlopd: Orlopd) -> None:
-    big = single("ballast" * 500_000)
-    slow = Slow(big[: len(big) * 2 // 3])
-    failures: list[Exception] = []
+def _import_and_kill(orlopd: Orlopd, slow: Slow, pause: float = 0) -> list[OrlopError]:
+    """Import until nothing more comes, then kill the daemon after `pause` seconds."""
+    failures: list[OrlopError] = []
 
     def work() -> None:
         try:
@@ -85,15 +85,41 @@ def test_killed_in_the_middle(orlopd: Orlopd) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     assert slow.waits.wait(10)
+    if pause:
+        slow.go_on.set()
+        time.sleep(pause)
     orlopd.kill9()
     slow.go_on.set()
     thread.join(10)
-    assert len(failures) == 1
+    assert not thread.is_alive()
     orlopd.start()
+    return failures
+
+
+@pytest.mark.parametrize("part", [0.05, 0.6, 0.99])
+def test_killed_in_the_middle(orlopd: Orlopd, part: float) -> None:
+    big = single(random.Random(1).randbytes(2 << 20).hex())
+    assert len(_import_and_kill(orlopd, Slow(big[: int(len(big) * part)]))) == 1
     assert orlopd.ctr("images", "ls", "-q").stdout == ""
     assert len(orlopd.ctr("snapshots", "ls").stdout.splitlines()) == 1
     assert _import(orlopd, big) == [NAME]
     assert "complete (2/2)" in orlopd.ctr("images", "check").stdout
+
+
+def test_killed_at_the_end(orlopd: Orlopd) -> None:
+    """While layers are unpacked and records made: the image is there, whole, or it is not."""
+    for count, pause in enumerate((0.001, 0.005, 0.01, 0.02, 0.05)):
+        archive = single(random.Random(count).randbytes(2 << 20).hex())
+        failures = _import_and_kill(orlopd, Slow(archive), pause)
+        found = orlopd.ctr("images", "check").stdout
+        assert failures or NAME in found
+        if NAME in found:
+            assert "complete (2/2)" in found
+        assert _import(orlopd, archive) == [NAME]
+        checked = orlopd.ctr("images", "check").stdout
+        assert "complete (2/2)" in checked
+        assert "true" in checked
+        orlopd.ctr("images", "rm", NAME)
 
 
 def test_a_client_that_goes_away_leaves_nothing(orlopd: Orlopd) -> None:
