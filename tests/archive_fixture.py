@@ -20,8 +20,8 @@ FULL_NAME = "io.containerd.image.name"
 Files = dict[str, bytes]
 
 
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+def digest_of(data: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def path_of(digest: str) -> str:
@@ -49,9 +49,11 @@ def link_to(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[str,
     return name, entry
 
 
-def add(files: Files, data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
+def add(
+    files: Files, data: bytes, media_type: str, algorithm: str = "sha256", **more: Any
+) -> dict[str, Any]:
     """Add a blob; its descriptor."""
-    digest = digest_of(data)
+    digest = digest_of(data, algorithm)
     files[path_of(digest)] = data
     return {"mediaType": media_type, "digest": digest, "size": len(data), **more}
 

@@ -271,6 +271,26 @@ def test_documents_of_other_platforms_and_a_limit(orlopd: Orlopd) -> None:
     assert {amd64, arm64} <= _digests(orlopd)
 
 
+def test_artifacts_and_longer_digests(orlopd: Orlopd) -> None:
+    files: Files = {}
+    config = add(files, b"{}", "application/vnd.oci.empty.v1+json")
+    chart = add(files, b"soundings", "text/plain", "sha512")
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.test.chart",
+        "config": config,
+        "layers": [chart],
+    }
+    target = add(files, json.dumps(manifest).encode(), MANIFEST, "sha384")
+    archive = layout(files, named(target, NAME))
+    assert _import(orlopd, tar_of(archive)) == [NAME]
+    exported = _export(orlopd, NAME)
+    assert set(exported) == set(archive)  # docker could not load it
+    assert json.loads(exported["index.json"])["manifests"][0]["digest"] == target["digest"]
+    assert _import(orlopd, tar_of(exported)) == [NAME]
+
+
 def test_an_index_within_an_index(orlopd: Orlopd) -> None:
     files, (_, arm64) = two_platforms()
     inner = json.loads(files["index.json"])["manifests"][0]
