@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,21 @@ class Answered:
         return str(self.json()["errors"][0]["code"])
 
 
+Body = bytes | Iterable[bytes] | None
+
+
+def ask(
+    port: int, method: str, path: str, body: Body = None, headers: Mapping[str, str] | None = None
+) -> Answered:
+    """One request on a connection of its own; a body in pieces is sent in chunks."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body, dict(headers or {}))
+        return Answered(connection.getresponse())
+    finally:
+        connection.close()
+
+
 class Served:
     """A daemon and its registry; `host` is host:port, which a restart changes."""
 
@@ -51,16 +66,10 @@ class Served:
         self,
         method: str,
         path: str,
-        body: bytes | Iterator[bytes] | None = None,
+        body: Body = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answered:
-        """One request on a connection of its own; an iterator is sent in chunks."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path, body, dict(headers or {}))
-            return Answered(connection.getresponse())
-        finally:
-            connection.close()
+        return ask(self.port, method, path, body, headers)
 
     def upload(self, repository: str, digest: str, data: bytes) -> Answered:
         """Push a blob in one request."""
