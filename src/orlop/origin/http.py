@@ -144,9 +144,15 @@ class _Conversation(BaseHTTPRequestHandler):
         self._raw = pace.PacedReader(self.connection, _HEAD_MAX)
         self.rfile = io.BufferedReader(self._raw, _LINE_MAX)
         self.wfile = _Output(self.connection)
+        self._hang_up = False
 
     def finish(self) -> None:
-        """The server closes the connection."""
+        """Before a hang-up, let the client read why (RFC 9112, section 9.6).
+
+        A connection that is closed with data unread is reset, and the reply is lost with it.
+        """
+        if self._hang_up:
+            pace.drain(self.connection)
 
     def handle_one_request(self) -> None:
         self.close_connection = True
@@ -176,7 +182,7 @@ class _Conversation(BaseHTTPRequestHandler):
         try:
             # What is left of a body would be read as the next request.
             if not request.body.finished:
-                self.close_connection = True
+                self._hang_up = self.close_connection = True
             self._send(reply)
         finally:
             reply.close()
@@ -227,7 +233,7 @@ class _Conversation(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is not even a request, and hang up."""
-        self.close_connection = True
+        self._hang_up = self.close_connection = True
         text = message or HTTPStatus(code).phrase.lower()
         self._send(Refusal(code, "UNSUPPORTED", text).reply())
 

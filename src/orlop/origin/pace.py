@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds that a client may take for nothing
 _MIN_RATE = 4096  # bytes that earn it another second
 _AT_ONCE = 8 << 20
+_DRAIN_MAX = 32 << 20
+_DRAIN_PATIENCE = 5.0
 _TLS_AT_ONCE = 1 << 20
 
 
@@ -118,3 +120,17 @@ def _send_copied(connection: ssl.SSLSocket, fd: int, start: int, length: int) ->
         connection.sendall(buffer[:count])
         start += count
         pace.earn(count)
+
+
+def drain(connection: socket.socket) -> None:
+    """Say that nothing more comes, and drop what a client still sends: some of it, for a moment."""
+    if not isinstance(connection, ssl.SSLSocket):
+        connection.shutdown(socket.SHUT_WR)
+    end = time.monotonic() + _DRAIN_PATIENCE
+    left = _DRAIN_MAX
+    while left > 0 and (seconds := end - time.monotonic()) > 0:
+        connection.settimeout(seconds)
+        dropped = len(connection.recv(256 << 10))
+        if not dropped:
+            return
+        left -= dropped
