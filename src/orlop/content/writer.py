@@ -88,6 +88,12 @@ class ContentWriter:
         """How many bytes are here."""
         return self._offset
 
+    def fileno(self) -> int:
+        """The file with the bytes so far, for reading; FailedPrecondition when it is another's."""
+        if self._fd == _CLOSED:
+            raise FailedPrecondition(f'ref "{self.ref}" has no file of its own')
+        return self._fd
+
     @property
     def started_at(self) -> int:
         return self._ingest.started_at

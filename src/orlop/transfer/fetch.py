@@ -82,7 +82,7 @@ class Fetcher:
             if writer is None:
                 self.say(EXISTS, wanted, wanted.size)
                 return
-            self.download(writer, wanted, lambda _: None)
+            self.download(writer, wanted, lambda: None)
             self.commit(writer, wanted)
         self.say(COMPLETE, wanted, wanted.size)
 
@@ -112,14 +112,14 @@ class Fetcher:
         self,
         writer: ContentWriter,
         wanted: Descriptor,
-        tee: Callable[[bytes], None],
+        told: Callable[[], None],
     ) -> None:
-        """Append what is missing of a blob, and give each piece to `tee` as well."""
+        """Append what is missing of a blob; `told` is called after each piece."""
         with closing(self.client.open_blob(wanted, writer.offset)) as stream:
             for chunk in stream:
                 self._ctx.check()
                 writer.write(chunk)
-                tee(chunk)
+                told()
                 self.say(DOWNLOADING, wanted, writer.offset)
 
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:

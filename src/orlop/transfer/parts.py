@@ -23,10 +23,8 @@ class Parts(Protocol):
     def writer(self, wanted: Descriptor) -> AbstractContextManager[ContentWriter | None]:
         """A writer for a blob, or None when it is there."""
 
-    def download(
-        self, writer: ContentWriter, wanted: Descriptor, tee: Callable[[bytes], None]
-    ) -> None:
-        """Append what is missing of a blob, and give each piece to `tee` as well."""
+    def download(self, writer: ContentWriter, wanted: Descriptor, told: Callable[[], None]) -> None:
+        """Append what is missing of a blob; `told` is called after each piece."""
 
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
         """Verify and keep a blob."""

@@ -117,11 +117,10 @@ class Unpacker:
             return
         job.extraction = self._snapshotter.extraction(self._namespace)
         with self._fetcher.writer(job.layer) as writer:
-            if writer is not None and writer.offset == 0:
+            if writer is not None and writer.offset < job.layer.size:
                 self._download_and_unpack(job, writer)
                 return
-            if writer is not None:
-                self._fetcher.download(writer, job.layer, lambda _: None)
+            if writer is not None:  # all that was missing was the commit
                 self._fetcher.commit(writer, job.layer)
         self._say(EXISTS if writer is None else COMPLETE, job)
         self._unpack_stored(job)
@@ -133,7 +132,8 @@ class Unpacker:
             with self._unpacking(job, read) as unpacking:
                 os.close(read)
                 read = -1
-                feed = _Feed(write)
+                feed = _Feed(writer, write)
+                feed()  # what an earlier pull has left
                 self._fetcher.download(writer, job.layer, feed)
                 # Verified before anything of it is used: what the bytes were decides.
                 self._fetcher.commit(writer, job.layer)
@@ -233,21 +233,25 @@ class Unpacker:
 
 
 class _Feed:
-    """Gives bytes to a worker. One that refused its layer reads no more; its answer says why."""
+    """Gives a worker what has come, out of the ingest's own file: nothing is copied here.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    A worker that refused its layer reads no more; its answer says why.
+    """
+
+    def __init__(self, writer: ContentWriter, pipe: int) -> None:
+        self._writer = writer
+        self._pipe = pipe
+        self._position = 0
         self._broken = False
 
-    def __call__(self, data: bytes) -> None:
-        if self._broken:
-            return
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[os.write(self._fd, view) :]
-        except BrokenPipeError:
-            self._broken = True
+    def __call__(self) -> None:
+        source = self._writer.fileno()
+        while self._position < self._writer.offset and not self._broken:
+            count = self._writer.offset - self._position
+            try:
+                self._position += os.splice(source, self._pipe, count, offset_src=self._position)
+            except BrokenPipeError:
+                self._broken = True
 
 
 def _check_diff_id(job: LayerJob, diff_id: str) -> None:

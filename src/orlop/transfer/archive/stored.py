@@ -143,9 +143,7 @@ class StoredParts:
         self.blob(wanted)
         return nullcontext()
 
-    def download(
-        self, writer: ContentWriter, wanted: Descriptor, tee: Callable[[bytes], None]
-    ) -> None:
+    def download(self, writer: ContentWriter, wanted: Descriptor, told: Callable[[], None]) -> None:
         raise Internal(f"there is nowhere to get {wanted.digest} from")
 
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
