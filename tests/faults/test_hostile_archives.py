@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Callable
 
@@ -115,6 +116,7 @@ def _docker_link(*links: tuple[str, tarfile.TarInfo]) -> bytes:
 HOSTILE: dict[str, tuple[Callable[[], bytes], type[OrlopError], str]] = {
     "nothing": (lambda: b"", InvalidArgument, "not an image archive"),
     "no tar": (lambda: b"ballast" * 1000, InvalidArgument, "archive has a header"),
+    "xz": (lambda: lzma.compress(tar_of(honest())), InvalidArgument, "compressed by xz"),
     "some tar": (lambda: tar_of({"a": b"b"}), InvalidArgument, "not an image archive"),
     "no index": (lambda: _without("index.json"), InvalidArgument, "without its"),
     "another version": (

@@ -16,6 +16,9 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A zstd stream may begin with a skippable frame (RFC 8878, 3.1.2).
 _ZSTD_SKIPPABLE = frozenset(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(16))
 
+# No tar begins like this, whatever its first name is.
+_UNSUPPORTED = {b"\xfd7zX": "xz", b"\x04\x22\x4d\x18": "lz4"}
+
 _OUTPUT = 1 << 20
 _ZSTD_INPUT = 4096
 _ZSTD_WINDOW = 1 << 27
@@ -42,6 +45,9 @@ def decompress(
         chunks = _members(_GZIP, head, guard.read, what)
     elif head.startswith(ZSTD_MAGIC) or head[:4] in _ZSTD_SKIPPABLE:
         chunks = _members(_ZSTD, head, guard.read, what)
+    elif head.startswith(tuple(_UNSUPPORTED)):
+        name = next(name for magic, name in _UNSUPPORTED.items() if head.startswith(magic))
+        raise InvalidArgument(f"{what} is compressed by {name}, not by gzip or zstd")
     else:
         chunks = _plain(head, guard.read)
     for chunk in chunks:

@@ -208,6 +208,19 @@ def test_the_isolated_policy_wants_the_bytes(tmp_path: Path) -> None:
     world.database.close()
 
 
+def test_what_is_written_can_be_read_before_it_is_a_blob(world: World) -> None:
+    world.put()
+    with (
+        world.store.writer("ns", "half") as half,
+        world.store.writer("other", "shared", expected=DIGEST) as shared,
+    ):
+        half.write(DATA[:100])
+        for writer, data in ((half, DATA[:100]), (shared, DATA)):
+            assert writer.read(10, 0) == data[:10]
+            assert writer.read(len(DATA), 90) == data[90:]
+            assert writer.read(1, len(DATA)) == b""
+
+
 def test_shared_bytes_outlive_their_source(world: World) -> None:
     """Deleted everywhere else before the commit, the blob is still there to be committed."""
     world.put(namespace="a")

@@ -139,6 +139,17 @@ def test_bad_updates_change_nothing(store: ImageStore, exchange: Exchange) -> No
     assert store.list("default") == [made]
 
 
+def test_put_creates_or_replaces(store: ImageStore) -> None:
+    first = store.put("default", Image(NAME, target("a"), {"k": "v"}))
+    second = store.put("default", Image(NAME, target("b")))
+    assert store.get("default", NAME) == second
+    assert second.target.digest == digest("b")
+    assert not second.labels
+    assert second.created_at == first.created_at
+    with pytest.raises(InvalidArgument):
+        store.put("default", Image("", target()))
+
+
 def test_delete_only_the_expected_target(store: ImageStore) -> None:
     store.create("default", Image(NAME, target("a")))
     with pytest.raises(NotFound):
