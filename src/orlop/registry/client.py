@@ -74,6 +74,16 @@ class RegistryClient:
         """End every request, now and from now on, with Cancelled; from any thread."""
         self._http.abort()
 
+    def repository(self, actions: str = "pull") -> Repository:
+        """The repository on the first host that is the registry itself, not a mirror of it.
+
+        For what is not fetched by digest: see `orlop.registry.listing`.
+        """
+        host = next((each for each in self._hosts if not each.namespace), self._hosts[-1])
+        return Repository(
+            host, self.reference.path, http=self._http, ask=self._ask, actions=actions
+        )
+
     def uploads(self) -> Uploads:
         """The way into the repository, on the first host that takes pushes.
 

@@ -1,0 +1,121 @@
+"""What is in a registry: repositories, tags, what refers to a manifest; and how it goes away.
+
+OCI distribution spec 1.1, "Content Discovery" and "Content Management".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urljoin
+
+import msgspec
+
+from orlop.errors import InvalidArgument, NotFound, ResourceExhausted, Unimplemented
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.oci.manifest import Index, parse
+from orlop.registry.failures import plain
+from orlop.registry.http import Response, dispose, same_origin
+from orlop.registry.repository import Repository
+
+T = TypeVar("T")
+
+_PAGES_MAX = 10_000
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
+_OK_WITHOUT_API = (NotFound, Unimplemented)
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class _Repositories(msgspec.Struct):
+    repositories: list[str] | None = None
+
+
+def tags(repository: Repository, *, last: str = "", page: int = 0) -> Iterator[str]:
+    """The tags of a repository, after `last`; `page` is how many to ask for at once, 0 for any."""
+    for found in _pages(repository, repository.url("/tags/list" + _query(last, page)), _Tags):
+        yield from found.tags or ()
+
+
+def repositories(repository: Repository, *, last: str = "", page: int = 0) -> Iterator[str]:
+    """The repositories of the registry that `repository` is in, where it lists them."""
+    url = repository.host.url("/_catalog" + _query(last, page))
+    for found in _pages(repository, url, _Repositories):
+        yield from found.repositories or ()
+
+
+def referrers(repository: Repository, digest: str, artifact_type: str = "") -> list[Descriptor]:
+    """The manifests whose subject is the manifest `digest`, of one artifact type if it is given.
+
+    A registry without the API for that lists them in an index under a tag (spec, "Unavailable
+    Referrers API").
+    """
+    Digest.parse(digest)
+    query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+    found: list[Descriptor] = []
+    try:
+        for index in _pages(repository, repository.url(f"/referrers/{digest}{query}"), Index):
+            found += index.manifests
+    except _OK_WITHOUT_API:
+        found = _by_tag(repository, digest)
+    return [each for each in found if artifact_type in ("", each.artifact_type)]
+
+
+def _by_tag(repository: Repository, digest: str) -> list[Descriptor]:
+    url = repository.url(f"/manifests/{digest.replace(':', '-', 1)}")
+    try:
+        _, data = repository.document(url, mediatypes.OCI_INDEX)
+    except NotFound:
+        return []
+    index = parse(data, mediatypes.OCI_INDEX)
+    assert isinstance(index, Index)
+    return list(index.manifests)
+
+
+def delete_manifest(repository: Repository, name: str) -> None:
+    """Delete a manifest by digest, or a tag; NotFound, or Unimplemented where it is not allowed."""
+    _delete(repository, f"/manifests/{name}")
+
+
+def delete_blob(repository: Repository, digest: str) -> None:
+    """As `delete_manifest`, for a blob."""
+    _delete(repository, f"/blobs/{digest}")
+
+
+def _delete(repository: Repository, path: str) -> None:
+    dispose(repository.request("DELETE", repository.url(path), {}))
+
+
+def _query(last: str, page: int) -> str:
+    given = {key: value for key, value in (("n", page), ("last", last)) if value}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _pages(repository: Repository, url: str, kind: type[T]) -> Iterator[T]:
+    """Each page, and the one that its Link header names (RFC 8288)."""
+    for _ in range(_PAGES_MAX):
+        response, body = repository.document(url, f"{mediatypes.OCI_INDEX}, application/json")
+        try:
+            yield msgspec.convert(msgspec.json.decode(body), kind)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise InvalidArgument(f"{plain(url)} answers what does not parse: {error}") from None
+        following = _following(url, response)
+        if following is None:
+            return
+        url = following
+    raise ResourceExhausted(f"{plain(url)} has more than {_PAGES_MAX} pages")
+
+
+def _following(url: str, response: Response) -> str | None:
+    link = _NEXT.search(response.headers.get("link", ""))
+    if link is None:
+        return None
+    target: str = urljoin(url, link[1])
+    if not same_origin(url, target):
+        raise InvalidArgument(f'{plain(url)} goes on at "{plain(target)}", which is elsewhere')
+    return target
