@@ -16,7 +16,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A zstd stream may begin with a skippable frame (RFC 8878, 3.1.2).
 _ZSTD_SKIPPABLE = frozenset(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(16))
 
-# No tar begins like this, whatever its first name is.
+# No name in UTF-8 begins like this, and so no tar does.
 _UNSUPPORTED = {b"\xfd7zX": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
 _OUTPUT = 1 << 20

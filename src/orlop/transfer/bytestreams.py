@@ -151,8 +151,16 @@ class ByteWriter(_Peer):
         view = memoryview(data)
         while view:
             size = self._spend(min(len(view), PIECE))
-            self._stream.deliver(pack(Data(data=bytes(view[:size]))), self._stall)
+            self._deliver(Data(data=bytes(view[:size])))
             view = view[size:]
+
+    def _deliver(self, data: Data) -> None:
+        try:
+            self._stream.deliver(pack(data), self._stall)
+        except Unavailable:
+            if self._error is not None:  # why the stream is closed
+                raise self._error from None
+            raise
 
     def _spend(self, most: int) -> int:
         """Take up to `most` bytes of credit, at least one."""

@@ -100,6 +100,16 @@ def test_a_cancelled_wait_ends_at_once(client: Client, kind: Any) -> None:
         client.end()
 
 
+def test_a_cancelled_write_ends_though_there_is_credit(client: Client) -> None:
+    with ByteWriter(client.stream, stall=60) as writer:
+        client.grant(1 << 30)
+        threading.Timer(0.05, writer.abort).start()
+        with pytest.raises(Cancelled):
+            for _ in range(100):
+                writer.write(b"nobody takes it off the stream")
+        client.end()
+
+
 def test_no_more_is_written_than_there_is_credit_for(client: Client) -> None:
     got: list[bytes] = []
 
