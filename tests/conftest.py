@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from tests import daemon_fixture, served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.lying_registry import Registry
+from tests.origin_fixture import Node, Starting
 from tests.registry_fixture import build_busybox, run_registry, skopeo_copy
 from tests.served_fixture import Served, served
 
@@ -71,6 +72,29 @@ def serving(tmp_path: Path) -> Iterator[Callable[[str], Served]]:
 
 
 @pytest.fixture
-def pushable(serving: Callable[[str], Served]) -> Served:
-    """A registry that takes pushes."""
+def pushable_daemon(serving: Callable[[str], Served]) -> Served:
+    """A daemon whose registry takes pushes."""
     return serving(f'push = true\nname = "{served_fixture.NAME}"\n')
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[Starting]:
+    """Starts registries in this process, each with settings of its own."""
+    with ExitStack() as stack:
+
+        def start(*, push: bool, blob_max: int = 1 << 20) -> Node:
+            return stack.enter_context(closing(Node(tmp_path, push=push, blob_max=blob_max)))
+
+        yield start
+
+
+@pytest.fixture
+def node(starting: Starting) -> Node:
+    """A registry in this process that only shows what it has."""
+    return starting(push=False)
+
+
+@pytest.fixture
+def pushable(starting: Starting) -> Node:
+    """A registry in this process that takes pushes."""
+    return starting(push=True)

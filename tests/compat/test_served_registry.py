@@ -36,7 +36,7 @@ def copy_all(source: str, target: str) -> None:
 
 
 def test_every_platform_goes_there_and_back_unchanged(
-    pushable: Served, registry: str, tmp_path: Path
+    pushable_daemon: Served, registry: str, tmp_path: Path
 ) -> None:
     """docker-registry to orlopd's to docker-registry: the same manifests, byte for byte."""
     files: Files = {}
@@ -45,15 +45,15 @@ def test_every_platform_goes_there_and_back_unchanged(
         f"{write_layout(tmp_path, layout(files, named(both, 'v1')))}:v1",
         f"docker://{registry}/many/one:v1",
     )
-    copy_all(f"docker://{registry}/many/one:v1", f"docker://{pushable.host}/many/one:v1")
-    copy_all(f"docker://{pushable.host}/many/one:v1", f"docker://{registry}/many/back:v1")
+    copy_all(f"docker://{registry}/many/one:v1", f"docker://{pushable_daemon.host}/many/one:v1")
+    copy_all(f"docker://{pushable_daemon.host}/many/one:v1", f"docker://{registry}/many/back:v1")
 
     first = raw(f"{registry}/many/one:v1")
     assert "arm64" in first
-    assert first == raw(f"{pushable.host}/many/one:v1") == raw(f"{registry}/many/back:v1")
+    assert first == raw(f"{pushable_daemon.host}/many/one:v1") == raw(f"{registry}/many/back:v1")
     for platform in both_digests(files):
         one, back = raw(f"{registry}/many/one@{platform}"), raw(f"{registry}/many/back@{platform}")
-        assert one == back == raw(f"{pushable.host}/many/one@{platform}")
+        assert one == back == raw(f"{pushable_daemon.host}/many/one@{platform}")
 
 
 def both_digests(files: Files) -> list[str]:
@@ -66,20 +66,20 @@ def both_digests(files: Files) -> list[str]:
 
 
 def test_a_pushed_image_is_an_image_of_the_node(
-    pushable: Served, layout: Path, registry: str
+    pushable_daemon: Served, layout: Path, registry: str
 ) -> None:
-    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable.host}/app/box:1")
+    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable_daemon.host}/app/box:1")
     name = f"{NAME}/app/box:1"
-    assert name in pushable.daemon.ctr("images", "ls", "-q").stdout
-    assert "complete" in pushable.daemon.ctr("images", "check").stdout
-    pushable.daemon.ctr("images", "export", "/dev/null", name)
+    assert name in pushable_daemon.daemon.ctr("images", "ls", "-q").stdout
+    assert "complete" in pushable_daemon.daemon.ctr("images", "check").stdout
+    pushable_daemon.daemon.ctr("images", "export", "/dev/null", name)
 
-    shown = skopeo("inspect", "--tls-verify=false", f"docker://{pushable.host}/app/box:1")
+    shown = skopeo("inspect", "--tls-verify=false", f"docker://{pushable_daemon.host}/app/box:1")
     assert '"1"' in shown
-    tags = skopeo("list-tags", "--tls-verify=false", f"docker://{pushable.host}/app/box")
+    tags = skopeo("list-tags", "--tls-verify=false", f"docker://{pushable_daemon.host}/app/box")
     assert '"1"' in tags
-    skopeo("delete", "--tls-verify=false", f"docker://{pushable.host}/app/box:1")
-    assert name not in pushable.daemon.ctr("images", "ls", "-q").stdout
+    skopeo("delete", "--tls-verify=false", f"docker://{pushable_daemon.host}/app/box:1")
+    assert name not in pushable_daemon.daemon.ctr("images", "ls", "-q").stdout
 
 
 def test_what_the_node_has_is_copied_by_its_path(
@@ -115,18 +115,20 @@ def target_of(daemon: Orlopd) -> str:
     return daemon.ctr("images", "ls").stdout.splitlines()[1].split()[2]
 
 
-def test_orlop_pulls_from_another_node(pushable: Served, orlopd: Orlopd, layout: Path) -> None:
-    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable.host}/app/box:1")
-    orlopd.orlop("pull", f"{pushable.host}/app/box:1")
-    assert target_of(orlopd) == target_of(pushable.daemon)
+def test_orlop_pulls_from_another_node(
+    pushable_daemon: Served, orlopd: Orlopd, layout: Path
+) -> None:
+    skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable_daemon.host}/app/box:1")
+    orlopd.orlop("pull", f"{pushable_daemon.host}/app/box:1")
+    assert target_of(orlopd) == target_of(pushable_daemon.daemon)
 
 
-def test_curl_goes_on_where_it_was_broken_off(pushable: Served, tmp_path: Path) -> None:
+def test_curl_goes_on_where_it_was_broken_off(pushable_daemon: Served, tmp_path: Path) -> None:
     data = bytes(range(256)) * 8192
     digest = digest_of(data)
-    assert pushable.upload("parts", digest, data).status == 201
+    assert pushable_daemon.upload("parts", digest, data).status == 201
     part = tmp_path / "part"
     part.write_bytes(data[:1_000_001])
-    url = f"http://{pushable.host}/v2/parts/blobs/{digest}"
+    url = f"http://{pushable_daemon.host}/v2/parts/blobs/{digest}"
     subprocess.run(["curl", "-sf", "-C", "-", "-o", str(part), url], check=True, timeout=30)
     assert part.read_bytes() == data

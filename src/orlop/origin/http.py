@@ -119,6 +119,8 @@ class HttpServer:
             _Conversation(connection, answer)
         except (OSError, EOFError, BadBody) as error:
             _log.debug("a registry client has gone: %s", error)
+        except Exception:  # noqa: BLE001 - one client's fault must not end the thread unsaid
+            _log.exception("a registry client's request failed")
         finally:
             self._forget(connection)
 
@@ -156,6 +158,7 @@ class _Conversation(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         self.close_connection = True
+        self.command = ""  # of a request that does not parse
         self._raw.begin_head()
         try:
             self.raw_requestline = self.rfile.readline(_LINE_MAX + 1)

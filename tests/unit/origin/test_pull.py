@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.archive_fixture import INDEX, MANIFEST, Files, add, digest_of, image, index, path_of
-from tests.unit.origin.conftest import Node
+from tests.origin_fixture import Node
 
 BUSYBOX = "docker.io/library/busybox"
 

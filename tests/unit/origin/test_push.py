@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.archive_fixture import INDEX, LAYER, MANIFEST, digest_of
-from tests.unit.origin.conftest import NAME, NAMESPACE, Node, Starting
+from tests.origin_fixture import NAME, NAMESPACE, Node, Starting
 
 APP = "team/app"
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from orlop.content import ContentStore
 from orlop.errors import AlreadyExists
@@ -87,28 +85,3 @@ class Node:
 
 
 Starting = Callable[..., Node]
-
-
-@pytest.fixture
-def starting(tmp_path: Path) -> Iterator[Starting]:
-    """Starts a node with settings of the test's own."""
-    nodes: list[Node] = []
-
-    def start(*, push: bool, blob_max: int = 1 << 20) -> Node:
-        nodes.append(Node(tmp_path, push=push, blob_max=blob_max))
-        return nodes[-1]
-
-    yield start
-    for each in nodes:
-        each.close()
-
-
-@pytest.fixture
-def node(starting: Starting) -> Node:
-    """A node that only shows what it has."""
-    return starting(push=False)
-
-
-@pytest.fixture
-def pushable(starting: Starting) -> Node:
-    return starting(push=True)
