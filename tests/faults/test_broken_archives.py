@@ -104,6 +104,7 @@ def test_killed_in_the_middle(orlopd: Orlopd, part: float) -> None:
     assert len(orlopd.ctr("snapshots", "ls").stdout.splitlines()) == 1
     assert _import(orlopd, big) == [NAME]
     assert "complete (2/2)" in orlopd.ctr("images", "check").stdout
+    assert len(orlopd.ctr("content", "active").stdout.splitlines()) == 1
 
 
 def test_killed_at_the_end(orlopd: Orlopd) -> None:

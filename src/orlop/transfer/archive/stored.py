@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import ContentStore, ContentWriter
-from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, Internal, NotFound
+from orlop.errors import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    Internal,
+    NotFound,
+    Unavailable,
+)
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
@@ -53,13 +60,14 @@ class StoredParts:
         """Store a blob, unless it is there, and return its digest.
 
         `size` (bytes) and `expected` are what it must be; without them it may be anything. `name`
-        is for errors.
-        Nothing of a write that fails stays. Raises DataLoss when it is something else.
+        is for errors. Nothing of a write that fails stays. Raises DataLoss when it is something
+        else.
         """
-        ref = self._next_ref()
         try:
-            with self._open(ref, size, expected) as writer:
-                if not size or writer.offset != size:  # another namespace may have had it
+            with self._writing(size, expected) as writer:
+                there = expected and (writer.offset, writer.digest()) == (size, expected)
+                if not there:
+                    writer.seek(0)
                     self._fill(writer, pieces)
                 digest = writer.digest()
                 writer.commit(size, expected, labels)
@@ -67,30 +75,42 @@ class StoredParts:
             if not expected:
                 return digest
             self.blob(Descriptor(media_type="", digest=expected, size=size))
-        except BaseException as error:
-            self._abort(ref)
-            if isinstance(error, FailedPrecondition):
-                raise DataLoss(f'"{name}" is not what its name says: {error.message}') from error
-            raise
+        except FailedPrecondition as error:
+            raise DataLoss(f'"{name}" is not what its name says: {error.message}') from error
         return expected or digest
+
+    @contextmanager
+    def _writing(self, size: int, expected: str) -> Iterator[ContentWriter]:
+        """A writer whose data goes when something goes wrong."""
+        with self._open(size, expected) as writer:
+            try:
+                yield writer
+            except AlreadyExists:
+                raise
+            except BaseException:
+                self._abort(writer.ref)
+                raise
 
     def hold(self, pieces: Iterable[bytes | memoryview]) -> ContentWriter:
         """Write what may become a blob: the caller commits it, or closes and aborts it."""
-        ref = self._next_ref()
-        writer = self._open(ref, 0, "")
+        writer = self._open()
         try:
             self._fill(writer, pieces)
         except BaseException:
+            self._abort(writer.ref)
             writer.close()
-            self._abort(ref)
             raise
         return writer
 
-    def _next_ref(self) -> str:
+    def _open(self, size: int = 0, expected: str = "") -> ContentWriter:
+        """A writer; for a known digest the one that a killed import may have left behind."""
+        if expected:
+            with suppress(Unavailable):  # another import of the same is at it
+                return self._writer(f"import-{expected}", size, expected)
         self._count += 1
-        return f"{self._ingest}-{self._count}"
+        return self._writer(f"{self._ingest}-{self._count}", size, expected)
 
-    def _open(self, ref: str, size: int, expected: str) -> ContentWriter:
+    def _writer(self, ref: str, size: int, expected: str) -> ContentWriter:
         return self.content.writer(
             self.namespace, ref, total=size, expected=expected, lease=self.lease
         )
