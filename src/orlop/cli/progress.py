@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from orlop.client import Connection
-from orlop.client.pull import Progress, pull_image
+from orlop.client.pull import pull_image
+from orlop.client.streams import Progress
 
 
 def pull(

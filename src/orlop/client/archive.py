@@ -11,7 +11,7 @@ from google.protobuf.any_pb2 import Any
 from orlop.client.bytestreams import Download, Upload
 from orlop.client.connection import Connection
 from orlop.client.images import DEFAULT_SNAPSHOTTER
-from orlop.client.pull import Progress, ProgressStream
+from orlop.client.streams import Progress, ProgressStream
 from orlop.errors import InvalidArgument
 from orlop.oci import platform as platforms
 from orlop.oci.descriptor import Platform as OciPlatform

@@ -5,9 +5,7 @@ The daemon's side, and what goes over the wire, is in `orlop.transfer.bytestream
 
 from __future__ import annotations
 
-import os
 import queue
-import secrets
 import threading
 from collections.abc import Iterator
 from typing import IO
@@ -15,6 +13,7 @@ from typing import IO
 from google.protobuf.any_pb2 import Any
 
 from orlop.client.connection import Connection
+from orlop.client.streams import stream_id
 from orlop.errors import OrlopError, Unavailable
 from orlop.rpc.convert import any_type, pack
 from orlop.wire import transfer_types_pb2 as types
@@ -23,10 +22,6 @@ from orlop.wire.services.streaming_pb2 import StreamInit
 _PIECE = 256 << 10
 _WINDOW = 2 << 20
 _JOIN = 5.0
-
-
-def stream_id(purpose: str) -> str:
-    return f"orlop-{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class Upload:

@@ -18,7 +18,7 @@ import zstandard
 from orlop.client.archive import export_images, import_images
 from orlop.client.bytestreams import Upload
 from orlop.client.connection import Connection
-from orlop.client.pull import Progress
+from orlop.client.streams import Progress
 from orlop.errors import (
     InvalidArgument,
     NotFound,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orlop.client.pull import Progress, pull_image
+from orlop.client.pull import pull_image
 from orlop.client.push import push_image
+from orlop.client.streams import Progress
 from orlop.errors import NotFound
 from tests.archive_fixture import MANIFEST, Files, add, image, index, layout, named, tar_of
 from tests.daemon_fixture import Orlopd
