@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.archive_fixture import Files, digest_of, image, index, layout, named
+from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.registry_fixture import skopeo_copy
+from tests.registry_fixture import make_certificates, run_registry, skopeo_copy
 from tests.served_fixture import NAME, Served, write_layout
 
 pytestmark = pytest.mark.root
@@ -99,15 +100,69 @@ def test_a_node_is_the_mirror_of_another(
     """docker.io is out of reach here, so what arrives came from the mirror."""
     node = serving("")
     node.daemon.ctr("images", "import", str(busybox_archive))
-    hosts = tmp_path / "hosts" / "docker.io"
-    hosts.mkdir(parents=True)
-    (hosts / "hosts.toml").write_text(
-        f'server = "https://docker.io"\n[host."http://{node.host}"]\n'
-        'capabilities = ["pull", "resolve"]\n'
-    )
-    orlopd.ctr("images", "pull", "--hosts-dir", str(hosts.parent), BUSYBOX)
+    orlopd.ctr("images", "pull", "--hosts-dir", mirrored(tmp_path, f"http://{node.host}"), BUSYBOX)
     assert orlopd.ctr("run", "--rm", BUSYBOX, "job", "echo", "mirrored").stdout == "mirrored\n"
     assert target_of(orlopd) == target_of(node.daemon)
+
+
+def mirrored(folder: Path, mirror: str, more: str = "") -> str:
+    """A folder of hosts.toml files in which a node stands in for docker.io."""
+    hosts = folder / "hosts" / "docker.io"
+    hosts.mkdir(parents=True)
+    (hosts / "hosts.toml").write_text(
+        f'server = "https://docker.io"\n[host."{mirror}"]\n'
+        f'capabilities = ["pull", "resolve"]\n{more}'
+    )
+    return str(hosts.parent)
+
+
+def test_debians_containerd_pulls_from_a_mirror(
+    serving: Callable[[str], Served], busybox_archive: Path, tmp_path: Path
+) -> None:
+    node = serving("")
+    node.daemon.ctr("images", "import", str(busybox_archive))
+    hosts = mirrored(tmp_path, f"http://{node.host}")
+    with run_containerd(tmp_path) as other:
+        other.ctr("images", "pull", "--snapshotter", "native", "--hosts-dir", hosts, BUSYBOX)
+        listed = other.ctr("images", "ls").stdout
+    assert target_of(node.daemon) in listed
+
+
+def test_one_node_pulls_from_another_with_certificates(
+    serving: Callable[[str], Served], busybox_archive: Path, tmp_path: Path
+) -> None:
+    """By orlopd's own hosts.toml; without a client's certificate nobody gets in."""
+    made = make_certificates(tmp_path)
+    node = serving(f'cert = "{made.server}"\nkey = "{made.server_key}"\nclient_ca = "{made.ca}"\n')
+    node.daemon.ctr("images", "import", str(busybox_archive))
+    url = f"https://{node.host}"
+    ca = ("curl", "-sf", "--cacert", str(made.ca), f"{url}/v2/")
+    assert subprocess.run(ca, check=False, timeout=20, capture_output=True).returncode != 0
+    shown = ("--cert", str(made.client), "--key", str(made.client_key))
+    assert subprocess.run([*ca, *shown], check=False, timeout=20).returncode == 0
+
+    more = f'ca = "{made.ca}"\nclient = [["{made.client}", "{made.client_key}"]]\n'
+    hosts = mirrored(tmp_path, url, more)
+    other = serving(f'[registry]\nconfig_path = "{hosts}"\n').daemon
+    other.orlop("pull", BUSYBOX)
+    assert target_of(other) == target_of(node.daemon)
+
+
+def test_a_registry_that_keeps_copies_of_a_node(
+    serving: Callable[[str], Served],
+    busybox_archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """docker-registry as a pull-through cache."""
+    node = serving("")
+    node.daemon.ctr("images", "import", str(busybox_archive))
+    monkeypatch.setenv("REGISTRY_PROXY_REMOTEURL", f"http://{node.host}")
+    (tmp_path / "cache").mkdir()
+    with run_registry(tmp_path / "cache") as cache:
+        skopeo_copy(f"docker://{cache}/library/busybox:latest", f"dir:{tmp_path}/copy")
+        first = raw(f"{cache}/library/busybox:latest")
+    assert first == raw(f"{node.host}/library/busybox:latest")
 
 
 def target_of(daemon: Orlopd) -> str:
@@ -132,3 +187,19 @@ def test_curl_goes_on_where_it_was_broken_off(pushable_daemon: Served, tmp_path:
     url = f"http://{pushable_daemon.host}/v2/parts/blobs/{digest}"
     subprocess.run(["curl", "-sf", "-C", "-", "-o", str(part), url], check=True, timeout=30)
     assert part.read_bytes() == data
+
+
+def test_a_push_goes_on_after_a_kill(pushable_daemon: Served) -> None:
+    data = bytes(range(256)) * 8192
+    begun = pushable_daemon.ask("POST", "/v2/app/blobs/uploads/")
+    place = str(begun.headers["Location"])
+    assert pushable_daemon.ask("PATCH", place, data[:1_000_000]).status == 202
+    pushable_daemon.daemon.kill9()
+    pushable_daemon.daemon.start()
+    status = pushable_daemon.ask("GET", place)
+    assert (status.status, status.headers["Range"]) == (204, "0-999999")
+    done = pushable_daemon.ask("PUT", f"{place}?digest={digest_of(data)}", data[1_000_000:])
+    assert done.status == 201
+    pushable_daemon.daemon.restart()
+    blob = pushable_daemon.ask("GET", f"/v2/app/blobs/{digest_of(data)}")
+    assert blob.body == data

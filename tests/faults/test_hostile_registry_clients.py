@@ -60,6 +60,8 @@ def works(node: Node) -> bool:
         (b"POST /v2/ HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
          400),
         (b"POST /v2/ HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+        (b"GET http://[/v2/ HTTP/1.1\r\n\r\n", 400),
+        (b"GET /v2/?" + b"a=b&" * 100 + b" HTTP/1.1\r\n\r\n", 400),
         (b"BREW /v2/ HTTP/1.1\r\n\r\n", 405),
         (b"GET /v2/%00%ff/tags/list HTTP/1.1\r\n\r\n", 400),
         (b"GET http://x/v2/..%2f..%2fetc/passwd HTTP/1.1\r\n\r\n", 404),

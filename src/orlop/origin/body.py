@@ -13,8 +13,8 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
-class BadBody(Exception):
-    """A body that is framed wrongly or broken off; the connection cannot go on."""
+class BadRequest(Exception):
+    """A request that is framed wrongly or broken off: the connection cannot go on."""
 
 
 class Body:
@@ -28,21 +28,21 @@ class Body:
 
     @classmethod
     def of(cls, stream: io.BufferedReader, headers: Mapping[str, str]) -> Body:
-        """Raises BadBody for headers that leave open where the body ends."""
+        """Raises BadRequest for headers that leave open where the body ends."""
         coding = headers.get("transfer-encoding")
         length = headers.get("content-length")
         if coding is not None:
             if length is not None or coding.strip().lower() != "chunked":
-                raise BadBody("a body is either chunked or has a length")
+                raise BadRequest("a body is either chunked or has a length")
             return cls(stream, -1)
         if length is None:
             return cls(stream, 0)
         if not _LENGTH.fullmatch(length):
-            raise BadBody(f'"{length[:40]}" is not a length')
+            raise BadRequest(f'"{length[:40]}" is not a length')
         return cls(stream, int(length))
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes as they come; raises BadBody when the client breaks off."""
+        """The bytes as they come; raises BadRequest when the client breaks off."""
         yield from self._chunks() if self.length < 0 else self._counted()
         self.finished = True
 
@@ -70,26 +70,26 @@ class Body:
                 size -= len(piece)
                 yield piece
             if self._line() not in (b"\r\n", b"\n"):
-                raise BadBody("a chunk is longer than it says")
+                raise BadRequest("a chunk is longer than it says")
         for _ in range(_TRAILERS_MAX):
             if self._line() in (b"\r\n", b"\n"):
                 return
-        raise BadBody("too many trailers")
+        raise BadRequest("too many trailers")
 
     def _chunk_size(self) -> int:
         found = _CHUNK_SIZE.fullmatch(self._line())
         if found is None:
-            raise BadBody("a chunk has no size")
+            raise BadRequest("a chunk has no size")
         return int(found[1], 16)
 
     def _line(self) -> bytes:
         line = self._stream.readline(_LINE_MAX)
         if not line.endswith(b"\n"):
-            raise BadBody("a line of the body does not end")
+            raise BadRequest("a line of the body does not end")
         return line
 
     def _some(self, most: int) -> bytes:
         piece = self._stream.read1(min(most, _AT_ONCE))
         if not piece:
-            raise BadBody("the client broke off")
+            raise BadRequest("the client broke off")
         return piece

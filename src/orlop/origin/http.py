@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -20,7 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from orlop.errors import FailedPrecondition, OrlopError
 from orlop.origin import pace
-from orlop.origin.body import BadBody, Body
+from orlop.origin.body import BadRequest, Body
 from orlop.origin.exchange import Refusal, Reply, Request, Slice, refusal_of
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ CONNECTIONS_MAX = 256
 _BACKLOG = 128
 _HEAD_MAX = 64 << 10
 _LINE_MAX = 16 << 10
+_QUERY_MAX = 32
 _STOP_LIMIT = 5.0
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -67,8 +69,9 @@ class HttpServer:
         if self._acceptor is not None:
             self._acceptor.join(_STOP_LIMIT)
         self._listener.close()
+        end = time.monotonic() + _STOP_LIMIT
         for thread in threads:
-            thread.join(_STOP_LIMIT)
+            thread.join(max(end - time.monotonic(), 0))
 
     def _accept(self, answer: Answer) -> None:
         while not self._closed:
@@ -117,7 +120,7 @@ class HttpServer:
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
             _Conversation(connection, answer)
-        except (OSError, EOFError, BadBody) as error:
+        except (OSError, BadRequest) as error:
             _log.debug("a registry client has gone: %s", error)
         except Exception:  # noqa: BLE001 - one client's fault must not end the thread unsaid
             _log.exception("a registry client's request failed")
@@ -178,7 +181,7 @@ class _Conversation(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             request = self._request()
-        except BadBody as error:
+        except BadRequest as error:
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
             return
         reply = self._reply(request)
@@ -195,11 +198,15 @@ class _Conversation(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             key = name.lower()
             if key in headers and key in ("content-length", "transfer-encoding", "host"):
-                raise BadBody(f'header "{key}" is there twice')
+                raise BadRequest(f'header "{key}" is there twice')
             headers[key] = f"{headers[key]}, {value}" if key in headers else value
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+            pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_QUERY_MAX)
+        except ValueError as error:
+            raise BadRequest(f"the request's target does not parse: {error}") from None
         query: dict[str, str] = {}
-        for key, value in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=32):
+        for key, value in pairs:
             query.setdefault(key, value)
         body = Body.of(self.rfile, headers)  # type: ignore[arg-type]
         return Request(self.command, unquote(parts.path), query, headers, body)

@@ -10,6 +10,8 @@ import ssl
 import time
 from typing import TYPE_CHECKING
 
+from orlop.errors import DataLoss
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -103,7 +105,7 @@ def send_file(connection: socket.socket, fd: int, start: int, length: int) -> No
             writable.poll(1000 * pace.left())
             continue
         if not sent:
-            raise EOFError("the file is shorter than its record says")
+            raise DataLoss("a blob's file is shorter than its record says")
         start += sent
         pace.earn(sent)
 
@@ -115,7 +117,7 @@ def _send_copied(connection: ssl.SSLSocket, fd: int, start: int, length: int) ->
     while start < end:
         count = os.preadv(fd, [buffer[: end - start]], start)
         if not count:
-            raise EOFError("the file is shorter than its record says")
+            raise DataLoss("a blob's file is shorter than its record says")
         connection.settimeout(pace.left())
         connection.sendall(buffer[:count])
         start += count
