@@ -45,16 +45,22 @@ class ImageStore:
         with self._db.read() as tx:
             return _get(tx, namespace, name)
 
+    def beginning(self, namespace: str, prefix: str) -> list[Image]:
+        """The images whose names begin with `prefix`, by name; without their labels."""
+        return self._unlabelled(
+            "namespace = ? AND name >= ? AND name < ?", (namespace, prefix, prefix + chr(0x10FFFF))
+        )
+
     def containing(self, namespace: str, text: str) -> list[Image]:
         """The images with `text` in their names, by name; without their labels.
 
         A filter expression would do as well, but looks at every image one by one.
         """
+        return self._unlabelled("namespace = ? AND instr(name, ?)", (namespace, text))
+
+    def _unlabelled(self, condition: str, params: tuple[str, ...]) -> list[Image]:
         with self._db.read() as tx:
-            rows = tx.all(
-                "SELECT * FROM images WHERE namespace = ? AND instr(name, ?) ORDER BY name",
-                (namespace, text),
-            )
+            rows = tx.all(f"SELECT * FROM images WHERE {condition} ORDER BY name", params)
         return [_image(row, {}) for row in rows]
 
     def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Image]:

@@ -7,6 +7,7 @@ path alone means this registry's own images (those pushed here), or else the one
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Repositories:
         One of this registry's own is found even if it is empty. Refuses names that are ambiguous.
         """
         if host:
-            return self._of(host, name, self._images.containing(self._namespace, f"{host}/{name}"))
+            return self._of(host, name, self._images.beginning(self._namespace, f"{host}/{name}"))
         found = self._named(name)
         if f"{self.own}/{name}" in found or not found:
             return found.get(f"{self.own}/{name}") or self._of(self.own, name, ())
@@ -88,17 +89,29 @@ class Repositories:
 
     def names(self) -> list[str]:
         """What to call each repository when no `ns` is said, sorted."""
-        found = {(each.host, each.path) for each, _ in _references(self._all())}
-        shared: dict[str, set[str]] = {}
-        for host, path in found:
-            shared.setdefault(path, set()).add(host)
+        images = self._images.containing(self._namespace, "/")
+        found = set(_repositories({_untagged(each.name) for each in images}))
+        shared = Counter(path for _, path in found)
         return sorted(
-            path if host == self.own or len(shared[path]) == 1 else f"{host}/{path}"
+            path if host == self.own or shared[path] == 1 else f"{host}/{path}"
             for host, path in found
         )
 
-    def _all(self) -> list[Image]:
-        return self._images.containing(self._namespace, "/")
+
+def _untagged(name: str) -> str:
+    """A reference without its tag and digest."""
+    name = name.partition("@")[0]
+    before, colon, tag = name.rpartition(":")
+    return before if colon and "/" not in tag else name
+
+
+def _repositories(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
+        try:
+            found = reference.parse(name)
+        except InvalidArgument:
+            continue
+        yield found.host, found.path
 
 
 def _references(images: Iterable[Image]) -> Iterator[tuple[Reference, Image]]:
