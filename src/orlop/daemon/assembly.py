@@ -13,7 +13,7 @@ from orlop.content.service import ContentService
 from orlop.daemon import registry
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
-from orlop.diff import Applier, Limits
+from orlop.diff.apply import Applier, Limits
 from orlop.diff.service import DiffService
 from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange

@@ -20,7 +20,7 @@ from orlop.fork.client import ForkServer
 
 _log = logging.getLogger(__name__)
 
-PRELOAD = ("orlop.shim.main", "orlop.fork.worker")
+PRELOAD = ("orlop.shim.main", "orlop.fork.worker", "orlop.diff.unpack")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from orlop.content import ContentStore
-from orlop.diff import Applier, Limits
+from orlop.diff.apply import Applier, Limits
 from orlop.errors import Cancelled, InvalidArgument, NotFound, OrlopError, ResourceExhausted
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
