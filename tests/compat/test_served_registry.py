@@ -178,6 +178,13 @@ def test_orlop_pulls_from_another_node(
     assert target_of(orlopd) == target_of(pushable_daemon.daemon)
 
 
+def test_ctr_pushes_to_another_node(pushable_daemon: Served, orlopd: Orlopd, busybox: str) -> None:
+    name = f"{pushable_daemon.host}/library/busybox:latest"
+    orlopd.ctr("images", "push", "--plain-http", name, busybox)
+    assert "complete" in pushable_daemon.daemon.ctr("images", "check").stdout
+    assert target_of(pushable_daemon.daemon) == target_of(orlopd)
+
+
 def test_curl_goes_on_where_it_was_broken_off(pushable_daemon: Served, tmp_path: Path) -> None:
     data = bytes(range(256)) * 8192
     digest = digest_of(data)

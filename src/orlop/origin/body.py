@@ -20,14 +20,14 @@ class BadRequest(Exception):
 class Body:
     """Bytes to come. `length` is -1 when only their end will tell."""
 
-    def __init__(self, stream: io.BufferedReader, length: int) -> None:
+    def __init__(self, stream: io.BufferedIOBase, length: int) -> None:
         self._stream = stream
         self.length = length
         self._left = length
         self.finished = length == 0
 
     @classmethod
-    def of(cls, stream: io.BufferedReader, headers: Mapping[str, str]) -> Body:
+    def of(cls, stream: io.BufferedIOBase, headers: Mapping[str, str]) -> Body:
         """Raises BadRequest for headers that leave open where the body ends."""
         coding = headers.get("transfer-encoding")
         length = headers.get("content-length")

@@ -21,8 +21,7 @@ from orlop.oci.descriptor import Descriptor
 T = TypeVar("T")
 
 DOCUMENTS = mediatypes.MANIFESTS | mediatypes.INDEXES
-_KEPT_DOCUMENTS = 2048
-_KEPT_ROOTS = 256
+_KEPT = 100_000  # descriptors, of documents and of what is below roots: some 40 MB each at most
 _REACH_MAX = 100_000  # descriptors below one image
 
 
@@ -87,15 +86,15 @@ class Graph:
     def __init__(self, content: ContentStore, namespace: str) -> None:
         self._content = content
         self._namespace = namespace
-        self._documents: _Kept[Document] = _Kept(_KEPT_DOCUMENTS)
-        self._reaches: _Kept[Mapping[str, Descriptor]] = _Kept(_KEPT_ROOTS)
+        self._documents: _Kept[Document] = _Kept(_KEPT)
+        self._reaches: _Kept[Mapping[str, Descriptor]] = _Kept(_KEPT)
 
     def document(self, digest: str, media_type: str = "") -> Document | None:
         """A stored manifest or index; None when it is not here or is none."""
         key = f"{digest} {media_type}"
         found = self._documents.get(key)
         if found is None and (found := self._read(digest, media_type)) is not None:
-            self._documents.put(key, found)
+            self._documents.put(key, found, 1 + len(found.children))
         return found
 
     def _read(self, digest: str, media_type: str) -> Document | None:
@@ -117,7 +116,7 @@ class Graph:
         if found is None:
             found, whole = self._walk(root)
             if whole:
-                self._reaches.put(key, found)
+                self._reaches.put(key, found, len(found))
         return found
 
     def _walk(self, root: Descriptor) -> tuple[Mapping[str, Descriptor], bool]:
@@ -139,21 +138,27 @@ class Graph:
 
 
 class _Kept(Generic[T]):
-    """The values used last, up to a number of them."""
+    """The values used last, up to a weight: documents may be large, and anybody may write one."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self._left = most
         self._lock = threading.Lock()
-        self._values: OrderedDict[str, T] = OrderedDict()
+        self._values: OrderedDict[str, tuple[T, int]] = OrderedDict()
 
     def get(self, key: str) -> T | None:
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
+            found = self._values.get(key)
+            if found is None:
+                return None
+            self._values.move_to_end(key)
+            return found[0]
 
-    def put(self, key: str, value: T) -> None:
+    def put(self, key: str, value: T, weight: int) -> None:
         with self._lock:
-            self._values[key] = value
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
+            if key in self._values:
+                return
+            self._values[key] = (value, weight)
+            self._left -= weight
+            while self._left < 0:
+                _, (_, freed) = self._values.popitem(last=False)
+                self._left += freed

@@ -208,7 +208,7 @@ class _Conversation(BaseHTTPRequestHandler):
         query: dict[str, str] = {}
         for key, value in pairs:
             query.setdefault(key, value)
-        body = Body.of(self.rfile, headers)  # type: ignore[arg-type]
+        body = Body.of(self.rfile, headers)
         return Request(self.command, unquote(parts.path), query, headers, body)
 
     def _reply(self, request: Request) -> Reply:

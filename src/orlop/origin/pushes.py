@@ -56,7 +56,8 @@ class Pushes:
             document = read_document(data, media_type, actual)
         except InvalidArgument as error:
             raise Refusal(400, "MANIFEST_INVALID", error.message) from None
-        for child in document.children:
+        # Thousands of entries may name the same blob.
+        for child in {(each.digest, each.size): each for each in document.children}.values():
             self._claim(repository.name, child, may_refer)
         self._store(repository.name, document, data)
         if tag or document.subject:

@@ -19,6 +19,7 @@ from orlop.origin.reads import Reads
 from orlop.origin.repositories import Repositories
 from orlop.origin.uploads import Uploads
 from orlop.origin.writes import Writes
+from orlop.rpc.context import validate_identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Origin:
     """A registry that is served until `close`.
 
     Raises FailedPrecondition when the address or a certificate cannot be had, InvalidArgument for a
-    name that no image can have.
+    name that no image can have and for what is no namespace.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Origin:
                 "such as node1:5000 or registry.example"
             ) from None
         namespace = settings.namespace
+        validate_identifier("namespace", namespace)
         repositories = Repositories(images, namespace, self.name)
         holds = Holds(leases, content, namespace) if settings.push else None
         offers = Offers(content, repositories, namespace, holds)

@@ -62,6 +62,12 @@ def test_a_blob_in_pieces(pushable: Node) -> None:
     assert pushable.ask("GET", place).code == "BLOB_UPLOAD_UNKNOWN"
 
 
+def test_an_empty_blob(pushable: Node) -> None:
+    digest = pushable.push_blob(APP, b"")["digest"]
+    answer = pushable.ask("GET", f"/v2/{APP}/blobs/{digest}")
+    assert (answer.status, answer.headers["Content-Length"]) == (200, "0")
+
+
 def test_a_blob_by_sha512(pushable: Node) -> None:
     import hashlib
 
@@ -198,6 +204,16 @@ def test_a_manifest_that_lies_about_a_size_or_its_digest(pushable: Node) -> None
     assert pushable.put(APP, "v1", lies).code == "MANIFEST_INVALID"
     other = digest_of(b"other")
     assert pushable.put(APP, other, manifest(config)).code == "DIGEST_INVALID"
+
+
+def test_an_index_of_thousands_of_entries(pushable: Node) -> None:
+    config = pushable.push_blob(APP, b"{}")
+    digest = str(pushable.put(APP, "v1", manifest(config)).headers["Docker-Content-Digest"])
+    size = pushable.content.info(NAMESPACE, digest).size
+    entry = {"mediaType": MANIFEST, "digest": digest, "size": size}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] * 20_000}
+    assert pushable.put(APP, "many", index, INDEX).status == 201
+    assert pushable.ask("GET", f"/v2/{APP}/blobs/{config['digest']}").status == 200
 
 
 def test_a_child_waits_for_its_index(pushable: Node) -> None:
