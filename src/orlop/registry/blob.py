@@ -16,16 +16,23 @@ _RESUMES = 5
 Open = Callable[[dict[str, str]], Response]
 
 
-class BlobStream:
-    """A blob's bytes from `offset` on; a broken connection is taken up where it broke.
+class NoRanges(Exception):
+    """The registry sends all of a blob, whatever part was asked for."""
 
-    Iterate once, and `close`.
+
+class BlobStream:
+    """A blob's bytes from `offset` to `end`; a broken connection is taken up where it broke.
+
+    Iterate once, and `close`. With an `end` (0 is that of the blob) the registry must be able to
+    send parts: NoRanges where it is not.
     """
 
-    def __init__(self, open_: Open, wanted: Descriptor, offset: int) -> None:
+    def __init__(self, open_: Open, wanted: Descriptor, offset: int, end: int = 0) -> None:
         self._open = open_
         self._wanted = wanted
         self._offset = offset
+        self._part = bool(end)
+        self._end = end or wanted.size
         self._response: Response | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -35,7 +42,7 @@ class BlobStream:
         again without getting on.
         """
         failures, mark = 0, self._offset
-        while self._offset < self._wanted.size:
+        while self._offset < self._end:
             try:
                 chunk = self._read()
             except HTTPError as error:
@@ -49,7 +56,7 @@ class BlobStream:
                         f"last at {self._offset} of {self._wanted.size} bytes: {error}"
                     ) from error
                 continue
-            if self._offset + len(chunk) > self._wanted.size:
+            if self._offset + len(chunk) > self._end:
                 raise self._other_size("more")
             self._offset += len(chunk)
             yield chunk
@@ -66,11 +73,15 @@ class BlobStream:
     def _request(self) -> Response:
         # A layer's own compression is its content; no other is wanted.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if self._offset:
+        if self._part:
+            headers["Range"] = f"bytes={self._offset}-{self._end - 1}"
+        elif self._offset:
             headers["Range"] = f"bytes={self._offset}-"
         response = self._open(headers)
         try:
             self._check_size(response)
+            if self._part and response.status != 206:
+                raise NoRanges
             if self._offset and response.status != 206:
                 _skip(response, self._offset)
         except BaseException:
@@ -83,7 +94,9 @@ class BlobStream:
         length = response.headers.get("content-length", "")
         if not length.isdecimal() or "content-encoding" in response.headers:
             return
-        size = int(length) + (self._offset if response.status == 206 else 0)
+        size = int(length)
+        if response.status == 206:
+            size += self._offset + self._wanted.size - self._end
         if size != self._wanted.size:
             raise self._other_size(str(size))
 

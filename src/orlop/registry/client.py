@@ -21,7 +21,7 @@ from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
 from orlop.registry.auth import Ask
-from orlop.registry.blob import BlobStream
+from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
 from orlop.registry.http import Http, Response, dispose
 from orlop.registry.repository import Repository
@@ -155,7 +155,7 @@ class RegistryClient:
 
         return self._try(Capability.PULL, fetch)
 
-    def open_blob(self, wanted: Descriptor, offset: int = 0) -> BlobStream:
+    def open_blob(self, wanted: Descriptor, offset: int = 0) -> Download:
         """The bytes of a blob from `offset` on; not verified, which is the receiver's to do."""
 
         def open_(headers: dict[str, str]) -> Response:
@@ -166,7 +166,7 @@ class RegistryClient:
                 ),
             )
 
-        return BlobStream(open_, wanted, offset)
+        return Download(open_, wanted, offset)
 
     def _try(self, capability: Capability, do: Callable[[Repository], T]) -> T:
         """Do it with the first host that can; the last one's error tells of all, if all fail."""
