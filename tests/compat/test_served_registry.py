@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client.push import push_image
 from tests.archive_fixture import Files, digest_of, image, index, layout, named
 from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
@@ -182,6 +183,17 @@ def test_ctr_pushes_to_another_node(pushable_daemon: Served, orlopd: Orlopd, bus
     name = f"{pushable_daemon.host}/library/busybox:latest"
     orlopd.ctr("images", "push", "--plain-http", name, busybox)
     assert "complete" in pushable_daemon.daemon.ctr("images", "check").stdout
+    assert target_of(pushable_daemon.daemon) == target_of(orlopd)
+
+
+def test_orlop_pushes_to_another_node(
+    pushable_daemon: Served, orlopd: Orlopd, busybox: str
+) -> None:
+    name = f"{pushable_daemon.host}/library/busybox:latest"
+    with orlopd.connect() as connection:
+        push_image(connection, busybox, name, plain_http=True)
+        push_image(connection, busybox, name.replace("library", "other"), plain_http=True)
+    assert "incomplete" not in pushable_daemon.daemon.ctr("images", "check").stdout
     assert target_of(pushable_daemon.daemon) == target_of(orlopd)
 
 
