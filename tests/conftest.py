@@ -81,11 +81,7 @@ def pushable_daemon(serving: Callable[[str], Served]) -> Served:
 def starting(tmp_path: Path) -> Iterator[Starting]:
     """Starts registries in this process, each with settings of its own."""
     with ExitStack() as stack:
-
-        def start(*, push: bool, blob_max: int = 1 << 20) -> Node:
-            return stack.enter_context(closing(Node(tmp_path, push=push, blob_max=blob_max)))
-
-        yield start
+        yield lambda **settings: stack.enter_context(closing(Node(tmp_path, **settings)))
 
 
 @pytest.fixture

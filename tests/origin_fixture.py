@@ -15,7 +15,7 @@ from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
 from orlop.oci.descriptor import Descriptor
-from orlop.origin import Origin, Settings
+from orlop.origin import Origin, Settings, Tls
 from tests.archive_fixture import CONFIG, MANIFEST, Files, digest_of
 from tests.served_fixture import Answered, Body, ask
 
@@ -26,9 +26,18 @@ NAME = "node1.example"
 class Node:
     """Stores, and the registry that shows them. `start` again is what a restart does."""
 
-    def __init__(self, folder: Path, *, push: bool, blob_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        push: bool = False,
+        blob_max: int = 1 << 20,
+        name: str = NAME,
+        port: int = 0,
+        tls: Tls | None = None,
+    ) -> None:
         self._folder = folder
-        self._settings = Settings("127.0.0.1", 0, NAMESPACE, NAME, push, blob_max)
+        self._settings = Settings("127.0.0.1", port, NAMESPACE, name, push, blob_max, tls)
         self.start()
 
     def start(self) -> None:
