@@ -87,6 +87,16 @@ class LeaseStore:
             _require(tx, namespace, id)
             detach_from_lease(tx, namespace, id, resource.type, resource.id)
 
+    def keeps(self, namespace: str, id: str, resource: Resource) -> bool:
+        """Whether a lease keeps a resource; a lease that is not there keeps none."""
+        with self._db.read() as tx:
+            row = tx.one(
+                "SELECT 1 FROM lease_resources"
+                " WHERE namespace = ? AND lease = ? AND type = ? AND id = ?",
+                (namespace, id, resource.type, resource.id),
+            )
+        return row is not None
+
     def resources(self, namespace: str, id: str) -> tuple[Resource, ...]:
         """What a lease keeps, by type and id; raises NotFound."""
         with self._db.read() as tx:

@@ -103,6 +103,9 @@ class Api:
     def _writing(self, request: Request) -> Writes:
         if self._writes is None:
             raise _not_allowed(request, "GET, HEAD")
+        if "origin" in request.headers:
+            # Pages in a browser on this machine reach loopback too; registry clients say no origin.
+            raise Refusal(403, "DENIED", "pages in browsers may not push")
         return self._writes
 
 

@@ -8,7 +8,6 @@ kill leaves is held likewise.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -44,14 +43,27 @@ class Holds:
 
     def content(self, repository: str) -> set[str]:
         """The digests of the blobs that are held for a repository."""
-        return {each.id for _, each in self._resources(repository) if each.type == "content"}
+        found: set[str] = set()
+        for day in _days():
+            with suppress(NotFound):
+                held = self._leases.resources(self._namespace, _id(day, repository))
+                found.update(each.id for each in held if each.type == "content")
+        return found
+
+    def has(self, repository: str, digest: str) -> bool:
+        """Whether a blob is held for a repository."""
+        blob = Resource("content", digest)
+        return any(
+            self._leases.keeps(self._namespace, _id(day, repository), blob) for day in _days()
+        )
 
     def release(self, repository: str, digest: str) -> None:
         """Hold a blob no longer."""
-        for lease, resource in self._resources(repository):
-            if resource == Resource("content", digest):
-                with suppress(NotFound):
-                    self._leases.delete_resource(self._namespace, lease, resource)
+        for day in _days():
+            with suppress(NotFound):
+                self._leases.delete_resource(
+                    self._namespace, _id(day, repository), Resource("content", digest)
+                )
 
     def sweep(self) -> None:
         """Give up the uploads of leases that have ended, and the leases."""
@@ -66,13 +78,6 @@ class Holds:
                         with suppress(NotFound):
                             self._content.abort(self._namespace, resource.id)
                 self._leases.delete(self._namespace, lease.id)
-
-    def _resources(self, repository: str) -> Iterator[tuple[str, Resource]]:
-        for day in _days():
-            lease = _id(day, repository)
-            with suppress(NotFound):
-                for resource in self._leases.resources(self._namespace, lease):
-                    yield lease, resource
 
 
 def _today() -> datetime:

@@ -38,7 +38,8 @@ class Offers:
             found = self._graph.reach(root).get(digest)
             if found is not None:
                 return found
-        if digest in self._held(name, host):
+        own = self._own(name, host)
+        if self._holds is not None and own and self._holds.has(own, digest):
             return Descriptor(media_type="", digest=digest, size=self._size(digest))
         return None
 
@@ -71,16 +72,17 @@ class Offers:
                     document = self._graph.document(each.digest, each.media_type)
                     if document is not None:
                         yield document
-        for digest in self._held(name, host):
+        own = self._own(name, host)
+        held = self._holds.content(own) if self._holds is not None and own else set()
+        for digest in held:
             document = self._graph.document(digest)
             if document is not None:
                 yield document
 
-    def _held(self, name: str, host: str) -> set[str]:
+    def _own(self, name: str, host: str) -> str:
+        """The full name of this registry's repository; "" where another host's is meant."""
         own = self._repositories.own
-        if self._holds is None or host not in ("", own):
-            return set()
-        return self._holds.content(f"{own}/{name}")
+        return f"{own}/{name}" if host in ("", own) else ""
 
     def _size(self, digest: str) -> int:
         try:

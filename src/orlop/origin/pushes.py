@@ -109,7 +109,7 @@ class Pushes:
             names = [f"{repository.name}:{tag}"] if tag in repository.tags else []
         else:
             names = [name for name, target in repository.names if target == digest]
-        held = bool(digest) and digest in self._holds.content(repository.name)
+        held = bool(digest) and self._holds.has(repository.name, digest)
         if not names and not held:
             raise Refusal(404, "MANIFEST_UNKNOWN", f'manifest "{tag or digest}" is not here')
         for name in names:

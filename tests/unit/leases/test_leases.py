@@ -125,3 +125,15 @@ def test_service(store: LeaseStore) -> None:
     assert not service.list_resources(listed, ctx).resources
     service.delete(wire.DeleteRequest(id=lease.id, sync=True), ctx)
     assert not service.list(wire.ListRequest(), ctx).leases
+
+
+def test_whether_a_lease_keeps_a_resource(store: LeaseStore) -> None:
+    lease = store.create("default").id
+    blob = Resource("content", DIGEST)
+    assert not store.keeps("default", lease, blob)
+    store.add_resource("default", lease, blob)
+    assert store.keeps("default", lease, blob)
+    assert not store.keeps("default", lease, Resource("images", DIGEST))
+    assert not store.keeps("other", lease, blob)
+    store.delete("default", lease)
+    assert not store.keeps("default", lease, blob)

@@ -286,6 +286,13 @@ def test_what_the_node_pulled_is_not_changed_from_afar(pushable: Node) -> None:
     assert names >= {"docker.io/library/box:1", f"{NAME}/library/box:2"}
 
 
+def test_a_page_in_a_browser_does_not_push(pushable: Node) -> None:
+    answer = pushable.ask(
+        "POST", f"/v2/{APP}/blobs/uploads/", b"", {"Origin": "http://evil.example"}
+    )
+    assert (answer.status, answer.code) == (403, "DENIED")
+
+
 def test_uploads_that_nobody_ends_are_given_up(
     pushable: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
