@@ -12,23 +12,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from orlop.cli import catalogue
 from orlop.errors import OrlopError
-
-COMMANDS = {
-    "pull": "pull an image from a registry",
-    "images": "list images",
-    "rmi": "remove images",
-    "run": "create and run a container",
-    "ps": "list containers",
-    "exec": "run a command in a running container",
-    "logs": "show what a container printed",
-    "stop": "stop containers, first asking, then killing",
-    "kill": "send a signal to containers",
-    "rm": "remove containers",
-    "inspect": "show all about containers or images, as JSON",
-    "events": "follow what happens in the daemon",
-    "version": "show the versions of client and daemon",
-}
 
 USAGE_ERROR = 2
 CANNOT_RUN = 125  # as docker and podman: the command failed before the container's process did
@@ -40,21 +25,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shared.command is None:
         parser.print_help()
         return USAGE_ERROR
-    module = _module(shared.command)
+    name, rest = shared.command, shared.arguments
+    if name in catalogue.GROUPS:
+        group = _group_parser(name)
+        chosen = group.parse_args(rest)
+        if chosen.command is None:
+            group.print_help()
+            return USAGE_ERROR
+        command, rest = catalogue.GROUPS[name][chosen.command], chosen.arguments
+        name = f"{name} {chosen.command}"
+    else:
+        command = catalogue.COMMANDS[name]
+    module = importlib.import_module(f"orlop.cli.commands.{command.module}")
     command_parser = argparse.ArgumentParser(
-        prog=f"orlop {shared.command}", description=COMMANDS[shared.command] + "."
+        prog=f"orlop {name}", description=command.summary + "."
     )
     module.configure(command_parser)
-    args = command_parser.parse_args(shared.arguments)
+    args = command_parser.parse_args(rest)
     return _run(module, args, shared)
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="orlop",
         usage="orlop [--address SOCKET] [--namespace NAME] COMMAND …",
-        description=f"Run containers with orlopd.\n\ncommands:\n{listing}",
+        description=f"Run containers with orlopd.\n\n{catalogue.overview()}",
         epilog="`orlop COMMAND --help` tells a command's options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,19 +65,35 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("ORLOP_NAMESPACE", "default"),
         help="namespace to work in ($ORLOP_NAMESPACE; %(default)s)",
     )
-    parser.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    _add_command(parser, [*catalogue.COMMANDS, *catalogue.GROUPS])
     return parser
 
 
-def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"orlop.cli.commands.{command}")
+def _group_parser(name: str) -> argparse.ArgumentParser:
+    commands = catalogue.GROUPS[name]
+    parser = argparse.ArgumentParser(
+        prog=f"orlop {name}",
+        usage=f"orlop {name} COMMAND …",
+        description="commands:\n" + catalogue.listing(commands),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_command(parser, list(commands))
+    return parser
+
+
+def _add_command(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    parser.add_argument(
+        "command", nargs="?", choices=names, metavar="COMMAND", help=argparse.SUPPRESS
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def _run(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespace) -> int:
-    from orlop.client import Connection
-
     try:
+        if not getattr(module, "NEEDS_DAEMON", True):
+            return int(module.run(args))
+        from orlop.client import Connection
+
         with Connection(shared.address, shared.namespace) as connection:
             return int(module.run(args, connection))
     except OrlopError as error:

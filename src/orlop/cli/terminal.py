@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from orlop.errors import InvalidArgument
 
 
 @contextmanager
@@ -27,3 +30,21 @@ def window_size(fd: int) -> tuple[int, int]:
     except OSError:
         return 80, 24
     return size.columns, size.lines
+
+
+def ask_secret(prompt: str) -> str:
+    """What the user types, unseen. Raises InvalidArgument when there is no terminal to ask at."""
+    import getpass
+
+    if not sys.stdin.isatty():
+        raise InvalidArgument("no password given, and no terminal to ask for it")
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise InvalidArgument("no password given") from None
+
+
+def ask(prompt: str) -> str:
+    """A line that the user types, "" when there is none. The prompt goes to stderr."""
+    print(prompt, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

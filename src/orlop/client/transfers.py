@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from google.protobuf.message import Message
 
+from orlop.client import images
 from orlop.client.auth import Answer, AuthStream
 from orlop.client.connection import Connection
 from orlop.client.streams import Progress, ProgressStream
@@ -58,3 +59,9 @@ def transfer(
             if asked is not None and asked.error is not None:
                 raise asked.error from error
             raise
+
+
+def tag(connection: Connection, name: str, other: str) -> None:
+    """Let `other` name the image `name` too, whatever it named before. Raises NotFound."""
+    labels = images.get(connection, name).labels
+    transfer(connection, types.ImageStore(name=name), types.ImageStore(name=other, labels=labels))

@@ -19,6 +19,8 @@ _TRIES = 3
 class Repository:
     """The repository `path` on `host`. `actions` is what authorization is wanted for.
 
+    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had.
+
     Thread-safe; `http` is the caller's to close.
     """
 
@@ -30,7 +32,7 @@ class Repository:
         self.http = http
         self._authorizer = Authorizer(
             host.name,
-            f"repository:{path}:{actions}",
+            f"repository:{path}:{actions}" if path else "",
             ask,
             self._get_token,
             secure=host.secure,

@@ -111,12 +111,20 @@ def _starting() -> Iterator[None]:
 
 
 def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
-    from orlop.cli.progress import pull
-
     name = images.full_name(args.image)
     if args.pull == "always" or (args.pull == "missing" and not images.exists(connection, name)):
-        pull(connection, name, snapshotter=args.snapshotter)
+        _pull(connection, name, args.snapshotter)
     return images.view(connection, name, snapshotter=args.snapshotter)
+
+
+def _pull(connection: Connection, name: str, snapshotter: str) -> None:
+    from orlop.cli import progress, transfers
+    from orlop.client.auth import answer_for
+    from orlop.client.pull import pull_image
+
+    # Without a terminal stderr is the container's.
+    with transfers.advising(name), progress.shown("auto", plain=False) as show:
+        pull_image(connection, name, snapshotter=snapshotter, answer=answer_for(), on_progress=show)
 
 
 def _spec(args: argparse.Namespace, container: str) -> ContainerSpec:

@@ -1,0 +1,75 @@
+"""What commands there are: the module of each, what it does in a few words, and their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command: a module of `orlop.cli.commands`, and what it does."""
+
+    module: str
+    summary: str
+
+
+_CONTAINERS = {
+    "run": Command("run", "create and run a container"),
+    "ps": Command("ps", "list containers"),
+    "exec": Command("exec", "run a command in a running container"),
+    "logs": Command("logs", "show what a container printed"),
+    "stop": Command("stop", "stop containers, first asking, then killing"),
+    "kill": Command("kill", "send a signal to containers"),
+    "rm": Command("rm", "remove containers"),
+}
+_IMAGES = {
+    "pull": Command("pull", "pull an image from a registry"),
+    "push": Command("push", "push an image to a registry"),
+    "images": Command("images", "list images"),
+    "tag": Command("tag", "give an image another name"),
+    "rmi": Command("rmi", "remove images"),
+    "save": Command("save", "write images to an archive"),
+    "load": Command("load", "take images from an archive"),
+}
+_REGISTRIES = {
+    "login": Command("login", "check and keep credentials for a registry"),
+    "logout": Command("logout", "forget the credentials for a registry"),
+}
+_OTHERS = {
+    "inspect": Command("inspect", "show all about containers or images, as JSON"),
+    "events": Command("events", "follow what happens in the daemon"),
+    "version": Command("version", "show the versions of client and daemon"),
+}
+
+COMMANDS: Mapping[str, Command] = {**_CONTAINERS, **_IMAGES, **_REGISTRIES, **_OTHERS}
+
+GROUPS: Mapping[str, Mapping[str, Command]] = {
+    "image": {
+        "ls": _IMAGES["images"],
+        "rm": _IMAGES["rmi"],
+    },
+}
+
+_GROUPS_IN_SHORT = {"image": "work with images"}
+
+
+def overview() -> str:
+    """All commands, for people."""
+    sections = {
+        "containers": listing(_CONTAINERS),
+        "images": listing(_IMAGES) + "\n" + _groups(),
+        "registries": listing(_REGISTRIES),
+        "others": listing(_OTHERS),
+    }
+    return "\n\n".join(f"{title}:\n{lines}" for title, lines in sections.items())
+
+
+def listing(commands: Mapping[str, Command]) -> str:
+    return "\n".join(f"  {name:<10}{command.summary}" for name, command in commands.items())
+
+
+def _groups() -> str:
+    return "\n".join(
+        f"  {name:<10}{_GROUPS_IN_SHORT[name]}: {', '.join(commands)}"
+        for name, commands in GROUPS.items()
+    )

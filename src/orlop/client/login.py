@@ -1,0 +1,39 @@
+"""Are these credentials good? Asked of a registry itself, without the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orlop.credentials import Credential
+from orlop.registry import Credentials, Http, find_hosts
+from orlop.registry.repository import Repository
+
+_FOLDERS = (Path("/etc/orlop/certs.d"), Path("/etc/containerd/certs.d"))  # the daemon's defaults
+
+
+def check_credentials(
+    registry: str, credential: Credential, *, plain_http: bool = False, hosts_dir: str = ""
+) -> bool:
+    """Whether `registry` (host[:port]) asked for credentials; if so, it took these.
+
+    `hosts_dir` is a folder of `hosts.toml` files, instead of the usual ones.
+
+    Raises Unauthenticated when it does not take them, Unavailable when it cannot be reached,
+    NotFound when it is no registry.
+    """
+    asked = []
+
+    def answer(host: str, _challenges: object) -> Credentials:
+        asked.append(host)
+        if credential.registry_token:
+            return Credentials(header=f"Bearer {credential.registry_token}")
+        return Credentials(
+            credential.username, credential.secret, refresh_token=credential.identity_token
+        )
+
+    folders = [Path(hosts_dir)] if hosts_dir else _FOLDERS
+    host = find_hosts(folders, registry, "http" if plain_http else "")[-1]  # no mirror: itself
+    with Http() as http:
+        repository = Repository(host, "", http=http, ask=answer)
+        repository.request("GET", host.url("/"), {}).close()
+    return bool(asked)
