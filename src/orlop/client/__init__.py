@@ -1,8 +1,9 @@
 """The Python SDK: a daemon as one namespace of it sees it.
 
 `Connection` has a client for every service; the other modules are the jobs that take several
-calls: images (read a config), pull, push, archive (import, export), containers (create from an
-image, remove), stdio (fifos) and log files.
+calls: images (read a config), pull, push, archive (import, export), transfers (tag), auth (answers
+to questions for credentials), login (are they good?), containers (create from an image, remove),
+stdio (fifos) and log files.
 It speaks ttrpc, which starts fast: no grpc is loaded.
 """
 
