@@ -113,7 +113,7 @@ def parse_config(data: bytes) -> ImageConfig:
 def _checked(document: T, descriptors: tuple[Descriptor, ...]) -> T:
     for descriptor in descriptors:
         Digest.parse(descriptor.digest)
-        if descriptor.size < 0:
+        if not 0 <= descriptor.size < 1 << 63:
             raise InvalidArgument(f"descriptor {descriptor.digest} has size {descriptor.size}")
     return document
 

@@ -29,6 +29,8 @@ _TOKEN_LIFE = 60
 _BASIC_LIFE = 24 * 3600
 _MARGIN = 5.0
 _CLIENT_ID = "orlop"
+# Longer headers are taken by no server.
+_TOKEN_MAX = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,10 @@ class Authorizer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f'token from "{realm}" does not parse: {error}') from None
         token = found.token or found.access_token or ""
-        if not token or not token.isprintable():
+        if not token:
             raise Unauthenticated(f'"{realm}" answers without a token')
+        if len(token) > _TOKEN_MAX or not (token.isascii() and token.isprintable()):
+            raise Unauthenticated(f'"{realm}" answers without a token that is fit for a header')
         self._keep(f"Bearer {token}", found.expires_in or _TOKEN_LIFE)
 
     def _keep(self, header: str, seconds: float) -> None:

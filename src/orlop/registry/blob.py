@@ -8,7 +8,7 @@ from urllib3.exceptions import HTTPError
 
 from orlop.errors import DataLoss, Unavailable
 from orlop.oci.descriptor import Descriptor
-from orlop.registry.http import Response
+from orlop.registry.http import Response, content_length
 
 _CHUNK = 512 * 1024
 _RESUMES = 5
@@ -91,10 +91,10 @@ class BlobStream:
 
     def _check_size(self, response: Response) -> None:
         """Refuse at once what cannot be the blob."""
-        length = response.headers.get("content-length", "")
-        if not length.isdecimal() or "content-encoding" in response.headers:
+        length = content_length(response)
+        if length is None or "content-encoding" in response.headers:
             return
-        size = int(length)
+        size = length
         if response.status == 206:
             size += self._offset + self._wanted.size - self._end
         if size != self._wanted.size:

@@ -23,7 +23,7 @@ from orlop.oci.reference import Reference
 from orlop.registry.auth import Ask
 from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
-from orlop.registry.http import Http, Response, dispose
+from orlop.registry.http import Http, Response, content_length, dispose
 from orlop.registry.repository import Repository
 from orlop.registry.upload import Uploads
 
@@ -115,12 +115,12 @@ class RegistryClient:
         response = repository.send("HEAD", url, {"Accept": _ACCEPT})
         dispose(response)
         digest = response.headers.get("docker-content-digest", "")
-        length = response.headers.get("content-length", "")
+        length = content_length(response)
         media_type = _media_type(response)
-        if response.status != 200 or not digest or not length.isdecimal() or not media_type:
+        if response.status != 200 or not digest or length is None or not media_type:
             return self._resolve_by_get(repository, url)
         Digest.parse(digest)
-        return self._checked(Descriptor(media_type=media_type, digest=digest, size=int(length)))
+        return self._checked(Descriptor(media_type=media_type, digest=digest, size=length))
 
     def _resolve_by_get(self, repository: Repository, url: str) -> Descriptor:
         """For a registry whose HEAD does not tell: the document itself does, or the error."""

@@ -39,6 +39,7 @@ _RETRIED = (408, 429)
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
 # What is not worth a new connection to leave unread.
 _DRAIN_MAX = 16 * 1024
+_LENGTH_DIGITS = 19  # of a size in 63 bits
 # What another host may see of a request: anything else may be a secret.
 _PUBLIC_HEADERS = frozenset({"accept", "accept-encoding", "range", "user-agent"})
 
@@ -255,6 +256,12 @@ def _redirected(
 def worth_another_try(response: Response) -> bool:
     """Whether the same request may well succeed later."""
     return response.status in _RETRIED or response.status >= 500
+
+
+def content_length(response: Response) -> int | None:
+    """How long the body is said to be, None when that is not said in a number one can believe."""
+    text = response.headers.get("content-length", "")
+    return int(text) if text.isdecimal() and len(text) <= _LENGTH_DIGITS else None
 
 
 def retry_after(response: Response) -> float:

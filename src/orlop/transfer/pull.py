@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orlop.content import ContentStore
-from orlop.errors import Cancelled
+from orlop.errors import Cancelled, OrlopError
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
@@ -101,6 +101,10 @@ class Puller:
         except Cancelled:
             ctx.check()
             raise
+        except OrlopError as error:
+            if client.reference.host in error.message:
+                raise
+            raise type(error)(f'image "{client.reference}": {error.message}') from error
         for image in images:
             size = target.size
             tell(Progress(SAVED, image.name, size, size, target.digest, target.media_type))
