@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -222,3 +225,15 @@ def test_a_push_goes_on_after_a_kill(pushable_daemon: Served) -> None:
     pushable_daemon.daemon.restart()
     blob = pushable_daemon.ask("GET", f"/v2/app/blobs/{digest_of(data)}")
     assert blob.body == data
+
+
+def test_the_daemon_stops_while_clients_hang(pushable_daemon: Served) -> None:
+    begun = pushable_daemon.ask("POST", "/v2/app/blobs/uploads/")
+    half = f"PATCH {begun.headers['Location']} HTTP/1.1\r\nContent-Length: 99\r\n\r\nx".encode()
+    with ExitStack() as stack:
+        for sent in (b"", b"GET /v2", half):
+            address = ("127.0.0.1", pushable_daemon.port)
+            client = stack.enter_context(closing(socket.create_connection(address)))
+            client.sendall(sent)
+        time.sleep(0.2)
+        assert pushable_daemon.daemon.stop() < 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from orlop.origin.graph import Document, read_document
 from orlop.origin.holds import Holds
 from orlop.origin.repositories import Repository
 from orlop.transfer.labels import child_labels
+
+_log = logging.getLogger(__name__)
 
 
 class Pushes:
@@ -63,6 +66,9 @@ class Pushes:
         if tag or document.subject:
             name = f"{repository.name}:{tag}" if tag else f"{repository.name}@{actual}"
             self._images.put(self._namespace, Image(name, document.descriptor))
+            _log.info(
+                'namespace=%s pushed image "%s" with digest %s', self._namespace, name, actual
+            )
         return document
 
     def _claim(self, repository: str, child: Descriptor, may_refer: Callable[[str], bool]) -> None:
@@ -115,5 +121,6 @@ class Pushes:
         for name in names:
             with suppress(NotFound):
                 self._images.delete(self._namespace, name)
+                _log.info('namespace=%s deleted image "%s" from afar', self._namespace, name)
         if digest:
             self._holds.release(repository.name, digest)
