@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import images, rivals
+from benchmarks import images, rivals, transfers
 from benchmarks.archives import bench_archives
 from benchmarks.measure import Result, in_turns, show
-from benchmarks.rivals import Rival, run
+from benchmarks.rivals import Rival
 
 IDLE = 10
-_NAMES = ["run", "memory", "small", "large", "archives"]
+_NAMES = ["run", "memory", "small", "layers", "again", "link", "large", "push", "archives"]
 
 
 def bench_run(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Result]:
@@ -63,61 +63,6 @@ def _pss(pid: int) -> int:
     raise RuntimeError(f"no PSS of {pid}")
 
 
-def bench_pull(ours: Rival, theirs: Rival, what: str, image: str, rounds: int) -> list[Result]:
-    """Pull and unpack; orlop by its own command, containerd by ctr, both by ctr as well."""
-    orlop = str(Path(sys.executable).parent / "orlop")
-    counter = iter(range(1000))
-
-    def ctr_pull(rival: Rival) -> Callable[[], object]:
-        def pull() -> None:
-            rival.run_ctr("-n", f"round{next(counter)}", "images", "pull", "--plain-http", image)
-
-        return pull
-
-    def orlop_pull() -> None:
-        run([orlop, "-a", ours.address, "-n", f"round{next(counter)}", "pull", "-q", image])
-
-    def clean() -> None:
-        empty_all(ours, theirs)
-
-    return [
-        in_turns(f"{what}: orlop pull", orlop_pull, ctr_pull(theirs), rounds=rounds, budget=0.33,
-                 between=clean),
-        in_turns(f"{what}: ctr images pull", ctr_pull(ours), ctr_pull(theirs), rounds=rounds,
-                 budget=1.0, between=clean),
-    ]  # fmt: skip
-
-
-def empty_all(*rivals: Rival) -> None:
-    for rival in rivals:
-        empty(rival)
-
-
-def empty(rival: Rival) -> None:
-    """Remove every image, snapshot and blob, so that the next pull does all the work again."""
-    for namespace in rival.run_ctr("namespaces", "ls", "-q").split():
-        at = ("-n", namespace)
-        for name in rival.run_ctr(*at, "images", "ls", "-q").split():
-            rival.run_ctr(*at, "images", "rm", "--sync", name)
-        while names := _snapshots(rival, namespace):
-            for name in names:
-                run_quietly(rival.ctr(*at, "snapshots", "rm", name))
-        for digest in rival.run_ctr(*at, "content", "ls", "-q").split():
-            run_quietly(rival.ctr(*at, "content", "rm", digest))
-
-
-def _snapshots(rival: Rival, namespace: str) -> list[str]:
-    lines = rival.run_ctr("-n", namespace, "snapshots", "ls").splitlines()[1:]
-    return [line.split()[0] for line in lines]
-
-
-def run_quietly(command: list[str]) -> None:
-    try:
-        run(command)
-    except RuntimeError:
-        pass  # the collector was faster, or a child is still there: the next round sees
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the large image")
@@ -133,24 +78,54 @@ def main() -> int:
     ):
         small = images.push_small(host, folder)
         if "small" in wanted:
-            results += bench_pull(ours, theirs, "pull, small image", small, rounds=7)
-        for rival in (ours, theirs):
-            rival.run_ctr("images", "pull", "--plain-http", small)
+            results += transfers.bench_pull(ours, theirs, "pull, small image", small, rounds=7)
+        if {"run", "memory"} & set(wanted):
+            for rival in (ours, theirs):
+                rival.run_ctr("images", "pull", "--plain-http", small)
         if "run" in wanted:
             results += bench_run(ours, theirs, small, rounds=5 if args.quick else 20)
         if "memory" in wanted:
             results += bench_memory(ours, theirs, small)
-        if {"large", "archives"} & set(wanted):
-            files = 1300 if args.quick else 13_000
-            large = images.push_large(host, folder, layers=10, files=files, file_size=21_500)
-        if "large" in wanted:
-            results += bench_pull(ours, theirs, "pull, large image", large, rounds=3)
-        if "archives" in wanted:
-            results += bench_archives(
-                ours, theirs, large, folder, 3, lambda: empty_all(ours, theirs)
-            )
+        if {"layers", "link", "again"} & set(wanted):
+            results += _layered(ours, theirs, host, folder, wanted)
+        if {"large", "archives", "push"} & set(wanted):
+            results += _large(ours, theirs, host, folder, wanted, quick=args.quick)
     show(results)
     return 0
+
+
+def _layered(
+    ours: Rival, theirs: Rival, host: str, folder: Path, wanted: Sequence[str]
+) -> list[Result]:
+    """Thirty layers, some 25 MB."""
+    results: list[Result] = []
+    image = images.push_large(host, folder, "layered", layers=30, files=100, file_size=21_500)
+    if "layers" in wanted:
+        results += transfers.bench_pull(ours, theirs, "pull, 30 layers", image, rounds=5)
+    if "again" in wanted:
+        results += transfers.bench_again(ours, theirs, image, rounds=7)
+    if "link" in wanted:
+        results += transfers.bench_link(ours, theirs, host, image, rounds=3)
+    return results
+
+
+def _large(
+    ours: Rival, theirs: Rival, host: str, folder: Path, wanted: Sequence[str], *, quick: bool
+) -> list[Result]:
+    """A gigabyte and 130,000 files, or a tenth of that."""
+    results: list[Result] = []
+    files = 1300 if quick else 13_000
+    image = images.push_large(host, folder, "large", layers=10, files=files, file_size=21_500)
+    if "large" in wanted:
+        results += transfers.bench_pull(ours, theirs, "pull, large image", image, rounds=3)
+        results += transfers.bench_pull_memory(image)
+    if "push" in wanted:
+        results += transfers.bench_push(ours, theirs, image, rounds=3)
+    if "archives" in wanted:
+        results += bench_archives(
+            ours, theirs, image, folder, 3, lambda: transfers.empty_all(ours, theirs)
+        )
+    return results
 
 
 if __name__ == "__main__":

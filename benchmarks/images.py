@@ -26,12 +26,14 @@ def push_small(host: str, folder: Path) -> str:
     return name
 
 
-def push_large(host: str, folder: Path, *, layers: int, files: int, file_size: int) -> str:
+def push_large(
+    host: str, folder: Path, what: str, *, layers: int, files: int, file_size: int
+) -> str:
     """Generate and push an image of `layers` layers with `files` files each; its name.
 
     A third of each file's bytes do not compress, as in images of programs.
     """
-    layout, name = folder / "large", f"{host}/bench/large:latest"
+    layout, name = folder / what, f"{host}/bench/{what}:latest"
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     descriptors, diff_ids = [], []

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,8 +52,7 @@ def run(command: Sequence[str]) -> str:
 
 @contextmanager
 def folder(name: str) -> Iterator[Path]:
-    path = BASE / f"orlop-bench-{os.getpid()}-{name}"
-    path.mkdir(parents=True)
+    path = Path(tempfile.mkdtemp(prefix=f"orlop-bench-{name}-", dir=BASE))
     try:
         yield path
     finally:
