@@ -46,11 +46,17 @@ COMMANDS: Mapping[str, Command] = {**_CONTAINERS, **_IMAGES, **_REGISTRIES, **_O
 GROUPS: Mapping[str, Mapping[str, Command]] = {
     "image": {
         "ls": _IMAGES["images"],
+        "inspect": Command("image_inspect", "show what images consist of, as JSON"),
+        "history": Command("image_history", "show how an image was made"),
         "rm": _IMAGES["rmi"],
+        "prune": Command("image_prune", "remove the names of unused images"),
+    },
+    "manifest": {
+        "inspect": Command("manifest_inspect", "show the manifest or index of an image"),
     },
 }
 
-_GROUPS_IN_SHORT = {"image": "work with images"}
+_GROUPS_IN_SHORT = {"image": "work with images", "manifest": "look at manifests"}
 
 
 def overview() -> str:

@@ -116,17 +116,22 @@ def _platform(entry: dict[str, Any] | None) -> Platform | None:
     return Platform(entry.get("architecture", ""), entry.get("os", ""), entry.get("variant", ""))
 
 
-def _read_json(connection: Connection, digest: str) -> dict[str, Any]:
+def document(connection: Connection, digest: str) -> bytes:
+    """A manifest, index or config as it is stored; NotFound, or DataLoss when it is too long."""
     data = b""
     for part in connection.content.read(content_pb2.ReadContentRequest(digest=digest)):
         data += part.data
         if len(data) > _DOCUMENT_MAX:
             raise DataLoss(f"document {digest} is longer than {_DOCUMENT_MAX} bytes")
+    return data
+
+
+def _read_json(connection: Connection, digest: str) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(data)
+        found: dict[str, Any] = json.loads(document(connection, digest))
     except ValueError as error:
         raise DataLoss(f"document {digest} is not JSON: {error}") from None
-    return document
+    return found
 
 
 def _has_snapshot(connection: Connection, snapshotter: str, key: str) -> bool:

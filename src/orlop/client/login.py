@@ -8,7 +8,10 @@ from orlop.credentials import Credential
 from orlop.registry import Credentials, Http, find_hosts
 from orlop.registry.repository import Repository
 
-_FOLDERS = (Path("/etc/orlop/certs.d"), Path("/etc/containerd/certs.d"))  # the daemon's defaults
+HOSTS_FOLDERS = (
+    Path("/etc/orlop/certs.d"),
+    Path("/etc/containerd/certs.d"),
+)  # the daemon's defaults
 
 
 def check_credentials(
@@ -31,7 +34,7 @@ def check_credentials(
             credential.username, credential.secret, refresh_token=credential.identity_token
         )
 
-    folders = [Path(hosts_dir)] if hosts_dir else _FOLDERS
+    folders = [Path(hosts_dir)] if hosts_dir else HOSTS_FOLDERS
     host = find_hosts(folders, registry, "http" if plain_http else "")[-1]  # no mirror: itself
     with Http() as http:
         repository = Repository(host, "", http=http, ask=answer)

@@ -10,7 +10,20 @@ import pytest
 _HEAVY = ["grpc", "rich", "urllib3", "asyncio", "orlop.registry", "orlop.credentials.helper"]
 
 
-@pytest.mark.parametrize("command", ["version", "images", "pull", "push", "run", "load", "login"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "version",
+        "images",
+        "pull",
+        "push",
+        "run",
+        "load",
+        "login",
+        "manifest_inspect",
+        "image_inspect",
+    ],
+)
 def test_a_command_loads_nothing_heavy(command: str) -> None:
     imports = f"import sys, orlop.cli.main, orlop.client, orlop.cli.commands.{command}"
     code = f"{imports}; print([m for m in {_HEAVY} if m in sys.modules])"

@@ -1,0 +1,33 @@
+"""Look at an image in its registry, without the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orlop.client.auth import Answer
+from orlop.client.login import HOSTS_FOLDERS
+from orlop.oci import reference
+from orlop.oci.descriptor import Descriptor
+from orlop.registry import Credentials, Http, RegistryClient, find_hosts
+
+
+def fetch_manifest(
+    name: str, *, answer: Answer, plain_http: bool = False, hosts_dir: str = ""
+) -> tuple[Descriptor, bytes]:
+    """The verified manifest or index that the full reference `name` leads to."""
+    wanted = reference.parse(name)
+
+    def ask(host: str, _challenges: object) -> Credentials | None:
+        found = answer(host, name)
+        if found is None:
+            return None
+        if found.registry_token:
+            return Credentials(header=f"Bearer {found.registry_token}")
+        return Credentials(found.username, found.secret, refresh_token=found.identity_token)
+
+    folders = [Path(hosts_dir)] if hosts_dir else HOSTS_FOLDERS
+    hosts = find_hosts(folders, wanted.host, "http" if plain_http else "")
+    with Http() as http:
+        client = RegistryClient(wanted, http=http, hosts=hosts, ask=ask)
+        target = client.resolve()
+        return target, client.fetch_document(target)
