@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orlop.cli import table
+from orlop.cli.terminal import undisturbed
 
 if TYPE_CHECKING:
     from orlop.client.streams import Progress
 
 Show = Callable[["Progress"], None]
 _TOTAL = "total"
+_SAVED = "saved"
 
 
 @contextmanager
@@ -33,9 +35,12 @@ def shown(mode: str, *, plain: bool = True) -> Iterator[Show | None]:
     if mode == "tty":
         bars = _Bars()
         try:
+            with undisturbed():
+                bars.start()
             yield bars.update
         finally:
-            bars.stop()
+            with undisturbed():
+                bars.stop()
     elif mode == "plain":
         yield _Lines().update
     elif mode == "json":
@@ -90,6 +95,8 @@ class _Bars:
         )
         self._tasks: dict[str, object] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+
+    def start(self) -> None:
         self._progress.start()
 
     def update(self, progress: Progress) -> None:
@@ -97,12 +104,12 @@ class _Bars:
             if not progress.name:
                 self._progress.console.print(progress.event, markup=False, highlight=False)
             return
-        self._set(_TOTAL, "", 0, 1)  # first, so that it stays on top
+        if progress.event == _SAVED:
+            return  # a name, not bytes
         done = progress.total if _is_over(progress.event) else progress.done
-        self._set(progress.name, progress.event, done, progress.total)
         self._sizes[progress.name] = done, progress.total
-        done, total = (sum(each) for each in zip(*self._sizes.values(), strict=True))
-        self._set(_TOTAL, "", done, total)
+        self._set(_TOTAL, "", *map(sum, zip(*self._sizes.values(), strict=True)))
+        self._set(progress.name, progress.event, done, progress.total)
 
     def _set(self, name: str, state: str, done: int, total: int) -> None:
         task = self._tasks.get(name)
@@ -117,7 +124,7 @@ class _Bars:
 
 def _is_over(event: str) -> bool:
     """Whether an object's bytes are all here, whatever is done with them next."""
-    return event in {"complete", "already exists", "mounted", "extracting", "extracted", "saved"}
+    return event in {"complete", "already exists", "mounted", "extracting", "extracted"}
 
 
 def _short(name: str) -> str:

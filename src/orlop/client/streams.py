@@ -69,8 +69,9 @@ class MessageStream:
             pass  # the stream ends with the call, which tells how that went
 
     def close(self) -> None:
-        """Say no more, and wait a moment for what is still coming."""
+        """Say no more, and hear no more."""
         self._outgoing.put(None)
+        self._incoming.close()
         self._thread.join(_JOIN)
 
 
@@ -101,3 +102,9 @@ class ProgressStream(MessageStream):
         self._on_progress(
             Progress(found.event, found.name, found.progress, found.total, found.desc.digest)
         )
+
+    def close(self) -> None:
+        """Wait a moment for what is still coming: the daemon ends this stream with the transfer."""
+        self._outgoing.put(None)
+        self._thread.join(_JOIN)
+        super().close()
