@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
 set -eu
-packages="attr busybox-static containerd docker-registry iproute2 procps python3-venv runc skopeo umoci util-linux"
+packages="attr busybox-static containerd docker-registry iproute2 nginx-light openssl procps python3-venv runc skopeo umoci util-linux"
 missing=
 for package in $packages; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||

@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,12 @@ def run_registry(
     password: bool = False,
     tls: Certificates | None = None,
     clients: bool = False,
+    auth: Mapping[str, object] | None = None,
 ) -> Iterator[str]:
     """A running registry that keeps its data in `folder`; its host:port.
 
     With `password` it wants USER and SECRET, with `tls` it speaks TLS, and with `clients` it wants
-    to see a certificate as well.
+    to see a certificate as well; `auth` is another way to be authorized.
     """
     port = free_port()
     http: dict[str, object] = {"addr": f"127.0.0.1:{port}"}
@@ -84,6 +85,8 @@ def run_registry(
     if password:
         (folder / "htpasswd").write_text(_HTPASSWD)
         settings["auth"] = {"htpasswd": {"realm": "test", "path": f"{folder}/htpasswd"}}
+    if auth is not None:
+        settings["auth"] = auth
     config = folder / "config.yml"
     config.write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
@@ -91,7 +94,7 @@ def run_registry(
             ["docker-registry", "serve", str(config)], stdout=log, stderr=log
         )
     try:
-        _await(port)
+        await_port(port)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -105,7 +108,7 @@ def free_port() -> int:
         return port
 
 
-def _await(port: int) -> None:
+def await_port(port: int) -> None:
     end = time.monotonic() + 20
     while True:
         with socket.socket() as client:
