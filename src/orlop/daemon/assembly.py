@@ -47,6 +47,7 @@ from orlop.transfer.resolver import Resolver
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
+from orlop.trust import Verifiers
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,11 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
     unpacking = Unpacking(snapshotters, leases, applier, forks)
-    puller = Puller(content, images, leases, unpacking)
+    settings = config.image_verifier
+    verifiers = Verifiers(
+        Path(settings.bin_dir), settings.max_verifiers, settings.per_verifier_timeout
+    )
+    puller = Puller(content, images, leases, unpacking, verifiers)
     pusher = Pusher(content, images, leases)
     importer = Importer(content, images, leases, unpacking, max_ratio=limits.max_ratio)
     exporter = Exporter(content, images, leases)

@@ -88,6 +88,15 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageVerifier:
+    """The programs that every pull asks; the time limit is in seconds."""
+
+    bin_dir: str = "/opt/containerd/image-verifier/bin"
+    max_verifiers: int = 10
+    per_verifier_timeout: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -100,6 +109,7 @@ class Config:
     diff: Diff = field(default_factory=Diff)
     serve: Serve = field(default_factory=Serve)
     registry: Registry = field(default_factory=Registry)
+    image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -118,7 +128,15 @@ _CHOICES = {
     "content.sharing": SHARING,
     "snapshots.default": SNAPSHOTTERS,
 }
-_PATHS = ("root", "state", "grpc.address", "serve.cert", "serve.key", "serve.client_ca")
+_PATHS = (
+    "root",
+    "state",
+    "grpc.address",
+    "serve.cert",
+    "serve.key",
+    "serve.client_ca",
+    "image_verifier.bin_dir",
+)
 _MAY_BE_EMPTY = ("grpc.address", "serve.cert", "serve.key", "serve.client_ca")
 _MINIMUM = {
     "grpc.uid": -1,
@@ -127,6 +145,8 @@ _MINIMUM = {
     "diff.max_entries": 1,
     "diff.max_ratio": 1,
     "serve.max_blob": 1,
+    "image_verifier.max_verifiers": -1,
+    "image_verifier.per_verifier_timeout": 1,
 }
 
 

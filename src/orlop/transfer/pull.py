@@ -22,6 +22,7 @@ from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
 from orlop.transfer.progress import SAVED, Progress, Report, Throttle
 from orlop.transfer.unpacking import Unpacking
+from orlop.trust import Verifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,13 @@ class Puller:
         images: ImageStore,
         leases: LeaseStore,
         unpacking: Unpacking,
+        verifiers: Verifiers | None = None,
     ) -> None:
         self._content = content
         self._images = images
         self._leases = leases
         self._unpacking = unpacking
+        self._verifiers = verifiers
 
     def pull(
         self,
@@ -82,7 +85,8 @@ class Puller:
 
         It is held by the lease of the call or, without one, by one that ends with it. Raises
         NotFound for an unknown image or a platform that it does not have, DataLoss for content that
-        is not what its digest says, and what else a registry or layer does wrong.
+        is not what its digest says, PermissionDenied for what an image verifier rejects, and what
+        else a registry or layer does wrong.
         """
         self._unpacking.check(wanted.unpack)
         tell = Throttle(report)
@@ -93,6 +97,8 @@ class Puller:
         try:
             tell(Progress(f"Resolving from {client.reference}"))
             target = client.resolve()
+            if self._verifiers is not None:
+                self._verifiers.check(str(client.reference), target, work)
             tell(Progress(f"Pulling from {client.reference}"))
             with holding(self._leases, namespace, ctx.lease) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell)
