@@ -55,10 +55,15 @@ class Body(Protocol):
 class Http:
     """Connections for one job, to any hosts; at most `connections` to each are kept. Thread-safe.
 
+    A host that says nothing for `read_limit` seconds counts as one that has broken off.
+
     Use as a context manager, or `close` it.
     """
 
-    def __init__(self, connections: int = 8, proxies: Proxies | None = None) -> None:
+    def __init__(
+        self, connections: int = 8, proxies: Proxies | None = None, *, read_limit: float = _READ
+    ) -> None:
+        self._read_limit = read_limit
         self._connections = connections
         self._proxies = proxies or Proxies()
         self._sockets = Sockets()
@@ -202,7 +207,7 @@ class Http:
     def _make_manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:
         options: dict[str, Any] = {
             "num_pools": _HOSTS,
-            "timeout": urllib3.Timeout(connect=_CONNECT, read=_READ),
+            "timeout": urllib3.Timeout(connect=_CONNECT, read=self._read_limit),
             "maxsize": self._connections,
         }
         if tls is not None:

@@ -1,0 +1,68 @@
+"""A registry that falls silent: its connection is given up, and what has come is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from orlop.errors import Unavailable
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.reference import parse
+from orlop.registry import Http, RegistryClient
+from tests.lying_registry import Registry
+
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def client(lying: Registry) -> Iterator[RegistryClient]:
+    with Http(read_limit=0.2) as http:
+        yield RegistryClient(parse(f"{lying.host}/x/y:latest"), http=http)
+
+
+@pytest.fixture
+def over() -> Iterator[threading.Event]:
+    """Set at the end: whoever stalls waits for it."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def _stall(request: BaseHTTPRequestHandler, over: threading.Event, start: int, count: int) -> bool:
+    request.send_response(206 if start else 200)
+    request.send_header("Content-Length", str(len(DATA) - start))
+    request.end_headers()
+    request.wfile.write(DATA[start : start + count])
+    request.close_connection = True
+    over.wait(10)
+    return True
+
+
+def _blob(lying: Registry) -> Descriptor:
+    found = lying.put(DATA)
+    return Descriptor(media_type="a/b", digest=found["digest"], size=found["size"])
+
+
+def test_silence_in_a_blob(lying: Registry, client: RegistryClient, over: threading.Event) -> None:
+    wanted = _blob(lying)
+    counts = iter([1000, 500])
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        count = next(counts, None)
+        return count is not None and _stall(request, over, start, count)
+
+    lying.spoil = spoil
+    assert b"".join(client.open_blob(wanted)) == DATA
+    ranges = [headers.get("Range") for _, _, headers in lying.requests]
+    assert ranges == [None, "bytes=1000-", "bytes=1500-"]
+
+
+def test_silence_for_good(lying: Registry, client: RegistryClient, over: threading.Event) -> None:
+    wanted = _blob(lying)
+    lying.spoil = lambda request: _stall(request, over, 0, 0)
+    with pytest.raises(Unavailable, match=f"{wanted.digest} broke off 6 times.*timed out"):
+        list(client.open_blob(wanted))
