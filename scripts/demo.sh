@@ -66,6 +66,14 @@ step "Pull the image"
 show orlop pull "$image"
 show orlop images
 
+step "Push it under another name, and see it in the registry"
+copy=127.0.0.1:$port/demo/copy:1
+show orlop tag "$image" "$copy"
+show orlop push --progress plain "$copy"
+show orlop rmi "$copy"
+show orlop manifest inspect "$copy"
+echo
+
 step "Run it with containerd's own client"
 show ctr run --rm "$image" hello-ctr echo "hello from runC, asked by ctr"
 

@@ -6,9 +6,11 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orlop.client import details, images
 from orlop.client.pull import pull_image
 from orlop.client.push import push_image
 from orlop.client.streams import Progress
@@ -148,3 +150,19 @@ def test_an_artifact_that_refers_to_an_image(orlopd: Orlopd, empty: str, tmp_pat
     listed = json.loads(_raw(f"{empty}/x:{subject['digest'].replace(':', '-')}"))
     assert [each["digest"] for each in listed["manifests"]] == [n["digest"] for n in notes]
     assert listed["manifests"][0]["artifactType"] == "application/x-note"
+
+
+def test_platforms_of_a_pull(orlopd: Orlopd, both: str, empty: str) -> None:
+    """What was asked for comes, and the image says what is not here."""
+    name = f"{empty}/test/both:1"
+    with orlopd.connect() as connection:
+        push_image(connection, NAME, name)
+
+    def complete(**wanted: Any) -> dict[str, bool]:
+        with orlopd.connect("elsewhere") as connection:
+            pull_image(connection, name, unpack=False, **wanted)
+            found = details.platforms_of(connection, images.get(connection, name))
+            return {each.platform: not each.missing for each in found}
+
+    assert complete(platform_names=["linux/arm64"]) == {"linux/amd64": False, "linux/arm64": True}
+    assert complete(all_platforms=True) == {"linux/amd64": True, "linux/arm64": True}
