@@ -1,0 +1,116 @@
+"""Pulls side by side, over and over, and of much: each byte is fetched once, and little is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orlop.client import Connection
+from orlop.client.pull import pull_image
+from orlop.errors import Cancelled, DeadlineExceeded, OrlopError
+from orlop.rpc.convert import pack
+from orlop.wire import transfer_types_pb2 as types
+from orlop.wire.services import transfer_pb2
+from tests import layered_image
+from tests.daemon_fixture import Orlopd
+from tests.registry_fixture import run_registry, skopeo_copy
+from tests.slow_proxy import SlowProxy
+
+pytestmark = pytest.mark.root
+
+# Headers, manifests and tokens beside the layers.
+OVERHEAD = 100_000
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A registry with an image of five layers under two names, and the layers' bytes."""
+    folder = tmp_path_factory.mktemp("layered")
+    sizes = layered_image.build(folder / "layout", 1 << 20)
+    (folder / "registry").mkdir()
+    with run_registry(folder / "registry") as host:
+        for name in ("one:1", "two:1"):
+            skopeo_copy(f"oci:{folder}/layout:latest", f"docker://{host}/test/{name}")
+        yield host, sum(sizes)
+
+
+@pytest.fixture
+def slow(layered: tuple[str, int]) -> Iterator[SlowProxy]:
+    proxy = SlowProxy(layered[0], rate=4e6)
+    yield proxy
+    proxy.close()
+
+
+def _pull(orlopd: Orlopd, name: str, namespace: str = "") -> None:
+    with orlopd.connect(namespace) as connection:
+        pull_image(connection, name)
+
+
+def test_pulls_at_once_fetch_each_byte_once(
+    orlopd: Orlopd, slow: SlowProxy, layered: tuple[str, int]
+) -> None:
+    names = [f"{slow.host}/test/one:1", f"{slow.host}/test/two:1"] * 2
+    with ThreadPoolExecutor(len(names)) as pool:
+        for done in [pool.submit(_pull, orlopd, name) for name in names]:
+            done.result()
+    assert slow.passed < layered[1] + OVERHEAD
+    before = slow.passed
+    _pull(orlopd, names[0])
+    assert slow.passed - before < OVERHEAD / 10
+
+
+def test_another_namespace_fetches_nothing_again(
+    orlopd: Orlopd, slow: SlowProxy, layered: tuple[str, int]
+) -> None:
+    _pull(orlopd, f"{slow.host}/test/one:1")
+    _pull(orlopd, f"{slow.host}/test/one:1", f"{orlopd.namespace}x")
+    assert slow.passed < layered[1] + OVERHEAD
+
+
+def test_who_waits_takes_over_from_who_gives_up(
+    orlopd: Orlopd, slow: SlowProxy, layered: tuple[str, int]
+) -> None:
+    name = f"{slow.host}/test/one:1"
+    with ThreadPoolExecutor(1) as pool, orlopd.connect() as first:
+        impatient = pool.submit(_give_up, first, name)
+        orlopd.wait_for(lambda: slow.passed > layered[1] / 4)
+        _pull(orlopd, name)
+        assert impatient.result()
+    # What was under way in the sockets of three connections is fetched twice.
+    assert slow.passed < layered[1] + OVERHEAD + 3 * 150_000
+
+
+def _give_up(connection: Connection, name: str) -> bool:
+    """Pull for a short time; whether that was too little."""
+    request = transfer_pb2.TransferRequest(
+        source=pack(types.OCIRegistry(reference=name)),
+        destination=pack(types.ImageStore(name=name)),
+    )
+    try:
+        connection.transfer.transfer(request, timeout=0.8)
+    except (Cancelled, DeadlineExceeded):
+        return True
+    except OrlopError as error:
+        raise AssertionError(error) from error
+    return False
+
+
+def test_memory_does_not_grow_with_the_image(orlopd: Orlopd, tmp_path: Path) -> None:
+    size = 60 << 20
+    layered_image.build(tmp_path / "layout", size // 4)
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as host:
+        skopeo_copy(f"oci:{tmp_path}/layout:latest", f"docker://{host}/test/large:1")
+        before = _memory(orlopd.pid, "VmRSS")
+        _pull(orlopd, f"{host}/test/large:1")
+        assert _memory(orlopd.pid, "VmHWM") - before < 50 << 20
+
+
+def _memory(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(key)
