@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 
 def _pull(orlopd: Orlopd, lying: Registry, *options: str) -> str:
-    done = orlopd.orlop("pull", *options, f"{lying.host}/x/y:latest", check=False)
+    done = orlopd.orlop("pull", "-q", *options, f"{lying.host}/x/y:latest", check=False)
     assert done.returncode == (1 if done.stderr else 0), done
     assert done.stderr.count("\n") <= 1, done.stderr
     return done.stderr

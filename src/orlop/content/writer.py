@@ -57,6 +57,7 @@ class ContentWriter:
             self._offset = self.total = ingest.shared_size
         else:
             self._open()
+        self._resumed = self._offset > 0
 
     def _open(self) -> None:
         (self._ingest.folder / SHARED).unlink(missing_ok=True)
@@ -87,6 +88,11 @@ class ContentWriter:
     def offset(self) -> int:
         """How many bytes are here."""
         return self._offset
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier writer has left some of the bytes."""
+        return self._resumed
 
     def fileno(self) -> int:
         """The file with the bytes so far, for reading; FailedPrecondition when it is another's."""
@@ -143,6 +149,7 @@ class ContentWriter:
             self._open()
         os.ftruncate(self._fd, 0)
         self._offset = 0
+        self._resumed = False
         self._hash = new_hash(self._hash.name)
         self.updated_at = clock.now()
 

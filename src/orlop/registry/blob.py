@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from urllib3.exceptions import HTTPError
@@ -12,6 +13,7 @@ from orlop.registry.http import Response, content_length
 
 _CHUNK = 512 * 1024
 _RESUMES = 5
+_PLACE = re.compile(r"bytes (\d{1,19})-")
 # Makes the request for a blob, with more headers.
 Open = Callable[[dict[str, str]], Response]
 
@@ -90,7 +92,13 @@ class BlobStream:
         return response
 
     def _check_size(self, response: Response) -> None:
-        """Refuse at once what cannot be the blob."""
+        """Refuse at once what cannot be the blob, or another part of it than was asked for."""
+        place = _PLACE.match(response.headers.get("content-range", ""))
+        if response.status == 206 and place and int(place[1]) != self._offset:
+            raise DataLoss(
+                f"{self._wanted.digest} was asked for from byte {self._offset}, "
+                f"and comes from byte {place[1]}"
+            )
         length = content_length(response)
         if length is None or "content-encoding" in response.headers:
             return

@@ -21,7 +21,8 @@ _PIECE = 256 * 1024
 _CHUNK, _CHUNK_MIN = 8 << 20, 256 << 10
 _FAILURES = 5
 _BACKOFF, _BACKOFF_MAX = 0.2, 10.0
-_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,19})")
+_LENGTH = re.compile(r"\d{1,19}")
 _OCTETS = {"Content-Type": "application/octet-stream"}
 
 Sent = Callable[[int], None]
@@ -143,7 +144,7 @@ class _Upload:
         self._offset = 0
         self._note(url, response)
         least = response.headers.get("oci-chunk-min-length", "")
-        if least.isdecimal():
+        if _LENGTH.fullmatch(least):
             self._chunk_min = max(self._chunk_min, int(least))
         return False
 

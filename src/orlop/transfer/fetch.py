@@ -26,6 +26,10 @@ from orlop.transfer.progress import COMPLETE, DOWNLOADING, EXISTS, WAITING, Prog
 _LOCK_POLL = 0.05
 
 
+class SpoiledIngest(DataLoss):
+    """What an earlier fetch had left was damaged. It is dropped: another try begins anew."""
+
+
 class Fetcher:
     """Fetches the parts of one image into one namespace, under one lease."""
 
@@ -78,6 +82,12 @@ class Fetcher:
 
     def blob(self, wanted: Descriptor) -> None:
         """Fetch a blob into the store, unless it is there."""
+        try:
+            self._blob(wanted)
+        except SpoiledIngest:
+            self._blob(wanted)
+
+    def _blob(self, wanted: Descriptor) -> None:
         with self.writer(wanted) as writer:
             if writer is None:
                 self.say(EXISTS, wanted, wanted.size)
@@ -123,7 +133,10 @@ class Fetcher:
                 self.say(DOWNLOADING, wanted, writer.offset)
 
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
-        """Verify and keep a blob; DataLoss, and the data dropped, when it is not what was named."""
+        """Verify and keep a blob; DataLoss, and the data dropped, when it is not what was named.
+
+        SpoiledIngest where some of the data is of an earlier fetch.
+        """
         labels = source_labels(self.client.reference.host, self.client.reference.path, {})
         try:
             writer.commit(wanted.size, wanted.digest, labels)
@@ -131,7 +144,8 @@ class Fetcher:
             self.label_source(wanted)
         except FailedPrecondition as error:
             self.content.abort(self.namespace, writer.ref)
-            raise DataLoss(
+            kind = SpoiledIngest if writer.resumed else DataLoss
+            raise kind(
                 f'registry "{self.client.reference.host}" sent damaged content: {error.message}'
             ) from error
 

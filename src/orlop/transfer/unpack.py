@@ -28,6 +28,7 @@ from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
 from orlop.transfer.documents import Found
+from orlop.transfer.fetch import SpoiledIngest
 from orlop.transfer.parts import Parts
 from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING
 
@@ -115,6 +116,13 @@ class Unpacker:
         if job.skip or not self._snapshotter.rebase:
             self._fetcher.blob(job.layer)
             return
+        try:
+            self._fetch_and_unpack(job)
+        except SpoiledIngest:
+            self.discard([job])
+            self._fetch_and_unpack(job)
+
+    def _fetch_and_unpack(self, job: LayerJob) -> None:
         job.extraction = self._snapshotter.extraction(self._namespace)
         with self._fetcher.writer(job.layer) as writer:
             if writer is not None and writer.offset < job.layer.size:
