@@ -48,6 +48,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "ls": _IMAGES["images"],
         "inspect": Command("image_inspect", "show what images consist of, as JSON"),
         "history": Command("image_history", "show how an image was made"),
+        "verify": Command("image_verify", "check who signed an image in its registry"),
         "rm": _IMAGES["rmi"],
         "prune": Command("image_prune", "remove the names of unused images"),
     },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.client.auth import Answer
@@ -15,6 +17,35 @@ def fetch_manifest(
     name: str, *, answer: Answer, plain_http: bool = False, hosts_dir: str = ""
 ) -> tuple[Descriptor, bytes]:
     """The verified manifest or index that the full reference `name` leads to."""
+    with _client(name, answer, plain_http, hosts_dir) as client:
+        target = client.resolve()
+        return target, client.fetch_document(target)
+
+
+def verify_signature(
+    name: str,
+    keys: Sequence[Path],
+    *,
+    answer: Answer,
+    plain_http: bool = False,
+    hosts_dir: str = "",
+    match_repository: bool = False,
+) -> tuple[Descriptor, Path]:
+    """What the full reference `name` leads to, and which of the public keys signed it.
+
+    Raises PermissionDenied when none did; see `orlop.trust.signatures`.
+    """
+    from orlop.trust.signatures import verify  # noqa: PLC0415 - loads what only this needs
+
+    with _client(name, answer, plain_http, hosts_dir) as client:
+        target = client.resolve()
+        return target, verify(client, target, keys, match_repository=match_repository)
+
+
+@contextmanager
+def _client(
+    name: str, answer: Answer, plain_http: bool, hosts_dir: str
+) -> Iterator[RegistryClient]:
     wanted = reference.parse(name)
 
     def ask(host: str, _challenges: object) -> Credentials | None:
@@ -28,6 +59,4 @@ def fetch_manifest(
     folders = [Path(hosts_dir)] if hosts_dir else HOSTS_FOLDERS
     hosts = find_hosts(folders, wanted.host, "http" if plain_http else "")
     with Http() as http:
-        client = RegistryClient(wanted, http=http, hosts=hosts, ask=ask)
-        target = client.resolve()
-        return target, client.fetch_document(target)
+        yield RegistryClient(wanted, http=http, hosts=hosts, ask=ask)

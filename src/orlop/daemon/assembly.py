@@ -47,7 +47,7 @@ from orlop.transfer.resolver import Resolver
 from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
-from orlop.trust import Verifiers
+from orlop.trust import Gate, Verifiers
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     verifiers = Verifiers(
         Path(settings.bin_dir), settings.max_verifiers, settings.per_verifier_timeout
     )
-    puller = Puller(content, images, leases, unpacking, verifiers)
+    gate = Gate(Path(config.trust.policy), verifiers)
+    puller = Puller(content, images, leases, unpacking, gate)
     pusher = Pusher(content, images, leases)
     importer = Importer(content, images, leases, unpacking, max_ratio=limits.max_ratio)
     exporter = Exporter(content, images, leases)

@@ -88,6 +88,13 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """The file of policies, by repository."""
+
+    policy: str = "/etc/orlop/trust.toml"
+
+
+@dataclass(frozen=True, slots=True)
 class ImageVerifier:
     """The programs that every pull asks; the time limit is in seconds."""
 
@@ -109,6 +116,7 @@ class Config:
     diff: Diff = field(default_factory=Diff)
     serve: Serve = field(default_factory=Serve)
     registry: Registry = field(default_factory=Registry)
+    trust: Trust = field(default_factory=Trust)
     image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
@@ -135,6 +143,7 @@ _PATHS = (
     "serve.cert",
     "serve.key",
     "serve.client_ca",
+    "trust.policy",
     "image_verifier.bin_dir",
 )
 _MAY_BE_EMPTY = ("grpc.address", "serve.cert", "serve.key", "serve.client_ca")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from orlop.errors import (
@@ -73,6 +74,11 @@ class RegistryClient:
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
         self._http.abort()
+
+    def sibling(self, *, tag: str = "", digest: str = "") -> RegistryClient:
+        """Another tag or digest of the same repository, on the same hosts."""
+        wanted = replace(self.reference, tag=tag, digest=digest)
+        return RegistryClient(wanted, http=self._http, hosts=self._hosts, ask=self._ask)
 
     def repository(self, actions: str = "pull") -> Repository:
         """The repository on the first host that is the registry itself, not a mirror of it.

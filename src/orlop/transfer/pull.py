@@ -22,7 +22,7 @@ from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
 from orlop.transfer.progress import SAVED, Progress, Report, Throttle
 from orlop.transfer.unpacking import Unpacking
-from orlop.trust import Verifiers
+from orlop.trust import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ class Puller:
         images: ImageStore,
         leases: LeaseStore,
         unpacking: Unpacking,
-        verifiers: Verifiers | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._content = content
         self._images = images
         self._leases = leases
         self._unpacking = unpacking
-        self._verifiers = verifiers
+        self._gate = gate
 
     def pull(
         self,
@@ -85,8 +85,8 @@ class Puller:
 
         It is held by the lease of the call or, without one, by one that ends with it. Raises
         NotFound for an unknown image or a platform that it does not have, DataLoss for content that
-        is not what its digest says, PermissionDenied for what an image verifier rejects, and what
-        else a registry or layer does wrong.
+        is not what its digest says, PermissionDenied for what a policy or an image verifier
+        rejects, and what else a registry or layer does wrong.
         """
         self._unpacking.check(wanted.unpack)
         tell = Throttle(report)
@@ -97,8 +97,8 @@ class Puller:
         try:
             tell(Progress(f"Resolving from {client.reference}"))
             target = client.resolve()
-            if self._verifiers is not None:
-                self._verifiers.check(str(client.reference), target, work)
+            if self._gate is not None:
+                self._gate.check(client, target, work)
             tell(Progress(f"Pulling from {client.reference}"))
             with holding(self._leases, namespace, ctx.lease) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell)

@@ -1,0 +1,161 @@
+"""Signatures of images, as cosign leaves them in the image's repository.
+
+They are artifacts under the tag `sha256-<hex>.sig`, or with the image as `subject`. Each layer is
+either a payload (containers/image "simple signing") whose signature is an annotation, or a sigstore
+bundle with a signed in-toto statement (DSSE). Of what is found, nothing is believed before a
+signature over it holds.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orlop.errors import InvalidArgument, NotFound, PermissionDenied
+from orlop.oci import manifest as documents
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.oci.manifest import Manifest
+from orlop.registry import RegistryClient, listing
+
+PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
+_SIGNATURE = "dev.cosignproject.cosign/signature"
+_STATEMENT = "application/vnd.in-toto+json"
+
+_ARTIFACTS_MAX = 32
+_LAYERS_MAX = 64
+_SIZE_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature over `message`, which says that it is of an image.
+
+    `digest` is that of the image; `repository` "" where the message does not say.
+    """
+
+    message: bytes
+    signature: bytes
+    digest: str
+    repository: str
+
+
+def verify(
+    client: RegistryClient,
+    target: Descriptor,
+    keys: Sequence[Path],
+    *,
+    match_repository: bool = False,
+) -> Path:
+    """The key among `keys` that signed the image `target` of the client's repository.
+
+    Raises PermissionDenied when none did, and says what was found instead.
+    """
+    from orlop.trust.keys import load_keys, made  # noqa: PLC0415 - see there
+
+    trusted = load_keys(keys)
+    wanted = client.reference.repository
+    others: list[str] = []
+    for found in _signatures(client, target, others):
+        if found.digest != target.digest:
+            others.append(f"one is of {found.digest}")
+        elif match_repository and found.repository != wanted:
+            others.append(f'one is for the repository "{found.repository}"')
+        else:
+            for file, key in trusted:
+                if made(key, found.signature, found.message):
+                    return file
+            others.append("one is by another key")
+    why = "; ".join(dict.fromkeys(others)) or "there is none"
+    raise PermissionDenied(
+        f'image "{client.reference}" with digest {target.digest} has no signature by a trusted '
+        f"key: {why}"
+    )
+
+
+def _signatures(
+    client: RegistryClient, target: Descriptor, others: list[str]
+) -> Iterator[Signature]:
+    """Those that can be read; what is wrong with the rest goes to `others`."""
+    for artifact in list(_artifacts(client, target))[:_ARTIFACTS_MAX]:
+        try:
+            found = documents.parse(client.fetch_document(artifact), artifact.media_type)
+            layers = found.layers[:_LAYERS_MAX] if isinstance(found, Manifest) else ()
+        except (InvalidArgument, NotFound) as error:
+            others.append(f"one does not parse: {error.message}")
+            continue
+        for layer in layers:
+            try:
+                signature = _read(client, layer)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                others.append("one is malformed")
+            except (InvalidArgument, NotFound) as error:
+                others.append(f"one cannot be fetched: {error.message}")
+            else:
+                if signature is not None:
+                    yield signature
+
+
+def _artifacts(client: RegistryClient, target: Descriptor) -> Iterator[Descriptor]:
+    tag = target.digest.replace(":", "-", 1)
+    try:
+        yield client.sibling(tag=f"{tag}.sig").resolve()
+    except NotFound:
+        pass
+    for each in listing.referrers(client.repository(), target.digest):
+        known = each.artifact_type in (ARTIFACT, BUNDLE)
+        if known and each.media_type in mediatypes.MANIFESTS:
+            yield each
+
+
+def _read(client: RegistryClient, layer: Descriptor) -> Signature | None:
+    """A layer's signature; None for a layer that is something else."""
+    if layer.media_type not in (PAYLOAD, BUNDLE):
+        return None
+    if layer.size > _SIZE_MAX:
+        raise InvalidArgument(f"signature {layer.digest} of {layer.size} bytes is too large")
+    data = client.fetch_document(layer)
+    return _simple(data, layer) if layer.media_type == PAYLOAD else _bundle(data)
+
+
+def _simple(payload: bytes, layer: Descriptor) -> Signature:
+    signature = _base64(layer.annotations[_SIGNATURE])
+    critical = json.loads(payload)["critical"]
+    digest = Digest.parse(critical["image"]["docker-manifest-digest"])
+    named = str(critical.get("identity", {}).get("docker-reference", ""))
+    return Signature(payload, signature, digest, _repository(named))
+
+
+def _bundle(data: bytes) -> Signature:
+    envelope: dict[str, Any] = json.loads(data)["dsseEnvelope"]
+    kind, payload = str(envelope["payloadType"]), _base64(envelope["payload"])
+    if kind != _STATEMENT:
+        raise ValueError(kind)
+    (subject,) = json.loads(payload)["subject"]
+    digest = Digest.parse(f"sha256:{subject['digest']['sha256']}")
+    (signed,) = envelope["signatures"]
+    # DSSE protocol, "SIGNATURE DEFINITION": what is signed is this encoding of type and payload.
+    message = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+    return Signature(message, _base64(signed["sig"]), digest, _repository(subject.get("name", "")))
+
+
+def _repository(named: str) -> str:
+    """`host/path` of a reference that may have a tag or digest."""
+    name = named.partition("@")[0]
+    head, slash, tail = name.rpartition("/")
+    return f"{head}{slash}{tail.partition(':')[0]}"
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,234 @@
+"""Policies that require signatures, made here as cosign makes them, in Debian's docker-registry."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+
+from orlop.cli.main import main
+from orlop.client.pull import pull_image
+from orlop.errors import OrlopError, PermissionDenied
+from orlop.oci import reference
+from orlop.oci.descriptor import Descriptor
+from orlop.registry import Http, RegistryClient
+from orlop.trust.signatures import BUNDLE, PAYLOAD, verify
+from tests.daemon_fixture import Orlopd
+from tests.lying_registry import MANIFEST, digest_of
+from tests.registry_fixture import run_registry, skopeo_copy
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+EMPTY = {
+    "mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"{}"), "size": 2,
+}  # fmt: skip
+
+
+def _sign(key: Key, message: bytes) -> bytes:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(message)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, padding.PKCS1v15(), SHA256())
+    return key.sign(message, ec.ECDSA(SHA384() if key.curve.key_size == 384 else SHA256()))
+
+
+def _public(key: Key, file: Path) -> Path:
+    file.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return file
+
+
+class Signer:
+    """Signs an image in a registry, and spoils it as told."""
+
+    def __init__(self, client: RegistryClient, folder: Path) -> None:
+        self.client = client
+        self.target = client.resolve()
+        self._folder = folder
+
+    def _put(self, data: bytes) -> dict[str, Any]:
+        file = self._folder / "blob"
+        file.write_bytes(data)
+        wanted = Descriptor(media_type="x", digest=digest_of(data), size=len(data))
+        fd = os.open(file, os.O_RDONLY)
+        try:
+            self.client.uploads().blob(wanted, fd, sent=lambda _: None)
+        finally:
+            os.close(fd)
+        return {"digest": wanted.digest, "size": wanted.size}
+
+    def _artifact(self, layers: list[dict[str, Any]], name: str = "", **more: Any) -> bytes:
+        self._put(b"{}")
+        manifest = {
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": EMPTY, "layers": layers, **more,
+        }  # fmt: skip
+        data = json.dumps(manifest).encode()
+        self.client.uploads().manifest(name or digest_of(data), data, MANIFEST)
+        return data
+
+    def _payload(self, digest: str, repository: str) -> bytes:
+        image = {"docker-manifest-digest": digest}
+        identity = {"docker-reference": repository}
+        return json.dumps({"critical": {"identity": identity, "image": image}}).encode()
+
+    def simple(
+        self, key: Key, *, digest: str = "", repository: str = "", signature: str = ""
+    ) -> None:
+        """Under the tag, as `cosign sign --key` does."""
+        payload = self._payload(digest or self.target.digest, repository)
+        made = signature or base64.b64encode(_sign(key, payload)).decode()
+        notes = {"dev.cosignproject.cosign/signature": made}
+        layer = {"mediaType": PAYLOAD, **self._put(payload), "annotations": notes}
+        self._artifact([layer], self.target.digest.replace(":", "-") + ".sig")
+
+    def bundle(self, key: Key) -> None:
+        """With the image as subject, as newer ones do."""
+        hexadecimal = self.target.digest.partition(":")[2]
+        statement = {"subject": [{"name": "", "digest": {"sha256": hexadecimal}}]}
+        payload, kind = json.dumps(statement).encode(), "application/vnd.in-toto+json"
+        message = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
+        envelope = {
+            "payloadType": kind, "payload": base64.b64encode(payload).decode(),
+            "signatures": [{"sig": base64.b64encode(_sign(key, message)).decode()}],
+        }  # fmt: skip
+        layer = {"mediaType": BUNDLE, **self._put(json.dumps({"dsseEnvelope": envelope}).encode())}
+        subject = {
+            "mediaType": self.target.media_type, "digest": self.target.digest,
+            "size": self.target.size,
+        }  # fmt: skip
+        data = self._artifact([layer], artifactType=BUNDLE, subject=subject)
+        entry = {
+            "mediaType": MANIFEST, "digest": digest_of(data), "size": len(data),
+            "artifactType": BUNDLE,
+        }  # fmt: skip
+        kind = "application/vnd.oci.image.index.v1+json"
+        index = {"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}
+        tag = self.target.digest.replace(":", "-")
+        self.client.uploads().manifest(tag, json.dumps(index).encode(), kind)
+
+
+@pytest.fixture
+def host(tmp_path: Path, layout: Path) -> Iterator[str]:
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as name:
+        skopeo_copy(f"oci:{layout}:latest", f"docker://{name}/team/app:1")
+        yield name
+
+
+@pytest.fixture
+def signer(host: str, tmp_path: Path) -> Iterator[Signer]:
+    with Http() as http:
+        yield Signer(RegistryClient(reference.parse(f"{host}/team/app:1"), http=http), tmp_path)
+
+
+def _verify(signer: Signer, *keys: Path, match_repository: bool = False) -> Path:
+    return verify(signer.client, signer.target, keys, match_repository=match_repository)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+        rsa.generate_private_key(65537, 2048),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["P-256", "P-384", "RSA", "Ed25519"],
+)
+@pytest.mark.parametrize("how", ["simple", "bundle"])
+def test_a_signature_by_a_trusted_key(signer: Signer, tmp_path: Path, key: Key, how: str) -> None:
+    getattr(signer, how)(key)
+    other = _public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "other.pub")
+    mine = _public(key, tmp_path / "mine.pub")
+    assert _verify(signer, other, mine) == mine
+    with pytest.raises(PermissionDenied, match="no signature by a trusted key: one is by another"):
+        _verify(signer, other)
+
+
+def test_signatures_that_are_none(signer: Signer, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine = _public(key, tmp_path / "mine.pub")
+    with pytest.raises(PermissionDenied, match="there is none") as caught:
+        _verify(signer, mine)
+    assert signer.target.digest in str(caught.value)
+    signer.simple(key, digest=digest_of(b"another image"))
+    with pytest.raises(PermissionDenied, match=f"one is of {digest_of(b'another image')}"):
+        _verify(signer, mine)
+    signer.simple(key, signature="no base64!")
+    with pytest.raises(PermissionDenied, match="malformed"):
+        _verify(signer, mine)
+    signer.simple(key, signature=base64.b64encode(b"noise").decode())
+    with pytest.raises(PermissionDenied, match="another key"):
+        _verify(signer, mine)
+
+
+def test_a_signature_for_another_repository(signer: Signer, host: str, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine = _public(key, tmp_path / "mine.pub")
+    signer.simple(key, repository="example.com/elsewhere:1")
+    assert _verify(signer, mine) == mine
+    with pytest.raises(PermissionDenied, match=r'the repository "example\.com/elsewhere"'):
+        _verify(signer, mine, match_repository=True)
+    signer.simple(key, repository=f"{host}/team/app")
+    assert _verify(signer, mine, match_repository=True) == mine
+
+
+def test_the_command(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine, name = _public(key, tmp_path / "mine.pub"), str(signer.client.reference)
+    assert main(["image", "verify", "--key", str(mine), name]) == 1
+    assert "there is none" in capsys.readouterr().err
+    signer.simple(key)
+    assert main(["image", "verify", "--key", str(mine), name]) == 0
+    out = capsys.readouterr().out
+    assert out == f"{name}@{signer.target.digest} is signed by {mine}\n"
+    (tmp_path / "no.pub").write_text("nothing")
+    assert main(["image", "verify", "--key", str(tmp_path / "no.pub"), name]) == 1
+    assert "holds no public key" in capsys.readouterr().err
+
+
+@pytest.mark.root
+def test_pulls_by_policy(host: str, signer: Signer, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    _public(key, tmp_path / "team.pub")
+    policy, config = tmp_path / "trust.toml", tmp_path / "config.toml"
+    config.write_text(f'[trust]\npolicy = "{policy}"\n')
+    daemon = Orlopd(["--config", str(config)])
+    name = f"{host}/team/app:1"
+    try:
+        daemon.start()
+        with daemon.connect() as connection:
+            policy.write_text(
+                f'[[policy]]\nrepository = "{host}/team/*"\naction = "require"\n'
+                'keys = ["team.pub"]\n'
+            )
+            with pytest.raises(PermissionDenied, match="there is none"):
+                pull_image(connection, name)
+            assert daemon.ctr("content", "ls", "-q").stdout == ""
+            policy.write_text('default = "reject"\n')
+            with pytest.raises(PermissionDenied, match="rejected by the policy"):
+                pull_image(connection, name)
+            policy.write_text("[[policy]]\n")
+            with pytest.raises(OrlopError, match=r"policy\[0\].action must be one of"):
+                pull_image(connection, name)
+            policy.write_text(
+                f'default = "reject"\n[[policy]]\nrepository = "{host}/team/*"\n'
+                'action = "require"\nkeys = ["team.pub"]\n'
+            )
+            signer.simple(key)
+            pull_image(connection, name)
+        assert "is signed by" in daemon.log.read_text()
+        daemon.close()
+    finally:
+        daemon.discard()
