@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from orlop.errors import InvalidArgument
 from orlop.oci.descriptor import Platform
 
@@ -38,6 +40,8 @@ _AMD64_LEVELS = (
     ("v4", {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
 )
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
+# A system may say its version and features: `windows(10.0.17763+win32k)`.
+_SYSTEM = re.compile(r"([A-Za-z0-9_.-]+)\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\)")
 
 
 def normalize(platform: Platform) -> Platform:
@@ -56,8 +60,15 @@ def normalize(platform: Platform) -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """Parse `os/arch[/variant]`, or one of os and arch alone; InvalidArgument if it is not one."""
+    """Parse `os/arch[/variant]`, or one of os and arch alone; InvalidArgument if it is not one.
+
+    The os may be `os(version+feature+…)`.
+    """
     parts = text.split("/")
+    if detailed := _SYSTEM.fullmatch(parts[0]):
+        plain = parse("/".join((detailed[1], *parts[1:])))
+        features = tuple(filter(None, detailed[3].split("+")))
+        return replace(plain, os_version=detailed[2], os_features=features)
     if not 1 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
         raise InvalidArgument(f'platform "{text}" is not OS/ARCHITECTURE[/VARIANT]')
     if len(parts) == 1:
@@ -69,8 +80,11 @@ def parse(text: str) -> Platform:
 
 
 def text(platform: Platform) -> str:
-    """`linux/arm/v7`."""
-    parts = (platform.os, platform.architecture, platform.variant)
+    """`linux/arm/v7`, or `windows(10.0.17763+win32k)/amd64`."""
+    system = platform.os
+    if platform.os_version or platform.os_features:
+        system += f"({'+'.join((platform.os_version, *platform.os_features))})"
+    parts = (system, platform.architecture, platform.variant)
     return "/".join(part for part in parts if part) or "unknown"
 
 
@@ -99,21 +113,29 @@ def rank(wanted: Platform, offered: Platform | None) -> int | None:
     """How well `offered` serves `wanted`: 0 is best, None not at all.
 
     An arm of a lower variant runs on a higher one, an amd64 of a lower level likewise, and 386 on
-    amd64, each worse than the one before. No platform at all matches last.
+    amd64, each worse than the one before. What needs features that are not wanted does not run; no
+    platform at all matches last.
     """
     if offered is None:
         return 1000
     wanted, offered = normalize(wanted), normalize(offered)
     if wanted.os != offered.os:
         return None
-    if wanted.os_version and offered.os_version not in ("", wanted.os_version):
+    if not _same_build(wanted.os_version, offered.os_version):
         return None
-    if not set(offered.os_features) <= set(wanted.os_features) and wanted.os_features:
+    if not set(offered.os_features) <= set(wanted.os_features):
         return None
     for position, candidate in enumerate(_runnable(wanted.architecture, wanted.variant)):
         if candidate == (offered.architecture, offered.variant):
             return position
     return None
+
+
+def _same_build(wanted: str, offered: str) -> bool:
+    """Windows runs images of its own build; the revision after that does not matter."""
+    if not wanted or not offered:
+        return True
+    return wanted.split(".")[:3] == offered.split(".")[:3]
 
 
 def _runnable(architecture: str, variant: str) -> list[tuple[str, str]]:
