@@ -32,7 +32,7 @@ class Unpacking:
         applier: Applier,
         forks: ForkServer,
         *,
-        layers_at_once: int = 3,
+        layers_at_once: int = 6,
     ) -> None:
         self._applier = applier
         self._snapshotters = snapshotters
