@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from orlop.errors import Cancelled
@@ -36,8 +36,13 @@ class Download:
         self._offset = offset
         self._stream = BlobStream(open_, wanted, offset)
         self._given_up = False
+        self._chunks: Generator[bytes, None, None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
+        self._chunks = self._all()
+        return self._chunks
+
+    def _all(self) -> Generator[bytes, None, None]:
         waited, began = 0.0, self._offset
         chunks = iter(self._stream)
         while True:
@@ -95,6 +100,8 @@ class Download:
         return bytes(data)
 
     def close(self) -> None:
-        """Let go of the connection; parts under way are given up."""
+        """Let go of the connections; parts under way are given up."""
         self._given_up = True
+        if self._chunks is not None:
+            self._chunks.close()
         self._stream.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from functools import lru_cache
 
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
@@ -12,7 +11,6 @@ from orlop.errors import InvalidArgument
 from orlop.registry.host import Tls
 
 
-@lru_cache(maxsize=64)
 def context(settings: Tls) -> ssl.SSLContext:
     """The context for some settings; InvalidArgument for files that are of no use."""
     made = ssl.create_default_context()
