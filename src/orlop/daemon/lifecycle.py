@@ -58,21 +58,23 @@ class StopSignal:
     """Waits for SIGTERM or SIGINT. A second one ends the process at once."""
 
     def __init__(self) -> None:
-        # A pipe and not an Event: a handler runs inside the thread that waits, where setting an
-        # event may find its lock taken.
+        # The kernel may give the signal to any thread, and a Python handler runs in the main one
+        # only once that wakes up: what wakes it is the byte that the C handler writes.
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self._read, True)
+        signal.set_wakeup_fd(self._write)
         for number in _STOP_SIGNALS:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        os.write(self._write, bytes([number]))
         for each in _STOP_SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
     def wait(self) -> str:
         """The name of the signal."""
-        return signal.Signals(os.read(self._read, 1)[0]).name
+        while (number := os.read(self._read, 1)[0]) not in _STOP_SIGNALS:
+            pass
+        return signal.Signals(number).name
 
 
 def _raise_descriptor_limit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from orlop.rpc.table import Method, ServiceTable
 
 MESSAGE_MAX = 16 << 20
 _THREADS = 4096
+# How long after the last request of a stream the news may come that the client went away.
+_LATE_NEWS = 0.02
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_MAX),
     ("grpc.max_send_message_length", MESSAGE_MAX),
@@ -92,7 +95,7 @@ class GrpcServer:
             started = time.perf_counter()
             context = self._open(outer)
             try:
-                response = method.handler(request, context)
+                response = method.handler(_whole(request, context, method), context)
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
                 self._fail(error, method, outer, context, started)
             finally:
@@ -107,7 +110,7 @@ class GrpcServer:
             started = time.perf_counter()
             context = self._open(outer)
             try:
-                yield from method.handler(request, context)
+                yield from method.handler(_whole(request, context, method), context)
             except GeneratorExit:  # the client takes no more
                 self._count(method, Cancelled.code, started)
                 raise
@@ -152,3 +155,20 @@ class GrpcServer:
         if self._on_call is not None:
             passed = time.perf_counter() - started
             self._on_call(method.service, method.name, code, passed)
+
+
+def _whole(request: Any, context: CallContext, method: Method) -> Any:
+    """What the handler is given: a request, or a stream of them that ends only if its client did.
+
+    grpcio ends a stream's iterator alike when the client has said all and when it went away; the
+    second shows as a cancelled call, a moment later.
+    """
+    return _until_closed(request, context) if method.client_streaming else request
+
+
+def _until_closed(requests: Iterator[Any], context: CallContext) -> Iterator[Any]:
+    yield from requests
+    gone = threading.Event()
+    context.on_cancel(gone.set)
+    if gone.wait(_LATE_NEWS):
+        raise Cancelled
