@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from orlop.client.login import HOSTS_FOLDERS
 from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Credentials, Http, RegistryClient, find_hosts
+from orlop.trust.signers import Signers
 
 
 def fetch_manifest(
@@ -24,14 +25,14 @@ def fetch_manifest(
 
 def verify_signature(
     name: str,
-    keys: Sequence[Path],
+    signers: Signers,
     *,
     answer: Answer,
     plain_http: bool = False,
     hosts_dir: str = "",
     match_repository: bool = False,
-) -> tuple[Descriptor, Path]:
-    """What the full reference `name` leads to, and which of the public keys signed it.
+) -> tuple[Descriptor, str]:
+    """What the full reference `name` leads to, and which key or identity signed it.
 
     Raises PermissionDenied when none did; see `orlop.trust.signatures`.
     """
@@ -39,7 +40,7 @@ def verify_signature(
 
     with _client(name, answer, plain_http, hosts_dir) as client:
         target = client.resolve()
-        return target, verify(client, target, keys, match_repository=match_repository)
+        return target, verify(client, target, signers, match_repository=match_repository)
 
 
 @contextmanager

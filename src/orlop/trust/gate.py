@@ -40,5 +40,5 @@ class Gate:
                 f'"{found.repository}" in "{self._policies}"'
             )
         if found.action == policy.REQUIRE:
-            key = verify(client, target, found.keys, match_repository=found.match_repository)
-            _log.info('image "%s" with digest %s is signed by "%s"', reference, target.digest, key)
+            who = verify(client, target, found.signers, match_repository=found.match_repository)
+            _log.info('image "%s" with digest %s is signed by "%s"', reference, target.digest, who)

@@ -6,6 +6,8 @@
     repository = "registry.example/team/*"
     action = "require"
     keys = ["team.pub"]
+    identities = [{ identity = "https://ci.example/team/*", issuer = "https://login.example" }]
+    trusted_root = "trusted_root.json"
 
 The first policy whose pattern the repository matches (`*`, `?` and `[…]`, across slashes) counts;
 `default` counts where none does.
@@ -21,22 +23,30 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument
+from orlop.trust.signers import NOBODY, Identity, Signers
 
 ACCEPT, REJECT, REQUIRE = "accept", "reject", "require"
 _ACTIONS = (ACCEPT, REJECT, REQUIRE)
-_KEYS = {"repository": str, "action": str, "keys": list, "match_repository": bool}
+_KEYS = {
+    "repository": str,
+    "action": str,
+    "keys": list,
+    "identities": list,
+    "trusted_root": str,
+    "match_repository": bool,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`keys` are files of PEM public keys, any of which may have signed.
+    """What to do with the images of a repository, which is a pattern.
 
     With `match_repository` a signature counts only for the repository that it names.
     """
 
     repository: str
     action: str
-    keys: tuple[Path, ...] = ()
+    signers: Signers = NOBODY
     match_repository: bool = False
 
 
@@ -85,10 +95,33 @@ def _policy(file: Path, where: str, table: Any) -> Policy:
         raise _wrong(file, f"{where}.action", f"must be one of {', '.join(_ACTIONS)}")
     if not table.get("repository"):
         raise _wrong(file, f"{where}.repository", "is missing")
+    signers = _signers(file, where, table)
+    if (signers != NOBODY) != (action == REQUIRE):
+        raise _wrong(
+            file, f"{where}.keys", f"or identities belong to {REQUIRE}, which needs one of them"
+        )
+    return Policy(table["repository"], action, signers, table.get("match_repository", False))
+
+
+def _signers(file: Path, where: str, table: Mapping[str, Any]) -> Signers:
     keys = tuple(file.parent / str(each) for each in table.get("keys", []))
-    if bool(keys) != (action == REQUIRE):
-        raise _wrong(file, f"{where}.keys", f"belongs to the action {REQUIRE}, and must be there")
-    return Policy(table["repository"], action, keys, table.get("match_repository", False))
+    identities = tuple(
+        _identity(file, f"{where}.identities[{at}]", each)
+        for at, each in enumerate(table.get("identities", []))
+    )
+    root = table.get("trusted_root", "")
+    if bool(root) != bool(identities):
+        raise _wrong(file, f"{where}.trusted_root", "and identities need each other")
+    return Signers(keys, identities, file.parent / root if root else None)
+
+
+def _identity(file: Path, where: str, table: Any) -> Identity:
+    if not isinstance(table, Mapping) or set(table) != {"identity", "issuer"}:
+        raise _wrong(file, where, "must be { identity = …, issuer = … }")
+    for key, value in table.items():
+        if not isinstance(value, str) or not value:
+            raise _wrong(file, f"{where}.{key}", f"must be a text, not {value!r}")
+    return Identity(table["identity"], table["issuer"])
 
 
 def _wrong(file: Path, key: str, what: str) -> InvalidArgument:

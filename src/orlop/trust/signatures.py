@@ -2,8 +2,8 @@
 
 They are artifacts under the tag `sha256-<hex>.sig`, or with the image as `subject`. Each layer is
 either a payload (containers/image "simple signing") whose signature is an annotation, or a sigstore
-bundle with a signed in-toto statement (DSSE). Of what is found, nothing is believed before a
-signature over it holds.
+bundle with a signed in-toto statement (DSSE), by a key or with a certificate (`keyless`). Of what
+is found, nothing is believed before a signature over it holds.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument, NotFound, PermissionDenied
@@ -23,12 +22,16 @@ from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import Manifest
 from orlop.registry import RegistryClient, listing
+from orlop.trust import keyless
+from orlop.trust.signers import Signers
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _STATEMENT = "application/vnd.in-toto+json"
+# Other statements about an image, as of where it was built, are no consent to run it.
+_CONSENT = "https://sigstore.dev/cosign/sign/v1"
 
 _ARTIFACTS_MAX = 32
 _LAYERS_MAX = 64
@@ -36,49 +39,94 @@ _SIZE_MAX = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """A signature over `message`, which says that it is of an image.
+class Subject:
+    """What a signed message says that it is about.
 
     `digest` is that of the image; `repository` "" where the message does not say.
     """
 
-    message: bytes
-    signature: bytes
     digest: str
     repository: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature over `message`, and the whole bundle that it came in, if it came in one."""
+
+    message: bytes
+    signature: bytes
+    subject: Subject
+    bundle: bytes = b""
 
 
 def verify(
     client: RegistryClient,
     target: Descriptor,
-    keys: Sequence[Path],
+    signers: Signers,
     *,
     match_repository: bool = False,
-) -> Path:
-    """The key among `keys` that signed the image `target` of the client's repository.
+) -> str:
+    """Who among `signers` signed the image `target` of the client's repository: key or identity.
 
-    Raises PermissionDenied when none did, and says what was found instead.
+    Raises PermissionDenied when none did, and says what was found instead; and what
+    `keyless.verify` raises.
     """
     from orlop.trust.keys import load_keys, made  # noqa: PLC0415 - see there
 
-    trusted = load_keys(keys)
-    wanted = client.reference.repository
+    trusted = load_keys(signers.keys)
+    wanted = Subject(target.digest, client.reference.repository if match_repository else "")
     others: list[str] = []
+    bundles: list[bytes] = []
     for found in _signatures(client, target, others):
-        if found.digest != target.digest:
-            others.append(f"one is of {found.digest}")
-        elif match_repository and found.repository != wanted:
-            others.append(f'one is for the repository "{found.repository}"')
+        if another := _another(found.subject, wanted):
+            others.append(another)
+            continue
+        for file, key in trusted:
+            if made(key, found.signature, found.message):
+                return str(file)
+        if found.bundle and signers.identities:
+            bundles.append(found.bundle)
         else:
-            for file, key in trusted:
-                if made(key, found.signature, found.message):
-                    return file
             others.append("one is by another key")
+    signer = _keyless(bundles, signers, wanted, others)
+    if signer:
+        return signer
     why = "; ".join(dict.fromkeys(others)) or "there is none"
+    by = " or ".join(
+        kind for kind, known in (("key", signers.keys), ("identity", signers.identities)) if known
+    )
     raise PermissionDenied(
         f'image "{client.reference}" with digest {target.digest} has no signature by a trusted '
-        f"key: {why}"
+        f"{by}: {why}"
     )
+
+
+def _keyless(bundles: list[bytes], signers: Signers, wanted: Subject, others: list[str]) -> str:
+    """The identity that signed one of the bundles, or "" and why not in `others`."""
+    if not bundles or signers.trusted_root is None:
+        return ""
+    for verdict in keyless.verify(bundles, signers.identities, signers.trusted_root):
+        if verdict.error:
+            others.append(f"one is by no trusted identity: {verdict.error}")
+            continue
+        # Read again, from what the library says was signed: parsers may disagree on a bundle.
+        try:
+            another = _another(_statement(verdict.payload_type, verdict.payload), wanted)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            another = "one is malformed"
+        if not another:
+            return verdict.signer
+        others.append(another)
+    return ""
+
+
+def _another(subject: Subject, wanted: Subject) -> str:
+    """What a signature is for instead of what is wanted; "" if it is for that."""
+    if subject.digest != wanted.digest:
+        return f"one is of {subject.digest}"
+    if wanted.repository and subject.repository != wanted.repository:
+        return f'one is for the repository "{subject.repository}"'
+    return ""
 
 
 def _signatures(
@@ -98,7 +146,7 @@ def _signatures(
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 others.append("one is malformed")
             except (InvalidArgument, NotFound) as error:
-                others.append(f"one cannot be fetched: {error.message}")
+                others.append(f"one does not count: {error.message}")
             else:
                 if signature is not None:
                     yield signature
@@ -131,20 +179,30 @@ def _simple(payload: bytes, layer: Descriptor) -> Signature:
     critical = json.loads(payload)["critical"]
     digest = Digest.parse(critical["image"]["docker-manifest-digest"])
     named = str(critical.get("identity", {}).get("docker-reference", ""))
-    return Signature(payload, signature, digest, _repository(named))
+    return Signature(payload, signature, Subject(digest, _repository(named)))
 
 
 def _bundle(data: bytes) -> Signature:
     envelope: dict[str, Any] = json.loads(data)["dsseEnvelope"]
     kind, payload = str(envelope["payloadType"]), _base64(envelope["payload"])
-    if kind != _STATEMENT:
-        raise ValueError(kind)
-    (subject,) = json.loads(payload)["subject"]
-    digest = Digest.parse(f"sha256:{subject['digest']['sha256']}")
+    subject = _statement(kind, payload)
     (signed,) = envelope["signatures"]
     # DSSE protocol, "SIGNATURE DEFINITION": what is signed is this encoding of type and payload.
     message = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
-    return Signature(message, _base64(signed["sig"]), digest, _repository(subject.get("name", "")))
+    return Signature(message, _base64(signed["sig"]), subject, data)
+
+
+def _statement(kind: str, payload: bytes) -> Subject:
+    """The subject of an in-toto statement; InvalidArgument if it consents to nothing."""
+    if kind != _STATEMENT:
+        raise ValueError(kind)
+    statement = json.loads(payload)
+    predicate = statement["predicateType"]
+    if predicate != _CONSENT:
+        raise InvalidArgument(f'it is an attestation of "{predicate}"')
+    (subject,) = statement["subject"]
+    digest = Digest.parse(f"sha256:{subject['digest']['sha256']}")
+    return Subject(digest, _repository(subject.get("name", "")))
 
 
 def _repository(named: str) -> str:

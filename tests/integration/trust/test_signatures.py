@@ -21,9 +21,11 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient
 from orlop.trust.signatures import BUNDLE, PAYLOAD, verify
+from orlop.trust.signers import Identity, Signers
 from tests.daemon_fixture import Orlopd
 from tests.lying_registry import MANIFEST, digest_of
 from tests.registry_fixture import run_registry, skopeo_copy
+from tests.sigstore_fixture import CONSENT, STATEMENT, Sigstore, pre_authentication, statement
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -92,17 +94,19 @@ class Signer:
         layer = {"mediaType": PAYLOAD, **self._put(payload), "annotations": notes}
         self._artifact([layer], self.target.digest.replace(":", "-") + ".sig")
 
-    def bundle(self, key: Key) -> None:
+    def bundle(self, key: Key, predicate: str = CONSENT) -> None:
         """With the image as subject, as newer ones do."""
-        hexadecimal = self.target.digest.partition(":")[2]
-        statement = {"subject": [{"name": "", "digest": {"sha256": hexadecimal}}]}
-        payload, kind = json.dumps(statement).encode(), "application/vnd.in-toto+json"
-        message = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
+        payload = statement(self.target.digest, predicate)
+        signature = _sign(key, pre_authentication(payload))
         envelope = {
-            "payloadType": kind, "payload": base64.b64encode(payload).decode(),
-            "signatures": [{"sig": base64.b64encode(_sign(key, message)).decode()}],
+            "payloadType": STATEMENT, "payload": base64.b64encode(payload).decode(),
+            "signatures": [{"sig": base64.b64encode(signature).decode()}],
         }  # fmt: skip
-        layer = {"mediaType": BUNDLE, **self._put(json.dumps({"dsseEnvelope": envelope}).encode())}
+        self.attach({"dsseEnvelope": envelope})
+
+    def attach(self, bundle: dict[str, Any]) -> None:
+        """A sigstore bundle that refers to the image."""
+        layer = {"mediaType": BUNDLE, **self._put(json.dumps(bundle).encode())}
         subject = {
             "mediaType": self.target.media_type, "digest": self.target.digest,
             "size": self.target.size,
@@ -132,8 +136,9 @@ def signer(host: str, tmp_path: Path) -> Iterator[Signer]:
         yield Signer(RegistryClient(reference.parse(f"{host}/team/app:1"), http=http), tmp_path)
 
 
-def _verify(signer: Signer, *keys: Path, match_repository: bool = False) -> Path:
-    return verify(signer.client, signer.target, keys, match_repository=match_repository)
+def _verify(signer: Signer, *keys: Path, match_repository: bool = False) -> str:
+    signers = Signers(keys)
+    return verify(signer.client, signer.target, signers, match_repository=match_repository)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_a_signature_by_a_trusted_key(signer: Signer, tmp_path: Path, key: Key, 
     getattr(signer, how)(key)
     other = _public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "other.pub")
     mine = _public(key, tmp_path / "mine.pub")
-    assert _verify(signer, other, mine) == mine
+    assert _verify(signer, other, mine) == str(mine)
     with pytest.raises(PermissionDenied, match="no signature by a trusted key: one is by another"):
         _verify(signer, other)
 
@@ -177,11 +182,59 @@ def test_a_signature_for_another_repository(signer: Signer, host: str, tmp_path:
     key = ec.generate_private_key(ec.SECP256R1())
     mine = _public(key, tmp_path / "mine.pub")
     signer.simple(key, repository="example.com/elsewhere:1")
-    assert _verify(signer, mine) == mine
+    assert _verify(signer, mine) == str(mine)
     with pytest.raises(PermissionDenied, match=r'the repository "example\.com/elsewhere"'):
         _verify(signer, mine, match_repository=True)
     signer.simple(key, repository=f"{host}/team/app")
-    assert _verify(signer, mine, match_repository=True) == mine
+    assert _verify(signer, mine, match_repository=True) == str(mine)
+
+
+def test_an_attestation_is_no_signature(signer: Signer, tmp_path: Path) -> None:
+    """Who says where an image was built, or what is wrong with it, does not say: run it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine = _public(key, tmp_path / "mine.pub")
+    signer.bundle(key, "https://slsa.dev/provenance/v1")
+    with pytest.raises(PermissionDenied, match=r"an attestation of .*slsa"):
+        _verify(signer, mine)
+
+
+def test_keyless(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sigstore = Sigstore()
+    root = sigstore.root(tmp_path / "root.json")
+    us = Identity("https://ci.example/team/*", "https://login.example")
+    signers = Signers((), (us,), root)
+    who = "https://ci.example/team/app"
+
+    def sign(digest: str, name: str, predicate: str = CONSENT) -> None:
+        signer.attach(sigstore.sign(statement(digest, predicate), name, us.issuer))
+
+    sign(signer.target.digest, "https://ci.example/others/app")
+    with pytest.raises(PermissionDenied, match="trusted identity: .*of https://ci.example/others"):
+        verify(signer.client, signer.target, signers)
+    sign(digest_of(b"another image"), who)
+    with pytest.raises(PermissionDenied, match=f"one is of {digest_of(b'another image')}"):
+        verify(signer.client, signer.target, signers)
+    sign(signer.target.digest, who, "https://slsa.dev/provenance/v1")
+    with pytest.raises(PermissionDenied, match="an attestation"):
+        verify(signer.client, signer.target, signers)
+
+    sign(signer.target.digest, who)
+    assert verify(signer.client, signer.target, signers) == f"{who} ({us.issuer})"
+    mine = _public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "mine.pub")
+    both = Signers((mine,), (us,), root)
+    assert verify(signer.client, signer.target, both) == f"{who} ({us.issuer})"
+    with pytest.raises(PermissionDenied, match="by a trusted key: one is by another key"):
+        verify(signer.client, signer.target, Signers((mine,)))
+
+    name = str(signer.client.reference)
+    by = ["image", "verify", "--identity", us.name, "--issuer", us.issuer]
+    assert main([*by, "--trusted-root", str(root), name]) == 0
+    expected = f"{name}@{signer.target.digest} is signed by {who} ({us.issuer})\n"
+    assert capsys.readouterr().out == expected
+    assert main([*by, name]) == 1
+    assert "--trusted-root need each other" in capsys.readouterr().err
+    assert main(["image", "verify", name]) == 1
+    assert "whose signature?" in capsys.readouterr().err
 
 
 def test_the_command(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +281,19 @@ def test_pulls_by_policy(host: str, signer: Signer, tmp_path: Path) -> None:
             )
             signer.simple(key)
             pull_image(connection, name)
+            policy.write_text(
+                f'[[policy]]\nrepository = "{host}/team/*"\naction = "require"\n'
+                'identities = [{ identity = "me@example.org", issuer = "https://login.example" }]\n'
+                'trusted_root = "root.json"\n'
+            )
+            sigstore = Sigstore()
+            sigstore.root(tmp_path / "root.json")
+            with pytest.raises(PermissionDenied, match="by a trusted identity: one is by another"):
+                pull_image(connection, name)
+            agreed = statement(signer.target.digest)
+            signer.attach(sigstore.sign(agreed, "me@example.org", "https://login.example"))
+            pull_image(connection, name)
+        assert "me@example.org (https://login.example)" in daemon.log.read_text()
         assert "is signed by" in daemon.log.read_text()
         daemon.close()
     finally:

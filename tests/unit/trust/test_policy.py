@@ -6,13 +6,17 @@ import pytest
 
 from orlop.errors import InvalidArgument
 from orlop.trust.policy import ACCEPT, REJECT, REQUIRE, Policy, find, load
+from orlop.trust.signers import Identity, Signers
 
+REQUIRED = '[[policy]]\nrepository = "a"\naction = "require"\n'
 GOOD = """
 default = "reject"
 [[policy]]
 repository = "a.example/team/*"
 action = "require"
 keys = ["team.pub", "/etc/other.pub"]
+identities = [{ identity = "me@example.org", issuer = "https://login.example" }]
+trusted_root = "root.json"
 match_repository = true
 [[policy]]
 repository = "a.example/*"
@@ -25,7 +29,11 @@ def test_the_first_that_matches_counts(tmp_path: Path) -> None:
     file.write_text(GOOD)
     policies = load(file)
     keys = (tmp_path / "team.pub", Path("/etc/other.pub"))
-    assert find(policies, "a.example/team/x/y") == Policy("a.example/team/*", REQUIRE, keys, True)
+    identities = (Identity("me@example.org", "https://login.example"),)
+    signers = Signers(keys, identities, tmp_path / "root.json")
+    assert find(policies, "a.example/team/x/y") == Policy(
+        "a.example/team/*", REQUIRE, signers, True
+    )
     assert find(policies, "a.example/other").action == ACCEPT
     assert find(policies, "b.example/team/x").action == REJECT
 
@@ -43,9 +51,17 @@ def test_without_a_file_all_is_accepted(tmp_path: Path) -> None:
         ('default = "require"', "default must be accept or reject"),
         ('[[policy]]\nrepository = "a"', r"policy\[0\]\.action must be one of"),
         ('[[policy]]\naction = "accept"', r"policy\[0\]\.repository is missing"),
-        ('[[policy]]\nrepository = "a"\naction = "require"', "keys belongs to"),
-        ('[[policy]]\nrepository = "a"\naction = "accept"\nkeys = ["k"]', "keys belongs to"),
+        ('[[policy]]\nrepository = "a"\naction = "require"', "keys or identities belong to"),
+        (
+            '[[policy]]\nrepository = "a"\naction = "accept"\nkeys = ["k"]',
+            "keys or identities belong to",
+        ),
         ('[[policy]]\nrepository = 5\naction = "accept"', "must be a str"),
+        (f"{REQUIRED}identities = [5]", r"identities\[0\] must be \{ identity"),
+        (f'{REQUIRED}identities = [{{ identity = "a" }}]', r"identities\[0\] must be"),
+        (f'{REQUIRED}identities = [{{ identity = "a", issuer = "" }}]', "issuer must be a text"),
+        (f'{REQUIRED}identities = [{{ identity = "a", issuer = "b" }}]', "need each other"),
+        (f'{REQUIRED}keys = ["k"]\ntrusted_root = "r"', "need each other"),
         ('[[policy]]\nrepo = "a"', "repo is not known"),
     ],
 )
