@@ -209,7 +209,9 @@ def test_keyless(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[s
         signer.attach(sigstore.sign(statement(digest, predicate), name, us.issuer))
 
     sign(signer.target.digest, "https://ci.example/others/app")
-    with pytest.raises(PermissionDenied, match="trusted identity: .*of https://ci.example/others"):
+    with pytest.raises(
+        PermissionDenied, match=r"trusted identity: .*of https://ci\.example/others"
+    ):
         verify(signer.client, signer.target, signers)
     sign(digest_of(b"another image"), who)
     with pytest.raises(PermissionDenied, match=f"one is of {digest_of(b'another image')}"):
