@@ -29,6 +29,7 @@ from orlop.metadata import Database
 from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
 from orlop.oci import platform
+from orlop.restart import POLICIES, Monitor, Reviver
 from orlop.rpc import ServiceTable
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.ttrpc.reactor import Reactor
@@ -126,6 +127,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.metadata(root / "metadata.db", config.content.sharing),
         plugins.differ(here),
         plugins.task_runtime(here, _LOG_SCHEMES),
+        plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
     ]
     table = ServiceTable(
@@ -150,6 +152,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(servers.stop)
     remover = AutoRemover(exchange, namespaces, containers, tasks, snapshotters, root / "logs")
     closing.callback(remover.close)
+    reviver = Reviver(tasks, snapshotters)
+    monitor = Monitor(exchange, namespaces, containers, reviver, config.restart.interval)
+    closing.callback(monitor.close)
     origin = None
     if config.serve.address:
         origin = registry.start(config.serve, content, images, leases, closing)
@@ -157,6 +162,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     # Shims that are found again send what they have kept; they wait until it is read.
     recover(tasks, reactor)
     remover.start()
+    monitor.start()
     servers.serve()
     if origin is not None:
         origin.start()

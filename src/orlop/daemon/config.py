@@ -104,6 +104,13 @@ class ImageVerifier:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Seconds between the rounds of the restart monitor."""
+
+    interval: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -118,6 +125,7 @@ class Config:
     registry: Registry = field(default_factory=Registry)
     trust: Trust = field(default_factory=Trust)
     image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
+    restart: Restart = field(default_factory=Restart)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -156,6 +164,7 @@ _MINIMUM = {
     "serve.max_blob": 1,
     "image_verifier.max_verifiers": -1,
     "image_verifier.per_verifier_timeout": 1,
+    "restart.interval": 1,
 }
 
 

@@ -21,6 +21,7 @@ EVENT = "io.containerd.event.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
 METADATA = "io.containerd.metadata.v1"
+RESTART = "io.containerd.monitor.container.v1"
 RUNTIME = "io.containerd.runtime.v2"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 STREAMING = "io.containerd.streaming.v1"
@@ -85,6 +86,11 @@ def task_runtime(
         exports={"log-uri-schemes": ",".join(log_schemes)},
         info=info,
     )
+
+
+def restart(policies: tuple[str, ...]) -> Plugin:
+    """What starts containers again; clients refuse policies that are not among its capabilities."""
+    return Plugin(RESTART, "restart", requires=(METADATA, RUNTIME), capabilities=policies)
 
 
 def logs(root: Path) -> Plugin:

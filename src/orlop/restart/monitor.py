@@ -1,0 +1,226 @@
+"""Watches over labelled containers: at once when one ends, and all of them every interval.
+
+An exit is answered after a delay that grows from 0.1 s to a minute while the container does not
+stay up; the rounds find what no event tells: labels that changed, exits while no daemon was there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.containers import Container, ContainerStore
+from orlop.errors import NotFound, OrlopError, ResourceExhausted
+from orlop.events import Exchange
+from orlop.namespaces.store import NamespaceStore
+from orlop.restart.agenda import Agenda, Key
+from orlop.restart.reviver import Reviver
+from orlop.restart.rules import COUNT, STATUS, Rules, parse
+from orlop.runtime.model import ProcessState
+from orlop.wire.events_pb2 import ContainerDelete, TaskExit
+from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
+
+_LABELLED = [f'labels."{STATUS}"']
+_TOPICS = ['topic=="/tasks/exit"', 'topic=="/containers/delete"']
+_HANDS = 4
+# A container without a task may be one that a client is just making.
+_GRACE = 10 * 10**9
+_FAILED = 255
+_log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Starts containers again. Made before shims are recovered, so that no exit is missed."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        namespaces: NamespaceStore,
+        containers: ContainerStore,
+        reviver: Reviver,
+        interval: float,
+    ) -> None:
+        self._exchange = exchange
+        self._namespaces = namespaces
+        self._containers = containers
+        self._reviver = reviver
+        self._interval = interval
+        self._agenda = Agenda()
+        self._lock = threading.Lock()
+        self._busy: set[Key] = set()
+        self._unstarted: dict[Key, int] = {}  # pids of created tasks that the last round saw
+        self._failed: set[Key] = set()
+        self._complaints: dict[Key, str] = {}
+        self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="restart")
+        self._events = exchange.subscribe(_TOPICS)
+        self._threads = [
+            threading.Thread(target=each, name="restart", daemon=True)
+            for each in (self._listen, self._run)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._agenda.close()
+        self._events.close()
+        self._reviver.close()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        self._hands.shutdown(wait=True, cancel_futures=True)
+
+    def _listen(self) -> None:
+        while not self._agenda.closed:
+            try:
+                for envelope in self._events:
+                    self._hear(envelope.namespace, envelope.topic, envelope.event.value)
+            except ResourceExhausted:  # the next round sees what was missed
+                self._events = self._exchange.subscribe(_TOPICS)
+
+    def _hear(self, namespace: str, topic: str, event: bytes) -> None:
+        if topic == "/containers/delete":
+            self._forget((namespace, ContainerDelete.FromString(event).id))
+            return
+        exited = TaskExit.FromString(event)
+        if exited.id != exited.container_id:
+            return
+        with suppress(NotFound):
+            container = self._containers.get(namespace, exited.container_id)
+            if container.labels.get(STATUS) == "running":
+                self._agenda.ended((namespace, container.id))
+
+    def _forget(self, key: Key) -> None:
+        self._agenda.forget(key)
+        with self._lock:
+            self._failed.discard(key)
+            self._unstarted.pop(key, None)
+            self._complaints.pop(key, None)
+
+    def _run(self) -> None:
+        next_round = time.monotonic()
+        while not self._agenda.closed:
+            for key in self._agenda.take(next_round):
+                self._submit(key, on_round=False)
+            if time.monotonic() >= next_round and not self._agenda.closed:
+                next_round = time.monotonic() + self._interval
+                for key in self._labelled():
+                    if not self._agenda.waits(key):
+                        self._submit(key, on_round=True)
+
+    def _labelled(self) -> list[Key]:
+        return [
+            (namespace.name, container.id)
+            for namespace in self._namespaces.list()
+            for container in self._containers.list(namespace.name, _LABELLED)
+        ]
+
+    def _submit(self, key: Key, *, on_round: bool) -> None:
+        with self._lock:
+            if key in self._busy:
+                return
+            self._busy.add(key)
+        self._hands.submit(self._look_at, key, on_round)
+
+    def _look_at(self, key: Key, on_round: bool) -> None:
+        namespace, name = key
+        try:
+            self._tend(key, on_round)
+        except NotFound:
+            self._forget(key)
+        except (OrlopError, OSError, ValueError) as error:
+            self._complain(key, str(error))
+        except Exception:  # noqa: BLE001 - one container's fault must not cost the others their hand
+            _log.exception("namespace=%s container=%s restart", namespace, name)
+        finally:
+            with self._lock:
+                self._busy.discard(key)
+
+    def _complain(self, key: Key, what: str) -> None:
+        """Once, not every round."""
+        with self._lock:
+            known = self._complaints.get(key) == what
+            self._complaints[key] = what
+        if not known:
+            _log.warning("namespace=%s container=%s is not started again: %s", *key, what)
+
+    def _tend(self, key: Key, on_round: bool) -> None:
+        namespace, name = key
+        container = self._containers.get(namespace, name)
+        rules = parse(container.labels)
+        if rules is None:
+            return
+        state = self._reviver.state(namespace, name)
+        if not rules.wanted:
+            if on_round and state is not None and state.exit is None:
+                _log.info("namespace=%s container=%s is to be stopped", namespace, name)
+                self._reviver.end(namespace, name)
+            return
+        if self._is_fine(key, container, state, on_round):
+            return
+        if rules.again(self._status(key, state)):
+            self._revive(key, container, rules)
+
+    def _is_fine(
+        self, key: Key, container: Container, state: ProcessState | None, on_round: bool
+    ) -> bool:
+        """Whether it runs, or somebody is about to make it run."""
+        if state is None:
+            return on_round and time.time_ns() - container.updated_at < _GRACE
+        if state.status == CREATED:
+            # A client is about to start it, unless it was so in the last round already.
+            with self._lock:
+                before = self._unstarted.get(key)
+                self._unstarted[key] = state.pid
+            return not on_round or before != state.pid
+        return state.status in (RUNNING, PAUSED, PAUSING)
+
+    def _status(self, key: Key, state: ProcessState | None) -> int:
+        if state is not None and state.exit is not None:
+            return state.exit.status
+        return _FAILED if key in self._failed else 0
+
+    def _revive(self, key: Key, container: Container, rules: Rules) -> None:
+        namespace, name = key
+        count = str(rules.count + 1)
+        self._containers.update(
+            namespace,
+            replace(container, labels={**container.labels, COUNT: count}),
+            FieldMask(paths=[f"labels.{COUNT}"]),
+        )
+        try:
+            pid = self._reviver.revive(namespace, container, rules.log_uri)
+        except (OrlopError, OSError):
+            if not self._agenda.closed:
+                with self._lock:
+                    self._failed.add(key)
+                self._agenda.ended(key)
+            raise
+        with self._lock:
+            self._failed.discard(key)
+            self._complaints.pop(key, None)
+        self._agenda.started(key)
+        _log.info(
+            "namespace=%s container=%s started again, pid=%d, restart %s",
+            namespace,
+            name,
+            pid,
+            count,
+        )
+        if not self._still_wanted(key):
+            self._reviver.end(namespace, name)
+
+    def _still_wanted(self, key: Key) -> bool:
+        """Whether nobody removed the container, or stopped it, while it was being started."""
+        try:
+            rules = parse(self._containers.get(*key).labels)
+        except NotFound:
+            return False
+        return rules is None or rules.wanted

@@ -1,0 +1,91 @@
+"""Starts a container's task from its record, and ends it, where no client is there to do so."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from orlop.containers import Container
+from orlop.errors import FailedPrecondition, NotFound
+from orlop.rpc import CallContext
+from orlop.runtime import TaskManager
+from orlop.runtime.model import ProcessState, Stdio
+from orlop.sys.mount import Mount
+from orlop.wire.task_types_pb2 import STOPPED
+
+_LIMIT = 60.0  # seconds that one start or end may take
+
+
+class Mounts(Protocol):
+    """Where a root filesystem comes from; `mounts` raises NotFound."""
+
+    def mounts(self, namespace: str, key: str) -> Sequence[Mount]: ...
+
+
+class Reviver:
+    """Does to tasks what a client would do. `close` ends what is under way."""
+
+    def __init__(self, tasks: TaskManager, snapshotters: Mapping[str, Mounts]) -> None:
+        self._tasks = tasks
+        self._snapshotters = snapshotters
+        self._closing = CallContext()
+
+    def close(self) -> None:
+        self._closing.cancel()
+
+    def state(self, namespace: str, id: str) -> ProcessState | None:
+        """The task's first process, None without a task; raises what the shim refuses with."""
+        try:
+            return self._tasks.get(namespace, id).state()
+        except NotFound:
+            return None
+
+    def revive(self, namespace: str, container: Container, log_uri: str) -> int:
+        """A fresh task, started; its pid. What is left of the last one goes first.
+
+        A start that fails leaves no task. Raises what tasks and snapshots raise.
+        """
+        self.end(namespace, container.id)
+        ctx = self._context(namespace)
+        terminal = _terminal(container)
+        stdio = Stdio("", log_uri, "" if terminal else log_uri, terminal)
+        rootfs = self._rootfs(namespace, container)
+        self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
+        try:
+            return self._tasks.get(namespace, container.id).start(ctx)
+        except BaseException:
+            self.end(namespace, container.id)
+            raise
+
+    def end(self, namespace: str, id: str) -> None:
+        """Kill a task if it runs, and delete it; fine without one."""
+        ctx = self._context(namespace)
+        with suppress(NotFound):
+            task = self._tasks.get(namespace, id)
+            if task.state().status != STOPPED:
+                with suppress(NotFound):  # it has ended meanwhile
+                    task.kill(ctx, signal.SIGKILL, all=True)
+                task.wait(ctx)
+            self._tasks.delete(ctx, namespace, id)
+
+    def _rootfs(self, namespace: str, container: Container) -> Sequence[Mount]:
+        if not container.snapshot_key:
+            return ()
+        snapshotter = self._snapshotters.get(container.snapshotter)
+        if snapshotter is None:
+            raise FailedPrecondition(f'snapshotter "{container.snapshotter}" is not here')
+        return snapshotter.mounts(namespace, container.snapshot_key)
+
+    def _context(self, namespace: str) -> CallContext:
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _LIMIT)
+        self._closing.on_cancel(ctx.cancel)
+        return ctx
+
+
+def _terminal(container: Container) -> bool:
+    spec = json.loads(container.spec.value) if container.spec is not None else {}
+    return bool(spec.get("process", {}).get("terminal"))

@@ -1,0 +1,181 @@
+"""Containers with restart labels under a real orlopd and runc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.client import containers
+from tests.daemon_fixture import Orlopd, serving
+
+pytestmark = pytest.mark.root
+
+_LABEL = "containerd.io/restart"
+
+
+@pytest.fixture
+def watchful(tmp_path: Path) -> Iterator[Orlopd]:
+    """An orlopd that makes its rounds every second."""
+    config = tmp_path / "config.toml"
+    config.write_text("[restart]\ninterval = 1\n")
+    yield from serving(["--config", str(config)])
+
+
+@pytest.fixture
+def image(watchful: Orlopd, registry: str) -> str:
+    name = f"{registry}/test/busybox:latest"
+    watchful.orlop("pull", name)
+    return name
+
+
+def _run(daemon: Orlopd, image: str, script: str, log: Path | None = None, **labels: str) -> None:
+    """A container "one" with restart labels, started by a client as clients do."""
+    marks = {"status": "running", **({"loguri": f"file://{log}"} if log else {}), **labels}
+    flags = [f"--label={_LABEL}.{key.replace('_', '-')}={value}" for key, value in marks.items()]
+    uri = [f"--log-uri=file://{log}"] if log else ["--null-io"]
+    daemon.ctr("run", "-d", *uri, *flags, image, "one", "sh", "-c", script)
+
+
+def _label(daemon: Orlopd, **labels: str) -> None:
+    daemon.ctr(
+        "containers", "label", "one",
+        *(f"{_LABEL}.{key.replace('_', '-')}={value}" for key, value in labels.items()),
+    )  # fmt: skip
+
+
+def _count(daemon: Orlopd) -> int:
+    with daemon.connect() as connection:
+        return int(containers.get(connection, "one").labels.get(f"{_LABEL}.count", "0"))
+
+
+def _status(daemon: Orlopd) -> str:
+    lines = [line.split() for line in daemon.ctr("tasks", "ls").stdout.splitlines()[1:]]
+    return next((status for name, _, status in lines if name == "one"), "")
+
+
+def _pid(daemon: Orlopd) -> int:
+    lines = [line.split() for line in daemon.ctr("tasks", "ls").stdout.splitlines()[1:]]
+    running = (int(pid) for name, pid, status in lines if (name, status) == ("one", "RUNNING"))
+    return next(running, 0)
+
+
+def _clear(daemon: Orlopd) -> None:
+    _label(daemon, status="stopped")
+    daemon.wait_for(lambda: _status(daemon) in ("", "STOPPED"))
+    daemon.ctr("tasks", "rm", "-f", "one", check=False)
+    daemon.ctr("containers", "rm", "one")
+
+
+def test_always(watchful: Orlopd, image: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    _run(watchful, image, "echo up; sleep 0.2", log, policy="always")
+    watchful.wait_for(lambda: _count(watchful) >= 3)
+    watchful.wait_for(lambda: log.read_text().count("up\n") >= 3)
+    _clear(watchful)
+
+
+def test_on_failure_so_often(watchful: Orlopd, image: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    _run(watchful, image, "echo up; exit 3", log, policy="on-failure:2")
+    watchful.wait_for(lambda: _count(watchful) == 2 and _status(watchful) == "STOPPED")
+    time.sleep(2.5)  # two rounds
+    assert log.read_text() == "up\n" * 3
+    assert "exit code 3" in watchful.ctr("tasks", "rm", "one").stderr
+    watchful.ctr("containers", "rm", "one")
+
+
+def test_success_is_no_failure(watchful: Orlopd, image: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    _run(watchful, image, "echo up", log, policy="on-failure")
+    watchful.wait_for(lambda: _status(watchful) == "STOPPED")
+    time.sleep(2.5)
+    assert log.read_text() == "up\n"
+    _clear(watchful)
+
+
+def test_unless_stopped(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "sleep 1000", policy="unless-stopped")
+    first = _pid(watchful)
+    watchful.ctr("tasks", "kill", "-s", "SIGKILL", "one")
+    watchful.wait_for(lambda: _pid(watchful) not in (0, first))
+    _label(watchful, explicitly_stopped="true")
+    watchful.ctr("tasks", "kill", "-s", "SIGKILL", "one")
+    watchful.wait_for(lambda: _status(watchful) == "STOPPED")
+    time.sleep(2.5)
+    assert _status(watchful) == "STOPPED"
+    _label(watchful, explicitly_stopped="false")  # the next round sees it
+    watchful.wait_for(lambda: _status(watchful) == "RUNNING")
+    _clear(watchful)
+
+
+def test_what_is_to_be_stopped_is(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "trap '' TERM; sleep 1000")
+    _label(watchful, status="stopped")
+    watchful.wait_for(lambda: _status(watchful) == "")
+    _clear(watchful)
+
+
+def test_it_ended_while_no_daemon_was_there(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "sleep 1000", policy="always")
+    first = _pid(watchful)
+    watchful.kill9()
+    os.kill(first, signal.SIGKILL)
+    watchful.start()
+    watchful.wait_for(lambda: _pid(watchful) not in (0, first))
+    assert _count(watchful) == 1
+    _clear(watchful)
+
+
+def test_a_paused_container_is_left_alone(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "sleep 1000", policy="always")
+    watchful.ctr("tasks", "pause", "one")
+    time.sleep(2.5)
+    assert _status(watchful) == "PAUSED"
+    watchful.ctr("tasks", "resume", "one")
+    assert _count(watchful) == 0
+    _clear(watchful)
+
+
+def test_a_start_that_fails_is_tried_again(watchful: Orlopd, image: str) -> None:
+    watchful.ctr(
+        "containers", "create", f"--label={_LABEL}.status=running",
+        f"--label={_LABEL}.policy=on-failure:2", image, "one", "/no/such/program",
+    )  # fmt: skip
+    time.sleep(1.5)  # a round: a client may be about to start it
+    assert _count(watchful) == 0
+    _label(watchful, policy="always")
+    watchful.wait_for(lambda: _count(watchful) >= 2, timeout=25)
+    assert "/no/such/program" in watchful.log.read_text()
+    _clear(watchful)
+
+
+def test_a_policy_that_makes_no_sense(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "true", policy="sometimes")
+    time.sleep(2.5)
+    watchful.wait_for(lambda: "is none of no, always" in watchful.log.read_text())
+    assert watchful.log.read_text().count("is none of") == 1
+    assert _status(watchful) == "STOPPED"
+    watchful.ctr("tasks", "rm", "one")
+    watchful.ctr("containers", "rm", "one")
+
+
+def test_a_container_that_is_removed_stays_removed(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "exit 1", policy="always")
+    watchful.wait_for(lambda: _count(watchful) >= 2)
+    _label(watchful, status="stopped")
+    watchful.wait_for(lambda: _status(watchful) in ("", "STOPPED"))
+    watchful.ctr("tasks", "rm", "-f", "one", check=False)
+    watchful.ctr("containers", "rm", "one")
+    time.sleep(1.5)
+    assert _status(watchful) == ""
+
+
+def test_clients_are_told_of_the_policies(watchful: Orlopd) -> None:
+    shown = watchful.ctr("plugins", "ls", "-d", "id==restart").stdout
+    for policy in ("no", "always", "on-failure", "unless-stopped"):
+        assert policy in shown
