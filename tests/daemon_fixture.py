@@ -215,14 +215,19 @@ class Orlopd:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         unmount_all(self.folder)
-        for group in (*_CGROUPS.glob(f"*/{self.namespace}"), _CGROUPS / self.namespace):
-            for path in sorted(group.rglob("*/"), reverse=True):
-                with suppress(OSError):
-                    path.rmdir()
+        remove_namespace(self.namespace)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_namespace(namespace: str) -> None:
+    """Remove what runtimes keep for a namespace whose containers are gone."""
+    for group in (*_CGROUPS.glob(f"*/{namespace}"), _CGROUPS / namespace):
+        for path in sorted(group.rglob("*/"), reverse=True):
             with suppress(OSError):
-                group.rmdir()
-        for folder in (_RUNC_ROOT / self.namespace, self.folder):
-            shutil.rmtree(folder, ignore_errors=True)
+                path.rmdir()
+        with suppress(OSError):
+            group.rmdir()
+    shutil.rmtree(_RUNC_ROOT / namespace, ignore_errors=True)
 
 
 def serving(options: Sequence[str] = ()) -> Iterator[Orlopd]:

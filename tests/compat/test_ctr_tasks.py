@@ -1,4 +1,4 @@
-"""Debian's ctr against orlopd: running containers, through runC."""
+"""Debian's ctr against orlopd: running containers, through runC, by our shim and by Debian's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon_fixture import Orlopd
+from tests.containerd_fixture import Containerd, run_containerd
+from tests.daemon_fixture import Orlopd, serving
 
 pytestmark = pytest.mark.root
+
+
+DEBIANS = "/usr/bin/containerd-shim-runc-v2"
+
+
+@pytest.fixture(params=["own-shim", "debians-shim", "under-containerd"])
+def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd | Containerd]:
+    """An orlopd that runs containers by one shim or the other, or a containerd with our shim."""
+    if request.param == "under-containerd":
+        (tmp_path / "containerd").mkdir()
+        with run_containerd(tmp_path / "containerd", own_shim=True) as containerd:
+            yield containerd
+            containerd.assert_clean()
+        return
+    shim = "orlop" if request.param == "own-shim" else DEBIANS
+    config = tmp_path / "config.toml"
+    config.write_text(f'[runtimes]\n"io.containerd.runc.v2" = "{shim}"\n')
+    yield from serving(["--config", str(config)])
 
 
 @pytest.fixture
@@ -23,6 +42,16 @@ def sleeper(orlopd: Orlopd, busybox: str) -> Iterator[str]:
     yield name
     orlopd.ctr("tasks", "rm", "-f", name, check=False)
     orlopd.ctr("containers", "rm", name)
+
+
+def test_it_is_the_shim_that_we_mean(
+    orlopd: Orlopd, sleeper: str, request: pytest.FixtureRequest
+) -> None:
+    pid = orlopd.ctr("tasks", "ls").stdout.split(sleeper)[1].split()[0]
+    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    debians = "debians-shim" in request.node.name
+    expected = "containerd-shim" if debians else "orlop-shim"
+    assert Path(f"/proc/{parent}/comm").read_text().strip() == expected
 
 
 def _run(orlopd: Orlopd, busybox: str, *command: str, options: tuple[str, ...] = ()) -> str:

@@ -57,7 +57,7 @@ class Agenda:
             return key in self._due
 
     def take(self, until: float) -> list[Key]:
-        """Wait for what is due, at most until a moment on the clock; empty then, and once closed."""
+        """Wait for what is due, at most until a moment on the clock; empty then and once closed."""
         with self._changed:
             while not self._closed:
                 now = self._clock()
