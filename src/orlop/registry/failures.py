@@ -5,6 +5,7 @@ Query strings are left out: those of redirects and token requests hold secrets.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +27,7 @@ from orlop.errors import (
 
 _BODY_MAX = 16 * 1024
 _WORDS_MAX = 300
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _KINDS: dict[int, type[OrlopError]] = {
     400: InvalidArgument,
     401: Unauthenticated,
@@ -94,6 +96,12 @@ def status_error(method: str, url: str, response: urllib3.BaseHTTPResponse) -> O
 class _Complaint(msgspec.Struct):
     code: str = ""
     message: str = ""
+    detail: msgspec.Raw = msgspec.Raw()
+
+    def text(self) -> str:
+        """Of the detail, whose form is the registry's own, the digests that it names."""
+        digests = (each.decode() for each in _DIGEST.findall(bytes(self.detail)))
+        return ": ".join(filter(None, (self.code, self.message, ", ".join(digests))))
 
 
 class _Complaints(msgspec.Struct):
@@ -107,7 +115,6 @@ def _words(body: bytes) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         text = body.decode(errors="replace")
     else:
-        each = (": ".join(filter(None, (error.code, error.message))) for error in found.errors)
-        text = "; ".join(each)
+        text = "; ".join(error.text() for error in found.errors)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= _WORDS_MAX else f"{text[:_WORDS_MAX]}…"

@@ -98,12 +98,7 @@ class Uploads:
         url = self._repository.url(f"/manifests/{name}")
         response = self._repository.request("PUT", url, {"Content-Type": media_type}, data)
         dispose(response)
-        wanted = Digest.of(data)
-        found = response.headers.get("docker-content-digest", wanted)
-        if found.startswith("sha256:") and found != wanted:
-            raise DataLoss(
-                f'registry "{self._repository.host.name}" took {wanted} at {plain(url)} for {found}'
-            )
+        _check_digest(self._repository, url, response, Digest.of(data))
         return "oci-subject" in response.headers
 
     def document(self, name: str, media_type: str) -> bytes | None:
@@ -132,14 +127,17 @@ class _Upload:
         """Open a session; True when none is needed, for the blob is there."""
         query = {"mount": self._blob.digest, "from": mount} if mount else {}
         url = self._repository.url("/blobs/uploads/") + (f"?{urlencode(query)}" if query else "")
-        response = self._repository.send("POST", url, {}, b"")
+        if mount:
+            answered = self._ask_to_mount(url)
+            if answered is None:
+                return self.begin()  # whether it may be mounted is not what counts
+            response = answered
+        else:
+            response = self._repository.send("POST", url, {}, b"")
         if response.status == 201:
             dispose(response)
             return True
         if response.status != 202:
-            if mount:
-                dispose(response)
-                return self.begin()  # whether it may be mounted is not what counts
             raise status_error("POST", url, response)
         self._offset = 0
         self._note(url, response)
@@ -147,6 +145,17 @@ class _Upload:
         if _LENGTH.fullmatch(least):
             self._chunk_min = max(self._chunk_min, int(least))
         return False
+
+    def _ask_to_mount(self, url: str) -> Response | None:
+        """The blob, or a session; None for anything else."""
+        try:
+            response = self._repository.send_once("POST", url, {}, b"")
+        except Unavailable:
+            return None
+        if response.status in (201, 202):
+            return response
+        dispose(response)
+        return None
 
     def run(self) -> None:
         failures, mark, pause = 0, 0, _BACKOFF
@@ -165,24 +174,25 @@ class _Upload:
                 self._react(response.status, problem)
             if self._offset > mark:
                 failures, mark, pause = 0, self._offset, _BACKOFF
-            failures += response is None or response.status != 413
-            if failures > _FAILURES:
-                raise Unavailable(
-                    f"upload of {self._blob.digest} failed {failures} times, last at "
-                    f"{self._offset} of {self._blob.size} bytes: {problem.message}"
-                ) from problem
-            self._repository.http.pause(wait)
-            pause = min(pause * 2, _BACKOFF_MAX)
+            if response is None or response.status != 413:
+                failures += 1
+                if failures > _FAILURES:
+                    raise Unavailable(
+                        f"upload of {self._blob.digest} failed {failures} times, last at "
+                        f"{self._offset} of {self._blob.size} bytes: {problem.message}"
+                    ) from problem
+                self._repository.http.pause(wait)
+                pause = min(pause * 2, _BACKOFF_MAX)
             if self._session_is_lost() and (self._arrived() or self.begin()):
                 return
 
     def _react(self, status: int, problem: OrlopError) -> None:
         """Whether, and how, to try again after a refusal."""
         if status == 413:
-            smaller = min(self._chunk or _CHUNK * 2, self._blob.size) // 2
-            if smaller < self._chunk_min:
+            size = min(self._chunk or _CHUNK * 2, self._blob.size)
+            if size <= self._chunk_min:
                 raise problem
-            self._chunk = smaller
+            self._chunk = max(size // 2, self._chunk_min)
         elif status not in (404, 408, 416, 429) and status < 500:
             raise problem
 
@@ -203,6 +213,7 @@ class _Upload:
         if response.status not in (201, 204):
             return response
         dispose(response)
+        _check_digest(self._repository, url, response, self._blob.digest)
         return None
 
     def _send(self, method: str, url: str, end: int) -> Response:
@@ -241,8 +252,14 @@ class _Upload:
         location = response.headers.get("location", "")
         if not location and not self._location:
             raise Unavailable(f"{plain(url)} opens an upload without saying where")
-        target = urljoin(url, location) if location else self._location
-        if not _is_safe(urlsplit(url).scheme, urlsplit(target).scheme):
+        try:
+            target = urljoin(url, location) if location else self._location
+            safe = _is_safe(urlsplit(url).scheme, urlsplit(target).scheme)
+        except ValueError:
+            raise Unavailable(
+                f"{plain(url)} sends an upload to a malformed address: {location[:200]!r}"
+            ) from None
+        if not safe:
             raise Unavailable(
                 f'{plain(url)} sends an upload to "{plain(target)}", which is not safe to follow'
             )
@@ -250,6 +267,16 @@ class _Upload:
         last = _RANGE.fullmatch(response.headers.get("range", "").strip())
         if last and int(last[1]):  # "0-0" is what an empty session has, too
             self._offset = min(int(last[1]) + 1, self._blob.size)
+
+
+def _check_digest(repository: Repository, url: str, response: Response, wanted: str) -> None:
+    """DataLoss if the registry understood something else than what it was sent."""
+    found = response.headers.get("docker-content-digest", wanted)
+    algorithm = wanted.partition(":")[0]
+    if found.startswith(f"{algorithm}:") and found != wanted:
+        raise DataLoss(
+            f'registry "{repository.host.name}" took {wanted} at {plain(url)} for {found}'
+        )
 
 
 def _is_safe(before: str, after: str) -> bool:
