@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
@@ -104,6 +105,46 @@ def _raw(request: BaseHTTPRequestHandler, data: bytes) -> bool:
 def _status(code: int, **headers: str) -> Answer:
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     return lambda request: send(request, code, b"as you like", named)
+
+
+def test_a_registry_that_is_busy_until_a_date(
+    orlopd: Orlopd, lying: Registry, layer: dict[str, Any]
+) -> None:
+    left = [1]
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        if not request.path.endswith(layer["digest"]) or not left[0]:
+            return False
+        left[0] -= 1
+        until = formatdate(time.time() + 2, usegmt=True)
+        return send(request, 429, b"", {"Retry-After": until})
+
+    lying.spoil = spoil
+    began = time.monotonic()
+    _pull(orlopd, lying)
+    assert 0.7 < time.monotonic() - began < 10
+    _assert_whole(orlopd)
+
+
+def test_a_tag_that_moves_during_a_pull(
+    orlopd: Orlopd, lying: Registry, layer: dict[str, Any]
+) -> None:
+    """What the tag named first is what comes, all of it."""
+    first = lying.tags["latest"]
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        if request.command == "GET" and lying.tags["latest"] == first:
+            lying.image(os.urandom(1000), digest_of(b"another"))
+        return False
+
+    lying.spoil = spoil
+    _pull(orlopd, lying)
+    assert lying.tags["latest"] != first
+    shown = orlopd.ctr("images", "ls", f"name=={lying.host}/x/y:latest").stdout
+    assert first in shown
+    assert layer["digest"] in orlopd.ctr("content", "ls", "-q").stdout.split()
+    assert lying.tags["latest"] not in orlopd.ctr("content", "ls", "-q").stdout.split()
+    _assert_whole(orlopd)
 
 
 class Fault(NamedTuple):

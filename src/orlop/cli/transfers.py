@@ -35,7 +35,8 @@ def add_platforms(parser: argparse.ArgumentParser, default: str) -> None:
         metavar="OS/ARCH[/VARIANT]",
         help=f"may be repeated; default: {default}",
     )
-    chosen.add_argument("--all-platforms", action="store_true", help="all that there are")
+    usual = " (the default)" if default.startswith("all") else ""
+    chosen.add_argument("--all-platforms", action="store_true", help=f"all that there are{usual}")
 
 
 def add_registry(parser: argparse.ArgumentParser) -> None:

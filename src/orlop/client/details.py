@@ -10,7 +10,7 @@ from typing import Any
 from orlop.client import images
 from orlop.client.connection import Connection
 from orlop.errors import InvalidArgument, NotFound
-from orlop.oci import platform
+from orlop.oci import mediatypes, platform
 from orlop.oci.descriptor import Descriptor, Platform
 from orlop.oci.manifest import Index, Manifest, parse
 from orlop.wire.services import content_pb2
@@ -21,11 +21,12 @@ _DEPTH_MAX = 4
 @dataclass(frozen=True, slots=True)
 class PlatformImage:
     """One platform's image. `missing` are digests that are not here; without its manifest or
-    config the other fields are empty."""
+    config the other fields are empty, as for what an index lists besides images."""
 
     digest: str
     platform: str
     missing: list[str]
+    media_type: str
     manifest: Manifest | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -53,10 +54,15 @@ def _walk(
     if wanted.digest in seen:
         return  # indexes that list each other's children again and again have no end otherwise
     seen.add(wanted.digest)
+    text, kind = _text(wanted.platform), wanted.media_type
+    if kind not in mediatypes.MANIFESTS | mediatypes.INDEXES:
+        missing = [] if _is_here(connection, wanted.digest) else [wanted.digest]
+        yield PlatformImage(wanted.digest, text, missing, kind)
+        return
     try:
         found = parse(images.document(connection, wanted.digest), wanted.media_type)
     except NotFound:
-        yield PlatformImage(wanted.digest, _text(wanted.platform), [wanted.digest])
+        yield PlatformImage(wanted.digest, text, [wanted.digest], kind)
         return
     if isinstance(found, Manifest):
         yield _platform_image(connection, wanted, found)
@@ -76,7 +82,9 @@ def _platform_image(
     if manifest.config.digest not in missing:
         config = _config(images.document(connection, manifest.config.digest))
     offered = wanted.platform or _platform_of(config)
-    return PlatformImage(wanted.digest, _text(offered), missing, manifest, config)
+    return PlatformImage(
+        wanted.digest, _text(offered), missing, wanted.media_type, manifest, config
+    )
 
 
 def _platform_of(config: dict[str, Any]) -> Platform:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orlop.client.connection import Connection
-from orlop.errors import AlreadyExists, DataLoss, NotFound
-from orlop.oci import chain, platform, reference
+from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
+from orlop.oci import chain, mediatypes, platform, reference
 from orlop.oci.descriptor import Platform
 from orlop.oci.digest import Digest
 from orlop.wire.services import content_pb2, diff_pb2, images_pb2, snapshots_pb2
@@ -20,10 +20,8 @@ Image = images_pb2.Image
 
 DEFAULT_SNAPSHOTTER = "overlayfs"
 _DOCUMENT_MAX = 4 << 20
-_INDEX_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+# The last is what early registries made of it.
+_CONFIGS = {*mediatypes.CONFIGS, "application/octet-stream"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +81,13 @@ def config(connection: Connection, image: Image) -> dict[str, Any]:
 def view(connection: Connection, name: str, *, snapshotter: str = "") -> ImageView:
     """The image `name` for this machine's platform, unpacked if it was not.
 
-    Raises NotFound for an unknown image, or one without this platform or some of its content.
+    Raises NotFound for an unknown image, or one without this platform or some of its content, and
+    FailedPrecondition for something else than an image.
     """
     found = manifest(connection, get(connection, name).target)
+    if found["config"]["mediaType"] not in _CONFIGS:
+        kind = found.get("artifactType") or found["config"]["mediaType"]
+        raise FailedPrecondition(f'"{name}" is no image that can run: it is a "{kind}"')
     document = _read_json(connection, found["config"]["digest"])
     diff_ids = [Digest.parse(text) for text in document["rootfs"]["diff_ids"]]
     where = snapshotter or DEFAULT_SNAPSHOTTER
@@ -98,7 +100,7 @@ def view(connection: Connection, name: str, *, snapshotter: str = "") -> ImageVi
 def manifest(connection: Connection, target: Descriptor) -> dict[str, Any]:
     """The manifest of this machine's platform that an image's target leads to."""
     document = _read_json(connection, target.digest)
-    if target.media_type not in _INDEX_TYPES:
+    if target.media_type not in mediatypes.INDEXES:
         return document
     wanted = platform.host()
     offers = (

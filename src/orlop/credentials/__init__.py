@@ -4,6 +4,6 @@
 """
 
 from orlop.credentials.keyring import Keyring
-from orlop.credentials.model import Credential
+from orlop.credentials.model import Credential, from_pair
 
-__all__ = ["Credential", "Keyring"]
+__all__ = ["Credential", "Keyring", "from_pair"]

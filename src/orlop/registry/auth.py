@@ -133,7 +133,14 @@ class Authorizer:
         elif "basic" in offered and credentials is not None and credentials.basic:
             self._keep(credentials.basic, _BASIC_LIFE)
         else:
-            raise Unauthenticated(f'registry "{self._host}" wants credentials, and none were given')
+            raise Unauthenticated(
+                f'registry "{self._host}" wants credentials{self._for_what()}, and none were given'
+            )
+
+    def _for_what(self) -> str:
+        """The repositories that have been asked for."""
+        names = [scope.split(":")[1] for scope in self._scopes if scope.count(":") >= 2]
+        return f' for "{", ".join(dict.fromkeys(names))}"' if names else ""
 
     def _bearer(self, challenge: Challenge, credentials: Credentials) -> None:
         realm = challenge.parameters.get("realm", "")

@@ -10,6 +10,7 @@ from urllib3.exceptions import HTTPError
 from orlop.errors import DataLoss, Unavailable
 from orlop.oci.descriptor import Descriptor
 from orlop.registry.http import Response, content_length
+from orlop.registry.pace import Pace
 
 _CHUNK = 512 * 1024
 _RESUMES = 5
@@ -36,6 +37,7 @@ class BlobStream:
         self._part = bool(end)
         self._end = end or wanted.size
         self._response: Response | None = None
+        self._pace = Pace()
 
     def __iter__(self) -> Iterator[bytes]:
         """Chunks, up to the blob's size.
@@ -65,9 +67,10 @@ class BlobStream:
 
     def _read(self) -> bytes:
         if self._response is None:
+            self._pace = Pace()
             self._response = self._request()
-        # read1 gives what has come, so that nothing of a connection that breaks is lost.
-        chunk = self._response.read1(_CHUNK)
+        # This gives what has come, so that nothing of a connection that breaks is lost.
+        chunk = self._pace.read(self._response, _CHUNK)
         if not chunk:
             raise HTTPError("connection ended early")
         return chunk
@@ -120,8 +123,9 @@ class BlobStream:
 
 def _skip(response: Response, count: int) -> None:
     """For a registry that ignores Range: read past what we have."""
+    pace = Pace()
     while count:
-        chunk = response.read(min(count, _CHUNK))
+        chunk = pace.read(response, min(count, _CHUNK))
         if not chunk:
             raise HTTPError("connection ended early")
         count -= len(chunk)

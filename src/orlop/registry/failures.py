@@ -24,6 +24,7 @@ from orlop.errors import (
     Unimplemented,
     Unknown,
 )
+from orlop.registry.pace import read_whole
 
 _BODY_MAX = 16 * 1024
 _WORDS_MAX = 300
@@ -79,7 +80,7 @@ def _reason(error: BaseException) -> str:
 def status_error(method: str, url: str, response: urllib3.BaseHTTPResponse) -> OrlopError:
     """The error for an unexpected status; closes the response."""
     try:
-        body = response.read(_BODY_MAX)
+        body = read_whole(response, _BODY_MAX)
     except HTTPError:
         body = b""
     response.close()

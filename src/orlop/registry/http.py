@@ -30,6 +30,7 @@ NO_TLS = Tls()
 
 USER_AGENT = f"orlop/{__version__}"
 _CONNECT, _READ = 15.0, 60.0
+_HEADS = 2  # how many times as long as silence the head of a response may take
 _ATTEMPTS = 5
 _REDIRECTS = 5
 _HOSTS = 64  # kept connections, per way of reaching them
@@ -55,7 +56,8 @@ class Body(Protocol):
 class Http:
     """Connections for one job, to any hosts; at most `connections` to each are kept. Thread-safe.
 
-    A host that says nothing for `read_limit` seconds counts as one that has broken off.
+    A host that says nothing for `read_limit` seconds counts as one that has broken off, and so does
+    one that trickles.
 
     Use as a context manager, or `close` it.
     """
@@ -66,7 +68,7 @@ class Http:
         self._read_limit = read_limit
         self._connections = connections
         self._proxies = proxies or Proxies()
-        self._sockets = Sockets()
+        self._sockets = Sockets(_HEADS * read_limit)
         self._aborted = threading.Event()
         self._lock = threading.Lock()
         self._managers: dict[tuple[Tls | None, Url | None], PoolManager] = {}

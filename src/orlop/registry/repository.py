@@ -12,6 +12,7 @@ from orlop.registry.auth import Ask, Authorizer
 from orlop.registry.failures import plain, status_error
 from orlop.registry.host import Host
 from orlop.registry.http import Body, Http, Response, dispose, same_origin
+from orlop.registry.pace import read_whole
 
 _TRIES = 3
 
@@ -91,7 +92,7 @@ class Repository:
         for left in reversed(range(_TRIES)):
             response = self.request("GET", url, {"Accept": accept})
             try:
-                body = response.read(limit + 1)
+                body = read_whole(response, limit + 1)
             except HTTPError as error:
                 if not left:
                     raise Unavailable(f"GET {plain(url)} broke off: {error}") from error
@@ -113,7 +114,7 @@ class Repository:
         if response.status >= 300:
             raise status_error(method, url, response)
         try:
-            return response.read(DOCUMENT_MAX)
+            return read_whole(response, DOCUMENT_MAX)
         except HTTPError as error:
             raise Unavailable(f"{method} {plain(url)} broke off: {error}") from error
         finally:

@@ -11,14 +11,19 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
+from urllib3.response import HTTPResponse
 
 from orlop.errors import Cancelled
 
 
 class Sockets:
-    """The open sockets of one client. Each is held by a duplicate, which TLS does not hide."""
+    """The open sockets of one client. Each is held by a duplicate, which TLS does not hide.
 
-    def __init__(self) -> None:
+    The head of a response must have come within `head_limit` seconds, even if it trickles.
+    """
+
+    def __init__(self, head_limit: float) -> None:
+        self.head_limit = head_limit
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._aborted = False
@@ -39,8 +44,7 @@ class Sockets:
             self._aborted = True
             held = list(self._open)
         for each in held:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            _shut_down(each)
 
     def close(self) -> None:
         """Let go of them."""
@@ -81,6 +85,22 @@ class _Connection(HTTPConnection):
                 raise
             return sock
         raise NewConnectionError(self, str(failure)) from failure
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
+        if self._held is None:
+            return super().getresponse()
+        limit = threading.Timer(self._sockets.head_limit, _shut_down, (self._held,))
+        limit.daemon = True
+        limit.start()
+        try:
+            return super().getresponse()
+        finally:
+            limit.cancel()
+
+
+def _shut_down(held: socket.socket) -> None:
+    with suppress(OSError):
+        held.shutdown(socket.SHUT_RDWR)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd
-from tests.registry_fixture import SECRET, USER, run_registry
+from tests.registry_fixture import SECRET, USER, run_registry, skopeo_copy
+from tests.token_server import run_token_server
 
 pytestmark = pytest.mark.root
 
@@ -115,6 +116,56 @@ def test_save_and_load(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
             orlopd.orlop_command("load"), stdin=stdin, capture_output=True, check=True, timeout=60
         )
     assert orlopd.orlop("run", "--rm", busybox, "echo", "hi").stdout == "hi\n"
+
+
+def test_load_under_one_name_for_all(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    archive = tmp_path / "images.tar"
+    orlopd.orlop("save", "-q", "-o", str(archive), busybox)
+    orlopd.orlop("rmi", busybox)
+    loaded = orlopd.orlop("load", "-i", str(archive), "--index-name", "all:1").stdout.split()
+    assert "docker.io/library/all:1" in loaded
+    (shown,) = json.loads(orlopd.orlop("image", "inspect", "all:1").stdout)
+    assert shown["media_type"] == "application/vnd.oci.image.index.v1+json"
+    assert orlopd.orlop("run", "--rm", "all:1", "echo", "hi").stdout == "hi\n"
+
+
+def test_hosts_of_a_folder(orlopd: Orlopd, busybox: str, registry: str, tmp_path: Path) -> None:
+    """A registry that is not there, reached by the mirror that a folder names, for this time."""
+    (tmp_path / "elsewhere.test").mkdir()
+    (tmp_path / "elsewhere.test/hosts.toml").write_text(
+        f'server = "https://127.0.0.1:9"\n[host."http://{registry}"]\n'
+        'capabilities = ["pull", "resolve", "push"]\n'
+    )
+    hosts = ("--hosts-dir", str(tmp_path))
+    name = "elsewhere.test/test/busybox:latest"
+    assert orlopd.orlop("pull", *hosts, name).stdout == f"{name}\n"
+    assert orlopd.orlop("run", "--rm", name, "echo", "hi").stdout == "hi\n"
+    pushed = f"elsewhere.test/test/pushed-{os.getpid()}:1"
+    assert orlopd.orlop("push", *hosts, busybox, pushed).stdout == f"{pushed}\n"
+    inspected = orlopd.orlop("manifest", "inspect", *hosts, pushed).stdout
+    assert "layers" in inspected
+    assert orlopd.orlop("pull", name.replace("latest", "2"), check=False).returncode == 1
+
+
+def test_an_identity_token(
+    orlopd: Orlopd, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`orlop login` with the token's own name; it is kept as one, and buys tokens."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    with run_token_server(tmp_path) as tokens, run_registry(tmp_path, auth=tokens.settings) as host:
+        skopeo_copy(f"oci:{layout}:latest", f"docker://{host}/test/busybox:latest",
+                    f"--dest-creds={USER}:{SECRET}")  # fmt: skip
+        tokens.granted.clear()
+        token = tokens.new_refresh_token()
+        login = ("login", "-u", "<token>", "--password-stdin", host)
+        assert orlopd.orlop(*login, input="wrong\n", check=False).returncode == 1
+        orlopd.orlop(*login, input=f"{token}\n")
+        kept = json.loads((tmp_path / "docker/config.json").read_text())["auths"][host]
+        assert kept["identitytoken"] == token
+        orlopd.orlop("pull", f"{host}/test/busybox:latest")
+        orlopd.orlop("push", f"{host}/test/busybox:latest", f"{host}/test/copy:1")
+        assert {how for how, _ in tokens.granted} == {"refresh_token"}
+        assert token not in orlopd.log.read_text()
 
 
 def test_a_save_that_fails_leaves_no_file(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -11,8 +13,8 @@ import pytest
 from orlop.errors import Unavailable
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.reference import parse
-from orlop.registry import Http, RegistryClient
-from tests.lying_registry import Registry
+from orlop.registry import Http, RegistryClient, pace
+from tests.lying_registry import MANIFEST, Registry
 
 DATA = bytes(range(256)) * 40
 
@@ -59,6 +61,66 @@ def test_silence_in_a_blob(lying: Registry, client: RegistryClient, over: thread
     assert b"".join(client.open_blob(wanted)) == DATA
     ranges = [headers.get("Range") for _, _, headers in lying.requests]
     assert ranges == [None, "bytes=1000-", "bytes=1500-"]
+
+
+def _trickle(request: BaseHTTPRequestHandler, data: bytes, over: threading.Event) -> bool:
+    """A byte now and then, sooner than silence is noticed."""
+    with suppress(OSError):
+        for byte in data:
+            request.wfile.write(bytes([byte]))
+            if over.wait(0.05):
+                break
+    request.close_connection = True
+    return True
+
+
+def test_a_blob_that_trickles(
+    lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW", 0.3)
+    wanted = _blob(lying)
+    once = iter([True])
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        if not next(once, False):
+            return False
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(DATA)))
+        request.end_headers()
+        return _trickle(request, DATA, over)
+
+    lying.spoil = spoil
+    assert b"".join(client.open_blob(wanted)) == DATA
+    (_, _, first), (_, _, second) = lying.requests
+    assert "Range" not in first
+    assert 0 < int(second["Range"][6:-1]) < 20
+
+
+def test_a_manifest_that_trickles(
+    lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW", 0.3)
+    lying.image()
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        request.send_response(200)
+        request.send_header("Content-Type", MANIFEST)
+        request.send_header("Content-Length", "5000")
+        request.end_headers()
+        return _trickle(request, b" " * 5000, over)
+
+    wanted = client.resolve()
+    lying.spoil = spoil
+    with pytest.raises(Unavailable, match=r"only .* bytes came in"):
+        client.fetch_document(wanted)
+
+
+def test_a_head_that_trickles(lying: Registry, over: threading.Event) -> None:
+    lying.spoil = lambda request: _trickle(request, b"HTTP/1.1 200 OK\r\nX: " + b"y" * 5000, over)
+    began = time.monotonic()
+    with Http(read_limit=0.2) as http, pytest.raises(Unavailable, match="does not answer"):
+        RegistryClient(parse(f"{lying.host}/x/y:latest"), http=http).resolve()
+    assert time.monotonic() - began < 15
 
 
 def test_silence_for_good(lying: Registry, client: RegistryClient, over: threading.Event) -> None:

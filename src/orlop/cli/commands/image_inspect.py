@@ -44,6 +44,7 @@ def _platform(found: details.PlatformImage) -> dict[str, Any]:
     return {
         "platform": found.platform,
         "digest": found.digest,
+        "media_type": found.media_type,
         "complete": not found.missing,
         "missing": found.missing,
         "size": found.size,

@@ -7,7 +7,7 @@ import sys
 
 from orlop.cli.terminal import ask, ask_secret
 from orlop.cli.transfers import advising
-from orlop.credentials import Credential, Keyring
+from orlop.credentials import Credential, Keyring, from_pair
 from orlop.errors import InvalidArgument, Unauthenticated
 
 NEEDS_DAEMON = False
@@ -35,14 +35,18 @@ def run(args: argparse.Namespace) -> int:
                 host, credential, plain_http=args.plain_http, hosts_dir=args.hosts_dir
             )
     except Unauthenticated as error:
-        raise Unauthenticated(
-            f'registry "{host}" does not take the credentials of "{credential.username}"'
-        ) from error
+        raise Unauthenticated(f'registry "{host}" does not take {_whose(credential)}') from error
     kept = Keyring.of_user().store(host, credential)
     if not asked:
         print(f"orlop: {host} asks for no credentials, so they are not checked", file=sys.stderr)
     print(f"logged in to {host}; kept in {kept}")
     return 0
+
+
+def _whose(credential: Credential) -> str:
+    if credential.identity_token:
+        return "this identity token"
+    return f'the credentials of "{credential.username}"'
 
 
 def _host(registry: str) -> str:
@@ -68,4 +72,4 @@ def _credential(args: argparse.Namespace) -> Credential:
         secret = ask_secret("password: ")
     if not secret:
         raise InvalidArgument("no password given")
-    return Credential(name, secret)
+    return from_pair(name, secret)
