@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from orlop.errors import NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
-from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
-from orlop.rpc.ttrpc.client import TtrpcCall, TtrpcChannel
+from orlop.rpc.grpc.watched import WatchedChannel
+from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.model import Endpoint
 from orlop.wire import task_v3_pb2 as task
@@ -31,10 +31,36 @@ class Killable(Protocol):
     def close(self) -> None: ...
 
 
+class Call(Protocol):
+    """A call on its way, on either transport."""
+
+    def result(self, timeout: float | None = None) -> bytes: ...
+    def cancel(self) -> None: ...
+
+
+class Channel(Protocol):
+    """A connection to a shim, on either transport."""
+
+    @property
+    def lost(self) -> bool: ...
+    @property
+    def namespace_header(self) -> str: ...
+    def begin(
+        self,
+        service: str,
+        method: str,
+        request: bytes,
+        *,
+        metadata: Mapping[str, str],
+        timeout: float | None = None,
+    ) -> Call: ...
+    def close(self) -> None: ...
+
+
 class PendingCall(Generic[Answer]):
     """A call on its way; `result` is asked for once."""
 
-    def __init__(self, call: TtrpcCall, answer: type[Answer]) -> None:
+    def __init__(self, call: Call, answer: type[Answer]) -> None:
         self._call = call
         self._answer = answer
 
@@ -45,7 +71,7 @@ class PendingCall(Generic[Answer]):
 class Shim:
     """A connection to the shim at `endpoint`, for the containers of one namespace.
 
-    `on_close` is called once, on the reactor's thread, when the connection ends.
+    `on_close` is called once, on a thread that must not wait, when the connection ends.
     """
 
     def __init__(
@@ -63,19 +89,23 @@ class Shim:
 
         `own` tells the built-in shim from others. `process` is kept until `settle`.
         """
-        if endpoint.protocol != "ttrpc":
-            raise Unimplemented(f'shim protocol "{endpoint.protocol}"')
         self.endpoint = endpoint
         self.closed = threading.Event()
         self.own = own
         self._process = process
-        self._metadata = {NAMESPACE_HEADER_TTRPC: namespace}
         self._on_close = on_close
         self._version = 2 if endpoint.version == 2 else 3
         self._settled = False
-        self._channel = TtrpcChannel.connect(
-            socket_path(endpoint.address), reactor, self._closed, timeout
-        )
+        path = socket_path(endpoint.address)
+        self._channel: Channel
+        match endpoint.protocol:
+            case "ttrpc":
+                self._channel = TtrpcChannel.connect(path, reactor, self._closed, timeout)
+            case "grpc":
+                self._channel = WatchedChannel(path, self._closed, timeout)
+            case other:
+                raise Unimplemented(f'shim protocol "{other}"')
+        self._metadata = {self._channel.namespace_header: namespace}
 
     @property
     def lost(self) -> bool:
@@ -122,7 +152,7 @@ class Shim:
         """Send a call whose answer is collected later."""
         return PendingCall(self._begin(method, request, timeout), answer)
 
-    def _begin(self, method: str, request: Message, timeout: float | None) -> TtrpcCall:
+    def _begin(self, method: str, request: Message, timeout: float | None) -> Call:
         return self._channel.begin(
             _SERVICES[self._version],
             method,

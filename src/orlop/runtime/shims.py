@@ -36,8 +36,8 @@ class Shims:
     """Starts shims, connects to them, and ends those that nobody uses any more.
 
     `runtimes` overrides what a runtime's name means: `orlop`, or the path of a binary. `binaries`
-    makes the launcher of a path. `on_death` is called on the reactor's thread when the connection
-    to a shim in use ends.
+    makes the launcher of a path. `on_death` is called, on a thread that must not wait, when the
+    connection to a shim in use ends.
     """
 
     def __init__(

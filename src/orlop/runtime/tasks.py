@@ -292,7 +292,7 @@ class TaskManager:
             task.exit = ended
 
     def _shim_died(self, shim: Shim) -> None:
-        """On the reactor's thread, which must not wait."""
+        """On the thread of a connection, which must not wait."""
         with suppress(RuntimeError):  # this daemon is ending itself
             self._undertakers.submit(self._bury_all, shim)
 

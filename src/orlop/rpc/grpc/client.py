@@ -1,13 +1,13 @@
-"""A gRPC client channel: for proxies to other daemons, and for tests."""
+"""A gRPC client channel: for shims that speak gRPC, for proxies to other daemons, and for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
 
-from orlop.errors import OrlopError, Unavailable, from_code
+from orlop.errors import Cancelled, DeadlineExceeded, OrlopError, Unavailable, from_code
 from orlop.rpc.context import NAMESPACE_HEADER
 from orlop.rpc.grpc.server import MESSAGE_MAX
 
@@ -43,6 +43,26 @@ class GrpcChannel:
             raise _error(error) from None
         return answer
 
+    def begin(
+        self,
+        service: str,
+        method: str,
+        request: bytes,
+        *,
+        metadata: Mapping[str, str],
+        timeout: float | None = None,
+    ) -> GrpcCall:
+        """Send a call whose answer is wanted later."""
+        call = self._channel.unary_unary(f"/{service}/{method}")
+        try:
+            return GrpcCall(call.future(request, timeout=timeout, metadata=tuple(metadata.items())))
+        except ValueError as error:
+            raise _error(error) from None
+
+    def watch(self, changed: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        """Connect, and tell of each change in how the connection is."""
+        self._channel.subscribe(changed, try_to_connect=True)
+
     def stream(
         self,
         service: str,
@@ -65,6 +85,30 @@ class GrpcChannel:
 
     def close(self) -> None:
         self._channel.close()
+
+
+class GrpcCall:
+    """A call on its way."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def result(self, timeout: float | None = None) -> bytes:
+        """The answer; DeadlineExceeded after `timeout` seconds, and what the peer answers."""
+        try:
+            answer: bytes = self._call.result(timeout)
+        except grpc.FutureTimeoutError:
+            self._call.cancel()
+            raise DeadlineExceeded from None
+        except grpc.FutureCancelledError:
+            raise Cancelled from None
+        except grpc.RpcError as error:
+            raise _error(error) from None
+        return answer
+
+    def cancel(self) -> None:
+        """End it, from any thread; who waits for its answer gets Cancelled."""
+        self._call.cancel()
 
 
 class GrpcStream:
