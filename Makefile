@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 CORES := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint wire wire-check bench clean
+.PHONY: help setup demo test test-fast lint wire wire-check soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ wire: setup ## generate src/orlop/wire from proto/
 
 wire-check: setup
 	@scripts/check-wire.sh
+
+soak: setup ## 20 minutes of random verbs by 8 clients, then 300 kills at random under load
+	@$(BIN)/python -m tests.soak --clients 8
+	@$(BIN)/python -m tests.soak --clients 8 --kills 300
 
 bench: setup ## compare with Debian's containerd, in one run, on a tmpfs
 	@$(BIN)/python -m benchmarks

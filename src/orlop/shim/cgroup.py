@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -71,6 +72,34 @@ def join(path: str, pid: int) -> None:
         folder = f"{top}/{path.strip('/')}"
         os.makedirs(folder, exist_ok=True)
         write(f"{folder}/cgroup.procs", b"%d" % pid)
+
+
+def path_in(bundle: str) -> str:
+    """The cgroupsPath of a bundle's spec, "" without one."""
+    try:
+        spec = json.loads(read_or_empty(f"{bundle}/config.json"))
+        return str((spec.get("linux") or {}).get("cgroupsPath") or "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+def remove_empty(path: str, root: str = ROOT) -> bool:
+    """Remove a runtime's cgroups that it did not live to remove; whether there are none now.
+
+    `path` is the runtime spec's cgroupsPath; one of systemd's, or none, is left to them.
+    """
+    if not path.startswith("/") or not path.strip("/"):
+        return True
+    left = False
+    for top in [root, *(entry.path for entry in os.scandir(root) if entry.is_dir())]:
+        for folder, _, _ in os.walk(f"{top}{path}", topdown=False):
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                left = True  # a process is in it still
+    return not left
 
 
 async def watch_oom(loop: Loop, cgroup: Cgroup, report: Callable[[], None]) -> None:

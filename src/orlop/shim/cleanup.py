@@ -7,15 +7,18 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from orlop.rpc.convert import timestamp
+from orlop.shim import cgroup
 from orlop.shim.files import read_or_empty
 from orlop.shim.runc import DEFAULT_BINARY, DEFAULT_ROOT, spawn
 from orlop.sys.mount import unmount_all
 from orlop.wire.task_v2_pb2 import DeleteResponse
 
+_CGROUP_TRIES, _CGROUP_PAUSE = 50, 0.02
 _RUNTIME_LIMIT = 10_000
 """Milliseconds for a runtime to remove a container."""
 
@@ -31,7 +34,9 @@ def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
     binary = options.get("binary_name") or DEFAULT_BINARY
     root = f"{options.get('root') or DEFAULT_ROOT}/{namespace}"
     flags = ["--systemd-cgroup"] if options.get("systemd_cgroup") else []
+    _end_stragglers(options.get("shim_pid", 0), bundle)
     _run([binary, "--root", root, *flags, "delete", "--force", id])
+    _remove_cgroups(bundle)
     unmount_all(Path(bundle, "rootfs"))
     pid = read_or_empty(f"{bundle}/init.pid").strip()
     return DeleteResponse(
@@ -39,6 +44,36 @@ def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
         exit_status=128 + signal.SIGKILL,
         exited_at=timestamp(time.time_ns()),
     )
+
+
+def _end_stragglers(shim: int, bundle: str) -> None:
+    """Kill the runtime that a dead shim was running: it would go on making the container."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        if _group(pid) == shim and _belongs_to(pid, bundle):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def _group(pid: str) -> int:
+    """The process group, which is that of the shim for all that it runs; -1 once it is gone."""
+    fields = read_or_empty(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[2]) if len(fields) > 2 else -1
+
+
+def _belongs_to(pid: str, bundle: str) -> bool:
+    """Whether it works on this bundle: groups are numbers, which may be another's by now."""
+    with suppress(OSError):
+        if os.readlink(f"/proc/{pid}/cwd") == bundle:
+            return True
+    return bundle in read_or_empty(f"/proc/{pid}/cmdline")
+
+
+def _remove_cgroups(bundle: str) -> None:
+    path = cgroup.path_in(bundle)
+    for _ in range(_CGROUP_TRIES):
+        if cgroup.remove_empty(path):
+            return
+        time.sleep(_CGROUP_PAUSE)
 
 
 def _options(bundle: str) -> dict[str, Any]:

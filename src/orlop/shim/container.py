@@ -35,6 +35,9 @@ from orlop.wire import events_pb2 as events
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.task_types_pb2 import Status
 
+# A process that its killed runtime has left takes a moment to notice.
+_CGROUP_TRIES, _CGROUP_PAUSE = 50, 0.02
+
 Launch = Callable[[Sequence[int], str], Awaitable[None]]
 
 
@@ -92,9 +95,9 @@ class Container:
             try:
                 await self._open_io(init)
                 ended = await self._launch(init, pid_file, launch, "create")
-            except BaseException:
+            except Exception:
                 init.io.close()
-                self._unmount()
+                await self._undo_create()
                 raise
             self._own_pid_namespace = _leads_pid_namespace(init.pid)
             self.cgroup = cgroup.of_process(init.pid)
@@ -102,6 +105,16 @@ class Container:
                 cgroup.watch_oom(self._host.loop, self.cgroup, self._report_oom)
             )
             self._host.loop.spawn(self._await_init_exit(ended))
+
+    async def _undo_create(self) -> None:
+        """The runtime may have been killed, or have made a container that cannot be used."""
+        await self._logged(self._runc.wipe(self.id))
+        path = cgroup.path_in(self.bundle)
+        for _ in range(_CGROUP_TRIES):
+            if cgroup.remove_empty(path):
+                break
+            await self._host.loop.sleep(_CGROUP_PAUSE)
+        self._unmount()
 
     async def start(self) -> None:
         async with self.init.lock:

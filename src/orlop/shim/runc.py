@@ -104,6 +104,11 @@ class Runc:
             if "does not exist" not in error.message:
                 raise
 
+    async def wipe(self, id: str) -> None:
+        """Remove what a `create` may have left that did not come to its end."""
+        if os.path.isdir(f"{self.root}/{id}"):
+            await self._run("delete", "--force", id)
+
     async def kill(self, id: str, signal: int, *, all: bool = False) -> None:
         """Send a signal; NotFound when there is no process to receive it."""
         flags = ["--all"] if all else []

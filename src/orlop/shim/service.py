@@ -239,8 +239,8 @@ def save_options(bundle: str, options: Options) -> None:
     if not os.path.isdir(bundle):
         raise FailedPrecondition(f'bundle "{bundle}" is not a folder')
     fields = {field.name: value for field, value in options.ListFields()}
-    text = json.dumps(fields) if fields else "{}"
-    files.write(f"{bundle}/options.json", text.encode(), create=True)
+    fields["shim_pid"] = os.getpid()
+    files.write(f"{bundle}/options.json", json.dumps(fields).encode(), create=True)
 
 
 def _stdio(request: Any) -> Stdio:

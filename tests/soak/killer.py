@@ -1,0 +1,113 @@
+"""Kills the daemon and what belongs to it, one thing a round."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from tests.daemon_fixture import Orlopd
+from tests.soak.ledger import Ledger
+
+_NAME = re.compile(rb"soak-\d+-\d+")
+_MARK = "ORLOPD_UNDER_TEST"
+
+
+class Killer(threading.Thread):
+    """Kills so many things, one every `pause` seconds; starts the daemon again each time."""
+
+    def __init__(
+        self, daemon: Orlopd, ledger: Ledger, seed: int, rounds: int, pause: float
+    ) -> None:
+        super().__init__(name="killer")
+        self._daemon = daemon
+        self._ledger = ledger
+        self._random = random.Random(seed)
+        self._rounds = rounds
+        self._pause = pause
+        self._mark = f"{_MARK}={daemon.folder}\0".encode()
+
+    def run(self) -> None:
+        try:
+            for _ in range(self._rounds):
+                threading.Event().wait(self._pause * self._random.uniform(0.5, 1.5))
+                victim = self._random.choice(
+                    [self._orlopd, self._fork_server, self._shim, self._init, self._runc]
+                )
+                victim()
+        except Exception as error:  # noqa: BLE001 - told by the main thread
+            self._ledger.fault(f"killer: {type(error).__name__}: {error}")
+
+    def _orlopd(self) -> None:
+        self._daemon.kill9()
+        self._daemon.start()
+        self._ledger.count("orlopd")
+
+    def _fork_server(self) -> None:
+        servers = [pid for pid in self._ours() if b"orlop.fork.server" in _command(pid)]
+        alive = [pid for pid in servers if _parent(pid) == self._daemon.pid]
+        for pid in alive:
+            self._end(pid, "fork server")
+
+    def _shim(self) -> None:
+        found = [(pid, name) for pid, name in self._containers() if name]
+        if found:
+            pid, name = self._random.choice(found)
+            shim = _parent(pid)
+            if shim in set(self._ours()):
+                self._ledger.harm(name, "shim")
+                self._end(shim, "shim")
+
+    def _init(self) -> None:
+        found = list(self._containers())
+        if found:
+            pid, name = self._random.choice(found)
+            self._ledger.harm(name, "init")
+            self._end(pid, "init")
+
+    def _runc(self) -> None:
+        for pid in self._ours():
+            command = _command(pid)
+            if command.startswith(b"runc\0") and (name := _NAME.search(command)):
+                self._ledger.harm(name[0].decode(), command.decode().replace("\0", " "))
+                self._end(pid, "runc")
+                return
+
+    def _end(self, pid: int, what: str) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self._ledger.count(what)
+
+    def _ours(self) -> Iterator[int]:
+        """Processes of this daemon; its containers are none."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with suppress(OSError):
+                    if self._mark in (entry / "environ").read_bytes():
+                        yield int(entry.name)
+
+    def _containers(self) -> Iterator[tuple[int, str]]:
+        """The first processes of the containers, by what the shims wrote into their bundles."""
+        folder = self._daemon.state / "io.containerd.runtime.v2.task" / self._daemon.namespace
+        for bundle in folder.glob("soak-*"):
+            with suppress(OSError, ValueError):
+                pid = int((bundle / "init.pid").read_text())
+                if _parent(pid):
+                    yield pid, bundle.name
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
