@@ -48,7 +48,9 @@ def soak(
         if not ledger.faults:
             _check_end(daemon, ledger)
         if ledger.faults:
-            ledger.faults += ["harmed were:", *ledger.history, daemon.log.read_text()[-4000:]]
+            told = " ".join(ledger.faults)
+            harmed = [each for each in ledger.history if f"{each.partition(':')[0]} " in f"{told} "]
+            ledger.faults += ["harmed were:", *harmed, daemon.log.read_text()[-4000:]]
     finally:
         daemon.discard()
     return ledger

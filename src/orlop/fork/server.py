@@ -84,7 +84,10 @@ def main() -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
-    control.send(b'{"ready": true}')
+    try:
+        control.send(b'{"ready": true}')
+    except BrokenPipeError:
+        return  # the daemon did not live to see it
     serve(control)
 
 

@@ -88,6 +88,7 @@ def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:
         tasks.shims.release(shim)
         if shim.own and not bundle.group() and not shim.closed.wait(_GOODBYE):
             os.kill(shim.pid(_GOODBYE), signal.SIGKILL)  # it is making the task still
+            shim.closed.wait(_GOODBYE)
     except (OrlopError, OSError) as error:
         _log.warning("namespace=%s task=%s shim stays: %s", bundle.namespace, bundle.id, error)
 

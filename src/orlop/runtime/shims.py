@@ -201,7 +201,11 @@ class Shims:
         """Remove the container that a dead shim has left; see `Launcher.clean_up`."""
         ended = self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
         with suppress(NotFound):
-            _remove_dead_socket(socket_path(bundle.endpoint.address))
+            path = socket_path(bundle.endpoint.address)
+            if bundle.shim == self._own.mark and not bundle.group():
+                Path(path).unlink(missing_ok=True)  # it may be dying still, and answer
+            else:
+                _remove_dead_socket(path)
         return ended
 
     def _lost(self, shim: Shim) -> None:

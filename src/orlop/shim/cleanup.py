@@ -18,6 +18,7 @@ from orlop.shim.runc import DEFAULT_BINARY, DEFAULT_ROOT, spawn
 from orlop.sys.mount import unmount_all
 from orlop.wire.task_v2_pb2 import DeleteResponse
 
+_DELETE_TRIES = 3
 _CGROUP_TRIES, _CGROUP_PAUSE = 50, 0.02
 _RUNTIME_LIMIT = 10_000
 """Milliseconds for a runtime to remove a container."""
@@ -27,15 +28,15 @@ def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
     """End and remove the container that a dead shim has left, and unmount its root.
 
     Needs no shim, and works for a container that was never created. The answer is what the shim
-    would have said: killed, now. Raises OSError if the root cannot be unmounted or the runtime does
-    not come to an end.
+    would have said: killed, now. Raises OSError if the root cannot be unmounted, or the runtime does
+    not come to an end or does not let go of the container.
     """
     options = _options(bundle)
     binary = options.get("binary_name") or DEFAULT_BINARY
     root = f"{options.get('root') or DEFAULT_ROOT}/{namespace}"
     flags = ["--systemd-cgroup"] if options.get("systemd_cgroup") else []
     _end_stragglers(options.get("shim_pid", 0), bundle)
-    _run([binary, "--root", root, *flags, "delete", "--force", id])
+    _delete([binary, "--root", root, *flags, "delete", "--force", id], f"{root}/{id}")
     _remove_cgroups(bundle)
     unmount_all(Path(bundle, "rootfs"))
     pid = read_or_empty(f"{bundle}/init.pid").strip()
@@ -83,6 +84,15 @@ def _options(bundle: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return options if isinstance(options, dict) else {}
+
+
+def _delete(argv: list[str], state: str) -> None:
+    """Have the runtime forget a container; again if it is killed at that."""
+    for _ in range(_DELETE_TRIES):
+        _run(argv)
+        if not os.path.isdir(state):
+            return
+    raise OSError(f'"{argv[0]} delete" leaves "{state}"')
 
 
 def _run(argv: list[str]) -> None:

@@ -17,6 +17,7 @@ from orlop.shim.children import Children
 from orlop.shim.files import read_or_empty, remove
 from orlop.wire.runc_pb2 import Options
 
+_WIPE_TRIES = 3
 DEFAULT_BINARY = "runc"
 DEFAULT_ROOT = "/run/containerd/runc"
 NULL = 0
@@ -106,8 +107,14 @@ class Runc:
 
     async def wipe(self, id: str) -> None:
         """Remove what a `create` may have left that did not come to its end."""
-        if os.path.isdir(f"{self.root}/{id}"):
-            await self._run("delete", "--force", id)
+        for left in reversed(range(_WIPE_TRIES)):
+            if not os.path.isdir(f"{self.root}/{id}"):
+                return
+            try:
+                await self._run("delete", "--force", id)
+            except RuncError:
+                if not left:
+                    raise
 
     async def kill(self, id: str, signal: int, *, all: bool = False) -> None:
         """Send a signal; NotFound when there is no process to receive it."""
