@@ -28,8 +28,8 @@ def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
     """End and remove the container that a dead shim has left, and unmount its root.
 
     Needs no shim, and works for a container that was never created. The answer is what the shim
-    would have said: killed, now. Raises OSError if the root cannot be unmounted, or the runtime does
-    not come to an end or does not let go of the container.
+    would have said: killed, now. Raises OSError if the root cannot be unmounted, or the runtime
+    does not come to an end or does not let go of the container.
     """
     options = _options(bundle)
     binary = options.get("binary_name") or DEFAULT_BINARY
