@@ -40,6 +40,8 @@ from orlop.runtime.exits import ExitWatch
 from orlop.runtime.forked import ForkedShims
 from orlop.runtime.recovery import recover
 from orlop.runtime.service import TasksService
+from orlop.sandboxes import SandboxStore
+from orlop.sandboxes.service import SandboxStoreService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
 from orlop.transfer import Puller, Pusher
@@ -127,6 +129,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.metadata(root / "metadata.db", config.content.sharing),
         plugins.differ(here),
         plugins.task_runtime(here, _LOG_SCHEMES),
+        plugins.sandbox_store(),
         plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
     ]
@@ -140,6 +143,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         SnapshotsService(snapshotters, config.snapshots.default),
         DiffService(applier),
         TasksService(tasks),
+        SandboxStoreService(SandboxStore(database)),
         LeasesService(leases),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),

@@ -21,6 +21,7 @@ EVENT = "io.containerd.event.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
 METADATA = "io.containerd.metadata.v1"
+SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RESTART = "io.containerd.monitor.container.v1"
 RUNTIME = "io.containerd.runtime.v2"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
@@ -86,6 +87,11 @@ def task_runtime(
         exports={"log-uri-schemes": ",".join(log_schemes)},
         info=info,
     )
+
+
+def sandbox_store() -> Plugin:
+    """The records of sandboxes."""
+    return Plugin(SANDBOX_STORE, "local", requires=(METADATA,))
 
 
 def restart(policies: tuple[str, ...]) -> Plugin:
