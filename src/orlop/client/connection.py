@@ -109,6 +109,14 @@ class Connection:
         return self._client("namespaces", "Namespaces")
 
     @cached_property
+    def sandboxes(self) -> Any:
+        return self._client("sandbox", "Store")
+
+    @cached_property
+    def sandbox_controller(self) -> Any:
+        return self._client("sandbox", "Controller")
+
+    @cached_property
     def snapshots(self) -> Any:
         return self._client("snapshots", "Snapshots")
 

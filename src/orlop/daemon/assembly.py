@@ -39,6 +39,9 @@ from orlop.runtime.binary import BinaryShims
 from orlop.runtime.exits import ExitWatch
 from orlop.runtime.forked import ForkedShims
 from orlop.runtime.recovery import recover
+from orlop.runtime.sandbox_service import SandboxControllerService
+from orlop.runtime.sandboxes import FOLDER as SANDBOXES
+from orlop.runtime.sandboxes import SandboxManager
 from orlop.runtime.service import TasksService
 from orlop.sandboxes import SandboxStore
 from orlop.sandboxes.service import SandboxStoreService
@@ -116,7 +119,13 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     exporter = Exporter(content, images, leases)
     streams = Streams()
     resolver = Resolver(streams, config.registry.folders)
-    tasks = _tasks(config, forks, reactor, containers, exchange)
+    shims = _shims(config, forks, reactor)
+    sandboxes = SandboxManager(
+        Bundles(Path(config.state), root, SANDBOXES), shims, exchange, reactor
+    )
+    closing.callback(sandboxes.close)
+    bundles = Bundles(Path(config.state), root)
+    tasks = TaskManager(bundles, shims, containers, exchange, reactor, sandboxes.bundle)
     closing.callback(tasks.close)
 
     parts: list[Plugin] = [
@@ -130,6 +139,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.differ(here),
         plugins.task_runtime(here, _LOG_SCHEMES),
         plugins.sandbox_store(),
+        plugins.sandbox_controller(),
         plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
     ]
@@ -144,6 +154,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         DiffService(applier),
         TasksService(tasks),
         SandboxStoreService(SandboxStore(database)),
+        SandboxControllerService(sandboxes),
         LeasesService(leases),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
@@ -164,6 +175,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         origin = registry.start(config.serve, content, images, leases, closing)
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
+    sandboxes.recover()
     recover(tasks, reactor)
     remover.start()
     monitor.start()
@@ -173,23 +185,15 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
 
 
-def _tasks(
-    config: Config,
-    forks: ForkServer,
-    reactor: Reactor,
-    containers: ContainerStore,
-    exchange: Exchange,
-) -> TaskManager:
+def _shims(config: Config, forks: ForkServer, reactor: Reactor) -> Shims:
     state, debug = Path(config.state), config.log.level == "debug"
     own = ForkedShims(forks, state / "s", config.ttrpc_address, debug=debug)
-    shims = Shims(
+    return Shims(
         reactor,
         own,
         lambda path: BinaryShims(path, config.address, API_VERSION, debug=debug),
         config.runtimes,
     )
-    bundles = Bundles(state, Path(config.root))
-    return TaskManager(bundles, shims, containers, exchange, reactor)
 
 
 def _snapshotters(

@@ -21,6 +21,7 @@ EVENT = "io.containerd.event.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
 METADATA = "io.containerd.metadata.v1"
+SANDBOX_CONTROLLER = "io.containerd.sandbox.controller.v1"
 SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RESTART = "io.containerd.monitor.container.v1"
 RUNTIME = "io.containerd.runtime.v2"
@@ -92,6 +93,11 @@ def task_runtime(
 def sandbox_store() -> Plugin:
     """The records of sandboxes."""
     return Plugin(SANDBOX_STORE, "local", requires=(METADATA,))
+
+
+def sandbox_controller() -> Plugin:
+    """What runs sandboxes by their shims."""
+    return Plugin(SANDBOX_CONTROLLER, "shim", requires=(EVENT, RUNTIME))
 
 
 def restart(policies: tuple[str, ...]) -> Plugin:

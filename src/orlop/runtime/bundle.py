@@ -8,6 +8,7 @@
     log                a fifo: the shim's log
     bootstrap.json     where the shim listens
     shim-binary-path   the shim's binary, or `orlop` for the shim built in
+    sandbox            the sandbox that the container is in, if it is in one
 
 and what the shim leaves there. The layout is containerd's, which shims and tools know.
 """
@@ -82,6 +83,22 @@ class Bundle:
         annotations = json.loads(text).get("annotations") or {}
         return next((annotations[name] for name in GROUPS if annotations.get(name)), "")
 
+    @property
+    def sandbox(self) -> str:
+        """The sandbox that the container is in, or "" for one that is in none."""
+        try:
+            return (self.path / "sandbox").read_text()
+        except FileNotFoundError:
+            return ""
+
+    @sandbox.setter
+    def sandbox(self, value: str) -> None:
+        _write(self.path / "sandbox", value.encode())
+
+    def shares_shim(self) -> bool:
+        """Whether its shim may serve others as well."""
+        return bool(self.sandbox or self.group())
+
     def delete(self) -> None:
         """Unmount the root filesystem and remove both folders; idempotent.
 
@@ -102,11 +119,11 @@ class Bundle:
 class Bundles:
     """The bundles below a state and a root folder."""
 
-    def __init__(self, state: Path, root: Path) -> None:
-        self._state = state / FOLDER
-        self._root = root / FOLDER
-        for folder in (self._state, self._root):
-            folder.mkdir(mode=0o711, exist_ok=True)
+    def __init__(self, state: Path, root: Path, folder: str = FOLDER) -> None:
+        self._state = state / folder
+        self._root = root / folder
+        for each in (self._state, self._root):
+            each.mkdir(mode=0o711, exist_ok=True)
 
     def create(self, namespace: str, id: str, spec: bytes) -> Bundle:
         """Make a container's bundle around its spec.

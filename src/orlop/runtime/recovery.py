@@ -86,7 +86,7 @@ def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:
     """End a shim whose task an earlier daemon did not live to see made."""
     try:
         tasks.shims.release(shim)
-        if shim.own and not bundle.group() and not shim.closed.wait(_GOODBYE):
+        if shim.own and not bundle.shares_shim() and not shim.closed.wait(_GOODBYE):
             os.kill(shim.pid(_GOODBYE), signal.SIGKILL)  # it is making the task still
             shim.closed.wait(_GOODBYE)
     except (OrlopError, OSError) as error:

@@ -89,6 +89,7 @@ class Shim:
 
         `own` tells the built-in shim from others. `process` is kept until `settle`.
         """
+        self.namespace = namespace
         self.endpoint = endpoint
         self.closed = threading.Event()
         self.own = own
@@ -136,12 +137,30 @@ class Shim:
         self._settled = True
         return answer.FromString(response)
 
+    def ask(
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        *,
+        ctx: CallContext | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Make a call of another service than the Task API; as `call` otherwise."""
+        return answer.FromString(self._call(method, request, ctx, timeout, service))
+
     def _call(
-        self, method: str, request: Message, ctx: CallContext | None, timeout: float | None
+        self,
+        method: str,
+        request: Message,
+        ctx: CallContext | None,
+        timeout: float | None,
+        service: str = "",
     ) -> bytes:
         if ctx is not None:
             ctx.check()
-        call = self._begin(method, request, timeout)
+        call = self._begin(method, request, timeout, service)
         if ctx is not None:
             ctx.on_cancel(call.cancel)
         return call.result(timeout)
@@ -152,9 +171,11 @@ class Shim:
         """Send a call whose answer is collected later."""
         return PendingCall(self._begin(method, request, timeout), answer)
 
-    def _begin(self, method: str, request: Message, timeout: float | None) -> Call:
+    def _begin(
+        self, method: str, request: Message, timeout: float | None, service: str = ""
+    ) -> Call:
         return self._channel.begin(
-            _SERVICES[self._version],
+            service or _SERVICES[self._version],
             method,
             request.SerializeToString(),
             metadata=self._metadata,

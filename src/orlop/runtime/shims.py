@@ -36,8 +36,8 @@ class Shims:
     """Starts shims, connects to them, and ends those that nobody uses any more.
 
     `runtimes` overrides what a runtime's name means: `orlop`, or the path of a binary. `binaries`
-    makes the launcher of a path. `on_death` is called, on a thread that must not wait, when the
-    connection to a shim in use ends.
+    makes the launcher of a path. Those in `on_death` are called, on a thread that must not wait,
+    when the connection to a shim in use ends.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Shims:
         binaries: Callable[[str], BinaryShims],
         runtimes: Mapping[str, str],
     ) -> None:
-        self.on_death: Callable[[Shim], None] = lambda shim: None
+        self.on_death: list[Callable[[Shim], None]] = []
         self._reactor = reactor
         self._own = own
         self._binaries = binaries
@@ -106,6 +106,13 @@ class Shims:
             self._users[shim] += 1
         bundle.endpoint = shim.endpoint
         return shim
+
+    def join(self, bundle: Bundle, host: Bundle) -> Shim:
+        """The shim of a sandbox, whose bundle is `host`, for a container in it."""
+        bundle.sandbox = host.id
+        bundle.shim = host.shim or self._own.mark
+        bundle.endpoint = host.endpoint
+        return self._attach(bundle, host.endpoint, None)
 
     def connect(self, bundle: Bundle) -> Shim:
         """The shim that serves a bundle from before; Unavailable when it is no more.
@@ -202,7 +209,7 @@ class Shims:
         ended = self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
         with suppress(NotFound):
             path = socket_path(bundle.endpoint.address)
-            if bundle.shim == self._own.mark and not bundle.group():
+            if bundle.shim == self._own.mark and not bundle.shares_shim():
                 Path(path).unlink(missing_ok=True)  # it may be dying still, and answer
             else:
                 _remove_dead_socket(path)
@@ -212,7 +219,8 @@ class Shims:
         with self._lock:
             used = shim in self._users
         if used:
-            self.on_death(shim)
+            for tell in self.on_death:
+                tell(shim)
 
     def close(self) -> None:
         """Close every connection; the shims live on."""

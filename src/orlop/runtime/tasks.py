@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -45,8 +45,15 @@ _DELETE_LIMIT = 120.0
 _UNWELL = (Cancelled, DeadlineExceeded, Unavailable)
 
 
+FindSandbox = Callable[[str, str], Bundle | None]
+"""From a namespace and a sandbox's id to the sandbox's bundle, None where it does not run here."""
+
+
 class TaskManager:
-    """The tasks of all namespaces. Usable from any thread; the owner calls `close`."""
+    """The tasks of all namespaces. Usable from any thread; the owner calls `close`.
+
+    `sandbox` finds the shim of a container that belongs to a sandbox.
+    """
 
     def __init__(
         self,
@@ -55,7 +62,9 @@ class TaskManager:
         containers: ContainerLookup,
         publisher: Publisher,
         reactor: Reactor,
+        sandbox: FindSandbox = lambda *_: None,
     ) -> None:
+        self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
         self._containers = containers
@@ -66,7 +75,7 @@ class TaskManager:
         self._creating: set[tuple[str, str]] = set()
         self._ending: set[Task] = set()
         self._undertakers = ThreadPoolExecutor(_UNDERTAKERS, thread_name_prefix="undertaker")
-        shims.on_death = self._shim_died
+        shims.on_death.append(self._shim_died)
 
     def close(self) -> None:
         """Let go of every shim; the containers live on."""
@@ -162,9 +171,13 @@ class TaskManager:
                 undo.callback(bundle.delete)
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
                 undo.callback(log.close)
-                shim = self.shims.start(
-                    bundle, runtime or container.runtime, container.runtime_options
-                )
+                host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
+                if host is not None:
+                    shim = self.shims.join(bundle, host)
+                else:
+                    shim = self.shims.start(
+                        bundle, runtime or container.runtime, container.runtime_options
+                    )
                 pid = self._create(ctx, bundle, shim, container, rootfs, stdio or Stdio(), options)
                 undo.pop_all()
             self.register(Task(bundle, shim, log, pid))

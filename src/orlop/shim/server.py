@@ -28,8 +28,8 @@ from orlop.shim.loop import Loop, Task
 CHUNK = 64 * 1024
 BACKLOG = 1024 * 1024
 """Bytes of unread answers from which on no more requests of that client are read."""
-PASSIVE = "Wait"
-"""The method that only looks on: its calls end with their client or their deadline."""
+PASSIVE = ("Wait", "WaitSandbox")
+"""The methods that only look on: their calls end with their client or their deadline."""
 
 
 class Rpc(NamedTuple):
@@ -145,7 +145,7 @@ class Connection:
             self._answer(call.stream, error)
             return
         running = self._loop.spawn(self._call(call, rpc, request))
-        if call.method == PASSIVE:
+        if call.method in PASSIVE:
             self._waiting.add(running)
             running.subscribe(lambda _: self._waiting.discard(running))
             if call.timeout is not None:

@@ -20,10 +20,11 @@ from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Not
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack, timestamp
 from orlop.rpc.table import snake_case
-from orlop.shim import cgroup, files, stats
+from orlop.shim import cgroup, files, sandbox, stats
 from orlop.shim.container import Container, Host
 from orlop.shim.loop import Promise
 from orlop.shim.process import Process
+from orlop.shim.sandbox import SandboxService
 from orlop.shim.server import Rpc
 from orlop.shim.stdio import Stdio
 from orlop.sys.mount import Mount
@@ -50,14 +51,21 @@ class TaskService:
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
         self._creating: dict[str, Promise[None]] = {}
+        self._sandbox = SandboxService(host, self._leave)
 
     @property
     def empty(self) -> bool:
-        """Whether no container is left, nor on its way."""
-        return not self._containers and not self._creating
+        """Whether no container is left, nor on its way, and there is no sandbox to be kept."""
+        return not self._containers and not self._creating and not self._sandbox.exists
+
+    def _leave(self) -> None:
+        if self.empty:
+            self._shutdown()
 
     def find(self, service: str, method: str) -> Rpc:
         """What serves a method; Unimplemented if nothing does."""
+        if service == sandbox.SERVICE and (found := self._sandbox.find(method)):
+            return found
         if service not in SERVICES:
             raise Unimplemented(f"service {service}")
         if method not in RPCS:
@@ -214,9 +222,8 @@ class TaskService:
         return task.ConnectResponse(shim_pid=os.getpid(), task_pid=pid)
 
     async def shutdown(self, request: Any) -> Empty:
-        """Ends the shim, unless it holds containers still."""
-        if self.empty:
-            self._shutdown()
+        """Ends the shim, unless it holds containers still, or is a sandbox."""
+        self._leave()
         return Empty()
 
 
