@@ -67,8 +67,17 @@ def _pid(daemon: Orlopd) -> int:
 def _clear(daemon: Orlopd) -> None:
     _label(daemon, status="stopped")
     daemon.wait_for(lambda: _status(daemon) in ("", "STOPPED"))
-    daemon.ctr("tasks", "rm", "-f", "one", check=False)
-    daemon.ctr("containers", "rm", "one")
+    _remove(daemon)
+
+
+def _remove(daemon: Orlopd) -> None:
+    """Again, if it was just being started once more."""
+
+    def removed() -> bool:
+        daemon.ctr("tasks", "rm", "-f", "one", check=False)
+        return daemon.ctr("containers", "rm", "one", check=False).returncode == 0
+
+    daemon.wait_for(removed)
 
 
 def test_always(watchful: Orlopd, image: str, tmp_path: Path) -> None:
@@ -167,10 +176,7 @@ def test_a_policy_that_makes_no_sense(watchful: Orlopd, image: str) -> None:
 def test_a_container_that_is_removed_stays_removed(watchful: Orlopd, image: str) -> None:
     _run(watchful, image, "exit 1", policy="always")
     watchful.wait_for(lambda: _count(watchful) >= 2)
-    _label(watchful, status="stopped")
-    watchful.wait_for(lambda: _status(watchful) in ("", "STOPPED"))
-    watchful.ctr("tasks", "rm", "-f", "one", check=False)
-    watchful.ctr("containers", "rm", "one")
+    _clear(watchful)
     time.sleep(1.5)
     assert _status(watchful) == ""
 

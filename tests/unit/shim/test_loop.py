@@ -101,9 +101,9 @@ def test_cancel_runs_the_finally_at_once(loop: Loop) -> None:
         assert task.done
         assert seen == ["stopped"]
         task.cancel()  # no effect
-        again, _ = os.pipe()  # the same number: nothing of the old watch is left
-        assert again == reader
-        assert not await loop.within(0.01, loop.spawn(loop.readable(again)))
+        again, _ = os.pipe()
+        os.dup2(again, reader)  # the same number: nothing of the old watch is left
+        assert not await loop.within(0.01, loop.spawn(loop.readable(reader)))
 
     run(loop, main())
     os.close(writer)
