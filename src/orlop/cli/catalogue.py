@@ -18,8 +18,14 @@ _CONTAINERS = {
     "ps": Command("ps", "list containers"),
     "exec": Command("exec", "run a command in a running container"),
     "logs": Command("logs", "show what a container printed"),
+    "top": Command("top", "show the processes of a container"),
+    "start": Command("start", "run stopped containers once more"),
     "stop": Command("stop", "stop containers, first asking, then killing"),
+    "restart": Command("restart", "stop containers and start them again"),
     "kill": Command("kill", "send a signal to containers"),
+    "pause": Command("pause", "freeze all processes of containers"),
+    "unpause": Command("unpause", "let paused containers go on"),
+    "wait": Command("wait", "wait for containers, and print their exit statuses"),
     "rm": Command("rm", "remove containers"),
 }
 _IMAGES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from orlop.cli.options import bind, cpus, environment, memory
 from orlop.cli.session import Session
-from orlop.client import Connection, containers, images, log_files
+from orlop.client import Connection, containers, images, log_files, restarts
 from orlop.client.stdio import Fifos, Streams
-from orlop.errors import OrlopError
+from orlop.errors import InvalidArgument, OrlopError
 from orlop.oci.spec import ContainerSpec
 from orlop.rpc.context import validate_identifier
 from orlop.wire.services import containers_pb2, tasks_pb2
@@ -47,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--security-opt", action="append", default=[], choices=_SECURITY, metavar="OPTION",
         help=" or ".join(_SECURITY))  # fmt: skip
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
+    add("--restart", default="no", metavar="POLICY",
+        help="when it ends: no, always, unless-stopped, on-failure[:N] (%(default)s)")  # fmt: skip
     add("--snapshotter", default="", help="where its filesystem is (default: the daemon's)")
     add("--pull", choices=["missing", "always", "never"], default="missing",
         help="when to pull the image (%(default)s)")  # fmt: skip
@@ -62,7 +64,10 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     validate_identifier("container", container)
     image = _image(args, connection)
     log = log_files.path(connection, container) if args.detach else None
-    labels = dict(entry.partition("=")[::2] for entry in args.label)
+    labels = {
+        **dict(entry.partition("=")[::2] for entry in args.label),
+        **_restart_labels(args),
+    }
     if log is not None:
         labels[log_files.LABEL] = f"file://{log}"
         if args.rm:
@@ -92,6 +97,15 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         if args.rm:
             _remove(connection, container)
         raise
+
+
+def _restart_labels(args: argparse.Namespace) -> dict[str, str]:
+    found = restarts.labels(args.restart)
+    if found and args.rm:
+        raise InvalidArgument("--rm and --restart exclude each other")
+    if found and not args.detach:
+        raise InvalidArgument("--restart is for containers that run detached; give -d")
+    return found
 
 
 class _NotStarted(Exception):

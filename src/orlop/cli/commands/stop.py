@@ -6,7 +6,7 @@ import argparse
 
 from orlop.cli.each import for_each
 from orlop.client import Connection, containers
-from orlop.errors import NotFound
+from orlop.client.starting import stop
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    def stop(name: str) -> None:
-        container = containers.get(connection, name).id
-        try:
-            containers.stop(connection, container, grace=args.time, signal_name=args.signal)
-        except NotFound:
-            pass  # it does not run, which is what was asked for
+    def end(name: str) -> None:
+        container = containers.get(connection, name)
+        stop(connection, container, grace=args.time, signal_name=args.signal)
 
-    return for_each(args.containers, stop)
+    return for_each(args.containers, end)

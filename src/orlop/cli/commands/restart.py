@@ -1,0 +1,25 @@
+"""`orlop restart`: stop containers, if they run, and start them again."""
+
+from __future__ import annotations
+
+import argparse
+
+from orlop.cli.each import for_each
+from orlop.client import Connection, containers
+from orlop.client.starting import start, stop
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-t", "--time", type=float, default=10.0, metavar="SECONDS",
+        help="patience before the kill (%(default)g)")  # fmt: skip
+    parser.add_argument("-s", "--signal", default="", help="first signal (default: the image's)")
+    parser.add_argument("containers", nargs="+", metavar="CONTAINER")
+
+
+def run(args: argparse.Namespace, connection: Connection) -> int:
+    def restart(name: str) -> None:
+        container = containers.get(connection, name)
+        stop(connection, container, grace=args.time, signal_name=args.signal)
+        start(connection, container)
+
+    return for_each(args.containers, restart)

@@ -1,0 +1,119 @@
+"""Start, stop, pause, wait: containers that are there already, by the orlop command."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from orlop.client import containers
+from orlop.wire.services import tasks_pb2
+from orlop.wire.task_types_pb2 import PAUSED, RUNNING, STOPPED
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def sleeper(orlopd: Orlopd, busybox: str) -> Iterator[str]:
+    orlopd.orlop("run", "-d", "--name", "sleeper", busybox, "sh", "-c", "echo up; sleep 1000")
+    yield "sleeper"
+    orlopd.orlop("rm", "-f", "sleeper", check=False)
+
+
+def _status(orlopd: Orlopd, name: str) -> int:
+    with orlopd.connect() as connection:
+        request = tasks_pb2.GetRequest(container_id=name)
+        return int(connection.tasks.get(request).process.status)
+
+
+def _labels(orlopd: Orlopd, name: str) -> dict[str, str]:
+    with orlopd.connect() as connection:
+        found = containers.get(connection, name).labels
+        return {key.partition("restart.")[2]: found[key] for key in found if "restart." in key}
+
+
+def test_stop_start_restart(orlopd: Orlopd, sleeper: str) -> None:
+    refused = orlopd.orlop("start", sleeper, check=False)
+    assert refused.returncode == 1
+    assert f'container "{sleeper}" runs already' in refused.stderr
+    assert orlopd.orlop("stop", "-t", "0.2", sleeper).stdout == f"{sleeper}\n"
+    assert _status(orlopd, sleeper) == STOPPED
+    orlopd.orlop("stop", sleeper)  # again
+    assert orlopd.orlop("start", sleeper).stdout == f"{sleeper}\n"
+    assert _status(orlopd, sleeper) == RUNNING
+    orlopd.orlop("restart", "-t", "0.2", sleeper)
+    assert _status(orlopd, sleeper) == RUNNING
+    orlopd.wait_for(lambda: orlopd.orlop("logs", sleeper).stdout == "up\n" * 3)
+    both = orlopd.orlop("start", "nobody", sleeper, check=False)
+    assert both.returncode == 1
+    assert "nobody" in both.stderr
+
+
+def test_pause_and_unpause(orlopd: Orlopd, sleeper: str) -> None:
+    orlopd.orlop("pause", sleeper)
+    assert _status(orlopd, sleeper) == PAUSED
+    assert "cannot pause a paused process" in orlopd.orlop("pause", sleeper, check=False).stderr
+    orlopd.orlop("unpause", sleeper)
+    assert _status(orlopd, sleeper) == RUNNING
+    assert orlopd.orlop("unpause", sleeper, check=False).returncode == 1
+
+
+def test_wait(orlopd: Orlopd, sleeper: str, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--name", "brief", busybox, "sh", "-c", "exit 23")
+    with subprocess.Popen(
+        orlopd.orlop_command("wait", "brief", sleeper), stdout=subprocess.PIPE, text=True
+    ) as waiting:
+        orlopd.orlop("kill", sleeper)
+        output, _ = waiting.communicate(timeout=20)
+    assert output == "23\n137\n"
+    assert orlopd.orlop("wait", "nobody", check=False).returncode == 1
+    orlopd.orlop("rm", "brief")
+
+
+def test_top(orlopd: Orlopd, sleeper: str) -> None:
+    shown = orlopd.orlop("top", sleeper).stdout
+    assert "PID" in shown.splitlines()[0]
+    assert "sleep 1000" in shown
+    assert orlopd.orlop("top", sleeper, "-o", "comm=").stdout.split() == ["sleep"]
+    assert "ps: " in orlopd.orlop("top", sleeper, "--no-such", check=False).stderr
+    orlopd.orlop("kill", sleeper)
+    orlopd.orlop("wait", sleeper)
+    assert "has no process" in orlopd.orlop("top", sleeper, check=False).stderr
+
+
+def test_restart_policies(orlopd: Orlopd, busybox: str) -> None:
+    run = ("run", "-d", "--name", "again", "--restart", "always", busybox)
+    orlopd.orlop(*run, "sh", "-c", "echo up; sleep 0.1")
+    orlopd.wait_for(lambda: orlopd.orlop("logs", "again").stdout.count("up") >= 3)
+    orlopd.orlop("stop", "-t", "0.1", "again")
+    labels = _labels(orlopd, "again")
+    assert labels["explicitly-stopped"] == "true"
+    assert "status" not in labels
+    count = int(labels["count"])
+    orlopd.wait_for(lambda: _status(orlopd, "again") == STOPPED)
+    orlopd.orlop("start", "again")
+    assert _labels(orlopd, "again")["status"] == "running"
+    orlopd.wait_for(lambda: int(_labels(orlopd, "again")["count"]) > count)
+    orlopd.orlop("stop", "-t", "0.1", "again")
+    orlopd.wait_for(lambda: orlopd.orlop("rm", "-f", "again", check=False).returncode == 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-d", "--restart", "often"), 'restart policy "often" is none of'),
+        (("-d", "--restart", "on-failure:x"), "is none of"),
+        (("-d", "--restart", "always:3"), "is none of"),
+        (("--restart", "always"), "give -d"),
+        (("-d", "--rm", "--restart", "always"), "exclude each other"),
+    ],
+)
+def test_policies_that_make_no_sense(
+    orlopd: Orlopd, busybox: str, options: tuple[str, ...], words: str
+) -> None:
+    refused = orlopd.orlop("run", *options, busybox, "true", check=False)
+    assert refused.returncode != 0
+    assert words in refused.stderr
+    assert orlopd.ctr("containers", "ls", "-q").stdout == ""
