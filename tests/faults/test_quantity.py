@@ -39,13 +39,17 @@ def test_two_hundred_one_after_another(orlopd: Orlopd, busybox: str) -> None:
     for number in range(100):  # thread pools and caches reach their size
         _run(orlopd, busybox, f"warm{number}")
     orlopd.wait_for(lambda: _count(orlopd)["shims"] == 0)
-    before, memory = _count(orlopd), _resident(orlopd.pid)
-    for number in range(200):
-        _run(orlopd, busybox, f"c{number}")
+    before = _count(orlopd)
+    grown = []
+    for hundred in "ab":
+        memory = _resident(orlopd.pid)
+        for number in range(100):
+            _run(orlopd, busybox, f"{hundred}{number}")
+        grown.append(_resident(orlopd.pid) - memory)
     # What the last of the first hundred had not given back yet may be in `before`.
     orlopd.wait_for(lambda: all(count <= before[key] for key, count in _count(orlopd).items()))
-    grown = _resident(orlopd.pid) - memory
-    assert grown < 4096, f"orlopd grew by {grown} KiB over 200 containers"
+    # A leak shows in both; one more arena of malloc's, on a busy machine, only once.
+    assert min(grown) < 2048, f"orlopd grew by {grown} KiB, each over 100 containers"
 
 
 def test_fifty_at_once(orlopd: Orlopd, busybox: str) -> None:

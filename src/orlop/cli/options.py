@@ -9,9 +9,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
-from orlop.oci.spec import Bind
+from orlop.oci.spec import Bind, Tmpfs
+from orlop.oci.spec_resources import Device
 
 _SIZE = re.compile(r"(\d+)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_LIMITS = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+]
+# Those that a namespace has of its own: any other would be the host's.
+_SYSCTLS = re.compile(r"net\..+|fs\.mqueue\..+|kernel\.(msg[a-z_]+|sem|shm[a-z_]+|domainname)")
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -59,3 +80,81 @@ def bind(text: str) -> Bind:
     if not Path(source).exists():
         raise InvalidArgument(f'volume "{text}": "{source}" does not exist on this host')
     return Bind(source, target, mode == "ro")
+
+
+def tmpfs(text: str) -> Tmpfs:
+    """`TARGET[:OPTION,…]`."""
+    target, _, options = text.partition(":")
+    if not target.startswith("/"):
+        raise InvalidArgument(f'tmpfs "{text}" is not TARGET[:OPTIONS] with an absolute path')
+    return Tmpfs(target, [each for each in options.split(",") if each])
+
+
+def device(text: str) -> Device:
+    """`SOURCE[:TARGET][:ACCESS]`."""
+    source, *rest = text.split(":")
+    access = rest.pop() if rest and not rest[-1].startswith("/") else "rwm"
+    target = rest.pop() if rest else source
+    if rest or not source.startswith("/") or not access or set(access) - set("rwm"):
+        raise InvalidArgument(f'device "{text}" is not /dev/NAME[:/dev/NAME][:rwm]')
+    return Device(source, target, access)
+
+
+def ulimit(text: str) -> tuple[str, tuple[int, int]]:
+    """`NAME=SOFT[:HARD]`; -1 is no limit."""
+    name, _, values = text.partition("=")
+    soft, colon, hard = values.partition(":")
+    try:
+        found = (_limit(soft), _limit(hard if colon else soft))
+    except ValueError:
+        found = (1, 0)
+    if name not in _LIMITS or found[0] > found[1]:
+        raise InvalidArgument(
+            f'ulimit "{text}" is not NAME=SOFT[:HARD], with one of {", ".join(_LIMITS)}'
+        )
+    return name, found
+
+
+def _limit(text: str) -> int:
+    value = int(text)
+    if value < -1:
+        raise ValueError(text)
+    return value if value >= 0 else 2**64 - 1
+
+
+def sysctl(text: str) -> tuple[str, str]:
+    """`NAME=VALUE`, of those that a container can have of its own."""
+    name, equals, value = text.partition("=")
+    if not equals or not _SYSCTLS.fullmatch(name):
+        raise InvalidArgument(
+            f'sysctl "{text}" is not NAME=VALUE of net.*, fs.mqueue.* or kernel.msg*, sem, shm*'
+        )
+    return name, value
+
+
+def mount(text: str) -> Bind | Tmpfs:
+    """`type=bind,src=…,dst=…[,readonly]` or `type=tmpfs,dst=…[,tmpfs-size=…][,tmpfs-mode=…]`."""
+    fields = dict(each.partition("=")[::2] for each in text.split(","))
+    kind = fields.pop("type", "bind")
+    source = fields.pop("src", fields.pop("source", ""))
+    target = fields.pop("dst", fields.pop("target", fields.pop("destination", "")))
+    if kind == "bind":
+        read_only = "readonly" in fields or "ro" in fields
+        unknown = set(fields) - {"readonly", "ro"}
+        if not unknown:
+            return bind(f"{source}:{target}:{'ro' if read_only else 'rw'}")
+    elif kind == "tmpfs":
+        names = {"tmpfs-size": "size", "tmpfs-mode": "mode"}
+        unknown = set(fields) - set(names)
+        if not unknown and not source:
+            return tmpfs(f"{target}:" + ",".join(f"{names[k]}={v}" for k, v in fields.items()))
+    raise InvalidArgument(f'mount "{text}" is neither type=bind,src=…,dst=… nor type=tmpfs,dst=…')
+
+
+def env_file(path: str) -> list[str]:
+    """The lines of a file of variables, without comments."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f'file of variables "{path}" cannot be read: {error}') from None
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -47,6 +47,7 @@ class Wanted:
     cwd: str | None = None
     user: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = RUNTIME
     spec: runtime_spec.ContainerSpec = field(
         default_factory=lambda: runtime_spec.ContainerSpec(args=())
     )
@@ -89,7 +90,7 @@ def _create_record(connection: Connection, wanted: Wanted, mounts: list[WireMoun
     config = wanted.image.config
     labels = dict(wanted.labels)
     if config.get("StopSignal"):
-        labels[STOP_SIGNAL_LABEL] = config["StopSignal"]
+        labels.setdefault(STOP_SIGNAL_LABEL, config["StopSignal"])
     spec = runtime_spec.build(_complete(connection, wanted, mounts))
     connection.containers.create(
         containers_pb2.CreateContainerRequest(
@@ -97,7 +98,7 @@ def _create_record(connection: Connection, wanted: Wanted, mounts: list[WireMoun
                 id=wanted.id,
                 image=wanted.image.name,
                 labels=labels,
-                runtime=containers_pb2.Container.Runtime(name=RUNTIME),
+                runtime=containers_pb2.Container.Runtime(name=wanted.runtime),
                 spec=AnyMessage(type_url=SPEC_TYPE, value=json.dumps(spec).encode()),
                 snapshotter=wanted.image.snapshotter,
                 snapshot_key=wanted.id,

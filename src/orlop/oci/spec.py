@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument
+from orlop.oci import spec_resources as resources
 from orlop.oci.seccomp import default_profile
+from orlop.oci.spec_resources import Device
 from orlop.oci.users import User
 
 SPEC_VERSION = "1.0.2"
@@ -72,11 +72,21 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A filesystem in memory; `options` are those of mount(8)."""
+
+    target: str
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """What a user may ask of a container; `build` turns it into a runtime spec.
 
     `network` is "none" (a namespace of its own with loopback only) or "host". `memory` is in bytes,
-    `cpus` in whole-CPU units; 0 is unlimited. `cgroups_path` is where runc makes the cgroup.
+    `cpus` in whole-CPU units; 0 is unlimited, and `memory_swap` is both together, -1 without limit.
+    `cgroups_path` is where runc makes the cgroup. `host_namespaces` are those of pid, ipc, uts and
+    cgroup that are the host's. `ulimits` are soft and hard by name, as `nofile`.
     """
 
     args: Sequence[str]
@@ -96,6 +106,17 @@ class ContainerSpec:
     memory: int = 0
     cpus: float = 0.0
     pids: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpuset: str = ""
+    oom_score_adj: int | None = None
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: Sequence[Tmpfs] = ()
+    devices: Sequence[Device] = ()
+    shm_size: int = 64 << 20
+    host_namespaces: frozenset[str] = frozenset()
+    private_cgroup: bool = False
     cgroups_path: str = ""
     rootfs: str = "rootfs"
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -113,11 +134,15 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
     linux: dict[str, Any] = {
         "cgroupsPath": wanted.cgroups_path,
         "namespaces": _namespaces(wanted),
-        "resources": _resources(wanted),
+        "resources": resources.limits(wanted),
     }
+    if wanted.sysctls:
+        linux["sysctl"] = dict(wanted.sysctls)
     if wanted.privileged:
-        linux["devices"] = list(_host_devices(Path("/dev")))
+        linux["devices"] = list(resources.host_devices(Path("/dev")))
     else:
+        if wanted.devices:
+            linux["devices"] = [resources.node(each) for each in wanted.devices]
         linux["maskedPaths"] = list(_MASKED)
         linux["readonlyPaths"] = list(_READ_ONLY)
         if wanted.seccomp:
@@ -145,7 +170,7 @@ def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any
     if wanted.user.additional_gids:
         user["additionalGids"] = list(wanted.user.additional_gids)
     held = list(capabilities)
-    return {
+    made: dict[str, Any] = {
         "terminal": wanted.terminal,
         "user": user,
         "args": list(wanted.args),
@@ -154,6 +179,14 @@ def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any
         "capabilities": {"bounding": held, "effective": held, "permitted": held},
         "noNewPrivileges": wanted.no_new_privileges,
     }
+    if wanted.ulimits:
+        made["rlimits"] = [
+            {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
+            for name, (soft, hard) in wanted.ulimits.items()
+        ]
+    if wanted.oom_score_adj is not None:
+        made["oomScoreAdj"] = wanted.oom_score_adj
+    return made
 
 
 def environment(wanted: ContainerSpec) -> dict[str, str]:
@@ -187,7 +220,10 @@ def capability_name(name: str) -> str:
 
 
 def _namespaces(wanted: ContainerSpec) -> list[dict[str, str]]:
-    kinds = ["pid", "ipc", "uts", "mount"]
+    kinds = [each for each in ("pid", "ipc", "uts") if each not in wanted.host_namespaces]
+    kinds.append("mount")
+    if wanted.private_cgroup:
+        kinds.append("cgroup")
     if wanted.network == "none":
         kinds.append("network")
     return [{"type": kind} for kind in kinds]
@@ -205,7 +241,7 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
             "devpts",
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        _mount("/dev/shm", "tmpfs", "shm", [*quiet, "mode=1777", "size=65536k"]),
+        _mount("/dev/shm", "tmpfs", "shm", [*quiet, "mode=1777", f"size={wanted.shm_size}"]),
         _mount("/dev/mqueue", "mqueue", "mqueue", quiet),
         _mount("/sys", "sysfs", "sysfs", [*quiet, access]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*quiet, "relatime", access]),
@@ -214,42 +250,12 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         _mount(b.target, "bind", b.source, ["rbind", "rprivate", "ro" if b.read_only else "rw"])
         for b in wanted.binds
     ]
+    mounts += [
+        _mount(t.target, "tmpfs", "tmpfs", ["nosuid", "nodev", "noexec", *t.options])
+        for t in wanted.tmpfs
+    ]
     return mounts
 
 
 def _mount(target: str, kind: str, source: str, options: Sequence[str]) -> dict[str, Any]:
     return {"destination": target, "type": kind, "source": source, "options": list(options)}
-
-
-def _host_devices(folder: Path) -> Iterator[dict[str, Any]]:
-    """The device nodes below `folder`, without the terminals that a container has of its own."""
-    for path in sorted(folder.iterdir()):
-        if path.name in ("pts", "shm", "mqueue", "console", "ptmx", "tty"):
-            continue
-        info = path.lstat()
-        if stat.S_ISDIR(info.st_mode):
-            yield from _host_devices(path)
-        elif stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
-            yield {
-                "path": str(path),
-                "type": "c" if stat.S_ISCHR(info.st_mode) else "b",
-                "major": os.major(info.st_rdev),
-                "minor": os.minor(info.st_rdev),
-                "fileMode": stat.S_IMODE(info.st_mode),
-                "uid": info.st_uid,
-                "gid": info.st_gid,
-            }
-
-
-def _resources(wanted: ContainerSpec) -> dict[str, Any]:
-    resources: dict[str, Any] = {
-        "devices": [{"allow": wanted.privileged, "access": "rwm"}],
-    }
-    if wanted.memory:
-        resources["memory"] = {"limit": wanted.memory}
-    if wanted.cpus:
-        period = 100_000
-        resources["cpu"] = {"period": period, "quota": int(wanted.cpus * period)}
-    if wanted.pids:
-        resources["pids"] = {"limit": wanted.pids}
-    return resources

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orlop.cli.options import bind, cpus, environment, memory
+from orlop.cli import run_options
 from orlop.cli.session import Session
 from orlop.client import Connection, containers, images, log_files, restarts
 from orlop.client.stdio import Fifos, Streams
 from orlop.errors import InvalidArgument, OrlopError
-from orlop.oci.spec import ContainerSpec
 from orlop.rpc.context import validate_identifier
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
@@ -28,24 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", "--interactive", action="store_true", help="connect our standard input")
     add("-t", "--tty", action="store_true", help="give it a terminal")
     add("--rm", action="store_true", help="remove the container when it ends")
-    add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable")
-    add("-v", "--volume", action="append", default=[], metavar="SOURCE:TARGET[:ro]",
-        help="show a host path inside")  # fmt: skip
-    add("-w", "--workdir", help="working directory")
-    add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
     add("--name", help="the container's id (default: a random one)")
-    add("--hostname", help="host name inside (default: the id)")
-    add("--net", choices=["none", "host"], default="none", help="network (%(default)s)")
     add("--entrypoint", help="replace the image's entrypoint")
-    add("-m", "--memory", type=memory, default=0, metavar="SIZE", help="limit, such as 512m")
-    add("--cpus", type=cpus, default=0.0, metavar="N", help="limit, such as 1.5")
-    add("--pids-limit", type=int, default=0, metavar="N", help="most processes at once")
-    add("--read-only", action="store_true", help="read-only root filesystem")
-    add("--privileged", action="store_true", help="all capabilities and devices, no filters")
-    add("--cap-add", action="append", default=[], metavar="CAP", help="grant a capability")
-    add("--cap-drop", action="append", default=[], metavar="CAP", help="take a capability")
-    add("--security-opt", action="append", default=[], choices=_SECURITY, metavar="OPTION",
-        help=" or ".join(_SECURITY))  # fmt: skip
+    add(
+        "--stop-signal", default="", metavar="SIGNAL", help="what stop sends (default: the image's)"
+    )
+    add("--runtime", default=containers.RUNTIME, metavar="NAME", help="(%(default)s)")
+    run_options.configure(parser)
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
     add("--restart", default="no", metavar="POLICY",
         help="when it ends: no, always, unless-stopped, on-failure[:N] (%(default)s)")  # fmt: skip
@@ -54,9 +41,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="when to pull the image (%(default)s)")  # fmt: skip
     add("image")
     add("command", nargs=argparse.REMAINDER)
-
-
-_SECURITY = ("no-new-privileges", "seccomp=unconfined")
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
@@ -68,6 +52,9 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         **dict(entry.partition("=")[::2] for entry in args.label),
         **_restart_labels(args),
     }
+    if args.stop_signal:
+        containers.signal_number(args.stop_signal)
+        labels[containers.STOP_SIGNAL_LABEL] = args.stop_signal
     if log is not None:
         labels[log_files.LABEL] = f"file://{log}"
         if args.rm:
@@ -77,11 +64,12 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         id=container,
         command=args.command,
         entrypoint=[args.entrypoint] if args.entrypoint else None,
-        env=environment(args.env),
+        env=run_options.environment(args),
         cwd=args.workdir,
         user=args.user,
         labels=labels,
-        spec=_spec(args, container),
+        runtime=args.runtime,
+        spec=run_options.spec(args, container),
     )
     mounts = containers.create(connection, wanted)
     try:
@@ -139,25 +127,6 @@ def _pull(connection: Connection, name: str, snapshotter: str) -> None:
     # Without a terminal stderr is the container's.
     with transfers.advising(name), progress.shown("auto", plain=False) as show:
         pull_image(connection, name, snapshotter=snapshotter, answer=answer_for(), on_progress=show)
-
-
-def _spec(args: argparse.Namespace, container: str) -> ContainerSpec:
-    return ContainerSpec(
-        args=(),
-        terminal=args.tty,
-        hostname=args.hostname or (container if args.net == "none" else os.uname().nodename),
-        network=args.net,
-        binds=[bind(text) for text in args.volume],
-        read_only=args.read_only,
-        privileged=args.privileged,
-        no_new_privileges="no-new-privileges" in args.security_opt,
-        seccomp="seccomp=unconfined" not in args.security_opt,
-        cap_add=args.cap_add,
-        cap_drop=args.cap_drop,
-        memory=args.memory,
-        cpus=args.cpus,
-        pids=args.pids_limit,
-    )
 
 
 def _detached(

@@ -1,0 +1,113 @@
+"""What `orlop run` can be told, seen from inside real containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+
+def _in(orlopd: Orlopd, busybox: str, script: str, *flags: str) -> str:
+    done = orlopd.orlop("run", "--rm", *flags, busybox, "sh", "-c", script)
+    return done.stdout.strip()
+
+
+def test_filesystems(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("ahoy")
+    mount = ("--mount", f"type=bind,src={tmp_path},dst=/in,readonly")
+    assert _in(orlopd, busybox, "cat /in/note; touch /in/x 2>&1 | grep -o Read-only", *mount) == (
+        "ahoyRead-only"
+    )
+    memory = ("--mount", "type=tmpfs,dst=/fast,tmpfs-size=4m", "--tmpfs", "/faster:size=1m")
+    shown = _in(orlopd, busybox, "grep -E '/fast' /proc/mounts", *memory)
+    assert "/fast tmpfs rw,nosuid,nodev,noexec,relatime,size=4096k" in shown
+    assert "/faster tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k" in shown
+    shm = _in(orlopd, busybox, "grep /dev/shm /proc/mounts", "--shm-size", "8m")
+    assert "size=8192k" in shm
+
+
+def test_limits(orlopd: Orlopd, busybox: str) -> None:
+    script = "ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj"
+    flags = ("--ulimit", "nofile=100:200", "--ulimit", "core=0", "--oom-score-adj", "300")
+    assert _in(orlopd, busybox, script, *flags).split() == ["100", "200", "0", "300"]
+    assert _in(orlopd, busybox, "grep Cpus_allowed_list /proc/self/status",
+               "--cpuset-cpus", "0").split()[-1] == "0"  # fmt: skip
+    assert _in(orlopd, busybox, "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax",
+               "--sysctl", "net.ipv4.ip_forward=1", "--sysctl", "kernel.shmmax=12345",
+               ).split() == ["1", "12345"]  # fmt: skip
+    orlopd.orlop("run", "-d", "--name", "bound", "-m", "64m", "--memory-swap", "-1",
+                 "--cpu-shares", "512", busybox, "sleep", "1000")  # fmt: skip
+    shown = orlopd.orlop("inspect", "bound").stdout
+    assert '"shares": 512' in shown
+    assert '"swap": -1' in shown
+    orlopd.orlop("rm", "-f", "bound")
+
+
+def test_devices(orlopd: Orlopd, busybox: str) -> None:
+    script = "(: < /dev/mine) && echo read; (: > /dev/mine) && echo written; true"
+    device = "/dev/fuse:/dev/mine"  # none of those that every container has
+    assert _in(orlopd, busybox, script, "--device", device).split() == ["read", "written"]
+    assert _in(orlopd, busybox, script, "--device", f"{device}:r").split() == ["read"]
+
+
+def test_namespaces(orlopd: Orlopd, busybox: str) -> None:
+    for name in ("pid", "ipc", "uts"):
+        own = Path(f"/proc/self/ns/{name}").readlink()
+        script = f"readlink /proc/self/ns/{name}"
+        assert _in(orlopd, busybox, script) != str(own)
+        assert _in(orlopd, busybox, script, f"--{name}", "host") == str(own)
+    host = str(Path("/proc/self/ns/cgroup").readlink())
+    assert _in(orlopd, busybox, "readlink /proc/self/ns/cgroup") == host
+    assert _in(orlopd, busybox, "readlink /proc/self/ns/cgroup", "--cgroupns", "private") != host
+
+
+def test_variables_of_a_file(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("# a comment\n\nONE=1\nTWO=two words\n")
+    flags = ("--env-file", str(tmp_path / "env"), "-e", "ONE=over")
+    assert _in(orlopd, busybox, 'echo "$ONE,$TWO"', *flags) == "over,two words"
+
+
+def test_stop_signal_and_runtime(orlopd: Orlopd, busybox: str) -> None:
+    script = "trap 'echo got it; exit 5' USR1; while :; do sleep 0.05; done"
+    shim = "/usr/bin/containerd-shim-runc-v2"
+    orlopd.orlop("run", "-d", "--name", "one", "--stop-signal", "SIGUSR1", "--runtime", shim,
+                 busybox, "sh", "-c", script)  # fmt: skip
+    orlopd.orlop("stop", "one")
+    assert orlopd.orlop("wait", "one").stdout == "5\n"
+    assert orlopd.orlop("logs", "one").stdout == "got it\n"
+    orlopd.orlop("rm", "one")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--tmpfs", "relative"), "absolute path"),
+        (("--mount", "type=volume,src=x,dst=/y"), "neither type=bind"),
+        (("--mount", "type=bind,src=/etc,dst=/y,surprise=1"), "neither type=bind"),
+        (("--device", "/dev/no-such"), 'device "/dev/no-such": No such file'),
+        (("--device", "/etc/passwd"), "is no device"),
+        (("--device", "/dev/null:x"), "is not /dev/NAME"),
+        (("--ulimit", "nofile=5:4"), "is not NAME=SOFT"),
+        (("--ulimit", "wishes=5"), "is not NAME=SOFT"),
+        (("--sysctl", "kernel.panic=1"), "is not NAME=VALUE"),
+        (("--net", "host", "--sysctl", "net.ipv4.ip_forward=1"), "would be the host's"),
+        (("--uts", "host", "--hostname", "x"), "would be the host's"),
+        (("--memory-swap", "1g"), "needs --memory"),
+        (("--env-file", "/no/such"), "cannot be read"),
+        (("--stop-signal", "SIGNAL"), 'signal "SIGNAL"'),
+        (("--runtime", "io.example.nope.v1"), "containerd-shim-nope-v1"),
+    ],
+)
+def test_what_makes_no_sense(
+    orlopd: Orlopd, busybox: str, flags: tuple[str, ...], words: str
+) -> None:
+    refused = orlopd.orlop("run", "--rm", *flags, busybox, "true", check=False)
+    assert refused.returncode != 0
+    assert words in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert orlopd.ctr("containers", "ls", "-q").stdout == ""
+    assert orlopd.ctr("snapshots", "ls").stdout.count("\n") <= 2
