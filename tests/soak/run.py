@@ -60,7 +60,7 @@ def _check_end(daemon: Orlopd, ledger: Ledger) -> None:
     """Nothing is left: not of the daemon, and not of any container."""
     daemon.stop()
     with suppress(AssertionError):
-        daemon.wait_for(lambda: not daemon.leftovers(), 3)
+        daemon.wait_for(lambda: not daemon.leftovers(), 10)
     for kind, found in daemon.leftovers().items():
         ledger.faults += [f"left of {kind}: {each}" for each in found]
     if "Traceback" in daemon.log.read_text():
