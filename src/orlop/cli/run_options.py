@@ -33,7 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--cgroupns", choices=["private", "host"], default="host",
         help="whose cgroup namespace (%(default)s)")  # fmt: skip
     add("--shm-size", type=options.memory, default=64 << 20, metavar="SIZE", help="of /dev/shm")
-    _configure_limits(parser)
+    configure_resources(parser)
+    add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="such as nofile")
+    add("--sysctl", action="append", default=[], metavar="NAME=VALUE", help="of a namespace")
+    add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: who dies first")
     add("--read-only", action="store_true", help="read-only root filesystem")
     add("--privileged", action="store_true", help="all capabilities and devices, no filters")
     add("--cap-add", action="append", default=[], metavar="CAP", help="grant a capability")
@@ -42,7 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=" or ".join(_SECURITY))  # fmt: skip
 
 
-def _configure_limits(parser: argparse.ArgumentParser) -> None:
+def configure_resources(parser: argparse.ArgumentParser) -> None:
+    """The limits that may change while a container runs."""
     add = parser.add_argument
     add("-m", "--memory", type=options.memory, default=0, metavar="SIZE",
         help="limit, such as 512m")  # fmt: skip
@@ -52,9 +56,6 @@ def _configure_limits(parser: argparse.ArgumentParser) -> None:
     add("--cpu-shares", type=int, default=0, metavar="N", help="weight (1024 is usual)")
     add("--cpuset-cpus", default="", metavar="LIST", help="CPUs to run on, such as 0-2,4")
     add("--pids-limit", type=int, default=0, metavar="N", help="most processes at once")
-    add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="such as nofile")
-    add("--sysctl", action="append", default=[], metavar="NAME=VALUE", help="of a namespace")
-    add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: who dies first")
 
 
 def _swap(text: str) -> int:
