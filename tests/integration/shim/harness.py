@@ -27,7 +27,8 @@ from orlop.wire.ttrpc_pb2 import Request, Response
 
 HEADER = struct.Struct(">IIBB")
 REQUEST, RESPONSE = 1, 2
-NAMESPACE = "shim-test"
+NAMESPACE = f"shim-test-{os.getpid()}"
+"""Its own in each run: a run that was killed may have left something in its namespace."""
 RUNC_ROOT = f"/run/containerd/runc/{NAMESPACE}"
 
 
@@ -332,7 +333,7 @@ def runtime_spec(
     namespaces: Sequence[str] = ("pid", "ipc", "uts", "mount", "network"),
     **linux: Any,
 ) -> dict[str, Any]:
-    """A runtime spec with its own namespaces and its own cgroup, /shim-test/ID."""
+    """A runtime spec with its own namespaces and its own cgroup, /NAMESPACE/ID."""
     return {
         "ociVersion": "1.0.2",
         "root": {"path": "rootfs", "readonly": True},

@@ -15,7 +15,7 @@ import pytest
 
 from orlop import errors
 from orlop.wire import task_v2_pb2 as task
-from tests.integration.shim.harness import Shim, process_exists, wait_until
+from tests.integration.shim.harness import NAMESPACE, Shim, process_exists, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -234,7 +234,7 @@ def test_a_logger(shim: Shim, terminal: bool) -> None:
     start(shim)()
     shim.client.delete(id="one")  # waits for the logger
     lines = log.read_text().split("\n")
-    assert {"CONTAINER_ID=one", "CONTAINER_NAMESPACE=shim-test"} <= set(lines)
+    assert {"CONTAINER_ID=one", f"CONTAINER_NAMESPACE={NAMESPACE}"} <= set(lines)
     assert "args key a value" in lines
     assert [line.strip() for line in lines[-4:]] == ["out", "err", "done", ""]
 
