@@ -21,7 +21,7 @@ from orlop.errors import (
     Unknown,
 )
 from orlop.rpc.convert import timestamp
-from orlop.shim import cgroup, files
+from orlop.shim import cgroup, files, shortcuts
 from orlop.shim.children import Children, Exit
 from orlop.shim.console import ConsoleSocket
 from orlop.shim.events import Publisher
@@ -65,11 +65,13 @@ class Container:
         self._host = host
         self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
         self._owner = (options.io_uid, options.io_gid)
+        self._state = f"{self._runc.root}/{id}"
         self._rootfs = f"{bundle}/rootfs"
         self._mounted = False
         self._init_gone = False
         self._deleted = False
         self._own_pid_namespace = True
+        self._init_ended: Promise[Exit] = Promise(host.loop)
         self._oom_watch: Task[None] | None = None
 
     def process(self, exec_id: str = "") -> Process:
@@ -99,6 +101,7 @@ class Container:
                 init.io.close()
                 await self._undo_create()
                 raise
+            self._init_ended = ended
             self._own_pid_namespace = _leads_pid_namespace(init.pid)
             self.cgroup = cgroup.of_process(init.pid)
             self._oom_watch = self._host.loop.spawn(
@@ -120,7 +123,8 @@ class Container:
         async with self.init.lock:
             if self.init.status != Status.CREATED:
                 raise self.init.refuse("start")
-            await self._checked("start", self._runc.start(self.id))
+            if not await shortcuts.start(self._host.loop, self._state, self._init_ended):
+                await self._checked("start", self._runc.start(self.id))
             self.init.status = Status.RUNNING
             self.init.io.begin()
             self._publish("start", events.TaskStart(container_id=self.id, pid=self.init.pid))
@@ -217,7 +221,8 @@ class Container:
             if self.init.status != Status.STOPPED:
                 raise self.init.refuse("delete")
             await self.init.io.drain()
-            await self._checked("delete", self._runc.delete(self.id))
+            if not shortcuts.delete(self._state, self.init.pid):
+                await self._checked("delete", self._runc.delete(self.id))
             if self._oom_watch is not None:
                 self._oom_watch.cancel()
             for process in (self.init, *self._execs.values()):
@@ -293,7 +298,20 @@ class Container:
         async with self.init.lock:
             if self.init.status == Status.STOPPED and not all:
                 raise NotFound("process already finished")
-            await self._runc.kill(self.id, number, all=all)
+            if not all and self._may_signal(number):
+                _signal(self.init.pid, number)
+            else:
+                await self._runc.kill(self.id, number, all=all)
+
+    def _may_signal(self, number: int) -> bool:
+        """Whether the runtime's `kill` would do no more than send the signal to the init."""
+        return (
+            0 < number < signal.NSIG
+            and self._own_pid_namespace
+            and self.init.exit is None
+            and self.init.status in (Status.CREATED, Status.RUNNING)
+            and shortcuts.is_libcontainer(self._state, self.init.pid)
+        )
 
     async def kill_exec(self, exec_id: str, number: int) -> None:
         process = self.process(exec_id)

@@ -38,6 +38,11 @@ class Promise(Generic[T]):
             self._value = value
             self._finish()
 
+    def resolve_from(self, other: Promise[Any]) -> None:
+        """A callback for `other.subscribe`: to be done, without a value, when the other is."""
+        if not self.done:
+            self._finish()
+
     def fail(self, error: BaseException) -> None:
         """Make every await raise `error`."""
         if not self.done:

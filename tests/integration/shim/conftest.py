@@ -63,6 +63,6 @@ def shim(fork_server: ForkServer, folder: Path, rootfs: Path) -> Iterator[Shim]:
         shim.shutdown()
         assert not shim.path.exists()
         assert not process_exists(shim.pid)
-        assert leftovers() == {"mounts": [], "cgroups": [], "runc": []}
+        assert leftovers(folder) == {"mounts": [], "cgroups": [], "runc": []}
     finally:
         shim.close()

@@ -381,10 +381,12 @@ def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
         time.sleep(0.01)
 
 
-def leftovers() -> Mapping[str, Sequence[str]]:
-    """What containers of these tests have left on the host."""
+def leftovers(folder: Path) -> Mapping[str, Sequence[str]]:
+    """What containers of a test in `folder` have left on the host."""
     mounts = [
-        line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "shim" in line
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if f"{folder}/" in line
     ]
     cgroups = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}/*/")]
     return {"mounts": mounts, "cgroups": cgroups, "runc": sorted(names(Path(RUNC_ROOT)))}

@@ -1,4 +1,4 @@
-"""What an idle shim costs: time to start, memory, wake-ups."""
+"""What an idle shim costs: memory and wake-ups."""
 
 from __future__ import annotations
 
@@ -29,14 +29,11 @@ def switches(pid: int) -> list[str]:
 
 def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> None:
     shims: list[Shim] = []
-    times: list[float] = []
     try:
         for number in range(10):
             (folder / str(number)).mkdir()
-            started = time.monotonic()
             shims.append(Shim(fork_server, folder / str(number), rootfs))
             shims[-1].client.connect(id="none")
-            times.append(time.monotonic() - started)
         for number, shim in enumerate(shims):
             name = f"c{number}"
             shim.create(name, ["sleep", "60"], stdout=shim.fifo("o"), stderr=shim.fifo("e"))
@@ -53,4 +50,3 @@ def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> 
     finally:
         for shim in shims:
             shim.close()
-    assert statistics.median(times) < 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_command_that_does_not_exist(shim: Shim, terminal: bool) -> None:
     with pytest.raises(errors.Unknown, match=r'exec: "nope": executable file not found in \$PATH'):
         out, err = shim.fifo("out"), "" if terminal else shim.fifo("err")
         shim.create("one", ["nope"], terminal=terminal, stdout=out, stderr=err)
-    assert leftovers() == {"mounts": [], "cgroups": [], "runc": []}
+    assert leftovers(shim.folder) == {"mounts": [], "cgroups": [], "runc": []}
     with pytest.raises(errors.NotFound):
         shim.client.state(id="one")
     assert names(shim.folder / "one/rootfs") == set()
@@ -140,7 +141,7 @@ def test_a_create_that_cannot_work(shim: Shim) -> None:
         shim.client.create(id="../up", bundle="/tmp")
     with pytest.raises(errors.FailedPrecondition, match="bundle"):
         shim.client.create(id="bundle", bundle="/nowhere")
-    assert leftovers() == {"mounts": [], "cgroups": [], "runc": []}
+    assert leftovers(shim.folder) == {"mounts": [], "cgroups": [], "runc": []}
 
 
 def packed(options: Options) -> AnyMessage:
@@ -261,10 +262,10 @@ def test_the_init_exits_last(shim: Shim) -> None:
 
 def test_a_shared_pid_namespace_leaves_nobody_behind(shim: Shim) -> None:
     namespaces = ("ipc", "uts", "mount", "network")
-    script = "sleep 1234 & echo $! > /tmp/pid; exit 0"
-    tmp = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
-    shim.create("one", ["sh", "-c", script], namespaces=namespaces, mounts=[tmp])
-    shim.exec("one", "two", ["sleep", "1234"])
+    naptime = f"1234{os.getpid()}"
+    script = f"sleep {naptime} & exit 0"
+    shim.create("one", ["sh", "-c", script], namespaces=namespaces)
+    shim.exec("one", "two", ["sleep", naptime])
     shim.client.start(id="one", exec_id="two")
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
@@ -272,17 +273,15 @@ def test_a_shared_pid_namespace_leaves_nobody_behind(shim: Shim) -> None:
     shim.client.delete(id="one")
     exits = [message.id for topic, message in shim.daemon.wait_for(7) if topic == "exit"]
     assert exits == ["two", "one"]
-    assert b"1234" not in b"".join(path.read_bytes() for path in cmdlines())
+    assert ["sleep", naptime] not in command_lines()
 
 
-def cmdlines() -> list[Path]:
-    def readable(path: Path) -> bool:
-        try:
-            return bool(path.read_bytes())
-        except OSError:
-            return False
-
-    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if readable(path)]
+def command_lines() -> list[list[str]]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # a process that ended meanwhile
+            found.append(path.read_text().split("\0")[:-1])
+    return found
 
 
 def test_pause_resume_and_kill_while_paused(shim: Shim) -> None:
