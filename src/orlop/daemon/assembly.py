@@ -14,6 +14,7 @@ from orlop.daemon import registry
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.diff.apply import Applier, Limits
+from orlop.diff.compare import Comparer
 from orlop.diff.service import DiffService
 from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange
@@ -151,7 +152,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         ImagesService(images),
         ContainersService(containers),
         SnapshotsService(snapshotters, config.snapshots.default),
-        DiffService(applier),
+        DiffService(applier, Comparer(content, forks)),
         TasksService(tasks),
         SandboxStoreService(SandboxStore(database)),
         SandboxControllerService(sandboxes),

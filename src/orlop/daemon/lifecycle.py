@@ -20,7 +20,7 @@ from orlop.fork.client import ForkServer
 
 _log = logging.getLogger(__name__)
 
-PRELOAD = ("orlop.shim.main", "orlop.fork.worker", "orlop.diff.unpack")
+PRELOAD = ("orlop.shim.main", "orlop.fork.worker", "orlop.diff.unpack", "orlop.diff.pack")
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -1,6 +1,6 @@
-"""Layers: apply one to a filesystem.
+"""Layers: apply one to a filesystem, make one from two.
 
-The bytes of a layer are hostile, so they meet the filesystem in a worker process that sees nothing
-but the target folder (`unpack`). `apply` is the daemon's side. Nothing is imported here: workers
-are forked from a process that has loaded `unpack` and little else.
+Layers and filesystems are hostile, so they meet in worker processes that see nothing but the
+folders concerned (`unpack`, `pack`). `apply` and `compare` are the daemon's side. Nothing is
+imported here: workers are forked from a process that has loaded those two and little else.
 """

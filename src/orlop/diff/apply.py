@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.content import ContentStore
+from orlop.diff.confinement import plain
 from orlop.diff.inherit import inherit_folders
 from orlop.errors import InvalidArgument
 from orlop.fork.client import ForkServer
@@ -131,7 +132,7 @@ class _Target:
         self.overlay = False
         self.upper: Path | None = None
         self.lowers: list[Path] = []
-        self.args: dict[str, Any] = {"mounts": [_plain(mount) for mount in mounts]}
+        self.args: dict[str, Any] = {"mounts": plain(mounts)}
         if len(mounts) != 1 or mounts[0].target:
             return
         (only,) = mounts
@@ -143,12 +144,3 @@ class _Target:
             self.args = {"folder": str(self.upper), "mounts": []}
         elif only.type == "bind" and "ro" not in options:
             self.args = {"folder": only.source, "mounts": []}
-
-
-def _plain(mount: Mount) -> dict[str, Any]:
-    return {
-        "type": mount.type,
-        "source": mount.source,
-        "target": mount.target,
-        "options": list(mount.options),
-    }

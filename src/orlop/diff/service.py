@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orlop.diff.apply import Applier
-from orlop.errors import Unimplemented
+from orlop.diff.compare import Comparer
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
+from orlop.rpc.convert import nanoseconds
 from orlop.sys.mount import Mount
 from orlop.wire.services import diff_pb2 as pb
 from orlop.wire.types_pb2 import Descriptor as WireDescriptor
+from orlop.wire.types_pb2 import Mount as WireMount
 
 
 class DiffService(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Diff"]
 
-    def __init__(self, applier: Applier) -> None:
+    def __init__(self, applier: Applier, comparer: Comparer) -> None:
         self._applier = applier
+        self._comparer = comparer
 
     def apply(self, request: pb.ApplyRequest, ctx: CallContext) -> pb.ApplyResponse:
         wanted = request.diff
         layer = Descriptor(media_type=wanted.media_type, digest=wanted.digest, size=wanted.size)
-        mounts = [Mount(m.type, m.source, m.target, tuple(m.options)) for m in request.mounts]
-        done = self._applier.apply(ctx.require_namespace(), layer, mounts, ctx)
-        return pb.ApplyResponse(
-            applied=WireDescriptor(media_type=done.media_type, digest=done.digest, size=done.size)
-        )
+        namespace = ctx.require_namespace()
+        done = self._applier.apply(namespace, layer, _mounts(request.mounts), ctx)
+        return pb.ApplyResponse(applied=_descriptor(done))
 
     def diff(self, request: pb.DiffRequest, ctx: CallContext) -> pb.DiffResponse:
-        del request, ctx
-        raise Unimplemented("making a layer from two snapshots is not offered yet")
+        epoch = request.HasField("source_date_epoch")
+        made = self._comparer.compare(
+            _mounts(request.left),
+            _mounts(request.right),
+            ctx,
+            media_type=request.media_type,
+            ref=request.ref,
+            labels=dict(request.labels),
+            newest=nanoseconds(request.source_date_epoch) if epoch else None,
+        )
+        return pb.DiffResponse(diff=_descriptor(made))
+
+
+def _mounts(mounts: Iterable[WireMount]) -> list[Mount]:
+    return [Mount(m.type, m.source, m.target, tuple(m.options)) for m in mounts]
+
+
+def _descriptor(found: Descriptor) -> WireDescriptor:
+    return WireDescriptor(media_type=found.media_type, digest=found.digest, size=found.size)

@@ -10,36 +10,25 @@ from __future__ import annotations
 import json
 import os
 import queue
-import resource
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from orlop.diff.confinement import confine, mounts_of, private_mounts
 from orlop.diff.decompress import decompress
-from orlop.diff.extract import Extractor
-from orlop.diff.tar import TarReader
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.worker import MAX_MESSAGE, Report
 from orlop.oci.digest import Digest, new_hash
 from orlop.sys import process
-from orlop.sys.mount import (
-    MNT_DETACH,
-    MS_BIND,
-    Mount,
-    make_private,
-    mount,
-    mount_all,
-    pivot_root,
-    unmount,
-)
+from orlop.sys.mount import MS_BIND, mount, mount_all
+from orlop.tar.extract import Extractor
+from orlop.tar.reader import TarReader
 
 _READ = 256 * 1024
 _AHEAD = 8  # pieces that may wait between the two threads
 # Of a message, in JSON characters; a byte that is not UTF-8 takes six.
 _BATCH_MAX = MAX_MESSAGE // 2
-# More than any honest layer's list of names takes.
-_MEMORY_MAX = 4 << 30
 
 _CAPABILITIES = frozenset(
     {
@@ -97,26 +86,14 @@ def _batches(paths: Iterable[bytes]) -> Iterator[list[str]]:
 
 
 def _confine(args: dict[str, Any]) -> None:
-    process.unshare(process.CLONE_NEWNS)
-    make_private(Path("/"))
+    private_mounts()
     if args.get("folder"):
         target = Path(args["folder"])
         mount(str(target), target, "", MS_BIND)
     else:
         target = Path(args["mount_point"])
-        mount_all([_mount(entry) for entry in args["mounts"]], target)
-    os.chdir(target)
-    pivot_root(".", ".")
-    unmount(Path(), MNT_DETACH)
-    os.chdir("/")
-    process.set_no_new_privs()
-    process.keep_capabilities(_CAPABILITIES)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_MAX, _MEMORY_MAX))
-
-
-def _mount(entry: dict[str, Any]) -> Mount:
-    return Mount(entry["type"], entry["source"], entry["target"], tuple(entry["options"]))
+        mount_all(mounts_of(args["mounts"]), target)
+    confine(target, _CAPABILITIES)
 
 
 class _Pump:

@@ -13,7 +13,6 @@ import msgspec
 
 from orlop.content import ContentStore
 from orlop.diff.decompress import decompress
-from orlop.diff.tar import TarReader
 from orlop.errors import Cancelled, InvalidArgument, NotFound
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
@@ -24,6 +23,7 @@ from orlop.oci.descriptor import Descriptor, Platform
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import Index
 from orlop.rpc import CallContext
+from orlop.tar.reader import TarReader
 from orlop.transfer.archive.docker import DockerArchive
 from orlop.transfer.archive.intake import DOCKER, INDEX, LAYOUT, Intake
 from orlop.transfer.archive.names import Naming

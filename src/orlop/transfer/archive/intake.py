@@ -10,10 +10,10 @@ import posixpath
 from collections.abc import Iterator
 from types import TracebackType
 
-from orlop.diff.tar import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from orlop.errors import InvalidArgument, NotFound, ResourceExhausted
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.tar.reader import DIRECTORY, LINK, REGULAR, SYMLINK, Entry, TarReader
 from orlop.transfer.archive.files import File, HeldFile, SmallFile, StoredFile
 from orlop.transfer.archive.stored import StoredParts
 from orlop.transfer.progress import COMPLETE, DOWNLOADING, Progress

@@ -13,10 +13,10 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable
 
-from orlop.diff import tar
-from orlop.diff.tar import Entry, TarReader
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
+from orlop.tar import reader as tar
+from orlop.tar.reader import Entry, TarReader
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"

@@ -28,7 +28,7 @@ _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b
 _KNOWN = frozenset((REGULAR, LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO))
 
 # What one extended header may take: names and xattrs of one file.
-_EXTENSION_MAX = 1 << 20
+EXTENSION_MAX = 1 << 20
 _ZEROS = bytes(BLOCK)
 _XATTR_PREFIX = b"SCHILY.xattr."
 
@@ -154,7 +154,7 @@ class TarReader:
         return block
 
     def _extension(self, size: int) -> bytes:
-        if size > _EXTENSION_MAX:
+        if size > EXTENSION_MAX:
             raise _Malformed(f"has an extended header of {size} bytes")
         data = self._exactly(size)
         self._skip(-size % BLOCK)

@@ -1,0 +1,119 @@
+"""Make a layer from two snapshots: the daemon's side."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import ContentStore
+from orlop.content.writer import ContentWriter
+from orlop.diff.compress import GZIP, PLAIN, ZSTD
+from orlop.diff.packing import Wanted, pack
+from orlop.diff.sides import for_reading, upper_of
+from orlop.errors import AlreadyExists, NotFound, Unimplemented
+from orlop.fork.client import ForkServer
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.rpc import CallContext
+from orlop.sys.mount import Mount
+
+UNCOMPRESSED = "containerd.io/uncompressed"
+"""The label that tells the digest of the plain tar of a compressed layer."""
+
+DEFAULT = mediatypes.OCI_LAYER + "+gzip"
+_COMPRESSIONS = {
+    mediatypes.OCI_LAYER: PLAIN,
+    mediatypes.OCI_LAYER + "+gzip": GZIP,
+    mediatypes.OCI_LAYER + "+zstd": ZSTD,
+    mediatypes.DOCKER_LAYER: PLAIN,
+    mediatypes.DOCKER_LAYER + ".gzip": GZIP,
+    mediatypes.DOCKER_LAYER + ".zstd": ZSTD,
+}
+
+
+class Comparer:
+    """Makes layers and puts them into the content store."""
+
+    def __init__(self, content: ContentStore, forks: ForkServer) -> None:
+        self._content = content
+        self._forks = forks
+
+    def compare(
+        self,
+        left: Sequence[Mount],
+        right: Sequence[Mount],
+        ctx: CallContext,
+        *,
+        media_type: str = "",
+        ref: str = "",
+        labels: Mapping[str, str] | None = None,
+        newest: int | None = None,
+    ) -> Descriptor:
+        """The layer that makes the filesystem of `right` out of that of `left`, in the store.
+
+        `media_type` is gzip's by default; `ref` that of the write, whose earlier data goes; no time
+        in the layer is later than `newest` (UTC nanoseconds), which is also that of deletions. The
+        blob is labelled with its plain tar's digest, and held by the call's lease. Raises
+        Unimplemented for another media type, Unavailable while another write has the ref,
+        ResourceExhausted on a full disk, Cancelled, and what is wrong with a file; nothing is left
+        then.
+        """
+        media_type = media_type or DEFAULT
+        if media_type not in _COMPRESSIONS:
+            raise Unimplemented(f'making a layer of media type "{media_type}"')
+        compression = _COMPRESSIONS[media_type]
+        namespace, ref = ctx.require_namespace(), ref or f"diff-{secrets.token_hex(8)}"
+        with self._content.writer(namespace, ref, lease=ctx.lease) as writer:
+            try:
+                diff_id = self._pack(left, right, compression, newest, writer, ctx)
+                told = dict(labels or {})
+                if compression != PLAIN:
+                    told[UNCOMPRESSED] = diff_id
+                digest, size = writer.digest(), writer.offset
+                try:
+                    writer.commit(labels=told)
+                except AlreadyExists:
+                    self._tell(namespace, digest, told)
+            except BaseException:
+                writer.close()
+                self._abort(namespace, ref)
+                raise
+        return Descriptor(media_type=media_type, digest=digest, size=size)
+
+    def _pack(
+        self,
+        left: Sequence[Mount],
+        right: Sequence[Mount],
+        compression: str,
+        newest: int | None,
+        writer: ContentWriter,
+        ctx: CallContext,
+    ) -> str:
+        lower = for_reading(left)
+        found = upper_of(left, right)
+        if found is not None:
+            folder, attributes = found
+            upper = [Mount("bind", folder, options=("bind", "ro"))]
+            wanted = Wanted(upper, lower, attributes, compression, newest)
+            if diff_id := pack(self._forks, wanted, writer, ctx):
+                return diff_id
+        wanted = Wanted(for_reading(right), lower, "", compression, newest)
+        diff_id = pack(self._forks, wanted, writer, ctx)
+        assert diff_id is not None
+        return diff_id
+
+    def _tell(self, namespace: str, digest: str, labels: Mapping[str, str]) -> None:
+        """The layer was there before; what its labels lack is added."""
+        before = self._content.info(namespace, digest).labels
+        missing = {key: value for key, value in labels.items() if key not in before}
+        if missing:
+            mask = FieldMask(paths=[f"labels.{key}" for key in missing])
+            self._content.update(namespace, digest, missing, mask)
+
+    def _abort(self, namespace: str, ref: str) -> None:
+        try:
+            self._content.abort(namespace, ref)
+        except NotFound:
+            pass  # somebody else gave it up

@@ -1,0 +1,70 @@
+"""Have a worker make a tar, and write it into the content store: the daemon's side of `pack`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orlop.content.writer import ContentWriter
+from orlop.diff.compress import PLAIN
+from orlop.diff.confinement import plain
+from orlop.fork.client import ForkServer
+from orlop.fork.worker import Worker
+from orlop.rpc import CallContext
+from orlop.sys.mount import Mount
+
+_JOB = "orlop.diff.pack:pack"
+_NAME = "orlop-pack"
+_READ = 256 * 1024
+_PIPE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A tar of the changes from `lower` to `upper`; see `orlop.diff.changes.Layer`."""
+
+    upper: Sequence[Mount]
+    lower: Sequence[Mount] = ()
+    overlay: str = ""
+    compression: str = PLAIN
+    newest: int | None = None
+
+
+def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallContext) -> str | None:
+    """Write the tar to `writer`, from its start; the digest of the plain tar.
+
+    None when the upper folder does not tell all (see `RedirectedError`). Raises what is wrong with
+    a file, ResourceExhausted on a full disk, Cancelled; the worker has ended then.
+    """
+    writer.seek(0)
+    with tempfile.TemporaryDirectory(prefix="orlop-pack-") as mount_point:
+        args = {
+            "lower": plain(wanted.lower),
+            "upper": plain(wanted.upper),
+            "overlay": wanted.overlay,
+            "compression": wanted.compression,
+            "newest": wanted.newest,
+            "mount_point": mount_point,
+        }
+        read, write = os.pipe2(os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE)
+            try:
+                worker = Worker(forks, _JOB, args, [write], name=_NAME)
+            finally:
+                os.close(write)
+            with worker:
+                ctx.on_cancel(worker.cancel)
+                try:
+                    while data := os.read(read, _READ):
+                        writer.write(data)
+                    answer = worker.result()
+                finally:
+                    ctx.check()
+        finally:
+            os.close(read)
+    diff_id: str | None = answer.get("diff_id")
+    return diff_id
