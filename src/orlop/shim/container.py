@@ -204,6 +204,7 @@ class Container:
     async def _open_io(self, process: Process) -> None:
         await process.io.open(
             self._host.children,
+            self._host.log,
             namespace=self._host.namespace,
             container=self.id,
             owner=self._owner,

@@ -2,24 +2,45 @@
 
 The program gets stdout on descriptor 3, stderr on 4, and tells that it is ready by closing 5. It
 finds CONTAINER_ID and CONTAINER_NAMESPACE in its environment, and the query of the URI as
-arguments, key and value in turn.
+arguments, key and value in turn. orlop's own log writer is forked from the shim instead: it
+shares the shim's memory, and need not start.
+
+The shim keeps the pipes' read ends, so that a container outlives its logger: it never gets SIGPIPE,
+and what it prints waits in the pipes. A logger that dies is started again; after `TRIES` early
+deaths the output is thrown away instead, so that the container is not held up for ever.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
+import select
 import signal
-from urllib.parse import parse_qsl, unquote, urlsplit
+import time
+from contextlib import suppress
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from orlop.errors import Unknown
+from orlop.errors import InvalidArgument, Unknown
+from orlop.logger import main as own_logger
+from orlop.logger import options
 from orlop.shim.children import Children, Exit
-from orlop.shim.loop import Loop, Promise
+from orlop.shim.files import read_or_empty
+from orlop.shim.log import Log
+from orlop.shim.loop import Loop, Promise, Task
 from orlop.shim.runc import NULL, spawn
-from orlop.shim.stdio import Sink
+from orlop.shim.stdio import CHUNK, Sink
+from orlop.sys.process import set_name
 
+START_PATIENCE = 15.0
+"""Seconds in which a logger must be ready."""
+REASON_PATIENCE = 0.5
 PATIENCE = 10.0
 """Seconds that a logger has to end by itself, after its input has ended and again after SIGTERM."""
+TRIES = 5
+STEADY = 10.0
+"""Seconds of life after which a logger's death is the first one again."""
+FIRST_DELAY = 0.1
 FIRST_FREE_FD = 6
 
 
@@ -41,75 +62,236 @@ class LoggerSink(Sink):
             self.fd = NULL
 
 
-class Logger:
-    """One logger process and the two sinks that lead into it."""
+class Program:
+    """What a `binary://` URI names. Raises InvalidArgument for one that names nothing."""
 
-    def __init__(self, loop: Loop, pid: int, exited: Promise[Exit], fds: tuple[int, int]) -> None:
+    def __init__(self, uri: str, namespace: str, container: str) -> None:
+        self.argv = arguments(uri)
+        self._env = {
+            b"CONTAINER_ID": container.encode(),
+            b"CONTAINER_NAMESPACE": namespace.encode(),
+        }
+
+    def start(self, fds: dict[int, int]) -> int:
+        """Start it with the descriptors `{target: source}`; its pid. Raises OSError."""
+        if self.argv[0] == options.PROGRAM:
+            return _fork(self.argv, fds)
+        return spawn(self.argv, fds, self._env, own_group=True)
+
+
+class Logger:
+    """A logger, started again when it dies, and the two sinks that lead into it."""
+
+    def __init__(self, loop: Loop, children: Children, log: Log, program: Program) -> None:
         self._loop = loop
-        self._pid = pid
-        self._exited = exited
-        self.stdout = LoggerSink(fds[0])
-        self.stderr = LoggerSink(fds[1])
+        self._children = children
+        self._log = log
+        self._program = program
+        self._leaving = False
+        self._pid = 0
+        pipes = _pipe(), _pipe()
+        self._readers = [reader for reader, _ in pipes]
+        self.stdout, self.stderr = (LoggerSink(writer) for _, writer in pipes)
+        self._task: Task[None] | None = None
 
     @classmethod
     async def start(
         cls,
         loop: Loop,
         children: Children,
+        log: Log,
         uri: str,
         *,
         namespace: str,
         container: str,
         copied: bool,
     ) -> Logger:
-        """Start the program and wait until it is ready; Unknown if it cannot be started.
+        """Start the program and wait until it is ready; Unknown if it does not come to that.
 
         `copied` tells that this process writes to it (from a console), and must not block.
         """
-        out_reader, out_writer = _pipe()
-        err_reader, err_writer = _pipe()
-        ready_reader, ready_writer = _pipe()
-        env = {
-            b"CONTAINER_ID": container.encode(),
-            b"CONTAINER_NAMESPACE": namespace.encode(),
-        }
-        argv = arguments(uri)
+        logger = cls(loop, children, log, Program(uri, namespace, container))
+        os.set_blocking(logger.stdout.fd, not copied)
         try:
-            fds = {0: NULL, 1: NULL, 2: NULL, 3: out_reader, 4: err_reader, 5: ready_writer}
-            pid = spawn(argv, fds, env)
-        except OSError as error:
-            for fd in (out_writer, err_writer, ready_reader):
-                os.close(fd)
-            reason = (error.strerror or str(error)).lower()
-            raise Unknown(f'start logger "{argv[0]}": {reason}') from error
-        finally:
-            for fd in (out_reader, err_reader, ready_writer):
-                os.close(fd)
-        os.set_blocking(out_writer, not copied)
-        logger = cls(loop, pid, children.exit_of(pid), (out_writer, err_writer))
-        try:
-            await loop.readable(ready_reader)
-        finally:
-            os.close(ready_reader)
+            exited = await logger._begin()
+        except BaseException:
+            logger._close_pipes()
+            raise
+        logger._task = loop.spawn(logger._watch(exited))
         return logger
 
     async def finish(self) -> None:
         """After its input has ended: wait for the process, and end it if it does not."""
         self.stdout.close()
         self.stderr.close()
+        assert self._task is not None
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if await self._loop.within(PATIENCE, self._exited):
+            if await self._loop.within(PATIENCE, self._task):
                 return
-            os.kill(self._pid, number)
+            self._kill(number)
+
+    def close(self) -> None:
+        """End it at once, unless it has ended; for what was never started."""
+        self.stdout.close()
+        self.stderr.close()
+        self._kill(signal.SIGKILL)
+
+    def _kill(self, number: int) -> None:
+        assert self._task is not None
+        self._leaving = True
+        if self._pid:
+            _signal(self._pid, number)
+        else:
+            self._task.cancel()
+
+    async def _begin(self) -> Promise[Exit]:
+        name = self._program.argv[0]
+        ready, ready_writer = _pipe()
+        try:
+            try:
+                exited = self._launch(ready_writer)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise Unknown(f'start logger "{name}": {reason}') from error
+            finally:
+                os.close(ready_writer)
+            if not await self._readable(ready, START_PATIENCE):
+                _signal(self._pid, signal.SIGKILL)
+                raise Unknown(f'logger "{name}" is not ready after {START_PATIENCE:g} s')
+            reason = os.read(ready, CHUNK).decode(errors="replace").strip()
+            if reason:  # either it is ready, which a byte tells as well, or this is why it ends
+                await self._readable(ready, REASON_PATIENCE)
+            if exited.done or _is_dying(self._pid):
+                status = (await exited).status
+                raise Unknown(
+                    f'logger "{name}" ended before it was ready: {reason or f"status {status}"}'
+                )
+        finally:
+            os.close(ready)
+        return exited
+
+    async def _readable(self, fd: int, limit: float) -> bool:
+        readable = self._loop.watch(fd, select.EPOLLIN)
+        try:
+            return await self._loop.within(limit, readable)
+        finally:
+            self._loop.unwatch(fd, readable)
+
+    def _launch(self, ready: int) -> Promise[Exit]:
+        stdout, stderr = self._readers
+        self._pid = self._program.start({0: NULL, 1: NULL, 2: NULL, 3: stdout, 4: stderr, 5: ready})
+        return self._children.exit_of(self._pid)
+
+    async def _watch(self, exited: Promise[Exit]) -> None:
+        """Start it again as often as it dies before its input has ended."""
+        failures = 0
+        try:
+            while True:
+                began = time.monotonic()
+                ended = await exited
+                self._pid = 0  # it may be another's now
+                if self._leaving or not any(map(_is_in_use, self._readers)):
+                    return
+                failures = 0 if time.monotonic() - began > STEADY else failures + 1
+                name = self._program.argv[0]
+                self._log.warning("logger has ended", logger=name, status=ended.status)
+                if failures > TRIES:
+                    self._log.error("logger is given up, output is thrown away", logger=name)
+                    await self._drain()
+                    return
+                if failures > 1:
+                    await self._loop.sleep(FIRST_DELAY * 2 ** (failures - 2))
+                exited = self._again()
+        finally:
+            self._close_pipes()
+
+    def _again(self) -> Promise[Exit]:
+        ready, ready_writer = _pipe()
+        try:
+            return self._launch(ready_writer)
+        except OSError as error:
+            self._log.warning(f"logger cannot be started: {error}")
+            failed: Promise[Exit] = Promise(self._loop)
+            failed.resolve(Exit(127, time.time_ns()))
+            return failed
+        finally:
+            os.close(ready_writer)
+            os.close(ready)
+
+    async def _drain(self) -> None:
+        for reader in self._readers:
+            os.set_blocking(reader, False)
+        both = [self._loop.spawn(self._discard(reader)) for reader in self._readers]
+        try:
+            for each in both:
+                await each
+        finally:
+            for each in both:
+                each.cancel()
+
+    async def _discard(self, reader: int) -> None:
+        while await self._loop.read(reader, CHUNK):
+            pass
+
+    def _close_pipes(self) -> None:
+        self.stdout.close()
+        self.stderr.close()
+        for reader in self._readers:
+            os.close(reader)
+        self._readers = []
 
 
 def arguments(uri: str) -> list[str]:
-    """The argument vector of a `binary://` URI."""
+    """The argument vector of a `binary://` URI; of a key's values the first one counts."""
     parts = urlsplit(uri)
     argv = [unquote(parts.path)]
-    for key, value in parse_qsl(parts.query, keep_blank_values=True):
-        argv += [key, value] if value else [key]
+    if not argv[0]:
+        raise InvalidArgument(f'stdio "{uri}" names no program')
+    for key, values in parse_qs(parts.query, keep_blank_values=True).items():
+        argv += [key, values[0]]
     return argv
+
+
+def _fork(argv: list[str], fds: dict[int, int]) -> int:
+    """Become orlop's log writer in a fork of this process."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = own_logger.FAILURE
+    try:
+        gc.disable()
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for target, source in fds.items():
+            if target != source:
+                os.dup2(source, target)
+        os.closerange(max(fds) + 1, os.sysconf("SC_OPEN_MAX"))
+        set_name(options.NAME)
+        status = own_logger.serve(dict(zip(argv[1::2], argv[2::2], strict=True)))
+    finally:
+        os._exit(status)  # never back into the shim's loop
+
+
+def _signal(pid: int, number: int) -> None:
+    """Signal a logger; a kill is for all that it has started, too."""
+    if number == signal.SIGKILL:
+        with suppress(ProcessLookupError):  # it is just being forked, and in our group still
+            os.killpg(pid, number)
+    os.kill(pid, number)
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether a child has begun to end: it gives up its memory before its descriptors."""
+    size, _, _ = read_or_empty(f"/proc/{pid}/statm").partition(" ")
+    return size in ("", "0")
+
+
+def _is_in_use(reader: int) -> bool:
+    """Whether a pipe has bytes in it, or somebody who may write more."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    events = dict(poll.poll(0)).get(reader, 0)
+    return bool(events & select.POLLIN) or not events & select.POLLHUP
 
 
 def _pipe() -> tuple[int, int]:

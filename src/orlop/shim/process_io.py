@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from orlop.shim.children import Children
 from orlop.shim.console import Console
+from orlop.shim.log import Log
 from orlop.shim.logger import Logger
 from orlop.shim.loop import Loop, Task
 from orlop.shim.runc import NULL
@@ -31,7 +32,13 @@ class ProcessIO:
         self._finishing: Task[None] | None = None
 
     async def open(
-        self, children: Children, *, namespace: str, container: str, owner: tuple[int, int]
+        self,
+        children: Children,
+        log: Log,
+        *,
+        namespace: str,
+        container: str,
+        owner: tuple[int, int],
     ) -> None:
         """Open everything; never waits for a client.
 
@@ -39,7 +46,7 @@ class ProcessIO:
         NotFound, InvalidArgument or Unknown with the URI; nothing stays open then.
         """
         try:
-            await self._open_outputs(children, namespace, container)
+            await self._open_outputs(children, log, namespace, container)
             self._open_stdin()
             if owner != (0, 0):
                 for fd in self.child_fds:
@@ -49,12 +56,15 @@ class ProcessIO:
             self.close()
             raise
 
-    async def _open_outputs(self, children: Children, namespace: str, container: str) -> None:
+    async def _open_outputs(
+        self, children: Children, log: Log, namespace: str, container: str
+    ) -> None:
         stdio = self._stdio
         if split_uri(stdio.stdout)[0] in ("binary", "binary-v2"):
             self._logger = await Logger.start(
                 self._loop,
                 children,
+                log,
                 stdio.stdout,
                 namespace=namespace,
                 container=container,
@@ -144,6 +154,8 @@ class ProcessIO:
             self._console.close()
         self._stdout.close()
         self._stderr.close()
+        if self._logger is not None:
+            self._logger.close()
 
     async def _finish(self) -> None:
         if self._console is not None:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orlop.errors import NotFound, Unknown
 from orlop.shim.children import Children
@@ -49,14 +50,24 @@ class RuncError(Unknown):
     """A command of the runtime failed; the message is the runtime's own."""
 
 
-def spawn(argv: list[str], fds: dict[int, int], env: Mapping[bytes, bytes] = ENVIRONMENT) -> int:
+def spawn(
+    argv: list[str],
+    fds: dict[int, int],
+    env: Mapping[bytes, bytes] = ENVIRONMENT,
+    *,
+    own_group: bool = False,
+) -> int:
     """Start a program with exactly the descriptors `{target: source}` and default signals.
 
-    `argv[0]` is looked up in PATH. Sources that are also targets of others must not occur. Raises
-    OSError when there is no such program.
+    `argv[0]` is looked up in PATH. Sources that are also targets of others must not occur. With
+    `own_group` it outlives a kill of the shim's process group. Raises OSError when there is no such
+    program.
     """
     actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in fds.items()]
-    return os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsigdef=RESTORED_SIGNALS)
+    group: dict[str, Any] = {"setpgroup": 0} if own_group else {}
+    return os.posix_spawnp(
+        argv[0], argv, env, file_actions=actions, setsigdef=RESTORED_SIGNALS, **group
+    )
 
 
 class Runc:

@@ -51,8 +51,8 @@ def test_uris(uri: str, expected: tuple[str, str]) -> None:
 
 
 def test_the_arguments_of_a_logger() -> None:
-    uri = "binary:///usr/bin/log?--id=a%20b&--flag=&plain"
-    assert arguments(uri) == ["/usr/bin/log", "--id", "a b", "--flag", "plain"]
+    uri = "binary:///usr/bin/log?--id=a%20b&--flag=&plain&--id=c"
+    assert arguments(uri) == ["/usr/bin/log", "--id", "a b", "--flag", "", "plain", ""]
 
 
 def test_options() -> None:
