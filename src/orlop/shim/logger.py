@@ -2,8 +2,8 @@
 
 The program gets stdout on descriptor 3, stderr on 4, and tells that it is ready by closing 5. It
 finds CONTAINER_ID and CONTAINER_NAMESPACE in its environment, and the query of the URI as
-arguments, key and value in turn. orlop's own log writer is forked from the shim instead: it
-shares the shim's memory, and need not start.
+arguments, key and value in turn, except for `env.NAME`, which are variables. orlop's own log writer
+is forked from the shim instead: it shares the shim's memory, and need not start.
 
 The shim keeps the pipes' read ends, so that a container outlives its logger: it never gets SIGPIPE,
 and what it prints waits in the pipes. A logger that dies is started again; after `TRIES` early
@@ -42,6 +42,7 @@ STEADY = 10.0
 """Seconds of life after which a logger's death is the first one again."""
 FIRST_DELAY = 0.1
 FIRST_FREE_FD = 6
+_VARIABLE = "env."
 
 
 class LoggerSink(Sink):
@@ -66,11 +67,9 @@ class Program:
     """What a `binary://` URI names. Raises InvalidArgument for one that names nothing."""
 
     def __init__(self, uri: str, namespace: str, container: str) -> None:
-        self.argv = arguments(uri)
-        self._env = {
-            b"CONTAINER_ID": container.encode(),
-            b"CONTAINER_NAMESPACE": namespace.encode(),
-        }
+        self.argv, env = command(uri)
+        own = {"CONTAINER_ID": container, "CONTAINER_NAMESPACE": namespace}
+        self._env = {key.encode(): value.encode() for key, value in {**env, **own}.items()}
 
     def start(self, fds: dict[int, int]) -> int:
         """Start it with the descriptors `{target: source}`; its pid. Raises OSError."""
@@ -241,15 +240,18 @@ class Logger:
         self._readers = []
 
 
-def arguments(uri: str) -> list[str]:
-    """The argument vector of a `binary://` URI; of a key's values the first one counts."""
+def command(uri: str) -> tuple[list[str], dict[str, str]]:
+    """The arguments and variables of a `binary://` URI; of a key's values the first one counts."""
     parts = urlsplit(uri)
-    argv = [unquote(parts.path)]
+    argv, env = [unquote(parts.path)], {}
     if not argv[0]:
         raise InvalidArgument(f'stdio "{uri}" names no program')
     for key, values in parse_qs(parts.query, keep_blank_values=True).items():
-        argv += [key, values[0]]
-    return argv
+        if key.startswith(_VARIABLE):
+            env[key.removeprefix(_VARIABLE)] = values[0]
+        else:
+            argv += [key, values[0]]
+    return argv, env
 
 
 def _fork(argv: list[str], fds: dict[int, int]) -> int:

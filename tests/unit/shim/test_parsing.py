@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from orlop.errors import InvalidArgument
 from orlop.shim.log import _quoted
-from orlop.shim.logger import arguments
+from orlop.shim.logger import command
 from orlop.shim.runc import last_error
 from orlop.shim.service import parse_options
 from orlop.shim.stdio import split_uri
@@ -51,8 +51,9 @@ def test_uris(uri: str, expected: tuple[str, str]) -> None:
 
 
 def test_the_arguments_of_a_logger() -> None:
-    uri = "binary:///usr/bin/log?--id=a%20b&--flag=&plain&--id=c"
-    assert arguments(uri) == ["/usr/bin/log", "--id", "a b", "--flag", "", "plain", ""]
+    uri = "binary:///usr/bin/log?--id=a%20b&--flag=&plain&--id=c&env.LANG=C"
+    argv = ["/usr/bin/log", "--id", "a b", "--flag", "", "plain", ""]
+    assert command(uri) == (argv, {"LANG": "C"})
 
 
 def test_options() -> None:
