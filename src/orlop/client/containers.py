@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from orlop.client import log_files
+from orlop.client import leases, log_files
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
@@ -20,7 +20,7 @@ from orlop.errors import DeadlineExceeded, NotFound, OrlopError
 from orlop.oci import spec as runtime_spec
 from orlop.oci import users
 from orlop.sys.mount import Mount
-from orlop.wire.services import containers_pb2, leases_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
 
 RUNTIME = "io.containerd.runc.v2"
@@ -63,17 +63,13 @@ def create(connection: Connection, wanted: Wanted) -> list[WireMount]:
 
     Everything is under a lease until the record holds it, and removed again on failure.
     """
-    lease = connection.leases.create(leases_pb2.CreateRequest()).lease.id
-    held = connection.with_lease(lease)
-    try:
+    with leases.held(connection) as held:
         mounts = _prepare(held, wanted)
         try:
             _create_record(held, wanted, mounts)
         except BaseException:
             remove_snapshot(connection, wanted.image.snapshotter, wanted.id)
             raise
-    finally:
-        connection.leases.delete(leases_pb2.DeleteRequest(id=lease))
     return mounts
 
 

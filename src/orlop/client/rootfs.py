@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from orlop.sys.fs import open_in_root
-from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount_all, unmount
+from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount, mount_all, unmount
 from orlop.sys.process import CLONE_NEWNS, unshare
+
+T = TypeVar("T")
 
 _FILE_MAX = 1 << 20
 
@@ -27,32 +30,47 @@ def read_texts_of(pid: int, paths: Sequence[str]) -> dict[str, str]:
 def read_texts(mounts: Sequence[Mount], paths: Sequence[str]) -> dict[str, str]:
     """The texts of `paths` inside the filesystem that `mounts` make; "" for one that is not there.
 
-    Links resolve inside that filesystem. The mount exists in a private mount namespace of a
-    short-lived thread, so it is never visible and never left behind. Raises OSError when it cannot
-    be mounted.
+    Links resolve inside that filesystem. Raises OSError when it cannot be mounted.
     """
-    found: dict[str, str] = {}
+
+    def read(folder: Path) -> dict[str, str]:
+        mount_all(mounts, folder)
+        try:
+            return {path: _read(str(folder), path) for path in paths}
+        finally:
+            unmount(folder, MNT_DETACH)
+
+    return in_private_mounts(read)
+
+
+def in_private_mounts(action: Callable[[Path], T]) -> T:
+    """What `action` gives, in a thread with mounts and a working directory of its own.
+
+    It gets an empty folder to mount things in, which are never visible and never left behind.
+    """
+    found: list[T] = []
     failure: list[BaseException] = []
 
-    def read() -> None:
+    def run() -> None:
         try:
             unshare(CLONE_NEWNS)
             make_private(Path("/"))
             with tempfile.TemporaryDirectory(prefix="orlop-") as folder:
-                mount_all(mounts, Path(folder))
+                mount("tmpfs", Path(folder), "tmpfs", 0, "mode=0700")
                 try:
-                    found.update({path: _read(folder, path) for path in paths})
+                    found.append(action(Path(folder)))
                 finally:
+                    os.chdir("/")
                     unmount(Path(folder), MNT_DETACH)
         except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             failure.append(error)
 
-    thread = threading.Thread(target=read, name="orlop-rootfs")
+    thread = threading.Thread(target=run, name="orlop-rootfs")
     thread.start()
     thread.join()
     if failure:
         raise failure[0]
-    return found
+    return found[0]
 
 
 def _read(folder: str, path: str) -> str:

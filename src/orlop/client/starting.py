@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orlop.client import containers, log_files, restarts
+from orlop.client import containers, log_files, restarts, snapshots
 from orlop.client.connection import Connection
 from orlop.client.stdio import Streams
 from orlop.errors import FailedPrecondition, NotFound, OrlopError
-from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, STOPPED
 
 
@@ -16,12 +16,7 @@ def start(connection: Connection, container: containers_pb2.Container) -> None:
     Raises FailedPrecondition when it runs already, and what the runtime refuses with.
     """
     _delete_old(connection, container.id)
-    mounts = []
-    if container.snapshot_key:
-        request = snapshots_pb2.MountsRequest(
-            snapshotter=container.snapshotter, key=container.snapshot_key
-        )
-        mounts = list(connection.snapshots.mounts(request).mounts)
+    mounts = snapshots.mounts_of(connection, container)
     uri = container.labels.get(log_files.LABEL, "")
     terminal = bool(containers.spec_of(container)["process"].get("terminal"))
     streams = Streams(stdout=uri, stderr="" if terminal else uri, terminal=terminal)

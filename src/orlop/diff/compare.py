@@ -11,13 +11,13 @@ from orlop.content import ContentStore
 from orlop.content.writer import ContentWriter
 from orlop.diff.compress import GZIP, PLAIN, ZSTD
 from orlop.diff.packing import Wanted, pack
-from orlop.diff.sides import for_reading, upper_of
 from orlop.errors import AlreadyExists, NotFound, Unimplemented
 from orlop.fork.client import ForkServer
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.sys.mount import Mount
+from orlop.tar.sides import for_reading, upper_of
 
 UNCOMPRESSED = "containerd.io/uncompressed"
 """The label that tells the digest of the plain tar of a compressed layer."""

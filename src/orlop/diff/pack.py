@@ -13,7 +13,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from orlop.diff.changes import Layer, RedirectedError
 from orlop.diff.compress import compressor
 from orlop.diff.confinement import confine, mounts_of, private_mounts
 from orlop.errors import Unknown
@@ -21,6 +20,7 @@ from orlop.fork.worker import Report
 from orlop.oci.digest import Digest, new_hash
 from orlop.sys import process
 from orlop.sys.mount import Mount, mount, mount_all
+from orlop.tar.changes import Layer, RedirectedError
 from orlop.tar.writer import TarWriter
 
 _PIECE = 256 * 1024

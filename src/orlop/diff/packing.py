@@ -24,7 +24,7 @@ _PIPE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A tar of the changes from `lower` to `upper`; see `orlop.diff.changes.Layer`."""
+    """A tar of the changes from `lower` to `upper`; see `orlop.tar.changes.Layer`."""
 
     upper: Sequence[Mount]
     lower: Sequence[Mount] = ()

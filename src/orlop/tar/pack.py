@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from orlop.errors import Aborted, OrlopError, ResourceExhausted, Unknown
 from orlop.tar import reader as tar
 from orlop.tar.reader import Entry
-from orlop.tar.writer import TarWriter
+from orlop.tar.writer import Archive
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not to wait for the other end of a fifo that takes a file's place meanwhile.
@@ -37,7 +37,7 @@ class Packer:
     attributes of a name in a folder can be read in no other way.
     """
 
-    def __init__(self, out: TarWriter, newest: int | None = None) -> None:
+    def __init__(self, out: Archive, newest: int | None = None) -> None:
         self._out = out
         self._newest = newest
         self._first: dict[tuple[int, int], bytes] = {}

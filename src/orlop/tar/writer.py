@@ -6,6 +6,7 @@ The same entries give the same bytes: nothing of the time or the place of writin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from orlop.errors import InvalidArgument
 from orlop.tar.reader import BLOCK, BLOCK_DEVICE, CHAR, DIRECTORY, EXTENSION_MAX, Entry
@@ -19,6 +20,14 @@ _NAME_MAX, _PREFIX_MAX = 100, 155
 _USTAR = b"ustar\x0000"
 # The greatest numbers that fit into an octal field of eight and of twelve bytes.
 _SMALL_MAX, _LARGE_MAX = 0o7777777, 0o77777777777
+
+
+class Archive(Protocol):
+    """What takes entries, one after the other; a regular file's content follows its entry."""
+
+    def entry(self, entry: Entry) -> None: ...
+    def content(self, pieces: Iterable[bytes | memoryview], size: int) -> None: ...
+    def close(self) -> None: ...
 
 
 class TarWriter:

@@ -17,10 +17,10 @@ from orlop.errors import InvalidArgument
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from orlop.tar.pack import FOLDER, Attributes, Packer, explain, is_gone, kept, read_attributes
 from orlop.tar.reader import REGULAR, Entry
-from orlop.tar.writer import TarWriter
+from orlop.tar.writer import Archive
 
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
 _SECOND = 1_000_000_000
 _READ = 256 * 1024
 _PATH_MAX = 4095  # bytes that the kernel takes as a path, and who unpacks the layer too
@@ -49,7 +49,7 @@ class Layer:
     entry may have, and that of deletions (nanoseconds).
     """
 
-    def __init__(self, out: TarWriter, *, overlay: str = "", newest: int | None = None) -> None:
+    def __init__(self, out: Archive, *, overlay: str = "", newest: int | None = None) -> None:
         self._out = out
         self._packer = Packer(out, newest)
         self._overlay = overlay
@@ -64,7 +64,7 @@ class Layer:
 
         Raises RedirectedError, and errors that name the file they are about.
         """
-        sys.setrecursionlimit(_DEPTH)
+        sys.setrecursionlimit(max(_DEPTH, sys.getrecursionlimit()))
         self._walk(lower, upper, b"")
         self._link_unchanged(upper)
         self._out.close()
@@ -90,7 +90,7 @@ class Layer:
             if before is not None:
                 self._delete(path)
             return
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             raise _not_in_layers(path)
         if len(path) > _PATH_MAX:
             shown = os.fsdecode(path[:60])
@@ -125,7 +125,7 @@ class Layer:
             if changed or (opaque and below is not None):
                 self._write_trail()
             if opaque and below is not None:
-                self._mark(path + b"/" + _OPAQUE)
+                self._mark(path + b"/" + OPAQUE)
                 os.close(below)
                 below = None
             self._walk(below, fd, path)
@@ -169,10 +169,10 @@ class Layer:
 
     def _delete(self, path: bytes) -> None:
         folder, slash, name = path.rpartition(b"/")
-        if name.startswith(_WHITEOUT):
+        if name.startswith(WHITEOUT):
             raise _not_in_layers(path)
         self._write_trail()
-        self._mark(folder + slash + _WHITEOUT + name)
+        self._mark(folder + slash + WHITEOUT + name)
 
     def _mark(self, path: bytes) -> None:
         self._out.entry(
