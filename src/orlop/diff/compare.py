@@ -77,8 +77,7 @@ class Comparer:
                 except AlreadyExists:
                     self._tell(namespace, digest, told)
             except BaseException:
-                writer.close()
-                self._abort(namespace, ref)
+                self._abort(writer)
                 raise
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
@@ -112,8 +111,11 @@ class Comparer:
             mask = FieldMask(paths=[f"labels.{key}" for key in missing])
             self._content.update(namespace, digest, missing, mask)
 
-    def _abort(self, namespace: str, ref: str) -> None:
+    def _abort(self, writer: ContentWriter) -> None:
+        if not writer.closed:
+            writer.seek(0)  # on a full disk the database needs room to forget it
+            writer.close()
         try:
-            self._content.abort(namespace, ref)
+            self._content.abort(writer.namespace, writer.ref)
         except NotFound:
             pass  # somebody else gave it up
