@@ -151,6 +151,14 @@ def mount(text: str) -> Bind | Tmpfs:
     raise InvalidArgument(f'mount "{text}" is neither type=bind,src=…,dst=… nor type=tmpfs,dst=…')
 
 
+def add_stopping(parser: argparse.ArgumentParser) -> None:
+    """What `stop` and `restart` are told alike."""
+    add = parser.add_argument
+    add("-t", "--time", "--timeout", type=float, metavar="SECONDS",
+        help="patience before the kill, -1 for ever (default: the container's, or 10)")  # fmt: skip
+    add("-s", "--signal", default="", help="first signal (default: the container's, or TERM)")
+
+
 def env_file(path: str) -> list[str]:
     """The lines of a file of variables, without comments."""
     try:

@@ -12,38 +12,55 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from orlop.cli.detaching import KeyWatch
 from orlop.cli.terminal import raw_mode, window_size
 from orlop.client import Connection
-from orlop.client.stdio import Fifos
+from orlop.client.stdio import Channel
 from orlop.errors import NotFound, OrlopError
 from orlop.wire.services import tasks_pb2
 
 _CHUNK = 64 * 1024
-_FORWARDED = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_FORWARDED = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT)
+
+
+class Left(Exception):
+    """The session was left while the process runs on; `status` is what to exit with."""
+
+    def __init__(self, status: int = 0) -> None:
+        super().__init__()
+        self.status = status
 
 
 class Session:
     """One attached process of a task: the init process, or an exec with `exec_id`.
 
-    Create it before the process starts, call `start()`, then `run()` for the exit status.
+    Create it before the process starts, call `start()`, or `watch()` if somebody else starts it;
+    then `run()` for the exit status. `keys` lead out of a terminal's session.
     """
 
     def __init__(
-        self, connection: Connection, container: str, fifos: Fifos, *, exec_id: str = ""
+        self,
+        connection: Connection,
+        container: str,
+        channel: Channel,
+        *,
+        exec_id: str = "",
+        terminal: bool = False,
+        keys: bytes = b"",
+        forward_signals: bool = True,
     ) -> None:
         self._connection = connection
         self._container = container
         self._exec_id = exec_id
-        self._fifos = fifos
-        self._selector = selectors.DefaultSelector()
+        self._channel = channel
+        self._terminal = terminal
+        self._keys = KeyWatch(keys) if keys else None
+        self._forward_signals = forward_signals
+        # Not epoll, which takes no regular files (`orlop run -i … < file`).
+        self._selector = selectors.PollSelector()
         self._pending = b""
+        self._input_open = channel.takes_input
         self._exit: int | None = None
         self._failure: OrlopError | None = None
         # Sockets, not descriptors: a late write to a closed one fails, and hits nobody else's.
@@ -52,19 +69,27 @@ class Session:
 
     def start(self) -> None:
         """Wait for the process's end from now on, and start it."""
-        self._waiter.start()
+        self.watch()
         self._connection.tasks.start(
             tasks_pb2.StartRequest(container_id=self._container, exec_id=self._exec_id)
         )
 
-    def run(self) -> int:
-        """Copy until the process has ended and its output is drained; its exit status."""
-        with self._terminal(), self._signals():
-            self._watch(self._wake_read.fileno(), self._woken)
-            self._watch(self._fifos.stdout_fd, lambda: self._copy_out(self._fifos.stdout_fd, 1))
-            self._watch(self._fifos.stderr_fd, lambda: self._copy_out(self._fifos.stderr_fd, 2))
-            if self._fifos.stdin_fd is not None:
-                self._watch(0, self._copy_in)
+    def watch(self) -> None:
+        """Wait for the process's end from now on."""
+        self._waiter.start()
+
+    def run(self, *, redraw: bool = False) -> int:
+        """Copy until the process has ended and its output is drained; its exit status.
+
+        With `redraw` a program on a terminal is made to draw its screen again. Raises `Left` when
+        the user leaves it.
+        """
+        with self._raw_terminal(redraw=redraw), self._signals():
+            self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+            for fd in self._channel.outputs:
+                self._selector.register(fd, selectors.EVENT_READ, self._output(fd))
+            if self._channel.takes_input:
+                self._selector.register(0, selectors.EVENT_READ, self._copy_in)
             self._loop()
         if self._failure is not None:
             raise self._failure
@@ -88,109 +113,109 @@ class Session:
             self._wake_write.send(b"x")
 
     def _loop(self) -> None:
+        """Until the process has ended and so has its output, or none comes for a while."""
         while True:
             ended = self._exit is not None or self._failure is not None
-            events = self._selector.select(0 if ended else None)
-            if ended and not any(key.fd in self._outputs() for key, _ in events):
+            if ended and not self._watched_outputs():
+                return
+            events = self._selector.select(self._channel.linger if ended else None)
+            if ended and not any(key.fd in self._channel.outputs for key, _ in events):
                 return
             for key, _ in events:
                 key.data()
 
-    def _outputs(self) -> tuple[int | None, int | None]:
-        return self._fifos.stdout_fd, self._fifos.stderr_fd
-
-    def _watch(self, fd: int | None, action: Callable[[], None]) -> None:
-        if fd is None:
-            return
-        try:
-            self._selector.register(fd, selectors.EVENT_READ, action)
-        except PermissionError:
-            # epoll takes no regular files (`orlop run -i … < file`): they are always ready.
-            self._feed_file(fd)
-
-    def _unwatch(self, fd: int) -> None:
-        self._selector.unregister(fd)
+    def _watched_outputs(self) -> list[int]:
+        watched = self._selector.get_map()
+        return [fd for fd in self._channel.outputs if fd in watched]
 
     def _woken(self) -> None:
         self._wake_read.recv(_CHUNK)
 
-    def _copy_out(self, source: int | None, target: int) -> None:
-        assert source is not None
+    # Output and input
+
+    def _output(self, fd: int) -> Callable[[], None]:
+        return lambda: self._copy_out(fd)
+
+    def _copy_out(self, fd: int) -> None:
         try:
-            data = os.read(source, _CHUNK)
+            target, data = self._channel.receive(fd)
         except BlockingIOError:
             return
         if not data:
-            self._unwatch(source)
+            self._unwatch(fd)
             return
         _write_all(target, data)
 
     def _copy_in(self) -> None:
-        data = os.read(0, _CHUNK)
-        if data:
-            self._feed(data)
-        else:
+        try:
+            data = os.read(0, _CHUNK)
+        except OSError:
+            data = b""  # it was never open, or its terminal is gone
+        if not data:
+            self._input_open = False
             self._unwatch(0)
-            self._close_stdin()
+        elif self._keys is not None:
+            data, leave = self._keys.feed(data)
+            if leave:
+                raise Left
+            if not data:
+                return
+        self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        """Write to the process's stdin; what does not fit is kept, and our stdin left unread."""
-        assert self._fifos.stdin_fd is not None
+        """Type `data`, or end the input; what does not fit is kept, and our stdin left unread."""
         try:
-            sent = os.write(self._fifos.stdin_fd, data)
+            rest = data[self._channel.send(data) :]
         except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            self._pending = data[sent:]
-            self._unwatch(0)
-            self._selector.register(self._fifos.stdin_fd, selectors.EVENT_WRITE, self._feed_pending)
+            self._wait_for_room(data)
+        except OSError:
+            self._unwatch(0)  # nobody takes it any more
+        else:
+            if rest:
+                self._wait_for_room(rest)
+
+    def _wait_for_room(self, rest: bytes) -> None:
+        self._pending = rest
+        self._unwatch(0)
+        if self._channel.input not in self._selector.get_map():
+            self._selector.register(self._channel.input, selectors.EVENT_WRITE, self._feed_pending)
 
     def _feed_pending(self) -> None:
-        assert self._fifos.stdin_fd is not None
-        sent = os.write(self._fifos.stdin_fd, self._pending)
-        self._pending = self._pending[sent:]
-        if not self._pending:
-            self._selector.unregister(self._fifos.stdin_fd)
-            self._watch(0, self._copy_in)
+        self._unwatch(self._channel.input)
+        data, self._pending = self._pending, b""
+        if self._input_open:
+            self._selector.register(0, selectors.EVENT_READ, self._copy_in)
+        self._feed(data)
 
-    def _feed_file(self, fd: int) -> None:
-        """Copy a regular file from a thread: it may fill the pipe before anybody reads."""
+    def _unwatch(self, fd: int) -> None:
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
-        def copy() -> None:
-            stdin = self._fifos.stdin_fd
-            assert stdin is not None
-            os.set_blocking(stdin, True)
-            while data := os.read(fd, _CHUNK):
-                _write_all(stdin, data)
-            self._close_stdin()
-
-        threading.Thread(target=copy, name="orlop-stdin", daemon=True).start()
-
-    def _close_stdin(self) -> None:
-        try:
-            self._connection.tasks.close_io(
-                tasks_pb2.CloseIORequest(
-                    container_id=self._container, exec_id=self._exec_id, stdin=True
-                )
-            )
-        except NotFound:
-            pass  # it ended meanwhile
+    # Terminal and signals
 
     @contextmanager
-    def _terminal(self) -> Iterator[None]:
-        if not self._fifos.streams.terminal or not os.isatty(0):
+    def _raw_terminal(self, *, redraw: bool) -> Iterator[None]:
+        if not self._terminal or not os.isatty(0):
+            yield
+            return
+        self._resize(more=1 if redraw else 0)
+        if redraw:
+            self._resize()
+        if not self._channel.takes_input:
             yield
             return
         with raw_mode(0):
-            self._resize()
             yield
 
-    def _resize(self) -> None:
+    def _resize(self, *, more: int = 0) -> None:
         width, height = window_size(1 if os.isatty(1) else 0)
         self._quietly(
             self._connection.tasks.resize_pty,
             tasks_pb2.ResizePtyRequest(
-                container_id=self._container, exec_id=self._exec_id, width=width, height=height
+                container_id=self._container,
+                exec_id=self._exec_id,
+                width=width + more,
+                height=height,
             ),
         )
 
@@ -215,7 +240,7 @@ class Session:
     def _signals(self) -> Iterator[None]:
         """Forward signals; they arrive as bytes on a pipe, so that calls are made from the loop."""
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        numbers = [*_FORWARDED, signal.SIGWINCH]
+        numbers = [*(_FORWARDED if self._forward_signals else _ENDING), signal.SIGWINCH]
         before = {number: signal.signal(number, _ignore) for number in numbers}
         old_fd = signal.set_wakeup_fd(write)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._signalled(read))
@@ -225,17 +250,19 @@ class Session:
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._selector.unregister(read)
+            self._unwatch(read)
             os.close(read)
             os.close(write)
 
     def _signalled(self, pipe: int) -> None:
         for number in os.read(pipe, _CHUNK):
             if number == signal.SIGWINCH:
-                if self._fifos.streams.terminal:
+                if self._terminal:
                     self._resize()
-            elif number in _FORWARDED:
+            elif self._forward_signals and number in _FORWARDED:
                 self._kill(number)
+            elif number in _ENDING:
+                raise Left(128 + number)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

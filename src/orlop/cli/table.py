@@ -29,8 +29,12 @@ def size(count: float) -> str:
 
 def ago(seconds_since_epoch: float) -> str:
     """A past time for people: `3 hours ago`."""
-    passed = max(0.0, time.time() - seconds_since_epoch)
-    return f"{duration(passed)} ago"
+    return f"{passed(seconds_since_epoch)} ago"
+
+
+def passed(seconds_since_epoch: float) -> str:
+    """The time since then, for people: `3 hours`."""
+    return duration(max(0.0, time.time() - seconds_since_epoch))
 
 
 def duration(seconds: float) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import secrets
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import leases, log_files
+from orlop.client import leases, log_files, names
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
@@ -27,6 +28,7 @@ RUNTIME = "io.containerd.runc.v2"
 SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
+STOP_TIMEOUT_LABEL = "orlop/stop-timeout"
 AUTO_REMOVE_LABEL = "orlop/auto-remove"
 
 _STOP_GRACE = 10.0
@@ -53,24 +55,21 @@ class Wanted:
     )
 
 
-def random_id() -> str:
-    """A fresh container id: 12 hexadecimal digits."""
-    return secrets.token_hex(6)
-
-
-def create(connection: Connection, wanted: Wanted) -> list[WireMount]:
-    """Create the container's snapshot and record; the mounts of its root filesystem.
+def create(
+    connection: Connection, wanted: Wanted
+) -> tuple[containers_pb2.Container, list[WireMount]]:
+    """Create the container's snapshot and record; the record, and the mounts of its root.
 
     Everything is under a lease until the record holds it, and removed again on failure.
     """
     with leases.held(connection) as held:
         mounts = _prepare(held, wanted)
         try:
-            _create_record(held, wanted, mounts)
+            record = _create_record(held, wanted, mounts)
         except BaseException:
             remove_snapshot(connection, wanted.image.snapshotter, wanted.id)
             raise
-    return mounts
+    return record, mounts
 
 
 def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
@@ -82,13 +81,15 @@ def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
     return list(answer.mounts)
 
 
-def _create_record(connection: Connection, wanted: Wanted, mounts: list[WireMount]) -> None:
+def _create_record(
+    connection: Connection, wanted: Wanted, mounts: list[WireMount]
+) -> containers_pb2.Container:
     config = wanted.image.config
     labels = dict(wanted.labels)
     if config.get("StopSignal"):
         labels.setdefault(STOP_SIGNAL_LABEL, config["StopSignal"])
     spec = runtime_spec.build(_complete(connection, wanted, mounts))
-    connection.containers.create(
+    answer = connection.containers.create(
         containers_pb2.CreateContainerRequest(
             container=containers_pb2.Container(
                 id=wanted.id,
@@ -101,6 +102,8 @@ def _create_record(connection: Connection, wanted: Wanted, mounts: list[WireMoun
             )
         )
     )
+    record: containers_pb2.Container = answer.container
+    return record
 
 
 def _complete(
@@ -153,6 +156,10 @@ def create_task(
     return int(answer.pid)
 
 
+def start_task(connection: Connection, container: str) -> None:
+    connection.tasks.start(tasks_pb2.StartRequest(container_id=container))
+
+
 def delete_task(connection: Connection, container: str) -> int | None:
     """Delete a stopped task; its exit status, or None where there is none."""
     try:
@@ -163,20 +170,34 @@ def delete_task(connection: Connection, container: str) -> int | None:
 
 
 def stop(
-    connection: Connection, container: str, *, grace: float = _STOP_GRACE, signal_name: str = ""
+    connection: Connection,
+    container: containers_pb2.Container,
+    *,
+    grace: float | None = None,
+    signal_name: str = "",
 ) -> None:
-    """Ask the container's process to end, and kill it after `grace` seconds.
+    """Ask the container's process to end, and kill it after `grace` seconds, never if negative.
 
-    The signal is `signal_name`, the image's stop signal, or SIGTERM. Raises NotFound for a
-    container without a running task.
+    What is not given is the container's own: its stop timeout or 10 seconds, its stop signal or
+    SIGTERM. Raises NotFound for a container without a running task.
     """
-    name = signal_name or get(connection, container).labels.get(STOP_SIGNAL_LABEL, "SIGTERM")
-    send_signal(connection, container, signal_number(name))
+    labels = container.labels
+    name = signal_name or labels.get(STOP_SIGNAL_LABEL, "SIGTERM")
+    if grace is None:
+        grace = _seconds(labels.get(STOP_TIMEOUT_LABEL, ""))
+    send_signal(connection, container.id, signal_number(name))
     try:
-        wait(connection, container, timeout=grace)
+        wait(connection, container.id, timeout=grace if grace >= 0 else None)
     except DeadlineExceeded:
-        send_signal(connection, container, signal.SIGKILL)
-        wait(connection, container)
+        send_signal(connection, container.id, signal.SIGKILL)
+        wait(connection, container.id)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return _STOP_GRACE
 
 
 def wait(connection: Connection, container: str, timeout: float | None = None) -> int:
@@ -190,6 +211,13 @@ def send_signal(
     connection.tasks.kill(
         tasks_pb2.KillRequest(container_id=container, signal=number, all=everything)
     )
+
+
+def close_stdin(connection: Connection, container: str, exec_id: str = "") -> None:
+    """The process gets end of file after what has been typed; fine if it has ended."""
+    request = tasks_pb2.CloseIORequest(container_id=container, exec_id=exec_id, stdin=True)
+    with suppress(NotFound):
+        connection.tasks.close_io(request)
 
 
 def signal_number(name: str) -> int:
@@ -206,16 +234,8 @@ def signal_number(name: str) -> int:
 
 
 def get(connection: Connection, container: str) -> containers_pb2.Container:
-    """The record of the container that `container` names: its id, or an unambiguous start of it."""
-    try:
-        request = containers_pb2.GetContainerRequest(id=container)
-        found: containers_pb2.Container = connection.containers.get(request).container
-    except NotFound:
-        candidates = [c for c in list_records(connection) if c.id.startswith(container)]
-        if len(candidates) != 1 or not container:
-            raise
-        return candidates[0]
-    return found
+    """The record of the container that `container` names; see `names.find`."""
+    return names.find(connection, container)
 
 
 def list_records(connection: Connection) -> list[containers_pb2.Container]:
@@ -235,6 +255,14 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     if container.snapshot_key:
         remove_snapshot(connection, container.snapshotter, container.snapshot_key)
     log_files.remove(connection, container)
+
+
+def remove_when_ended(connection: Connection, container: containers_pb2.Container) -> None:
+    """Leave it to the daemon to remove the container."""
+    changed = containers_pb2.Container(id=container.id, labels={AUTO_REMOVE_LABEL: "true"})
+    mask = FieldMask(paths=[f"labels.{AUTO_REMOVE_LABEL}"])
+    request = containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
+    connection.containers.update(request)
 
 
 def _kill(connection: Connection, container: str) -> None:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from orlop.client import containers, log_files, restarts, snapshots
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orlop.client import attach, containers, restarts, snapshots
 from orlop.client.connection import Connection
-from orlop.client.stdio import Streams
 from orlop.errors import FailedPrecondition, NotFound, OrlopError
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, STOPPED
 
 
 def start(connection: Connection, container: containers_pb2.Container) -> None:
-    """Run the container's process once more, detached; its output goes on in its log.
+    """Run the container's process once more; its output goes on in its log.
 
     Raises FailedPrecondition when it runs already, and what the runtime refuses with.
     """
+    create_task(connection, container)
+    with undone(connection, container):
+        containers.start_task(connection, container.id)
+
+
+def create_task(connection: Connection, container: containers_pb2.Container) -> None:
+    """A fresh task, not yet started; what is left of the last one goes first."""
     _delete_old(connection, container.id)
     mounts = snapshots.mounts_of(connection, container)
-    uri = container.labels.get(log_files.LABEL, "")
-    terminal = bool(containers.spec_of(container)["process"].get("terminal"))
-    streams = Streams(stdout=uri, stderr="" if terminal else uri, terminal=terminal)
     restarts.expect(connection, container, running=True)
-    containers.create_task(connection, container.id, mounts, streams)
+    containers.create_task(connection, container.id, mounts, attach.streams(container))
+
+
+@contextmanager
+def undone(connection: Connection, container: containers_pb2.Container) -> Iterator[None]:
+    """Delete the task again if what follows does not start it."""
     try:
-        connection.tasks.start(tasks_pb2.StartRequest(container_id=container.id))
+        yield
     except OrlopError:
         containers.delete_task(connection, container.id)
         raise
@@ -43,12 +54,12 @@ def stop(
     connection: Connection,
     container: containers_pb2.Container,
     *,
-    grace: float,
+    grace: float | None = None,
     signal_name: str = "",
 ) -> None:
     """Stop the container for good, whatever its restart policy; fine for one that does not run."""
     restarts.expect(connection, container, running=False)
     try:
-        containers.stop(connection, container.id, grace=grace, signal_name=signal_name)
+        containers.stop(connection, container, grace=grace, signal_name=signal_name)
     except NotFound:
         pass  # it does not run, which is what was asked for

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
+
+_CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,49 @@ class Streams:
     terminal: bool = False
 
 
+class Channel(Protocol):
+    """One client's ends of a process's streams.
+
+    `outputs` are descriptors to poll for output, and `input` is one to poll for room. After the
+    process has ended, `linger` is how many seconds the end of its output may be late. `shared` is
+    whether the process goes on undisturbed without this client.
+    """
+
+    linger: float
+    shared: bool
+
+    @property
+    def takes_input(self) -> bool: ...
+    @property
+    def outputs(self) -> Sequence[int]: ...
+    @property
+    def input(self) -> int: ...
+
+    def receive(self, fd: int) -> tuple[int, bytes]:
+        """Output of one of `outputs`: 1 or 2 and its bytes, no bytes at the end.
+
+        Raises BlockingIOError when there is none.
+        """
+
+    def send(self, data: bytes) -> int:
+        """Type some of `data`, or end the input if there is none; how much was taken.
+
+        Raises BlockingIOError when there is no room, OSError when nobody takes it any more.
+        """
+
+
 class Fifos:
     """Fifos for one process, in a folder of their own below `parent`.
 
+    A `Channel`, whose input is ended by `end_input`: the call that a fifo cannot make.
     `stdin_fd` (if asked for), `stdout_fd` and `stderr_fd` (absent with a terminal, which has one
     output) are the client's non-blocking ends, or None. Use as a context manager: leaving it closes
     the ends and removes the folder.
     """
+
+    # Their end does not tell that of the process: the shim holds them open for other clients.
+    linger = 0.0
+    shared = False
 
     def __init__(self, parent: Path, name: str, *, stdin: bool, terminal: bool) -> None:
         parent.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -49,6 +89,30 @@ class Fifos:
         self.stdout_fd = os.open(self.streams.stdout, os.O_RDONLY | os.O_NONBLOCK)
         if not terminal:
             self.stderr_fd = os.open(self.streams.stderr, os.O_RDONLY | os.O_NONBLOCK)
+
+        self.end_input: Callable[[], None] = lambda: None
+
+    @property
+    def takes_input(self) -> bool:
+        return self.stdin_fd is not None
+
+    @property
+    def outputs(self) -> Sequence[int]:
+        return [fd for fd in (self.stdout_fd, self.stderr_fd) if fd is not None]
+
+    @property
+    def input(self) -> int:
+        assert self.stdin_fd is not None
+        return self.stdin_fd
+
+    def receive(self, fd: int) -> tuple[int, bytes]:
+        return (1 if fd == self.stdout_fd else 2), os.read(fd, _CHUNK)
+
+    def send(self, data: bytes) -> int:
+        if not data:
+            self.end_input()
+            return 0
+        return os.write(self.input, data)
 
     def _make(self, name: str) -> str:
         path = self._folder / name

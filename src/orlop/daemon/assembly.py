@@ -138,7 +138,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         ),
         plugins.metadata(root / "metadata.db", config.content.sharing),
         plugins.differ(here),
-        plugins.task_runtime(here, _LOG_SCHEMES),
+        plugins.task_runtime(here, _LOG_SCHEMES, bundles=bundles.folder, shared=shims.own_runtimes),
         plugins.sandbox_store(),
         plugins.sandbox_controller(),
         plugins.restart(POLICIES),

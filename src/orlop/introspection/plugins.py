@@ -6,7 +6,7 @@ clients know which log drivers a runtime takes; `path` and `policy` tell of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
@@ -74,10 +74,14 @@ def task_runtime(
     platform: Platform,
     log_schemes: tuple[str, ...],
     *,
+    bundles: Path,
+    shared: Iterable[str],
     info: Callable[[Any], Any] | None = None,
 ) -> Plugin:
     """What runs containers; `log_schemes` are the URI schemes that their stdio may have.
 
+    The `bundles` have the sockets by which orlop's own clients attach to the containers of the
+    runtimes `shared`, whose streams any number of clients may share.
     `info` answers a `containerd.types.RuntimeRequest` with a `RuntimeInfo`.
     """
     return Plugin(
@@ -85,7 +89,11 @@ def task_runtime(
         "task",
         requires=(EVENT, METADATA),
         platforms=(platform,),
-        exports={"log-uri-schemes": ",".join(log_schemes)},
+        exports={
+            "log-uri-schemes": ",".join(log_schemes),
+            "bundles": str(bundles),
+            "attach-runtimes": ",".join(shared),
+        },
         info=info,
     )
 

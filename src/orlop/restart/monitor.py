@@ -196,7 +196,7 @@ class Monitor:
             FieldMask(paths=[f"labels.{COUNT}"]),
         )
         try:
-            pid = self._reviver.revive(namespace, container, rules.log_uri)
+            pid = self._reviver.revive(namespace, container, rules)
         except (OrlopError, OSError):
             if not self._agenda.closed:
                 with self._lock:

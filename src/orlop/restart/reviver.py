@@ -11,6 +11,7 @@ from typing import Protocol
 
 from orlop.containers import Container
 from orlop.errors import FailedPrecondition, NotFound
+from orlop.restart.rules import Rules
 from orlop.rpc import CallContext
 from orlop.runtime import TaskManager
 from orlop.runtime.model import ProcessState, Stdio
@@ -44,7 +45,7 @@ class Reviver:
         except NotFound:
             return None
 
-    def revive(self, namespace: str, container: Container, log_uri: str) -> int:
+    def revive(self, namespace: str, container: Container, rules: Rules) -> int:
         """A fresh task, started; its pid. What is left of the last one goes first.
 
         A start that fails leaves no task. Raises what tasks and snapshots raise.
@@ -52,7 +53,7 @@ class Reviver:
         self.end(namespace, container.id)
         ctx = self._context(namespace)
         terminal = _terminal(container)
-        stdio = Stdio("", log_uri, "" if terminal else log_uri, terminal)
+        stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)
         rootfs = self._rootfs(namespace, container)
         self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
         try:

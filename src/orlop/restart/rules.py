@@ -14,6 +14,8 @@ LOG_URI = "containerd.io/restart.loguri"
 EXPLICITLY_STOPPED = "containerd.io/restart.explicitly-stopped"
 # Where orlop's own client had the output of a detached container written.
 OWN_LOG_URI = "orlop/log-uri"
+# That orlop's clients share its output, and its input too if the value is "stdin".
+SHARED = "orlop/attach"
 
 NO, ALWAYS, ON_FAILURE, UNLESS_STOPPED = "no", "always", "on-failure", "unless-stopped"
 POLICIES = (NO, ALWAYS, ON_FAILURE, UNLESS_STOPPED)
@@ -23,7 +25,8 @@ POLICIES = (NO, ALWAYS, ON_FAILURE, UNLESS_STOPPED)
 class Rules:
     """`wanted` is whether the container is to run; `limit` 0 is none, for on-failure.
 
-    `count` is how often it was started again, `log_uri` where its output goes ("" is nowhere).
+    `count` is how often it was started again, `log_uri` where its output goes ("" is nowhere),
+    `stdin` where its input comes from.
     """
 
     wanted: bool
@@ -32,6 +35,7 @@ class Rules:
     count: int = 0
     explicitly_stopped: bool = False
     log_uri: str = ""
+    stdin: str = ""
 
     def again(self, status: int) -> bool:
         """Whether to start it after it ended with an exit status."""
@@ -64,8 +68,16 @@ def parse(labels: Mapping[str, str]) -> Rules | None:
         limit=_number(POLICY, limit) if colon else 0,
         count=_number(COUNT, labels.get(COUNT) or "0"),
         explicitly_stopped=labels.get(EXPLICITLY_STOPPED, "").lower() in ("1", "t", "true"),
-        log_uri=labels.get(LOG_URI) or labels.get(OWN_LOG_URI, ""),
+        log_uri=_output(labels),
+        stdin="attach:" if labels.get(SHARED) == "stdin" else "",
     )
+
+
+def _output(labels: Mapping[str, str]) -> str:
+    uri = labels.get(LOG_URI) or labels.get(OWN_LOG_URI, "")
+    if not labels.get(SHARED):
+        return uri
+    return f"attach+{uri}" if uri else "attach:"
 
 
 def _number(label: str, text: str) -> int:

@@ -125,6 +125,11 @@ class Bundles:
         for each in (self._state, self._root):
             each.mkdir(mode=0o711, exist_ok=True)
 
+    @property
+    def folder(self) -> Path:
+        """Where they are, as NAMESPACE/ID."""
+        return self._state
+
     def create(self, namespace: str, id: str, spec: bytes) -> Bundle:
         """Make a container's bundle around its spec.
 

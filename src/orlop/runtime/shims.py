@@ -57,6 +57,11 @@ class Shims:
         self._users: dict[Shim, int] = {}
         self._groups: dict[tuple[str, str], Shim] = {}
 
+    @property
+    def own_runtimes(self) -> list[str]:
+        """The runtime names that mean the built-in shim."""
+        return [name for name, mark in self._runtimes.items() if mark == self._own.mark]
+
     def launcher(self, runtime: str) -> Launcher:
         """What starts the shims of a runtime's name; Unknown when there is no such runtime."""
         mark = self._runtimes.get(runtime) or find_binary(runtime)

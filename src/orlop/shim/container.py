@@ -95,6 +95,7 @@ class Container:
         async with init.lock:
             self._mount(rootfs)
             try:
+                init.io.listen(self.bundle, "attach.sock")
                 await self._open_io(init)
                 ended = await self._launch(init, pid_file, launch, "create")
             except Exception:
@@ -140,7 +141,9 @@ class Container:
         document = _object(exec_id, spec)
         if bool(document.get("terminal")) != stdio.terminal:
             spec = json.dumps({**document, "terminal": stdio.terminal}).encode()
-        self._execs[exec_id] = Process(self._host.loop, exec_id, stdio, spec)
+        process = Process(self._host.loop, exec_id, stdio, spec)
+        process.io.listen(self.bundle, f"attach-{exec_id}.sock")
+        self._execs[exec_id] = process
         self._publish("exec-added", events.TaskExecAdded(container_id=self.id, exec_id=exec_id))
 
     async def start_exec(self, exec_id: str) -> Process:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from orlop.errors import InvalidArgument
+from orlop.shim import attach
+from orlop.shim.attach import Hub, SharedSink
 from orlop.shim.children import Children
 from orlop.shim.console import Console
 from orlop.shim.log import Log
@@ -27,9 +30,18 @@ class ProcessIO:
         self._stdin: StdinPump | None = None
         self._stdin_pipe: tuple[int, int] | None = None
         self._logger: Logger | None = None
+        self._hub: Hub | None = None
         self._console: Console | None = None
         self._size: tuple[int, int] | None = None
         self._finishing: Task[None] | None = None
+
+    def listen(self, folder: str, name: str) -> None:
+        """Let clients come that want to share the streams, if it is to be so.
+
+        They find the socket `name` in `folder`, from before the process until its output has ended.
+        """
+        if attach.inner(self._stdio.stdout) is not None:
+            self._hub = Hub(self._loop, folder, name)
 
     async def open(
         self,
@@ -46,7 +58,13 @@ class ProcessIO:
         NotFound, InvalidArgument or Unknown with the URI; nothing stays open then.
         """
         try:
-            await self._open_outputs(children, log, namespace, container)
+            stdio = self._stdio
+            if self._hub is not None:
+                out, err = (attach.inner(uri) or "" for uri in (stdio.stdout, stdio.stderr))
+                stdio = Stdio("", out, err, stdio.terminal)
+            await self._open_outputs(children, log, namespace, container, stdio)
+            if self._hub is not None:
+                self._share(self._hub)
             self._open_stdin()
             if owner != (0, 0):
                 for fd in self.child_fds:
@@ -57,9 +75,8 @@ class ProcessIO:
             raise
 
     async def _open_outputs(
-        self, children: Children, log: Log, namespace: str, container: str
+        self, children: Children, log: Log, namespace: str, container: str, stdio: Stdio
     ) -> None:
-        stdio = self._stdio
         if split_uri(stdio.stdout)[0] in ("binary", "binary-v2"):
             self._logger = await Logger.start(
                 self._loop,
@@ -74,9 +91,22 @@ class ProcessIO:
             return
         self._stdout = open_sink(self._loop, stdio.stdout, copied=stdio.terminal)
         if not stdio.terminal:
-            self._stderr = open_sink(self._loop, stdio.stderr, held=True)
+            self._stderr = open_sink(self._loop, stdio.stderr, held=self._hub is None)
+
+    def _share(self, hub: Hub) -> None:
+        """Put the clients of a hub between the process and its outputs."""
+        terminal = self._stdio.terminal
+        self._stdout = SharedSink(self._loop, hub, attach.STDOUT, self._stdout, copied=terminal)
+        if not terminal:
+            self._stderr = SharedSink(self._loop, hub, attach.STDERR, self._stderr, copied=False)
 
     def _open_stdin(self) -> None:
+        if attach.inner(self._stdio.stdin) is not None:
+            if self._hub is None:
+                raise InvalidArgument('stdin "attach:" needs a stdout that is shared as well')
+            if not self._stdio.terminal:
+                self._stdin_pipe = os.pipe2(os.O_CLOEXEC)
+            return
         path = split_uri(self._stdio.stdin)[1]
         if not path:
             return
@@ -101,17 +131,26 @@ class ProcessIO:
             self._console = Console(self._loop, master, self._stdout)
             if self._size is not None:
                 self._console.resize(*self._size)
-            if self._stdin is not None:
-                self._stdin.start(self._console.input())
+            self._take_input(self._console.input)
             return
         self._stdout.child_has_it()
         self._stderr.child_has_it()
-        if self._stdin is not None and self._stdin_pipe is not None:
-            reader, writer = self._stdin_pipe
-            self._stdin_pipe = None
-            os.close(reader)
-            os.set_blocking(writer, False)
-            self._stdin.start(writer)
+        self._take_input(self._stdin_writer)
+
+    def _take_input(self, target: Callable[[], int]) -> None:
+        """Begin to copy input to `target`, which is opened if there is any."""
+        if self._stdin is not None:
+            self._stdin.start(target())
+        elif self._hub is not None and self._stdio.stdin:
+            self._hub.feed_into(target())
+
+    def _stdin_writer(self) -> int:
+        assert self._stdin_pipe is not None
+        reader, writer = self._stdin_pipe
+        self._stdin_pipe = None
+        os.close(reader)
+        os.set_blocking(writer, False)
+        return writer
 
     def begin(self) -> None:
         """The process runs: let its input in."""
@@ -127,11 +166,15 @@ class ProcessIO:
     def close_stdin(self) -> None:
         if self._stdin is not None:
             self._stdin.end()
+        if self._hub is not None:
+            self._hub.close_input()
 
     def exited(self) -> None:
         """The process has ended: stop its input, bring out the rest of its output."""
         if self._stdin is not None:
             self._stdin.close()
+        if self._hub is not None:
+            self._hub.close_input()
         self._finishing = self._loop.spawn(self._finish())
 
     async def drain(self) -> None:
@@ -156,9 +199,13 @@ class ProcessIO:
         self._stderr.close()
         if self._logger is not None:
             self._logger.close()
+        if self._hub is not None:
+            self._hub.close()
 
     async def _finish(self) -> None:
         if self._console is not None:
             await self._console.drained()
         await self._stdout.finish()
         await self._stderr.finish()
+        if self._hub is not None:
+            self._hub.close()

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +15,7 @@ import pytest
 from orlop.client import containers
 from orlop.errors import DeadlineExceeded
 from tests.daemon_fixture import Orlopd
+from tests.terminal_fixture import Terminal
 
 pytestmark = pytest.mark.root
 
@@ -154,7 +149,7 @@ def test_unknown_users_and_images(orlopd: Orlopd, image: str, registry: str) -> 
 def test_detached_life(orlopd: Orlopd, image: str) -> None:
     orlopd.orlop("run", "-d", "--name", "web", image, "sh", "-c", "echo ready; exec sleep 1000")
     orlopd.wait_for(lambda: "ready" in orlopd.orlop("logs", "web").stdout)
-    assert "Running" in orlopd.orlop("ps").stdout
+    assert "Up " in orlopd.orlop("ps").stdout
     assert orlopd.orlop("exec", "web", "echo", "inside").stdout == "inside\n"
     again = orlopd.orlop("run", "-d", "--name", "web", image, "true", check=False)
     assert again.returncode == 125
@@ -289,39 +284,6 @@ def test_no_daemon() -> None:
     assert done.returncode == 1
     assert "cannot reach orlopd" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-class Terminal:
-    """A command on a pseudo-terminal."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execv(command[0], command)
-        self.seen = b""
-
-    def expect(self, text: bytes, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < end, self.seen
-            ready, _, _ = select.select([self.fd], [], [], 0.2)
-            if ready:
-                try:
-                    self.seen += os.read(self.fd, 4096)
-                except OSError:
-                    assert text in self.seen, self.seen
-        self.seen = self.seen.partition(text)[2]
-
-    def type(self, text: bytes) -> None:
-        os.write(self.fd, text)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def wait(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
 
 
 def test_an_interactive_terminal(orlopd: Orlopd, image: str) -> None:

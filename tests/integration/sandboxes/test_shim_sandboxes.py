@@ -50,10 +50,9 @@ def _state(connection: Connection) -> str:
 def _run(connection: Connection, image: str, name: str) -> int:
     """A container in the sandbox; its pid."""
     view = images.view(connection, image)
-    mounts = containers.create(
+    record, mounts = containers.create(
         connection, containers.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
     )
-    record = containers.get(connection, f"{name}-plain")
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=record.id))
     record.id, record.sandbox = name, "pod"
     spec = json.loads(record.spec.value)

@@ -6,20 +6,26 @@ import argparse
 import json
 import secrets
 import sys
+from contextlib import ExitStack, closing
 from typing import Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from orlop.cli.options import environment
-from orlop.cli.session import Session
-from orlop.client import Connection, containers
+from orlop.cli import detaching
+from orlop.cli.attaching import farewell, joined_by
+from orlop.cli.options import env_file, environment
+from orlop.cli.session import Left
+from orlop.client import Connection, attach, containers, names, states
 from orlop.client.rootfs import read_texts_of
-from orlop.client.stdio import Fifos, Streams
-from orlop.errors import OrlopError
+from orlop.client.stdio import Channel, Fifos, Streams
+from orlop.errors import FailedPrecondition, OrlopError
 from orlop.oci import users
+from orlop.oci.spec import ALL_CAPABILITIES
 from orlop.wire.services import containers_pb2, tasks_pb2
 
 FAILURE = 125
+Record = containers_pb2.Container
+_SETS = ("bounding", "effective", "permitted")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", "--interactive", action="store_true", help="connect our standard input")
     add("-t", "--tty", action="store_true", help="give it a terminal")
     add("-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable")
+    add("--env-file", action="append", default=[], metavar="FILE", help="variables, one a line")
+    add("--privileged", action="store_true", help="all capabilities")
+    detaching.add_option(parser)
     add("-w", "--workdir", help="working directory")
     add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
     add("container")
@@ -37,8 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, connection: Connection) -> int:
     if not args.command:
         print("orlop: exec: name a command to run", file=sys.stderr)
-        return 2
+        return FAILURE
+    detaching.keys(args.detach_keys)
     record = containers.get(connection, args.container)
+    _check_state(connection, record)
     process = AnyMessage(
         type_url=containers.PROCESS_TYPE,
         value=json.dumps(_process(args, connection, record)).encode(),
@@ -49,10 +60,18 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
             _exec(connection, record.id, exec_id, process, Streams(terminal=args.tty))
             connection.tasks.start(tasks_pb2.StartRequest(container_id=record.id, exec_id=exec_id))
             return 0
-        return _attached(args, connection, record.id, exec_id, process)
+        return _attached(args, connection, record, exec_id, process)
     except OrlopError as error:
         print(f"orlop: {error}", file=sys.stderr)
         return containers.failure_status(error)
+
+
+def _check_state(connection: Connection, record: Record) -> None:
+    state = states.of(record, states.task_of(connection, record.id))
+    if state.status == "paused":
+        raise FailedPrecondition(f'container "{names.of(record)}" is paused: unpause it first')
+    if not state.alive:
+        raise FailedPrecondition(f'container "{names.of(record)}" does not run: start it first')
 
 
 def _process(
@@ -72,7 +91,11 @@ def _process(
     env = dict(entry.partition("=")[::2] for entry in process.get("env", ()))
     if args.tty:
         env.setdefault("TERM", "xterm")
-    env.update(environment(args.env))
+    lines = [line for path in args.env_file for line in env_file(path)]
+    env.update(environment([*lines, *args.env]))
+    if args.privileged:
+        process["capabilities"] = dict.fromkeys(_SETS, ALL_CAPABILITIES)
+        process.pop("apparmorProfile", None)
     process["env"] = [f"{key}={value}" for key, value in env.items()]
     return process
 
@@ -103,19 +126,50 @@ def _exec(
 def _attached(
     args: argparse.Namespace,
     connection: Connection,
-    container: str,
+    record: Record,
     exec_id: str,
     process: AnyMessage,
 ) -> int:
-    folder = connection.directory / "fifo"
-    with Fifos(folder, exec_id, stdin=args.interactive, terminal=args.tty) as fifos:
-        _exec(connection, container, exec_id, process, fifos.streams)
-        session = Session(connection, container, fifos, exec_id=exec_id)
+    with ExitStack() as stack:
+        channel = _connected(stack, args, connection, record, exec_id, process)
+        joining = joined_by(args, connection, record.id, channel, exec_id)
         try:
+            session = stack.enter_context(joining)
             session.start()
-            return session.run()
-        finally:
-            session.close()
-            connection.tasks.delete_process(
-                tasks_pb2.DeleteProcessRequest(container_id=container, exec_id=exec_id)
-            )
+            status = session.run()
+        except Left as left:
+            return farewell(left)
+        except BaseException:
+            _delete(connection, record.id, exec_id)
+            raise
+    _delete(connection, record.id, exec_id)
+    return status
+
+
+def _connected(
+    stack: ExitStack,
+    args: argparse.Namespace,
+    connection: Connection,
+    record: Record,
+    exec_id: str,
+    process: AnyMessage,
+) -> Channel:
+    """Make the exec; our ends of its streams, which the stack closes."""
+    if attach.supports(connection, record.runtime.name):
+        streams = attach.unlogged(stdin=args.interactive, terminal=args.tty)
+        _exec(connection, record.id, exec_id, process, streams)
+        found = stack.enter_context(closing(attach.attach(connection, record, exec_id)))
+        found.takes_input = args.interactive
+        return found
+    fifos = stack.enter_context(
+        Fifos(connection.directory / "fifo", exec_id, stdin=args.interactive, terminal=args.tty)
+    )
+    fifos.end_input = lambda: containers.close_stdin(connection, record.id, exec_id)
+    _exec(connection, record.id, exec_id, process, fifos.streams)
+    return fifos
+
+
+def _delete(connection: Connection, container: str, exec_id: str) -> None:
+    connection.tasks.delete_process(
+        tasks_pb2.DeleteProcessRequest(container_id=container, exec_id=exec_id)
+    )

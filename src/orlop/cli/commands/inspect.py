@@ -8,60 +8,57 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
+from orlop.cli import form
+from orlop.cli.container_view import view
 from orlop.cli.each import failed
 from orlop.client import Connection, containers, images
-from orlop.errors import NotFound, OrlopError
-from orlop.wire.services import tasks_pb2
+from orlop.errors import InvalidArgument, NotFound, OrlopError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a container or an image")
+    add = parser.add_argument
+    add("-f", "--format", default="", metavar="TEMPLATE",
+        help="such as '{{.State.Status}}' or '{{json .Config.Env}}' (default: all)")  # fmt: skip
+    add("--type", choices=["container", "image"], help="which of the two is meant")
+    add("names", nargs="+", metavar="NAME", help="a container or an image")
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     found, status = [], 0
     for name in args.names:
         try:
-            found.append(_inspect(connection, name))
+            found.append(_inspect(connection, name, args.type))
         except OrlopError as error:
             status = failed(error)
-    print(json.dumps(found, indent=4))
+    if args.format in ("", "json"):
+        print(json.dumps(found, indent=4))
+    else:
+        for each in found:
+            print(form.filled(args.format, each))
     return status
 
 
-def _inspect(connection: Connection, name: str) -> dict[str, Any]:
-    try:
-        return _container(connection, name)
-    except NotFound:
-        pass
+def _inspect(connection: Connection, name: str, kind: str | None) -> dict[str, Any]:
+    ambiguous: InvalidArgument | None = None
+    if kind != "image":
+        try:
+            return view(connection, containers.get(connection, name))
+        except NotFound:
+            if kind:
+                raise
+        except InvalidArgument as error:
+            ambiguous = error
     try:
         return _image(connection, images.full_name(name))
     except NotFound:
-        raise NotFound(f'container or image "{name}"') from None
-
-
-def _container(connection: Connection, name: str) -> dict[str, Any]:
-    record = containers.get(connection, name)
-    spec, extensions = containers.spec_of(record), sorted(record.extensions)
-    # Any values of types that only their writers know cannot be shown as messages.
-    for field in ("spec", "extensions"):
-        record.ClearField(field)
-    record.runtime.ClearField("options")
-    shown = MessageToDict(record, preserving_proto_field_name=True)
-    shown["spec"] = spec
-    shown["extensions"] = extensions
-    try:
-        request = tasks_pb2.GetRequest(container_id=record.id)
-        shown["task"] = MessageToDict(
-            connection.tasks.get(request).process, preserving_proto_field_name=True
-        )
-    except NotFound:
-        shown["task"] = None
-    return shown
+        if ambiguous is not None:
+            raise ambiguous from None
+        what = kind or "container or image"
+        raise NotFound(f'{what} "{name}"') from None
 
 
 def _image(connection: Connection, name: str) -> dict[str, Any]:
     image = images.get(connection, name)
-    shown = MessageToDict(image, preserving_proto_field_name=True)
+    shown: dict[str, Any] = MessageToDict(image, preserving_proto_field_name=True)
     shown["config"] = images.config(connection, image)
     return shown

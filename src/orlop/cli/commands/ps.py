@@ -5,63 +5,104 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from datetime import datetime
+from typing import Any
 
-from orlop.cli import table
-from orlop.client import Connection, containers
+from orlop.cli import container_filters, form, table
+from orlop.client import Connection, containers, names, ports, states
+from orlop.client.states import State
+from orlop.errors import InvalidArgument
 from orlop.rpc.convert import nanoseconds
-from orlop.wire.services import containers_pb2, tasks_pb2
-from orlop.wire.task_types_pb2 import PAUSED, RUNNING, STOPPED, Process, Status
+from orlop.wire.services import containers_pb2
 
 _COMMAND_WIDTH = 32
-_RUNNING_STATES = (RUNNING, PAUSED)
+_COLUMNS = {
+    "CONTAINER ID": "ID",
+    "IMAGE": "Image",
+    "COMMAND": "Command",
+    "CREATED": "RunningFor",
+    "STATUS": "Status",
+    "PORTS": "Ports",
+    "NAMES": "Names",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-a", "--all", action="store_true", help="also those that do not run")
-    parser.add_argument("-q", "--quiet", action="store_true", help="ids only")
+    add = parser.add_argument
+    add("-a", "--all", action="store_true", help="also those that do not run")
+    add("-q", "--quiet", action="store_true", help="ids only")
+    add("-n", "--last", type=int, metavar="N", help="the N that were created last, in any state")
+    add("-l", "--latest", action="store_const", const=1, dest="last", help="as --last 1")
+    add("-f", "--filter", action="append", default=[], metavar="KEY=VALUE",
+        help=f"by {', '.join(container_filters.KEYS)}")  # fmt: skip
+    add("--no-trunc", action="store_true", help="whole commands")
+    form.add_option(parser)
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    tasks = {t.id: t for t in connection.tasks.list(tasks_pb2.ListTasksRequest()).tasks}
-    shown = [
-        record
+    wanted = container_filters.parse(args.filter)
+    tasks = states.all_tasks(connection)
+    found = [
+        (record, states.of(record, tasks.get(record.id)))
         for record in containers.list_records(connection)
-        if args.all or (record.id in tasks and tasks[record.id].status in _RUNNING_STATES)
     ]
-    shown.sort(key=lambda record: nanoseconds(record.created_at), reverse=True)
+    everything = args.all or args.last is not None or wanted.about_state
+    shown = [
+        (record, state)
+        for record, state in found
+        if (everything or state.alive) and wanted.match(record, state)
+    ]
+    shown.sort(key=lambda pair: nanoseconds(pair[0].created_at), reverse=True)
+    shown = shown[: args.last]
     if args.quiet:
-        for record in shown:
+        for record, _ in shown:
             print(record.id)
         return 0
-    table.show(
-        ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS"),
-        [_row(record, tasks.get(record.id)) for record in shown],
-    )
+    rows = [_row(record, state, whole=args.no_trunc) for record, state in shown]
+    form.show(rows, _COLUMNS, args.format)
     return 0
 
 
-def _row(record: containers_pb2.Container, task: Process | None) -> tuple[str, ...]:
-    return (
-        record.id,
-        record.image,
-        _command(record),
-        table.ago(nanoseconds(record.created_at) / 1e9),
-        _status(task),
-    )
+def _row(record: containers_pb2.Container, state: State, *, whole: bool) -> dict[str, Any]:
+    created = nanoseconds(record.created_at) / 1e9
+    return {
+        "ID": record.id,
+        "Image": record.image,
+        "Command": _command(record, whole=whole),
+        "CreatedAt": datetime.fromtimestamp(created).astimezone().isoformat(timespec="seconds"),
+        "RunningFor": table.ago(created),
+        "State": state.status,
+        "Status": status(state),
+        "Ports": _ports(record),
+        "Names": names.of(record),
+        "Labels": dict(record.labels),
+        "Runtime": record.runtime.name,
+        "ExitCode": state.exit_code,
+        "Pid": state.pid,
+    }
 
 
-def _command(record: containers_pb2.Container) -> str:
+def _command(record: containers_pb2.Container, *, whole: bool) -> str:
     try:
         text = shlex.join(containers.spec_of(record)["process"]["args"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return "?"
-    return text if len(text) <= _COMMAND_WIDTH else text[: _COMMAND_WIDTH - 1] + "…"
+    return text if whole or len(text) <= _COMMAND_WIDTH else text[: _COMMAND_WIDTH - 1] + "…"
 
 
-def _status(task: Process | None) -> str:
-    if task is None:
-        return "No task"
-    if task.status == STOPPED:
-        ended = table.ago(nanoseconds(task.exited_at) / 1e9)
-        return f"Exited ({task.exit_status}) {ended}"
-    return str(Status.Name(task.status)).capitalize()
+def _ports(record: containers_pb2.Container) -> str:
+    try:
+        return ", ".join(f"{each.address}->{each.name}" for each in ports.of(record))
+    except InvalidArgument:
+        return "?"
+
+
+def status(state: State) -> str:
+    """A state for people: `Up 3 minutes (Paused)`, `Exited (137) 2 hours ago (OOM killed)`."""
+    if state.status == "exited":
+        text = f"Exited ({state.exit_code}) {table.ago(state.finished)}"
+        return f"{text} (OOM killed)" if state.oom_killed else text
+    if not state.alive:
+        return state.status.capitalize()
+    text = f"Up {table.passed(state.started)}"
+    return f"{text} (Paused)" if state.status == "paused" else text

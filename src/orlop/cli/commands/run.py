@@ -5,32 +5,37 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, nullcontext
 
-from orlop.cli import run_options
-from orlop.cli.session import Session
-from orlop.client import Connection, containers, images, log_files, restarts
-from orlop.client.stdio import Fifos, Streams
+from orlop.cli import detaching, run_options
+from orlop.cli.attaching import farewell, joined, joined_by
+from orlop.cli.session import Left
+from orlop.client import Connection, attach, containers, images, log_files, names, restarts
+from orlop.client.stdio import Fifos
 from orlop.errors import InvalidArgument, OrlopError
 from orlop.rpc.context import validate_identifier
-from orlop.wire.services import containers_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
 
 FAILURE = 125
+Record = containers_pb2.Container
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-d", "--detach", action="store_true", help="print the id and leave it running")
     add("-i", "--interactive", action="store_true", help="connect our standard input")
+    detaching.add_signals_option(parser)
+    detaching.add_option(parser)
     add("-t", "--tty", action="store_true", help="give it a terminal")
     add("--rm", action="store_true", help="remove the container when it ends")
-    add("--name", help="the container's id (default: a random one)")
+    add("--name", help="what to call the container (default: its id)")
     add("--entrypoint", help="replace the image's entrypoint")
     add(
         "--stop-signal", default="", metavar="SIGNAL", help="what stop sends (default: the image's)"
     )
+    add("--stop-timeout", type=float, metavar="SECONDS",
+        help="patience of stop before the kill (10)")  # fmt: skip
     add("--runtime", default=containers.RUNTIME, metavar="NAME", help="(%(default)s)")
     run_options.configure(parser)
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
@@ -44,10 +49,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    container = args.name or containers.random_id()
-    validate_identifier("container", container)
-    image = _image(args, connection)
-    log = log_files.path(connection, container) if args.detach else None
+    detaching.keys(args.detach_keys)  # a bad sequence is told before anything is made
+    if args.name:
+        validate_identifier("container", args.name)
+    record, mounts = _create(args, connection, _image(args, connection))
+    try:
+        if args.detach:
+            return _detached(connection, record, mounts)
+        if attach.LABEL in record.labels:
+            return _attached(args, connection, record, mounts)
+        return _attached_alone(args, connection, record, mounts)
+    except _NotStarted as error:
+        # A container whose process never ran is of no use to anybody.
+        containers.remove(connection, record, force=True)
+        print(f"orlop: {error.cause}", file=sys.stderr)
+        return containers.failure_status(error.cause)
+    except (BrokenPipeError, KeyboardInterrupt):
+        if args.rm:
+            containers.remove(connection, record, force=True)
+        raise
+
+
+def _create(
+    args: argparse.Namespace, connection: Connection, image: images.ImageView
+) -> tuple[Record, list[WireMount]]:
+    with names.naming(connection) if args.name else nullcontext():
+        container, labels = (
+            names.claim(connection, args.name) if args.name else (names.random_id(), {})
+        )
+        wanted = containers.Wanted(
+            image=image,
+            id=container,
+            command=args.command,
+            entrypoint=[args.entrypoint] if args.entrypoint else None,
+            env=run_options.environment(args),
+            cwd=args.workdir,
+            user=args.user,
+            labels={**_labels(args, connection, container), **labels},
+            runtime=args.runtime,
+            spec=run_options.spec(args, container),
+        )
+        return containers.create(connection, wanted)
+
+
+def _labels(args: argparse.Namespace, connection: Connection, container: str) -> dict[str, str]:
     labels = {
         **dict(entry.partition("=")[::2] for entry in args.label),
         **_restart_labels(args),
@@ -55,36 +100,16 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     if args.stop_signal:
         containers.signal_number(args.stop_signal)
         labels[containers.STOP_SIGNAL_LABEL] = args.stop_signal
-    if log is not None:
-        labels[log_files.LABEL] = f"file://{log}"
-        if args.rm:
-            labels[containers.AUTO_REMOVE_LABEL] = "true"
-    wanted = containers.Wanted(
-        image=image,
-        id=container,
-        command=args.command,
-        entrypoint=[args.entrypoint] if args.entrypoint else None,
-        env=run_options.environment(args),
-        cwd=args.workdir,
-        user=args.user,
-        labels=labels,
-        runtime=args.runtime,
-        spec=run_options.spec(args, container),
-    )
-    mounts = containers.create(connection, wanted)
-    try:
-        if log is not None:
-            return _detached(connection, container, mounts, log, args.tty)
-        return _attached(connection, container, mounts, args)
-    except _NotStarted as error:
-        # A container whose process never ran is of no use to anybody.
-        _remove(connection, container)
-        print(f"orlop: {error.cause}", file=sys.stderr)
-        return containers.failure_status(error.cause)
-    except (BrokenPipeError, KeyboardInterrupt):
-        if args.rm:
-            _remove(connection, container)
-        raise
+    if args.stop_timeout is not None:
+        labels[containers.STOP_TIMEOUT_LABEL] = f"{args.stop_timeout:g}"
+    shared = attach.supports(connection, args.runtime)
+    if shared:
+        labels[attach.LABEL] = attach.STDIN if args.interactive else attach.OUTPUT
+    if shared or args.detach:
+        labels[log_files.LABEL] = f"file://{log_files.path(connection, container)}"
+    if args.detach and args.rm:
+        labels[containers.AUTO_REMOVE_LABEL] = "true"
+    return labels
 
 
 def _restart_labels(args: argparse.Namespace) -> dict[str, str]:
@@ -129,39 +154,49 @@ def _pull(connection: Connection, name: str, snapshotter: str) -> None:
         pull_image(connection, name, snapshotter=snapshotter, answer=answer_for(), on_progress=show)
 
 
-def _detached(
-    connection: Connection, container: str, mounts: list[WireMount], log: Path, tty: bool
-) -> int:
-    uri = f"file://{log}"
-    streams = Streams(stdout=uri, stderr="" if tty else uri, terminal=tty)
+def _detached(connection: Connection, record: Record, mounts: list[WireMount]) -> int:
     with _starting():
-        containers.create_task(connection, container, mounts, streams)
-        connection.tasks.start(tasks_pb2.StartRequest(container_id=container))
-    print(container)
+        containers.create_task(connection, record.id, mounts, attach.streams(record))
+        containers.start_task(connection, record.id)
+    print(record.id)
     return 0
 
 
 def _attached(
-    connection: Connection,
-    container: str,
-    mounts: list[WireMount],
-    args: argparse.Namespace,
+    args: argparse.Namespace, connection: Connection, record: Record, mounts: list[WireMount]
 ) -> int:
-    folder = connection.directory / "fifo"
-    with Fifos(folder, container, stdin=args.interactive, terminal=args.tty) as fifos:
-        session = Session(connection, container, fifos)
+    with ExitStack() as stack:
+        with _starting():
+            containers.create_task(connection, record.id, mounts, attach.streams(record))
+            session = stack.enter_context(joined(args, connection, record))
+            session.start()
         try:
-            with _starting():
-                containers.create_task(connection, container, mounts, fifos.streams)
-                session.start()
             status = session.run()
-        finally:
-            session.close()
+        except Left as left:
+            if args.rm:
+                containers.remove_when_ended(connection, record)
+            return farewell(left)
     if args.rm:
-        _remove(connection, container)
+        containers.remove(connection, record, force=True)
     return status
 
 
-def _remove(connection: Connection, container: str) -> None:
-    record: containers_pb2.Container = containers.get(connection, container)
-    containers.remove(connection, record, force=True)
+def _attached_alone(
+    args: argparse.Namespace, connection: Connection, record: Record, mounts: list[WireMount]
+) -> int:
+    """By streams that nobody else can have: all that other people's shims know."""
+    folder = connection.directory / "fifo"
+    with Fifos(folder, record.id, stdin=args.interactive, terminal=args.tty) as fifos:
+        fifos.end_input = lambda: containers.close_stdin(connection, record.id)
+        with ExitStack() as stack:
+            with _starting():
+                containers.create_task(connection, record.id, mounts, fifos.streams)
+                session = stack.enter_context(joined_by(args, connection, record.id, fifos))
+                session.start()
+            try:
+                status = session.run()
+            except Left as left:
+                return farewell(left)
+    if args.rm:
+        containers.remove(connection, record, force=True)
+    return status

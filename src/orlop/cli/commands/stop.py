@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 
 from orlop.cli.each import for_each
+from orlop.cli.options import add_stopping
 from orlop.client import Connection, containers
 from orlop.client.starting import stop
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-t", "--time", type=float, default=10.0, metavar="SECONDS",
-        help="patience before the kill (%(default)g)")  # fmt: skip
-    parser.add_argument("-s", "--signal", default="", help="first signal (default: the image's)")
+    add_stopping(parser)
     parser.add_argument("containers", nargs="+", metavar="CONTAINER")
 
 

@@ -7,16 +7,21 @@ import argparse
 from google.protobuf.empty_pb2 import Empty
 
 from orlop import __version__
+from orlop.cli import form
 from orlop.client import Connection
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    del parser
+    parser.add_argument("-f", "--format", default="", metavar="FORMAT",
+        help="json, or a template such as '{{.Server.Version}}'")  # fmt: skip
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    del args
-    print(f"client   orlop {__version__}")
     daemon = connection.version.version(Empty())
+    if args.format:
+        server = {"Version": daemon.version, "Revision": daemon.revision}
+        form.show([{"Client": {"Version": __version__}, "Server": server}], {}, args.format)
+        return 0
+    print(f"client   orlop {__version__}")
     print(f"daemon   {daemon.version} (revision {daemon.revision or 'unknown'})")
     return 0
