@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks.measure import Result, in_turns
+from benchmarks.measure import Result, at_most, in_turns
 from benchmarks.rivals import Rival
+from benchmarks.stage import Stage
+from benchmarks.transfers import empty_all
 from orlop.client import Connection
 from orlop.client.archive import export_images, import_images
 
 
-def bench_archives(
-    ours: Rival, theirs: Rival, image: str, folder: Path, rounds: int, clean: Callable[[], object]
-) -> list[Result]:
-    """Import, unpacking, and export of `image`, which theirs must be able to pull."""
-    archive, out = folder / "archive.tar", folder / "out.tar"
+def bench_archives(stage: Stage) -> list[Result]:
+    """Import, unpacking, and export of the large image."""
+    ours, theirs, image, rounds = stage.ours, stage.theirs, stage.large, 3
+    archive, out = stage.folder / "archive.tar", stage.folder / "out.tar"
     theirs.run_ctr("images", "pull", "--plain-http", image)
     theirs.run_ctr("images", "export", str(archive), image)
     counter = iter(range(1000))
+
+    def clean() -> None:
+        empty_all(ours, theirs)
 
     def ctr_import(rival: Rival) -> Callable[[], object]:
         return lambda: rival.run_ctr(
@@ -33,10 +36,10 @@ def bench_archives(
             import_images(connection, file)
 
     imports = [
-        in_turns("archive: import", orlop_import, ctr_import(theirs), rounds=rounds, budget=0.5,
-                 between=clean),
+        in_turns("archive: import", orlop_import, ctr_import(theirs), rounds=rounds,
+                 budget=at_most(0.5), between=clean),
         in_turns("archive: ctr images import", ctr_import(ours), ctr_import(theirs),
-                 rounds=rounds, budget=1.0, between=clean),
+                 rounds=rounds, budget=at_most(1.0), between=clean),
     ]  # fmt: skip
     for rival in (ours, theirs):
         rival.run_ctr("-n", "kept", "images", "import", str(archive))
@@ -49,10 +52,11 @@ def bench_archives(
             export_images(connection, [image], file)
 
     exports = [
-        in_turns("archive: export", orlop_export, ctr_export(theirs), rounds=rounds, budget=0.5),
+        in_turns("archive: export", orlop_export, ctr_export(theirs), rounds=rounds,
+                 budget=at_most(0.5)),
         # ctr reads content 32 KiB a call: this is the time that calls take.
         in_turns("archive: ctr images export", ctr_export(ours), ctr_export(theirs),
-                 rounds=rounds, budget=2.0),
+                 rounds=rounds, budget=at_most(2.0)),
     ]  # fmt: skip
     clean()
     return imports + exports

@@ -13,20 +13,36 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.lean import LeanClient
+from benchmarks.meter import Meter
+
 BASE = Path("/dev/shm")
 # Runtime state and cgroups are named by namespace, and this machine may have other daemons.
 NAMESPACE = f"bench-{os.getpid()}"
+_VERSION = "/containerd.services.version.v1.Version/Version"
 _PATIENCE = 20.0
 
 
 class Rival:
-    """A running daemon: how to reach it, and its process."""
+    """A running daemon: how to reach it, what it uses, and how many seconds it took to serve."""
 
-    def __init__(self, name: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, name: str, folder: Path, process: subprocess.Popen[bytes], meter: Meter
+    ) -> None:
         self.name = name
         self.folder = folder
         self.process = process
+        self.meter = meter
+        self.start_time = 0.0
         self.address = str(folder / "state" / "d.sock")
+
+    def answers(self) -> bool:
+        """Whether it serves."""
+        try:
+            with LeanClient(self.address, NAMESPACE) as client:
+                return bool(client.call(_VERSION))
+        except OSError:
+            return False
 
     def ctr(self, *args: str) -> list[str]:
         """The command line of Debian's ctr against this daemon."""
@@ -40,6 +56,12 @@ class Rival:
 
     def run_ctr(self, *args: str) -> str:
         return run(self.ctr(*args))
+
+
+def orlop(rival: Rival, *args: str) -> list[str]:
+    """The command line of our own command against a daemon."""
+    command = str(Path(sys.executable).parent / "orlop")
+    return [command, "-a", rival.address, "-n", NAMESPACE, *args]
 
 
 def run(command: Sequence[str]) -> str:
@@ -64,23 +86,28 @@ def _await(check: Callable[[], bool], what: str) -> None:
     while not check():
         if time.monotonic() > end:
             raise TimeoutError(f"{what} does not come up")
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 @contextmanager
 def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
-    with (path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    rival = Rival(name, path, process)
+    meter = Meter(f"orlop-{path.name}")
+    start = time.perf_counter()
     try:
-        _await(lambda: subprocess.run(
-            rival.ctr("version"), capture_output=True, check=False
-        ).returncode == 0, name)  # fmt: skip
-        yield rival
+        with (path / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        meter.take_in(process.pid)
+        rival = Rival(name, path, process, meter)
+        try:
+            _await(rival.answers, name)
+            rival.start_time = time.perf_counter() - start
+            yield rival
+        finally:
+            rival.clear()
+            process.terminate()
+            process.wait()
     finally:
-        rival.clear()
-        process.terminate()
-        process.wait()
+        meter.close()
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path
 
-from benchmarks import rivals
+from benchmarks import meter, rivals
 from benchmarks.link import long_way
-from benchmarks.measure import Result, in_turns
-from benchmarks.rivals import Rival, run
+from benchmarks.measure import Result, at_most, in_turns
+from benchmarks.rivals import Rival, orlop, run
+from benchmarks.stage import Stage
 from orlop.client import Connection
 from orlop.client.push import push_image
 
@@ -26,51 +25,68 @@ def _ctr_pull(rival: Rival, image: str) -> Callable[[], object]:
 
 
 def _orlop_pull(ours: Rival, image: str) -> Callable[[], object]:
-    orlop = str(Path(sys.executable).parent / "orlop")
-    return lambda: run([orlop, "-a", ours.address, "-n", f"round{next(_numbers)}", "pull", "-q",
-                        image])  # fmt: skip
+    return lambda: run(orlop(ours, "-n", f"round{next(_numbers)}", "pull", "-q", image))
 
 
-def bench_pull(ours: Rival, theirs: Rival, what: str, image: str, rounds: int) -> list[Result]:
-    """Pull and unpack, into stores that have nothing of it."""
-    clean = _cleaner(ours, theirs)
+def bench_small(stage: Stage) -> list[Result]:
+    """A small image."""
+    return _bench_pull(stage, "pull, small image", stage.small, rounds=7)
+
+
+def bench_layers(stage: Stage) -> list[Result]:
+    """Many layers."""
+    return _bench_pull(stage, "pull, 30 layers", stage.layered, rounds=5)
+
+
+def bench_large(stage: Stage) -> list[Result]:
+    """Many bytes in many files; and what that takes of the daemon's memory."""
     return [
-        in_turns(f"{what}: orlop pull", _orlop_pull(ours, image), _ctr_pull(theirs, image),
-                 rounds=rounds, budget=0.33, between=clean),
-        in_turns(f"{what}: ctr images pull", _ctr_pull(ours, image), _ctr_pull(theirs, image),
-                 rounds=rounds, budget=1.0, between=clean),
+        *_bench_pull(stage, "pull, large image", stage.large, rounds=3),
+        *_bench_pull_memory(stage.large),
+    ]
+
+
+def _bench_pull(stage: Stage, what: str, image: str, rounds: int) -> list[Result]:
+    """Pull and unpack, into stores that have nothing of it."""
+    clean = _cleaner(*stage.rivals)
+    return [
+        in_turns(f"{what}: orlop pull", _orlop_pull(stage.ours, image),
+                 _ctr_pull(stage.theirs, image), rounds=rounds, budget=at_most(0.33),
+                 between=clean),
+        in_turns(f"{what}: ctr images pull", _ctr_pull(stage.ours, image),
+                 _ctr_pull(stage.theirs, image), rounds=rounds, budget=at_most(1), between=clean),
     ]  # fmt: skip
 
 
-def bench_again(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Result]:
+def bench_again(stage: Stage) -> list[Result]:
     """Pull what is there already."""
-    orlop = str(Path(sys.executable).parent / "orlop")
-    again = [orlop, "-a", ours.address, "-n", rivals.NAMESPACE, "pull", "-q", image]
-    theirs_again = theirs.ctr("images", "pull", "--plain-http", image)
+    again = orlop(stage.ours, "pull", "-q", stage.layered)
+    theirs_again = stage.theirs.ctr("images", "pull", "--plain-http", stage.layered)
     result = in_turns(
-        "pull again: orlop pull", lambda: run(again), lambda: run(theirs_again), rounds=rounds,
-        budget=1.0,
+        "pull again: orlop pull", lambda: run(again), lambda: run(theirs_again), rounds=7,
+        budget=at_most(1),
     )  # fmt: skip
-    _cleaner(ours, theirs)()
+    empty_all(*stage.rivals)
     return [result]
 
 
-def bench_link(ours: Rival, theirs: Rival, host: str, image: str, rounds: int) -> list[Result]:
+def bench_link(stage: Stage) -> list[Result]:
     """Pull over a link of 50 ms and 100 Mbit/s."""
-    with long_way(host, delay=ROUND_TRIP, rate=RATE) as far:
-        name = f"{far}/{image.partition('/')[2]}"
+    with long_way(stage.host, delay=ROUND_TRIP, rate=RATE) as far:
+        name = f"{far}/{stage.layered.partition('/')[2]}"
         return [
-            in_turns("pull, 50 ms 100 Mbit/s: orlop pull", _orlop_pull(ours, name),
-                     _ctr_pull(theirs, name), rounds=rounds, warm_up=0, budget=1.0,
-                     between=_cleaner(ours, theirs)),
+            in_turns("pull, 50 ms 100 Mbit/s: orlop pull", _orlop_pull(stage.ours, name),
+                     _ctr_pull(stage.theirs, name), rounds=3, warm_up=0, budget=at_most(1),
+                     between=_cleaner(*stage.rivals)),
         ]  # fmt: skip
 
 
-def bench_push(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Result]:
+def bench_push(stage: Stage) -> list[Result]:
     """Push to a registry that is empty, each time another."""
-    for rival in (ours, theirs):
+    image = stage.large
+    for rival in stage.rivals:
         rival.run_ctr("images", "pull", "--plain-http", image)
-    with ExitStack() as stack, Connection(ours.address, rivals.NAMESPACE) as connection:
+    with ExitStack() as stack, Connection(stage.ours.address, rivals.NAMESPACE) as connection:
         target = stack.enter_context(rivals.registry())
 
         def another() -> None:
@@ -78,36 +94,29 @@ def bench_push(ours: Rival, theirs: Rival, image: str, rounds: int) -> list[Resu
             stack.close()
             target = stack.enter_context(rivals.registry())
 
-        result = in_turns(
+        results = stage.compare(
             "push, large image",
             lambda: push_image(connection, image, f"{target}/bench/pushed:1"),
-            lambda: theirs.run_ctr(
+            lambda: stage.theirs.run_ctr(
                 "images", "push", "--plain-http", f"{target}/bench/pushed:1", image
             ),
-            rounds=rounds, budget=0.6, between=another,
+            rounds=3, budget=at_most(0.6), between=another,
         )  # fmt: skip
-    _cleaner(ours, theirs)()
-    return [result]
+    empty_all(*stage.rivals)
+    return results
 
 
-def bench_pull_memory(image: str) -> list[Result]:
+def _bench_pull_memory(image: str) -> list[Result]:
     """What the resident memory of a new daemon grows by at most in a pull."""
     figures = []
     for daemon, pull in ((rivals.orlopd, _orlop_pull), (rivals.containerd, _ctr_pull)):
         with daemon() as rival:
             pid = rival.process.pid
-            before = _status(pid, "VmRSS")
+            before = meter.resident(pid)
             pull(rival, image)()
-            figures.append((_status(pid, "VmHWM") - before) / 1024)
+            figures.append(meter.resident(pid, "VmHWM") - before)
             empty_all(rival)
-    return [Result("daemon's memory in a pull, above idle", figures[0], figures[1], "MB", 1.0)]
-
-
-def _status(pid: int, key: str) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"no {key} of {pid}")
+    return [Result.of("daemon's memory in a pull, above idle", figures, "MB", at_most(1))]
 
 
 def _cleaner(*rivals: Rival) -> Callable[[], object]:
