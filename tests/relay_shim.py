@@ -20,6 +20,7 @@ from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.table import snake_case
 from orlop.rpc.ttrpc.client import TtrpcChannel
+from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.wire import task_v3_pb2 as task
 
 TASK = task.DESCRIPTOR.services_by_name["Task"]
@@ -80,7 +81,7 @@ def main() -> int:
             os.dup2(null, fd)
         _complete()
         relay = Relay(behind)
-        server = GrpcServer(ServiceTable(relay))
+        server = GrpcServer(ServiceTable(relay), Reactor())
         server.add_unix(Path(path))
         server.start()
         os.write(tell, b"1")

@@ -33,6 +33,7 @@ from orlop.oci import platform
 from orlop.restart import POLICIES, Monitor, Reviver
 from orlop.rpc import ServiceTable
 from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.health import HealthService
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.runtime import Bundles, Shims, TaskManager
@@ -69,7 +70,7 @@ class Servers:
     def __init__(self, config: Config, table: ServiceTable, reactor: Reactor) -> None:
         self._config = config
         private = config.grpc.uid < 0 and config.grpc.gid < 0
-        self._grpc = GrpcServer(table)
+        self._grpc = GrpcServer(table, reactor)
         self._ttrpc = TtrpcServer(table, reactor, same_user=private)
         self._mode = 0o600 if private else 0o660
 
@@ -145,6 +146,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.logs(root / "logs"),
     ]
     table = ServiceTable(
+        HealthService(),
         VersionService(),
         IntrospectionService(Catalogue(parts), identity.load(root)),
         NamespacesService(namespaces),

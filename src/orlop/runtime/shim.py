@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 
 from orlop.errors import NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
-from orlop.rpc.grpc.watched import WatchedChannel
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.model import Endpoint
@@ -103,6 +102,9 @@ class Shim:
             case "ttrpc":
                 self._channel = TtrpcChannel.connect(path, reactor, self._closed, timeout)
             case "grpc":
+                # Few shims speak gRPC, and its client library takes 15 MB and 0.1 s to load.
+                from orlop.rpc.grpc.watched import WatchedChannel  # noqa: PLC0415
+
                 self._channel = WatchedChannel(path, self._closed, timeout)
             case other:
                 raise Unimplemented(f'shim protocol "{other}"')

@@ -17,6 +17,7 @@ from orlop.rpc.client import Client
 from orlop.rpc.convert import pack
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.wire.events_pb2 import TaskOOM
 from orlop.wire.services import events_pb2
 
@@ -28,11 +29,13 @@ def exchange() -> Exchange:
 
 @pytest.fixture
 def server(exchange: Exchange, tmp_path: Path) -> Iterator[GrpcServer]:
-    server = GrpcServer(ServiceTable(EventsService(exchange)))
+    reactor = Reactor()
+    server = GrpcServer(ServiceTable(EventsService(exchange)), reactor)
     server.add_unix(tmp_path / "s")
     server.start()
     yield server
     server.stop()
+    reactor.close()
 
 
 @pytest.fixture

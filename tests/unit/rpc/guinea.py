@@ -94,7 +94,7 @@ class Peer:
         table = ServiceTable(self.guinea)
         self.server: Any
         if kind == "grpc":
-            self.server = GrpcServer(table, on_call=self._on_call)
+            self.server = GrpcServer(table, self.reactor, on_call=self._on_call)
         else:
             self.server = TtrpcServer(table, self.reactor, on_call=self._on_call)
         self.server.add_unix(path)

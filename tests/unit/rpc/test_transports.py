@@ -315,7 +315,7 @@ class Collector(Service):
 def test_many_requests_and_one_empty_response(tmp_path: Path, kind: str) -> None:
     collector, reactor, path = Collector(), Reactor(), tmp_path / "s.sock"
     table = ServiceTable(collector)
-    server: Any = GrpcServer(table) if kind == "grpc" else TtrpcServer(table, reactor)
+    server: Any = GrpcServer(table, reactor) if kind == "grpc" else TtrpcServer(table, reactor)
     server.add_unix(path)
     server.start()
     channel: Any = GrpcChannel(str(path)) if kind == "grpc" else TtrpcChannel.connect(str(path))

@@ -9,7 +9,7 @@ import grpc
 
 from orlop.errors import Cancelled, DeadlineExceeded, OrlopError, Unavailable, from_code
 from orlop.rpc.context import NAMESPACE_HEADER
-from orlop.rpc.grpc.server import MESSAGE_MAX
+from orlop.rpc.grpc.messages import MESSAGE_MAX
 
 
 class GrpcChannel:

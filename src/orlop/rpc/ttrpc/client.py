@@ -23,7 +23,8 @@ from orlop.rpc.ttrpc.replies import Replies, TtrpcCall, TtrpcStream
 
 __all__ = ["TtrpcCall", "TtrpcChannel", "TtrpcStream"]
 
-_READ = 256 * 1024
+# As much again as came last: to read into a large buffer takes longer than all else for a call.
+_READ, _READ_MAX = 16 * 1024, 256 * 1024
 _POLL_MAX = 3600.0
 
 
@@ -59,6 +60,7 @@ class TtrpcChannel:
         self._next_stream = 1
         self._closed = False
         self._lost = False
+        self._appetite = _READ
         # Whether somebody reads: the reactor does always, else one of the waiting callers.
         self._reading = reactor is not None
         self._wake = -1
@@ -276,11 +278,13 @@ class TtrpcChannel:
 
     def _recv(self) -> bytes | None:
         try:
-            return self._socket.recv(_READ, socket.MSG_DONTWAIT)
+            data = self._socket.recv(self._appetite, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:
             return b""
+        self._appetite = _READ_MAX if len(data) == self._appetite else _READ
+        return data
 
     def _readable(self) -> None:
         data = self._recv()

@@ -5,36 +5,22 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from orlop.errors import InvalidArgument, Unimplemented
-from orlop.rpc import dispatch
+from orlop.rpc import dispatch, serving
 from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER_TTRPC, CallContext
-from orlop.rpc.dispatch import LiveCalls, OnCall
-from orlop.rpc.table import Method, ServiceTable
+from orlop.rpc.serving import Serving
+from orlop.rpc.table import Method
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.inbox import Inbox
 from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerProtocol
-from orlop.rpc.ttrpc.reactor import Reactor
 
-_READ = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What the connections of a server share."""
-
-    table: ServiceTable
-    reactor: Reactor
-    pool: ThreadPoolExecutor
-    live: LiveCalls
-    on_call: OnCall | None
+# As much again as came last: to read into a large buffer takes longer than all else for a call.
+_READ, _READ_MAX = 16 * 1024, 256 * 1024
 
 
 class Connection:
@@ -44,7 +30,10 @@ class Connection:
     """
 
     def __init__(
-        self, serving: Serving, sock: socket.socket, on_close: Callable[[Connection], None]
+        self,
+        serving: Serving,
+        sock: socket.socket,
+        on_close: Callable[[serving.Connection], None],
     ) -> None:
         self._serving = serving
         self._socket = sock
@@ -56,9 +45,13 @@ class Connection:
         self._inboxes: dict[int, Inbox] = {}
         self._pauses = 0
         self._closed = False
+        self._appetite = _READ
 
     def start(self) -> None:
         self._serving.reactor.register(self._socket, self._readable)
+
+    def retire(self) -> None:
+        """ttrpc has no way to say it."""
 
     def close(self) -> None:
         """Close the socket and cancel the calls. Idempotent."""
@@ -89,11 +82,12 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_READ, socket.MSG_DONTWAIT)
+            data = self._socket.recv(self._appetite, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
             data = b""
+        self._appetite = _READ_MAX if len(data) == self._appetite else _READ
         if not data:
             self.close()
             return
@@ -111,11 +105,7 @@ class Connection:
                         refusals.append(event)
         if refusals:
             self._pause()  # who sends nonsense and reads no answers is read no further
-            self._submit(self._refuse, refusals)
-
-    def _submit(self, action: Callable[..., None], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the server is stopping
-            self._serving.pool.submit(action, *args)
+            self._serving.submit(self._refuse, refusals)
 
     def _open(self, call: Call) -> None:
         method = self._serving.table.find(call.service, call.method)
@@ -137,7 +127,7 @@ class Connection:
             if inbox is not None:
                 self._inboxes[call.stream] = inbox
         self._serving.live.add(context)
-        self._submit(self._serve, call, method, context, inbox)
+        self._serving.submit(self._serve, call, method, context, inbox)
 
     def _inbox(self, stream: int) -> Inbox | None:
         with self._lock:
@@ -160,29 +150,20 @@ class Connection:
     def _serve(
         self, call: Call, method: Method | None, context: CallContext, inbox: Inbox | None
     ) -> None:
-        started, code, timer = time.perf_counter(), 0, None
-        if (left := context.remaining()) is not None:
-            timer = self._serving.reactor.call_later(left, context.cancel)
         try:
-            self._send(self._answer(call, method, context, inbox))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            failure = dispatch.failure(
-                error, call.service, call.method, context, gone=context.cancelled
+            self._serving.serve(
+                call.service,
+                call.method,
+                context,
+                lambda: self._send(self._answer(call, method, context, inbox)),
+                lambda failure: self._send(protocol.encode_error(call.stream, failure)),
             )
-            code = failure.code
-            self._send(protocol.encode_error(call.stream, failure))
         finally:
-            if timer is not None:
-                timer.cancel()
-            self._serving.live.remove(context)
             with self._lock:
                 self._contexts.pop(call.stream, None)
                 self._inboxes.pop(call.stream, None)
             if inbox is not None:
                 inbox.close()
-        if self._serving.on_call is not None:
-            passed = time.perf_counter() - started
-            self._serving.on_call(call.service, call.method, code, passed)
 
     def _answer(
         self, call: Call, method: Method | None, context: CallContext, inbox: Inbox | None

@@ -1,4 +1,4 @@
-"""The one thread that reads all ttrpc connections of a daemon: its clients' and its shims'."""
+"""The one thread that reads all connections of a daemon: its clients' and its shims'."""
 
 from __future__ import annotations
 

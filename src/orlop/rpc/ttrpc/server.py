@@ -1,34 +1,16 @@
-"""A ttrpc server: a reactor reads, a pool of threads serves."""
+"""A ttrpc server."""
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import struct
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
-
-from orlop.rpc import dispatch
-from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.dispatch import OnCall
+from orlop.rpc.serving import SocketServer
 from orlop.rpc.table import ServiceTable
-from orlop.rpc.ttrpc.connection import Connection, Serving
+from orlop.rpc.ttrpc.connection import Connection
 from orlop.rpc.ttrpc.reactor import Reactor
 
-_log = logging.getLogger(__name__)
 
-_THREADS = 4096
-_PEER = struct.Struct("3i")
-_ACCEPT_PAUSE = 1.0
-
-
-class TtrpcServer:
-    """Serves a table on Unix sockets; `same_user` refuses peers of another user.
-
-    Handlers run on a pool that grows with the calls in flight.
-    """
+class TtrpcServer(SocketServer):
+    """Serves a table on Unix sockets; `same_user` refuses peers of another user."""
 
     def __init__(
         self,
@@ -38,83 +20,4 @@ class TtrpcServer:
         same_user: bool = True,
         on_call: OnCall | None = None,
     ) -> None:
-        self._reactor = reactor
-        self._same_user = same_user
-        self._live = LiveCalls()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="ttrpc")
-        self._serving = Serving(table, reactor, self._pool, self._live, on_call)
-        self._listeners: list[tuple[socket.socket, Path]] = []
-        self._lock = threading.Lock()
-        self._stopping = False
-        self._connections: set[Connection] = set()
-
-    def add_unix(self, path: Path, mode: int = 0o600) -> None:
-        """Listen at `path`; FailedPrecondition when another server does."""
-        dispatch.claim_socket_path(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(os.fspath(path))
-        path.chmod(mode)
-        listener.listen(dispatch.UNIX_BACKLOG)
-        listener.setblocking(False)
-        self._listeners.append((listener, path))
-
-    def start(self) -> None:
-        for listener, _ in self._listeners:
-            self._listen(listener)
-
-    def stop(self, grace: float = 1.0) -> None:
-        """Take no more clients, cancel every call, and return when all handlers have ended.
-
-        Handlers may answer for `grace` seconds; then the connections are closed under them.
-        """
-        with self._lock:
-            self._stopping = True
-        for listener, path in self._listeners:
-            self._reactor.unregister(listener, listener.close)
-            path.unlink(missing_ok=True)
-        self._live.cancel_all()
-        timer = self._reactor.call_later(grace, self._close_connections)
-        self._pool.shutdown(wait=True)
-        timer.cancel()
-        self._close_connections()
-
-    def _close_connections(self) -> None:
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            connection.close()
-
-    def _listen(self, listener: socket.socket) -> None:
-        self._reactor.register(listener, partial(self._accept, listener))
-
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            sock, _ = listener.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        except OSError as error:
-            # Most likely no descriptor is left: clients wait until some are.
-            _log.error("cannot accept a ttrpc client: %s", error)
-            self._reactor.unregister(listener)
-            self._reactor.call_later(_ACCEPT_PAUSE, partial(self._listen, listener))
-            return
-        if self._same_user and not _is_same_user(sock):
-            sock.close()
-            return
-        sock.setblocking(True)
-        connection = Connection(self._serving, sock, self._forget)
-        with self._lock:
-            if self._stopping:
-                sock.close()
-                return
-            self._connections.add(connection)
-        connection.start()
-
-    def _forget(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.discard(connection)
-
-
-def _is_same_user(sock: socket.socket) -> bool:
-    _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-    return bool(uid == os.geteuid())
+        super().__init__("ttrpc", table, reactor, Connection, same_user=same_user, on_call=on_call)

@@ -1,0 +1,185 @@
+"""What servers on Unix sockets have in common: a reactor reads, a pool of threads serves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from orlop.errors import OrlopError
+from orlop.rpc import dispatch
+from orlop.rpc.context import CallContext
+from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.table import ServiceTable
+from orlop.rpc.ttrpc.reactor import Reactor
+
+_log = logging.getLogger(__name__)
+
+_THREADS = 4096
+_PEER = struct.Struct("3i")
+_ACCEPT_PAUSE = 1.0
+
+
+class Connection(Protocol):
+    """One client."""
+
+    def start(self) -> None: ...
+    def retire(self) -> None:
+        """Tell the client, where there is a way, that no more calls will be served."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the connections of a server share."""
+
+    table: ServiceTable
+    reactor: Reactor
+    pool: ThreadPoolExecutor
+    live: LiveCalls
+    on_call: OnCall | None
+
+    def submit(self, action: Callable[..., None], *args: object) -> None:
+        """Have a thread do it; nothing happens when the server is stopping."""
+        with contextlib.suppress(RuntimeError):
+            self.pool.submit(action, *args)
+
+    def serve(
+        self,
+        service: str,
+        method: str,
+        context: CallContext,
+        answer: Callable[[], None],
+        fail: Callable[[OrlopError], None],
+    ) -> None:
+        """Answer a call, or fail it; neither raises when the client has gone."""
+        started, code, timer = time.perf_counter(), 0, None
+        if (left := context.remaining()) is not None:
+            timer = self.reactor.call_later(left, context.cancel)
+        try:
+            answer()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            failure = dispatch.failure(error, service, method, context, gone=context.cancelled)
+            code = failure.code
+            fail(failure)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.live.remove(context)
+        if self.on_call is not None:
+            self.on_call(service, method, code, time.perf_counter() - started)
+
+
+class SocketServer:
+    """Serves a table on Unix sockets; `same_user` refuses peers of another user.
+
+    `connect` makes the connection of a client. Handlers run on a pool that grows with the calls in
+    flight.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: ServiceTable,
+        reactor: Reactor,
+        connect: Callable[[Serving, socket.socket, Callable[[Connection], None]], Connection],
+        *,
+        same_user: bool,
+        on_call: OnCall | None,
+    ) -> None:
+        self._name = name
+        self._reactor = reactor
+        self._connect = connect
+        self._same_user = same_user
+        self._live = LiveCalls()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
+        self._serving = Serving(table, reactor, self._pool, self._live, on_call)
+        self._listeners: list[tuple[socket.socket, Path]] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._connections: set[Connection] = set()
+
+    def add_unix(self, path: Path, mode: int = 0o600) -> None:
+        """Listen at `path`; FailedPrecondition when another server does."""
+        dispatch.claim_socket_path(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(os.fspath(path))
+        path.chmod(mode)
+        listener.listen(dispatch.UNIX_BACKLOG)
+        listener.setblocking(False)
+        self._listeners.append((listener, path))
+
+    def start(self) -> None:
+        for listener, _ in self._listeners:
+            self._listen(listener)
+
+    def stop(self, grace: float = 1.0) -> None:
+        """Take no more clients, cancel every call, and return when all handlers have ended.
+
+        Handlers may answer for `grace` seconds; then the connections are closed under them.
+        """
+        with self._lock:
+            self._stopping = True
+            connections = list(self._connections)
+        for listener, path in self._listeners:
+            self._reactor.unregister(listener, listener.close)
+            path.unlink(missing_ok=True)
+        for connection in connections:
+            connection.retire()
+        self._live.cancel_all()
+        timer = self._reactor.call_later(grace, self._close_connections)
+        self._pool.shutdown(wait=True)
+        timer.cancel()
+        self._close_connections()
+
+    def _close_connections(self) -> None:
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.close()
+
+    def _listen(self, listener: socket.socket) -> None:
+        self._reactor.register(listener, partial(self._accept, listener))
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            # Most likely no descriptor is left: clients wait until some are.
+            _log.error("cannot accept a %s client: %s", self._name, error)
+            self._reactor.unregister(listener)
+            self._reactor.call_later(_ACCEPT_PAUSE, partial(self._listen, listener))
+            return
+        if self._same_user and not _is_same_user(sock):
+            sock.close()
+            return
+        sock.setblocking(True)
+        connection = self._connect(self._serving, sock, self._forget)
+        with self._lock:
+            if self._stopping:
+                sock.close()
+                return
+            self._connections.add(connection)
+        connection.start()
+
+    def _forget(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+
+def _is_same_user(sock: socket.socket) -> bool:
+    _, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return bool(uid == os.geteuid())
