@@ -31,6 +31,7 @@ _CONTAINERS = {
     "pause": Command("pause", "freeze all processes of containers"),
     "unpause": Command("unpause", "let paused containers go on"),
     "wait": Command("wait", "wait for containers, and print their exit statuses"),
+    "cp": Command("cp", "copy files between a container and this host"),
     "diff": Command("diff", "show what a container has changed of its image's files"),
     "commit": Command("commit", "make an image of what a container has changed"),
     "rm": Command("rm", "remove containers"),

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from orlop.errors import FailedPrecondition
+from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
-from orlop.sys.libc import syscall
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
@@ -44,6 +44,13 @@ def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) 
 def open_in_root(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` as if `dirfd` were `/`: no link, `..` or magic link leads out of it."""
     return openat2(dirfd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def filesystem_type(fd: int) -> int:
+    """The magic number of the filesystem that a descriptor is on (statfs(2))."""
+    buffer = (ctypes.c_long * 32)()
+    call("fstatfs", fd, ctypes.byref(buffer), about="fstatfs")
+    return int(buffer[0]) & 0xFFFFFFFF
 
 
 def lock_file(path: Path) -> int:

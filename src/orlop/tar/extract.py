@@ -1,7 +1,7 @@
-"""Write the entries of a layer into the root directory of this process.
+"""Write the entries of an archive into the root directory of this process.
 
-The process is confined to the target folder (see `unpack`), so no path can lead out of it; the
-rules here are about doing the right thing inside (OCI image spec, layer.md, "Applying Changesets").
+The process is confined to the target folder, so no path can lead out of it; the rules here are
+about doing the right thing inside (OCI image spec, layer.md, "Applying Changesets").
 """
 
 from __future__ import annotations
@@ -32,14 +32,19 @@ _SPECIAL_BITS = 0o7000
 
 
 class Extractor:
-    """Applies one layer. `overlay` writes whiteouts as overlayfs has them, else files are deleted.
+    """Writes what one archive holds. `implicit` collects folders that entries needed but the
+    archive did not contain.
 
-    `implicit` collects folders that entries needed but the layer did not contain.
+    In a `layer` some names mean deletions, and what is there gives way to an entry; otherwise a
+    folder never gives way to a file, nor a file to a folder. `overlay` writes deletions as
+    overlayfs has them, else files are deleted.
     """
 
-    def __init__(self, *, overlay: bool, max_entries: int) -> None:
+    def __init__(self, *, overlay: bool, max_entries: int, layer: bool = True) -> None:
         self._overlay = overlay
         self._max_entries = max_entries
+        self._layer = layer
+        self._what = "layer" if layer else "archive"
         self._root = os.open("/", _FOLDER)
         self._folders: OrderedDict[bytes, int] = OrderedDict()
         self._unpacked: set[bytes] = set()
@@ -65,7 +70,8 @@ class Extractor:
             self.entries += 1
             if self.entries > self._max_entries:
                 raise ResourceExhausted(
-                    f"layer has more than the {self._max_entries} entries that the daemon allows"
+                    f"{self._what} has more than the {self._max_entries} entries "
+                    "that the daemon allows"
                 )
             self._apply(entry, reader)
         for path, mtime in self._times.items():
@@ -73,23 +79,23 @@ class Extractor:
         self._forget_folders()
 
     def _apply(self, entry: Entry, reader: TarReader) -> None:
-        path = clean(entry.name)
+        path = self._clean(entry.name)
         if not path:
             return  # the root itself
         if self._stale:
             self._forget_folders()
         folder, _, name = path.rpartition(b"/")
-        if name.startswith(_WHITEOUT):
+        if self._layer and name.startswith(_WHITEOUT):
             self._whiteout(folder, name)
             return
         parent = self._open_folder(folder)
         try:
             self._make[entry.type](entry, parent, name, reader)
         except OSError as error:
-            raise _explain(error, path) from error
+            raise self._explain(error, path) from error
         except (OverflowError, ValueError) as error:
             raise InvalidArgument(
-                f"layer entry {_show(path)} has a value that no file can have: {error}"
+                f"{self._what} entry {_show(path)} has a value that no file can have: {error}"
             ) from error
         self._unpacked.add(path)
 
@@ -117,7 +123,7 @@ class Extractor:
         except OSError as error:
             if error.errno == errno.EXDEV:
                 return self._follow_links(path)
-            raise _explain(error, path) from error
+            raise self._explain(error, path) from error
 
     def _make_folder(self, path: bytes) -> int:
         folder, _, name = path.rpartition(b"/")
@@ -125,7 +131,7 @@ class Extractor:
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except OSError as error:
-            raise _explain(error, path) from error
+            raise self._explain(error, path) from error
         self.implicit[path] = None
         return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
 
@@ -141,13 +147,13 @@ class Extractor:
                 continue  # not a link
             if not target.startswith(b"/") and _climbs(at[:-1], target):
                 raise InvalidArgument(
-                    f"layer entry leads out of the layer: {_show(path)} goes through the link "
-                    f"{_show(here)} to {_show(target)}"
+                    f"{self._what} entry leads out of the {self._what}: {_show(path)} goes "
+                    f"through the link {_show(here)} to {_show(target)}"
                 )
         try:
             return openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_IN_ROOT)
         except OSError as error:
-            raise _explain(error, path) from error
+            raise self._explain(error, path) from error
 
     def _forget_folders(self) -> None:
         """Close cached folders: one of them may have been replaced."""
@@ -176,7 +182,9 @@ class Extractor:
             return
         hidden = name.removeprefix(_WHITEOUT)
         if hidden in (b"", b".", b".."):
-            raise InvalidArgument(f"layer has a whiteout of nothing: {_show(folder + b'/' + name)}")
+            raise InvalidArgument(
+                f"{self._what} has a whiteout of nothing: {_show(folder + b'/' + name)}"
+            )
         path = folder + b"/" + hidden if folder else hidden
         if path in self._unpacked:
             return  # a whiteout hides what lower layers have, not what this one has
@@ -216,13 +224,25 @@ class Extractor:
 
     # Entries
 
+    def _make_way(self, entry: Entry, parent: int, name: bytes) -> None:
+        """Remove what has the name of an entry, if it may give way."""
+        if not self._layer:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            there, comes = stat.S_ISDIR(found.st_mode), entry.type == tar.DIRECTORY
+            if there != comes:
+                kinds = ("a folder", "a file") if there else ("a file", "a folder")
+                raise InvalidArgument(
+                    f"{_show(entry.name)} is {kinds[0]}, which {kinds[1]} cannot take the place of"
+                )
+        self._remove(parent, name)
+
     def _regular(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
         special = entry.mode & _SPECIAL_BITS
         owned = entry.uid or entry.gid
         try:
             fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
         except FileExistsError:
-            self._remove(parent, name)
+            self._make_way(entry, parent, name)
             fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
         try:
             for piece in reader.content():
@@ -244,11 +264,11 @@ class Extractor:
         except FileExistsError:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
-                self._remove(parent, name)
+                self._make_way(entry, parent, name)
                 os.mkdir(name, entry.mode, dir_fd=parent)
                 if self._overlay and _is_whiteout(found):
                     self._set_opaque(name, parent)
-        path = clean(entry.name)
+        path = self._clean(entry.name)
         self.implicit.pop(path, None)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
@@ -271,34 +291,34 @@ class Extractor:
     def _symlink(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
         del reader
         if not entry.link:
-            raise InvalidArgument(f"layer has a link to nothing: {_show(entry.name)}")
+            raise InvalidArgument(f"{self._what} has a link to nothing: {_show(entry.name)}")
         try:
             os.symlink(entry.link, name, dir_fd=parent)
         except FileExistsError:
-            self._remove(parent, name)
+            self._make_way(entry, parent, name)
             os.symlink(entry.link, name, dir_fd=parent)
         self._attributes(entry, parent, name)
 
     def _hard_link(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
         del reader
-        target = clean(entry.link)
+        target = self._clean(entry.link)
         folder, _, base = target.rpartition(b"/")
         if not base:
-            raise InvalidArgument(f"layer has a hard link to nothing: {_show(entry.name)}")
-        own = clean(entry.name)
+            raise InvalidArgument(f"{self._what} has a hard link to nothing: {_show(entry.name)}")
+        own = self._clean(entry.name)
         if target == own:
-            raise InvalidArgument(f"layer has a hard link to itself: {_show(entry.name)}")
+            raise InvalidArgument(f"{self._what} has a hard link to itself: {_show(entry.name)}")
         source = self._open_folder(folder)
         parent = self._open_folder(own.rpartition(b"/")[0])  # may have left the cache meanwhile
         try:
             os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileExistsError:
-            self._remove(parent, name)
+            self._make_way(entry, parent, name)
             os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise InvalidArgument(
-                f"layer has a hard link {_show(entry.name)} to {_show(entry.link)}, "
-                "which is not in the layer"
+                f"{self._what} has a hard link {_show(entry.name)} to {_show(entry.link)}, "
+                f"which is not in the {self._what}"
             ) from None
 
     def _device(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
@@ -310,7 +330,7 @@ class Extractor:
         try:
             os.mknod(name, kind | entry.mode, device, dir_fd=parent)
         except FileExistsError:
-            self._remove(parent, name)
+            self._make_way(entry, parent, name)
             os.mknod(name, kind | entry.mode, device, dir_fd=parent)
         self._attributes(entry, parent, name)
 
@@ -318,25 +338,31 @@ class Extractor:
         """Owner, xattrs, mode and time of what is not opened: links and devices."""
         os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         if entry.xattrs:
-            path = b"/" + clean(entry.name)
+            path = b"/" + self._clean(entry.name)
             for key, value in entry.xattrs.items():
                 _set_xattr(path, key, value, user=False)
         if entry.type != tar.SYMLINK and entry.mode & _SPECIAL_BITS:
             os.chmod(name, entry.mode, dir_fd=parent)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
+    def _clean(self, name: bytes) -> bytes:
+        """A member's path below the root, without `./` and double slashes; b"" is the root.
 
-def clean(name: bytes) -> bytes:
-    """A member's path below the root, without `./` and double slashes; b"" is the root.
+        Raises InvalidArgument for an absolute path, or one that goes up.
+        """
+        if name.startswith(b"/"):
+            raise InvalidArgument(f"{self._what} entry {_show(name)} is an absolute path")
+        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+        if b".." in parts:
+            raise InvalidArgument(f'{self._what} entry {_show(name)} has ".." in its path')
+        return b"/".join(parts)
 
-    Raises InvalidArgument for an absolute path, or one that goes up.
-    """
-    if name.startswith(b"/"):
-        raise InvalidArgument(f"layer entry {_show(name)} is an absolute path")
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise InvalidArgument(f'layer entry {_show(name)} has ".." in its path')
-    return b"/".join(parts)
+    def _explain(self, error: OSError, path: bytes) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ResourceExhausted(f"no space left to unpack {self._what} entry {_show(path)}")
+        return InvalidArgument(
+            f"{self._what} entry {_show(path)} cannot be unpacked: {error.strerror}"
+        )
 
 
 def _climbs(folder: list[bytes], target: bytes) -> bool:
@@ -379,12 +405,6 @@ def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> No
 def _write_all(fd: int, data: memoryview) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _explain(error: OSError, path: bytes) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceExhausted(f"no space left to unpack layer entry {_show(path)}")
-    return InvalidArgument(f"layer entry {_show(path)} cannot be unpacked: {error.strerror}")
 
 
 def _show(name: bytes) -> str:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from orlop.errors import Aborted, OrlopError, ResourceExhausted, Unknown
+from orlop.sys.fs import filesystem_type
 from orlop.tar import reader as tar
 from orlop.tar.reader import Entry
 from orlop.tar.writer import Archive
@@ -16,6 +17,21 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not to wait for the other end of a fifo that takes a file's place meanwhile.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = 256 * 1024
+# By statfs(2): proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf.
+_VIRTUAL = frozenset(
+    (
+        0x9FA0,
+        0x62656572,
+        0x27E0EB,
+        0x63677270,
+        0x1CD1,
+        0x19800202,
+        0x64626720,
+        0x74726163,
+        0x73636673,
+        0xCAFE4A11,
+    )
+)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OVERLAY = "user.overlay."
 _KINDS = {
@@ -87,6 +103,37 @@ class Packer:
         finally:
             os.close(fd)
 
+    def tree(self, path: bytes, folder: int, name: bytes) -> None:
+        """A file, or a folder with all that is in it, in the order of names.
+
+        Filesystems without files of their own (proc, cgroups, …) are entered only by name: in a
+        larger tree they are empty folders. Raises FileNotFoundError for the first one only.
+        """
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        attributes = read_attributes(folder, name)
+        if not stat.S_ISDIR(info.st_mode):
+            self.file(path, folder, name, attributes)
+            return
+        fd = os.open(name, FOLDER, dir_fd=folder)
+        try:
+            self.folder(path, os.fstat(fd), attributes)
+            self._inside(path, fd, os.fstat(fd).st_dev)
+        finally:
+            os.close(fd)
+
+    def _inside(self, path: bytes, fd: int, device: int) -> None:
+        for each in sorted(map(os.fsencode, os.listdir(fd))):
+            place = path + b"/" + each
+            try:
+                info = os.stat(each, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISDIR(info.st_mode) and info.st_dev != device and _is_virtual(fd, each):
+                    self.folder(place, info, {})
+                else:
+                    self.tree(place, fd, each)
+            except OSError as error:
+                if not is_gone(error):
+                    raise explain(error, place) from error
+
     def link(self, path: bytes, target: bytes, info: os.stat_result) -> None:
         """A further name of the file that was written as `target`."""
         entry = self._entry(path, info, {})
@@ -117,6 +164,14 @@ def _content(fd: int, size: int, path: bytes) -> Iterator[bytes]:
             raise _changed(path)
         size -= len(data)
         yield data
+
+
+def _is_virtual(folder: int, name: bytes) -> bool:
+    fd = os.open(name, FOLDER, dir_fd=folder)
+    try:
+        return filesystem_type(fd) in _VIRTUAL
+    finally:
+        os.close(fd)
 
 
 def _changed(path: bytes) -> Aborted:
