@@ -66,7 +66,7 @@ def test_files_by_dockers_rules(orlopd: Orlopd, box: str, tmp_path: Path) -> Non
     assert 'folder "/no"' in _refused(orlopd, str(here / "f"), f"{box}:/no/file")
     assert 'folder "/no/"' in _refused(orlopd, str(here / "f"), f"{box}:/no/")
     assert f'"/no" in container "{box}": not found' in _refused(orlopd, f"{box}:/no", str(here))
-    assert '"/d/e/f" is not a folder' in _refused(orlopd, f"{box}:/d/e/f/", str(here))
+    assert '"/d/e/f/" is not a folder' in _refused(orlopd, f"{box}:/d/e/f/", str(here))
     (here / "e").write_text("a file, not the folder e")
     assert "cannot take the place of" in _refused(orlopd, str(here / "e"), f"{box}:/d")
     assert "cannot take the place of" in _refused(orlopd, f"{box}:/d/e", str(here / "e"))
