@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 CORES := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint wire wire-check soak bench clean
+.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,12 +23,19 @@ demo: setup ## push to and pull from a real registry, run containers through run
 	@scripts/demo.sh
 
 # The shim's tests share a namespace and count what is left in it: they run alone.
-test: setup lint wire-check ## everything: lint, types, import contract, all tests
+test: setup lint wire-check ## everything: lint, types, import contract, all tests, some in the virtual machine
 	@$(BIN)/python -m pytest -q tests/integration/shim
 	@$(BIN)/python -m pytest -n $(CORES) tests --ignore tests/integration/shim
+	@$(BIN)/python -m tests.vm --short
 
 test-fast: setup lint ## lint and the unit tests, under two minutes
 	@$(BIN)/python -m pytest -n $(CORES) -q tests/unit
+
+test-vm: setup ## the tests of tests/vm, in a virtual machine (ARGS: arguments of pytest)
+	@$(BIN)/python -m tests.vm $(ARGS)
+
+vm-shell: setup ## a root shell in that machine, with this checkout
+	@$(BIN)/python -m tests.vm --shell
 
 lint: setup ## ruff, mypy --strict, import contract
 	@$(BIN)/ruff check .

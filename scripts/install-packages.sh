@@ -2,8 +2,13 @@
 # Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
 set -eu
 packages="attr busybox-static containerd docker-registry iproute2 nginx-light openssl procps python3-venv runc skopeo umoci util-linux"
+machine="debootstrap e2fsprogs qemu-system-x86" # the virtual machine of the tests
+if [ "${1:-}" = --list ]; then # what the virtual machine needs in its turn
+    echo "$packages"
+    exit 0
+fi
 missing=
-for package in $packages; do
+for package in $packages $machine; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"
 done

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.daemon_fixture import Orlopd, remove_namespace
+from tests.patience import patient
 
-_PATIENCE = 20.0
+_PATIENCE = patient(20)
 
 
 class Containerd:
@@ -32,7 +33,7 @@ class Containerd:
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.ctr_command(*arguments),
-            input=input or "", capture_output=True, text=True, timeout=60, check=False,
+            input=input or "", capture_output=True, text=True, timeout=patient(60), check=False,
         )  # fmt: skip
         if check:
             assert done.returncode == 0, f"{arguments}: {done.stderr}"

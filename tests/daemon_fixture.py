@@ -18,9 +18,10 @@ from typing import IO
 from orlop.client import Connection
 from orlop.errors import Unavailable
 from orlop.sys.mount import unmount_all
+from tests.patience import patient
 
 START_LIMIT = 15.0
-STOP_LIMIT = 5.0
+STOP_LIMIT = patient(5)
 _MARK = "ORLOPD_UNDER_TEST"
 _RUNC_ROOT = Path("/run/containerd/runc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -119,7 +120,7 @@ class Orlopd:
             input=text,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
             check=False,
         )
         if check:
@@ -129,7 +130,7 @@ class Orlopd:
     def ctr_bytes(self, *arguments: str) -> bytes:
         """What `ctr` prints, as bytes."""
         return subprocess.run(
-            self.ctr_command(*arguments), capture_output=True, timeout=60, check=True
+            self.ctr_command(*arguments), capture_output=True, timeout=patient(60), check=True
         ).stdout
 
     def orlop_command(self, *arguments: str) -> list[str]:
@@ -146,7 +147,7 @@ class Orlopd:
             input=input,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
             check=False,
         )
         if check:
@@ -156,7 +157,7 @@ class Orlopd:
     @staticmethod
     def wait_for(condition: Callable[[], bool], timeout: float = 10) -> None:
         """Wait until a condition holds; fails the test if it does not."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patient(timeout)
         while not condition():
             assert time.monotonic() < deadline, f"gave up after {timeout} s"
             time.sleep(0.02)

@@ -24,6 +24,7 @@ from orlop.wire import events_pb2
 from orlop.wire import task_v2_pb2 as task
 from orlop.wire.services.events_ttrpc_pb2 import ForwardRequest
 from orlop.wire.ttrpc_pb2 import Request, Response
+from tests.patience import patient
 
 HEADER = struct.Struct(">IIBB")
 REQUEST, RESPONSE = 1, 2
@@ -157,7 +158,7 @@ class Daemon:
     def wait_for(self, count: int, timeout: float = 15) -> list[tuple[str, Any]]:
         """The first events as (topic without /tasks/, message), at least `count` of them."""
         with self._arrived:
-            self._arrived.wait_for(lambda: len(self.envelopes) >= count, timeout)
+            self._arrived.wait_for(lambda: len(self.envelopes) >= count, patient(timeout))
             return [self._decode(envelope) for envelope in self.envelopes]
 
     def topics(self, count: int, timeout: float = 15) -> list[str]:
@@ -375,7 +376,7 @@ def process_exists(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + patient(timeout)
     while not condition():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.01)

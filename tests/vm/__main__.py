@@ -1,0 +1,36 @@
+"""`python -m tests.vm [--short | --shell] [ARGUMENT OF PYTEST…]`: run tests in there."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+
+from tests.vm.machine import run
+
+_PATIENCE = 6
+"""How many times slower than the host the tests expect the emulated machine to be."""
+_SHELL = "exec setsid --ctty --wait bash --login <>/dev/ttyS0 >&0 2>&0\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm")
+    parser.add_argument("--short", action="store_true", help="only the short form")
+    parser.add_argument("--shell", action="store_true", help="give a shell instead")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds for all (%(default)s)")
+    args, arguments = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if args.shell:
+        return run(_SHELL, limit=args.limit, shell=True)
+    chosen = arguments or (["-m", "short", "tests/vm"] if args.short else ["tests/vm"])
+    command = [
+        *(".venv/bin/python", "-m", "pytest", "-p", "tests.vm.honest", "-p", "no:cacheprovider"),
+        *("--timeout", str(120 * _PATIENCE), *chosen),
+    ]
+    script = f"export ORLOP_TEST_PATIENCE={_PATIENCE} HOME=/root\n{shlex.join(command)}\n"
+    return run(script, limit=args.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
