@@ -15,6 +15,7 @@ class Command(NamedTuple):
 
 _CONTAINERS = {
     "run": Command("run", "create and run a container"),
+    "create": Command("create", "make a container, to be started later"),
     "ps": Command("ps", "list containers"),
     "exec": Command("exec", "run a command in a running container"),
     "attach": Command("attach", "share the input and output of a running container"),

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from orlop.cli import catalogue
 from orlop.errors import OrlopError
@@ -37,12 +38,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         command = catalogue.COMMANDS[name]
     module = importlib.import_module(f"orlop.cli.commands.{command.module}")
-    command_parser = argparse.ArgumentParser(
-        prog=f"orlop {name}", description=command.summary + "."
+    command_parser = _CommandParser(
+        prog=f"orlop {name}",
+        description=command.summary + ".",
+        allow_abbrev=False,
+        conflict_handler="resolve",  # -h is for the host name, where a command has one
     )
+    command_parser.status = getattr(module, "FAILURE", USAGE_ERROR)
     module.configure(command_parser)
+    command_parser.shorten_usage()
     args = command_parser.parse_args(rest)
     return _run(module, args, shared)
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """A command's parser: its errors are a line and not a page, and exit with `status`."""
+
+    status = USAGE_ERROR
+
+    def shorten_usage(self) -> None:
+        """Say what a command works on, not its dozens of options."""
+        words = [self.prog, "[OPTION …]"]
+        for action in self._get_positional_actions():
+            name = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+            words.append(_USAGES.get(str(action.nargs), "{}").format(name))
+        self.usage = " ".join(words).replace("%", "%%")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(self.status, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+_USAGES = {"?": "[{}]", "*": "[{} …]", "+": "{} …", "...": "[{} …]"}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
@@ -33,6 +34,7 @@ _LIMITS = [
 ]
 # Those that a namespace has of its own: any other would be the host's.
 _SYSCTLS = re.compile(r"net\..+|fs\.mqueue\..+|kernel\.(msg[a-z_]+|sem|shm[a-z_]+|domainname)")
+_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -69,17 +71,20 @@ def environment(entries: Sequence[str]) -> dict[str, str]:
 
 
 def bind(text: str) -> Bind:
-    """`SOURCE:TARGET[:ro|rw]`, both absolute paths, the source there."""
+    """`SOURCE:TARGET[:ro|rw][,PROPAGATION]`, both absolute paths, the source there."""
     source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not source.startswith("/") or not target.startswith("/") or mode not in ("", "ro", "rw"):
+    target, _, modes = rest.partition(":")
+    wanted = [each for each in modes.split(",") if each]
+    propagation = [each for each in wanted if each in _PROPAGATIONS]
+    unknown = set(wanted) - {"ro", "rw", *_PROPAGATIONS}
+    if not source.startswith("/") or not target.startswith("/") or unknown:
         raise InvalidArgument(
             f'volume "{text}" is not SOURCE:TARGET[:ro] with two absolute paths '
             "(named volumes do not exist here)"
         )
     if not Path(source).exists():
         raise InvalidArgument(f'volume "{text}": "{source}" does not exist on this host')
-    return Bind(source, target, mode == "ro")
+    return Bind(source, target, "ro" in wanted, propagation[0] if propagation else "rprivate")
 
 
 def tmpfs(text: str) -> Tmpfs:
@@ -98,6 +103,18 @@ def device(text: str) -> Device:
     if rest or not source.startswith("/") or not access or set(access) - set("rwm"):
         raise InvalidArgument(f'device "{text}" is not /dev/NAME[:/dev/NAME][:rwm]')
     return Device(source, target, access)
+
+
+def devices(text: str) -> Iterator[Device]:
+    """The device, or all those below a folder."""
+    found = device(text)
+    if not Path(found.source).is_dir():
+        yield found
+        return
+    for path in sorted(Path(found.source).rglob("*")):
+        if path.is_char_device() or path.is_block_device():
+            target = Path(found.target, path.relative_to(found.source))
+            yield Device(str(path), str(target), found.access)
 
 
 def ulimit(text: str) -> tuple[str, tuple[int, int]]:
@@ -139,10 +156,15 @@ def mount(text: str) -> Bind | Tmpfs:
     source = fields.pop("src", fields.pop("source", ""))
     target = fields.pop("dst", fields.pop("target", fields.pop("destination", "")))
     if kind == "bind":
-        read_only = "readonly" in fields or "ro" in fields
-        unknown = set(fields) - {"readonly", "ro"}
-        if not unknown:
-            return bind(f"{source}:{target}:{'ro' if read_only else 'rw'}")
+        read_only = bool(
+            {"readonly", "ro"} & {k for k, v in fields.items() if v in ("", "true", "1")}
+        )
+        propagation = fields.get("bind-propagation", "rprivate")
+        recursive = fields.get("bind-recursive", "enabled")
+        unknown = set(fields) - {"readonly", "ro", "bind-propagation", "bind-recursive"}
+        if not unknown and propagation in _PROPAGATIONS and recursive in ("enabled", "disabled"):
+            plain = bind(f"{source}:{target}:{'ro' if read_only else 'rw'},{propagation}")
+            return replace(plain, recursive=recursive == "enabled")
     elif kind == "tmpfs":
         names = {"tmpfs-size": "size", "tmpfs-mode": "mode"}
         unknown = set(fields) - set(names)
@@ -159,10 +181,10 @@ def add_stopping(parser: argparse.ArgumentParser) -> None:
     add("-s", "--signal", default="", help="first signal (default: the container's, or TERM)")
 
 
-def env_file(path: str) -> list[str]:
-    """The lines of a file of variables, without comments."""
+def lines_of(path: str) -> list[str]:
+    """The lines of a file of variables or labels, without comments."""
     try:
         lines = Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f'file of variables "{path}" cannot be read: {error}') from None
+        raise InvalidArgument(f'file "{path}" cannot be read: {error}') from None
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]

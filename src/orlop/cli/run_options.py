@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
-from orlop.cli import options
-from orlop.errors import InvalidArgument
+from orlop.cli import options, run_resources, run_security
+from orlop.errors import FailedPrecondition, InvalidArgument
+from orlop.oci import spec_resources as resources
 from orlop.oci.spec import Bind, ContainerSpec, Tmpfs
 
-_SECURITY = ("no-new-privileges", "seccomp=unconfined")
+_INITS = ("docker-init", "tini-static", "tini")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,18 +26,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--tmpfs", action="append", default=[], metavar="TARGET[:OPTIONS]",
         help="a filesystem in memory")  # fmt: skip
     add("--device", action="append", default=[], metavar="DEVICE[:TARGET][:rwm]",
-        help="show a device of the host")  # fmt: skip
+        help="show a device of the host, or VENDOR/CLASS=NAME by CDI")  # fmt: skip
     add("-w", "--workdir", help="working directory")
     add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
-    add("--hostname", help="host name inside (default: the id)")
-    add("--net", choices=["none", "host"], default="none", help="network (%(default)s)")
+    add("-h", "--hostname", help="host name inside (default: the id)")
+    add("--domainname", help="NIS domain name inside")
+    add(
+        "--net", "--network", choices=["none", "host"], default="none", help="network (%(default)s)"
+    )
     for name in ("pid", "ipc", "uts"):
         add(f"--{name}", choices=["private", "host"], default="private",
             help=f"whose {name} namespace (%(default)s)")  # fmt: skip
     add("--cgroupns", choices=["private", "host"], default="host",
         help="whose cgroup namespace (%(default)s)")  # fmt: skip
     add("--shm-size", type=options.memory, default=64 << 20, metavar="SIZE", help="of /dev/shm")
-    configure_resources(parser)
+    run_resources.configure(parser)
+    run_resources.configure_fixed(parser)
     add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="such as nofile")
     add("--sysctl", action="append", default=[], metavar="NAME=VALUE", help="of a namespace")
     add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: who dies first")
@@ -41,41 +49,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--privileged", action="store_true", help="all capabilities and devices, no filters")
     add("--cap-add", action="append", default=[], metavar="CAP", help="grant a capability")
     add("--cap-drop", action="append", default=[], metavar="CAP", help="take a capability")
-    add("--security-opt", action="append", default=[], choices=_SECURITY, metavar="OPTION",
-        help=" or ".join(_SECURITY))  # fmt: skip
-
-
-def configure_resources(parser: argparse.ArgumentParser) -> None:
-    """The limits that may change while a container runs."""
-    add = parser.add_argument
-    add("-m", "--memory", type=options.memory, default=0, metavar="SIZE",
-        help="limit, such as 512m")  # fmt: skip
-    add("--memory-swap", type=_swap, default=0, metavar="SIZE",
-        help="limit of memory and swap together, -1 for none")  # fmt: skip
-    add("--cpus", type=options.cpus, default=0.0, metavar="N", help="limit, such as 1.5")
-    add("--cpu-shares", type=int, default=0, metavar="N", help="weight (1024 is usual)")
-    add("--cpuset-cpus", default="", metavar="LIST", help="CPUs to run on, such as 0-2,4")
-    add("--pids-limit", type=int, default=0, metavar="N", help="most processes at once")
-
-
-def _swap(text: str) -> int:
-    return -1 if text == "-1" else options.memory(text)
+    add("--security-opt", action="append", default=[], metavar="OPTION", help=run_security.KNOWN)
+    add("--gpus", action="append", default=[], metavar="GPUS",
+        help="all, a number, or device=ID,…: devices nvidia.com/gpu by CDI")  # fmt: skip
+    add("--cdi-spec-dirs", default="", metavar="FOLDER,…",
+        help="where devices are described (/etc/cdi,/var/run/cdi)")  # fmt: skip
+    add("--group-add", action="append", default=[], metavar="GROUP", help="name or number")
+    add("--annotation", action="append", default=[], metavar="KEY=VALUE", help="for the runtime")
+    add("--cgroup-parent", default="", metavar="PATH", help="cgroup to put it in")
+    add("--init", action="store_true", help="a first process that reaps, and passes on signals")
+    add("--init-path", default="", metavar="PROGRAM", help="which one (tini, from PATH)")
+    add("--rdt-class", default="", metavar="CLASS", help="of Intel's resource director")
 
 
 def environment(args: argparse.Namespace) -> dict[str, str]:
     """The variables of files, and over them those of the command line."""
-    lines = [line for path in args.env_file for line in options.env_file(path)]
+    lines = [line for path in args.env_file for line in options.lines_of(path)]
     return options.environment([*lines, *args.env])
 
 
-def spec(args: argparse.Namespace, container: str) -> ContainerSpec:
-    """What is asked for; InvalidArgument for what makes no sense."""
+def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ()) -> ContainerSpec:
+    """What is asked for, with `volumes` of others; InvalidArgument for what makes no sense."""
     mounts = [options.mount(text) for text in args.mount]
     binds = [each for each in mounts if isinstance(each, Bind)]
     tmpfs = [each for each in mounts if isinstance(each, Tmpfs)]
     sysctls = dict(options.sysctl(text) for text in args.sysctl)
     if args.net == "host" and any(name.startswith("net.") for name in sysctls):
         raise InvalidArgument("sysctls of net.* would be the host's with --net host")
+    if args.domainname:
+        sysctls["kernel.domainname"] = args.domainname
+    security = run_security.parse(args.security_opt)
     if args.memory_swap and not args.memory:
         raise InvalidArgument("--memory-swap needs --memory")
     shared = {name for name in ("pid", "ipc", "uts") if getattr(args, name) == "host"}
@@ -89,13 +92,16 @@ def spec(args: argparse.Namespace, container: str) -> ContainerSpec:
         terminal=args.tty,
         hostname=hostname,
         network=args.net,
-        binds=[*(options.bind(text) for text in args.volume), *binds],
+        binds=[*volumes, *(options.bind(text) for text in args.volume), *binds],
         tmpfs=[*(options.tmpfs(text) for text in args.tmpfs), *tmpfs],
-        devices=[options.device(text) for text in args.device],
+        devices=[each for text in args.device if "=" not in text for each in options.devices(text)],
         read_only=args.read_only,
         privileged=args.privileged,
-        no_new_privileges="no-new-privileges" in args.security_opt,
-        seccomp="seccomp=unconfined" not in args.security_opt,
+        no_new_privileges=security.no_new_privileges,
+        seccomp=security.seccomp,
+        apparmor=security.apparmor,
+        selinux=security.selinux_label,
+        masked=security.masked,
         cap_add=args.cap_add,
         cap_drop=args.cap_drop,
         memory=args.memory,
@@ -110,4 +116,34 @@ def spec(args: argparse.Namespace, container: str) -> ContainerSpec:
         shm_size=args.shm_size,
         host_namespaces=frozenset(shared),
         private_cgroup=args.cgroupns == "private",
+        annotations=dict(text.partition("=")[::2] for text in args.annotation),
+        resources=resources.merged(run_resources.extra(args), run_resources.fixed(args)),
+        init=_init(args) if args.init or args.init_path else "",
+        rdt_class=args.rdt_class,
     )
+
+
+def _init(args: argparse.Namespace) -> str:
+    if args.init_path:
+        if not os.access(args.init_path, os.X_OK):
+            raise InvalidArgument(f'init "{args.init_path}" is no program of this host')
+        return str(Path(args.init_path).absolute())
+    for name in _INITS:
+        if found := shutil.which(name):
+            return found
+    raise FailedPrecondition(
+        f"--init needs one of {', '.join(_INITS)} in PATH (Debian: tini), or --init-path"
+    )
+
+
+def cdi_devices(args: argparse.Namespace) -> list[str]:
+    """The CDI devices that options and annotations name."""
+    named = [text for text in args.device if "=" in text]
+    annotated = [text for text in args.annotation if text.startswith("cdi.k8s.io/")]
+    if not (named or annotated or args.gpus):
+        return []  # the usual case, and the module takes its time
+    from orlop.oci import cdi
+
+    wanted = [name for text in args.gpus for name in cdi.gpus(text)]
+    annotations = dict(text.partition("=")[::2] for text in annotated)
+    return [*named, *wanted, *cdi.of_annotations(annotations)]

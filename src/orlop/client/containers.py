@@ -21,6 +21,7 @@ from orlop.errors import DeadlineExceeded, NotFound, OrlopError
 from orlop.oci import spec as runtime_spec
 from orlop.oci import users
 from orlop.sys.mount import Mount
+from orlop.sys.process import bounding_capabilities
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
 
@@ -48,6 +49,10 @@ class Wanted:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     user: str | None = None
+    groups: Sequence[str] = ()
+    cdi_devices: Sequence[str] = ()
+    cdi_folders: Sequence[str] = ()
+    cgroup_parent: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     runtime: str = RUNTIME
     spec: runtime_spec.ContainerSpec = field(
@@ -88,7 +93,12 @@ def _create_record(
     labels = dict(wanted.labels)
     if config.get("StopSignal"):
         labels.setdefault(STOP_SIGNAL_LABEL, config["StopSignal"])
-    spec = runtime_spec.build(_complete(connection, wanted, mounts))
+    complete = _complete(connection, wanted, mounts)
+    spec = runtime_spec.build(complete, available=grantable_capabilities())
+    if wanted.cdi_devices:
+        from orlop.oci import cdi  # noqa: PLC0415 - for those who have such devices only
+
+        cdi.inject(spec, wanted.cdi_devices, wanted.cdi_folders or cdi.DEFAULT_FOLDERS)
     answer = connection.containers.create(
         containers_pb2.CreateContainerRequest(
             container=containers_pb2.Container(
@@ -112,14 +122,18 @@ def _complete(
     """What the user asked for, filled up from the image (OCI image spec, conversion.md)."""
     config = wanted.image.config
     texts = read_texts([to_mount(m) for m in mounts], ["/etc/passwd", "/etc/group"])
-    user = wanted.user if wanted.user is not None else config.get("User", "")
+    name = wanted.user if wanted.user is not None else config.get("User", "")
+    user = users.resolve(name, texts["/etc/passwd"], texts["/etc/group"])
+    if wanted.groups:
+        user = users.with_groups(user, wanted.groups, texts["/etc/group"])
+    parent = wanted.cgroup_parent.strip("/") or connection.namespace
     return replace(
         wanted.spec,
         args=_command(wanted, config),
         env={**_pairs(config.get("Env") or ()), **wanted.env},
         cwd=wanted.cwd or config.get("WorkingDir") or "/",
-        user=users.resolve(user, texts["/etc/passwd"], texts["/etc/group"]),
-        cgroups_path=f"/{connection.namespace}/{wanted.id}",
+        user=user,
+        cgroups_path=f"/{parent}/{wanted.id}",
     )
 
 
@@ -129,6 +143,12 @@ def _command(wanted: Wanted, config: Mapping[str, Any]) -> list[str]:
         return [*wanted.entrypoint, *wanted.command]
     entrypoint = config.get("Entrypoint") or []
     return [*entrypoint, *(wanted.command or config.get("Cmd") or [])]
+
+
+def grantable_capabilities() -> list[str]:
+    """What a container can be given: the daemon runs as we do, and is bound as we are."""
+    names = runtime_spec.ALL_CAPABILITIES
+    return [names[number] for number in bounding_capabilities() if number < len(names)]
 
 
 def _pairs(env: Sequence[str]) -> dict[str, str]:
@@ -286,6 +306,21 @@ def spec_of(container: containers_pb2.Container) -> dict[str, Any]:
     """The runtime spec in a container record, decoded."""
     spec: dict[str, Any] = json.loads(container.spec.value)
     return spec
+
+
+def binds_of(container: containers_pb2.Container, *, read_only: bool) -> list[runtime_spec.Bind]:
+    """The host paths that a container shows, all of them `read_only` if so."""
+    return [
+        runtime_spec.Bind(
+            mount["source"],
+            mount["destination"],
+            read_only or "ro" in mount["options"],
+            recursive="rbind" in mount["options"],
+        )
+        for mount in spec_of(container).get("mounts") or ()
+        if {"bind", "rbind"} & set(mount.get("options") or ())
+        and mount["destination"] != runtime_spec.INIT
+    ]
 
 
 def failure_status(error: OrlopError) -> int:

@@ -9,7 +9,7 @@ from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
 
 POLICIES = ("no", "always", "unless-stopped", "on-failure")
-_STATUS = "containerd.io/restart.status"
+STATUS = "containerd.io/restart.status"
 _POLICY = "containerd.io/restart.policy"
 _STOPPED = "containerd.io/restart.explicitly-stopped"
 
@@ -25,7 +25,7 @@ def labels(policy: str) -> dict[str, str]:
         raise InvalidArgument(f'restart policy "{policy}" is none of {", ".join(POLICIES)}[:N]')
     if name == "no":
         return {}
-    return {_STATUS: "running", _POLICY: policy}
+    return {STATUS: "running", _POLICY: policy}
 
 
 def expect(connection: Connection, container: containers_pb2.Container, *, running: bool) -> None:
@@ -39,11 +39,11 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
     changed = containers_pb2.Container(
         id=container.id,
         labels={
-            _STATUS: "running" if running else "",
+            STATUS: "running" if running else "",
             _STOPPED: "false" if running else "true",
         },
     )
-    mask = FieldMask(paths=[f"labels.{_STATUS}", f"labels.{_STOPPED}"])
+    mask = FieldMask(paths=[f"labels.{STATUS}", f"labels.{_STOPPED}"])
     connection.containers.update(
         containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
     )

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument
+from orlop.oci import seccomp_file
 from orlop.oci import spec_resources as resources
 from orlop.oci.seccomp import default_profile
 from orlop.oci.spec_resources import Device
 from orlop.oci.users import User
 
 SPEC_VERSION = "1.0.2"
+INIT = "/sbin/docker-init"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 DEFAULT_CAPABILITIES = (
@@ -59,16 +61,19 @@ _MASKED = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+_OF_IPC = ("/dev/shm", "/dev/mqueue")
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path shown inside the container."""
+    """A host path shown inside the container; `propagation` is that of mount(8)."""
 
     source: str
     target: str
     read_only: bool = False
+    propagation: str = "rprivate"
+    recursive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,11 @@ class ContainerSpec:
     `network` is "none" (a namespace of its own with loopback only) or "host". `memory` is in bytes,
     `cpus` in whole-CPU units; 0 is unlimited, and `memory_swap` is both together, -1 without limit.
     `cgroups_path` is where runc makes the cgroup. `host_namespaces` are those of pid, ipc, uts and
-    cgroup that are the host's. `ulimits` are soft and hard by name, as `nofile`.
+    cgroup that are the host's. `ulimits` are soft and hard by name, as `nofile`. `seccomp` is the
+    default profile, none, or the path of one.
+    `masked` is whether paths of /proc and /sys are hidden or read-only. `resources` are limits that
+    are written as in the runtime spec, and count beside the others. `init` is the path of a program
+    of the host that runs as the first process and starts the real one.
     """
 
     args: Sequence[str]
@@ -100,7 +109,12 @@ class ContainerSpec:
     read_only: bool = False
     privileged: bool = False
     no_new_privileges: bool = False
-    seccomp: bool = True
+    seccomp: bool | str = True
+    apparmor: str = ""
+    selinux: str = ""
+    masked: bool = True
+    init: str = ""
+    rdt_class: str = ""
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
     memory: int = 0
@@ -116,6 +130,7 @@ class ContainerSpec:
     devices: Sequence[Device] = ()
     shm_size: int = 64 << 20
     host_namespaces: frozenset[str] = frozenset()
+    resources: Mapping[str, Any] = field(default_factory=dict)
     private_cgroup: bool = False
     cgroups_path: str = ""
     rootfs: str = "rootfs"
@@ -134,8 +149,12 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
     linux: dict[str, Any] = {
         "cgroupsPath": wanted.cgroups_path,
         "namespaces": _namespaces(wanted),
-        "resources": resources.limits(wanted),
+        "resources": resources.merged(resources.limits(wanted), wanted.resources),
     }
+    if wanted.rdt_class:
+        linux["intelRdt"] = {"closID": wanted.rdt_class}
+    if wanted.selinux:
+        linux["mountLabel"] = selinux_mount_label(wanted.selinux)
     if wanted.sysctls:
         linux["sysctl"] = dict(wanted.sysctls)
     if wanted.privileged:
@@ -143,9 +162,12 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
     else:
         if wanted.devices:
             linux["devices"] = [resources.node(each) for each in wanted.devices]
-        linux["maskedPaths"] = list(_MASKED)
-        linux["readonlyPaths"] = list(_READ_ONLY)
-        if wanted.seccomp:
+        if wanted.masked:
+            linux["maskedPaths"] = list(_MASKED)
+            linux["readonlyPaths"] = list(_READ_ONLY)
+        if isinstance(wanted.seccomp, str):
+            linux["seccomp"] = seccomp_file.load(wanted.seccomp, capabilities)
+        elif wanted.seccomp:
             linux["seccomp"] = default_profile(capabilities)
     spec: dict[str, Any] = {
         "ociVersion": SPEC_VERSION,
@@ -158,6 +180,12 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
     if wanted.hostname:
         spec["hostname"] = wanted.hostname
     return spec
+
+
+def selinux_mount_label(process_label: str) -> str:
+    """The label of a container's files that goes with that of its process."""
+    user, _, _, level = process_label.split(":", 3)
+    return f"{user}:object_r:container_file_t:{level}"
 
 
 def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any]:
@@ -184,6 +212,12 @@ def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any
             {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
             for name, (soft, hard) in wanted.ulimits.items()
         ]
+    if wanted.init:
+        made["args"] = [INIT, "--", *wanted.args]
+    if wanted.apparmor:
+        made["apparmorProfile"] = wanted.apparmor
+    if wanted.selinux:
+        made["selinuxLabel"] = wanted.selinux
     if wanted.oom_score_adj is not None:
         made["oomScoreAdj"] = wanted.oom_score_adj
     return made
@@ -206,6 +240,8 @@ def _capabilities(wanted: ContainerSpec, available: Sequence[str]) -> list[str]:
         return list(available)
     drop = {capability_name(name) for name in wanted.cap_drop}
     add = {capability_name(name) for name in wanted.cap_add}
+    if beyond := add - {"CAP_ALL", *available}:
+        raise InvalidArgument(f'capability "{min(beyond)}" is not ours to grant on this host')
     base = set() if "CAP_ALL" in drop else set(DEFAULT_CAPABILITIES) - drop
     base |= set(available) if "CAP_ALL" in add else add
     return [name for name in ALL_CAPABILITIES if name in base and name in available]
@@ -246,15 +282,24 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         _mount("/sys", "sysfs", "sysfs", [*quiet, access]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*quiet, "relatime", access]),
     ]
-    mounts += [
-        _mount(b.target, "bind", b.source, ["rbind", "rprivate", "ro" if b.read_only else "rw"])
-        for b in wanted.binds
-    ]
+    if "ipc" in wanted.host_namespaces:
+        # POSIX shared memory and queues belong to the namespace.
+        mounts = [each for each in mounts if each["destination"] not in _OF_IPC]
+        mounts += [_bind_mount(Bind(each, each)) for each in _OF_IPC if Path(each).is_dir()]
+    if wanted.init:
+        mounts.append(_bind_mount(Bind(wanted.init, INIT, read_only=True)))
+    mounts += [_bind_mount(each) for each in wanted.binds]
     mounts += [
         _mount(t.target, "tmpfs", "tmpfs", ["nosuid", "nodev", "noexec", *t.options])
         for t in wanted.tmpfs
     ]
     return mounts
+
+
+def _bind_mount(bind: Bind) -> dict[str, Any]:
+    access = "ro" if bind.read_only else "rw"
+    kind = "rbind" if bind.recursive else "bind"
+    return _mount(bind.target, "bind", bind.source, [kind, bind.propagation, access])
 
 
 def _mount(target: str, kind: str, source: str, options: Sequence[str]) -> dict[str, Any]:

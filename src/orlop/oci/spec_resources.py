@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +64,16 @@ def limits(wanted: Wanted) -> dict[str, Any]:
         found["cpu"] = cpu
     if wanted.pids:
         found["pids"] = {"limit": wanted.pids}
+    return found
+
+
+def merged(found: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits with others beside them: objects field by field, lists one after the other."""
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            found[key] = {**found.get(key, {}), **value}
+        else:
+            found[key] = [*found.get(key, []), *value]
     return found
 
 

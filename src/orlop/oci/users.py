@@ -6,8 +6,8 @@ The `User` of an image config (OCI image spec, config.md) or of a command line i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from orlop.errors import InvalidArgument, NotFound
 
@@ -40,6 +40,12 @@ def resolve(wanted: str, passwd: str, group: str) -> User:
     if group_part:
         return User(uid, _find_group(group_part, group), (), home)
     return User(uid, gid, tuple(_memberships(name, group)), home)
+
+
+def with_groups(user: User, names: Sequence[str], group: str) -> User:
+    """The user with more supplementary groups, by name or number."""
+    more = (_find_group(name, group) for name in names)
+    return replace(user, additional_gids=tuple(dict.fromkeys([*user.additional_gids, *more])))
 
 
 def _find_user(wanted: str, passwd: str) -> tuple[str, int, int, str] | None:

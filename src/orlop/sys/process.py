@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from orlop.sys.libc import call
 
@@ -80,6 +81,15 @@ def known_capabilities() -> Iterator[int]:
         except OSError:
             return
         yield number
+
+
+def bounding_capabilities() -> list[int]:
+    """The numbers of those that this process and its children can ever have (capabilities(7))."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            mask = int(line.split()[1], 16)
+            return [number for number in range(mask.bit_length()) if mask >> number & 1]
+    return []
 
 
 class _Header(ctypes.Structure):

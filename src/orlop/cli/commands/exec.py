@@ -13,14 +13,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from orlop.cli import detaching
 from orlop.cli.attaching import farewell, joined_by
-from orlop.cli.options import env_file, environment
+from orlop.cli.options import environment, lines_of
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, names, states
 from orlop.client.rootfs import read_texts_of
 from orlop.client.stdio import Channel, Fifos, Streams
 from orlop.errors import FailedPrecondition, OrlopError
 from orlop.oci import users
-from orlop.oci.spec import ALL_CAPABILITIES
 from orlop.wire.services import containers_pb2, tasks_pb2
 
 FAILURE = 125
@@ -91,10 +90,10 @@ def _process(
     env = dict(entry.partition("=")[::2] for entry in process.get("env", ()))
     if args.tty:
         env.setdefault("TERM", "xterm")
-    lines = [line for path in args.env_file for line in env_file(path)]
+    lines = [line for path in args.env_file for line in lines_of(path)]
     env.update(environment([*lines, *args.env]))
     if args.privileged:
-        process["capabilities"] = dict.fromkeys(_SETS, ALL_CAPABILITIES)
+        process["capabilities"] = dict.fromkeys(_SETS, containers.grantable_capabilities())
         process.pop("apparmorProfile", None)
     process["env"] = [f"{key}={value}" for key, value in env.items()]
     return process

@@ -6,13 +6,15 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 
-from orlop.cli import detaching, run_options
+from orlop.cli import detaching, options, run_options
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, images, log_files, names, restarts
 from orlop.client.stdio import Fifos
-from orlop.errors import InvalidArgument, OrlopError
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, OrlopError
+from orlop.oci.spec import Bind
 from orlop.rpc.context import validate_identifier
 from orlop.wire.services import containers_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
@@ -24,11 +26,19 @@ Record = containers_pb2.Container
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-d", "--detach", action="store_true", help="print the id and leave it running")
-    add("-i", "--interactive", action="store_true", help="connect our standard input")
     detaching.add_signals_option(parser)
     detaching.add_option(parser)
+    configure_creation(parser)
+    parser.set_defaults(idle=False)
+
+
+def configure_creation(parser: argparse.ArgumentParser) -> None:
+    """What `create` is told as well."""
+    add = parser.add_argument
+    add("-i", "--interactive", action="store_true", help="connect our standard input")
     add("-t", "--tty", action="store_true", help="give it a terminal")
     add("--rm", action="store_true", help="remove the container when it ends")
+    add("--cidfile", default="", metavar="FILE", help="write its id to a new file")
     add("--name", help="what to call the container (default: its id)")
     add("--entrypoint", help="replace the image's entrypoint")
     add(
@@ -39,6 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--runtime", default=containers.RUNTIME, metavar="NAME", help="(%(default)s)")
     run_options.configure(parser)
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
+    add("--label-file", action="append", default=[], metavar="FILE", help="labels, one a line")
+    add("--volumes-from", action="append", default=[], metavar="CONTAINER[:ro]",
+        help="show the volumes of another container")  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="no progress of a pull")
     add("--restart", default="no", metavar="POLICY",
         help="when it ends: no, always, unless-stopped, on-failure[:N] (%(default)s)")  # fmt: skip
     add("--snapshotter", default="", help="where its filesystem is (default: the daemon's)")
@@ -50,9 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     detaching.keys(args.detach_keys)  # a bad sequence is told before anything is made
-    if args.name:
-        validate_identifier("container", args.name)
-    record, mounts = _create(args, connection, _image(args, connection))
+    record, mounts = create(args, connection)
     try:
         if args.detach:
             return _detached(connection, record, mounts)
@@ -70,6 +82,23 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         raise
 
 
+def create(args: argparse.Namespace, connection: Connection) -> tuple[Record, list[WireMount]]:
+    """Make the container that the options describe, but no task of it."""
+    if args.name:
+        validate_identifier("container", args.name)
+    if args.cidfile and Path(args.cidfile).exists():
+        raise AlreadyExists(f'file "{args.cidfile}" of a container\'s id')
+    record, mounts = _create(args, connection, _image(args, connection))
+    if args.cidfile:
+        try:
+            Path(args.cidfile).write_text(record.id)
+        except OSError as error:
+            containers.remove(connection, record, force=True)
+            reason = str(error.strerror).lower()
+            raise FailedPrecondition(f'file "{args.cidfile}": {reason}') from None
+    return record, mounts
+
+
 def _create(
     args: argparse.Namespace, connection: Connection, image: images.ImageView
 ) -> tuple[Record, list[WireMount]]:
@@ -85,18 +114,36 @@ def _create(
             env=run_options.environment(args),
             cwd=args.workdir,
             user=args.user,
+            groups=args.group_add,
+            cdi_devices=run_options.cdi_devices(args),
+            cdi_folders=[each for each in args.cdi_spec_dirs.split(",") if each],
+            cgroup_parent=args.cgroup_parent,
             labels={**_labels(args, connection, container), **labels},
             runtime=args.runtime,
-            spec=run_options.spec(args, container),
+            spec=run_options.spec(args, container, _others_volumes(args, connection)),
         )
         return containers.create(connection, wanted)
 
 
+def _others_volumes(args: argparse.Namespace, connection: Connection) -> list[Bind]:
+    """What `--volumes-from CONTAINER[:ro]` names: the binds of other containers."""
+    found: list[Bind] = []
+    for text in args.volumes_from:
+        name, _, mode = text.partition(":")
+        if mode not in ("", "ro", "rw"):
+            raise InvalidArgument(f'"{text}" is not CONTAINER[:ro]')
+        found += containers.binds_of(containers.get(connection, name), read_only=mode == "ro")
+    return found
+
+
 def _labels(args: argparse.Namespace, connection: Connection, container: str) -> dict[str, str]:
+    lines = [line for path in args.label_file for line in options.lines_of(path)]
     labels = {
-        **dict(entry.partition("=")[::2] for entry in args.label),
+        **dict(entry.partition("=")[::2] for entry in [*lines, *args.label]),
         **_restart_labels(args),
     }
+    if args.idle:
+        labels.pop(restarts.STATUS, "")  # nobody has started it yet
     if args.stop_signal:
         containers.signal_number(args.stop_signal)
         labels[containers.STOP_SIGNAL_LABEL] = args.stop_signal
@@ -140,18 +187,25 @@ def _starting() -> Iterator[None]:
 def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
     name = images.full_name(args.image)
     if args.pull == "always" or (args.pull == "missing" and not images.exists(connection, name)):
-        _pull(connection, name, args.snapshotter)
+        _pull(args, connection, name)
     return images.view(connection, name, snapshotter=args.snapshotter)
 
 
-def _pull(connection: Connection, name: str, snapshotter: str) -> None:
+def _pull(args: argparse.Namespace, connection: Connection, name: str) -> None:
     from orlop.cli import progress, transfers
     from orlop.client.auth import answer_for
     from orlop.client.pull import pull_image
 
     # Without a terminal stderr is the container's.
-    with transfers.advising(name), progress.shown("auto", plain=False) as show:
-        pull_image(connection, name, snapshotter=snapshotter, answer=answer_for(), on_progress=show)
+    mode = "none" if args.quiet else "auto"
+    with transfers.advising(name), progress.shown(mode, plain=False) as show:
+        pull_image(
+            connection,
+            name,
+            snapshotter=args.snapshotter,
+            answer=answer_for(),
+            on_progress=show,
+        )
 
 
 def _detached(connection: Connection, record: Record, mounts: list[WireMount]) -> int:

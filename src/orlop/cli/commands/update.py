@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from orlop.cli import run_options
+from orlop.cli import run_resources
 from orlop.cli.each import for_each
 from orlop.client import Connection, containers
 from orlop.client.updating import update_limits
@@ -15,7 +15,7 @@ from orlop.oci.spec import ContainerSpec
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    run_options.configure_resources(parser)
+    run_resources.configure(parser)
     parser.add_argument("containers", nargs="+", metavar="CONTAINER")
 
 
@@ -43,4 +43,4 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     )
     found = spec_resources.limits(wanted)
     del found["devices"]
-    return found
+    return spec_resources.merged(found, run_resources.extra(args))
