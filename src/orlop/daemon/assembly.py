@@ -13,6 +13,7 @@ from orlop.content.service import ContentService
 from orlop.daemon import registry
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
+from orlop.daemon.oom import OomRecorder
 from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import Comparer
 from orlop.diff.service import DiffService
@@ -170,6 +171,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(servers.stop)
     remover = AutoRemover(exchange, namespaces, containers, tasks, snapshotters, root / "logs")
     closing.callback(remover.close)
+    recorder = OomRecorder(exchange, containers, tasks)
+    closing.callback(recorder.close)
     reviver = Reviver(tasks, snapshotters)
     monitor = Monitor(exchange, namespaces, containers, reviver, config.restart.interval)
     closing.callback(monitor.close)
@@ -181,6 +184,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     sandboxes.recover()
     recover(tasks, reactor)
     remover.start()
+    recorder.start()
     monitor.start()
     servers.serve()
     if origin is not None:

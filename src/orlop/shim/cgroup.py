@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from orlop.shim.files import read_or_empty, write
 from orlop.shim.loop import Loop
 
+_INHERITED = ("cpuset.cpus", "cpuset.mems")
 ROOT = "/sys/fs/cgroup"
 # In the order of preference for questions that any controller can answer.
 PROCESS_CONTROLLERS = ("pids", "memory", "cpu", "freezer", "devices", "systemd")
@@ -69,9 +70,20 @@ def join(path: str, pid: int) -> None:
         tops = [entry.path for entry in os.scandir(ROOT) if entry.is_dir(follow_symlinks=False)]
         tops = [top for top in tops if not top.endswith("/unified")]
     for top in tops:
-        folder = f"{top}/{path.strip('/')}"
-        os.makedirs(folder, exist_ok=True)
+        folder = top
+        for name in filter(None, path.split("/")):
+            parent, folder = folder, f"{folder}/{name}"
+            os.makedirs(folder, exist_ok=True)
+            for file in _INHERITED:
+                if read_or_empty(f"{folder}/{file}").strip() == "":
+                    _inherit(parent, folder, file)
         write(f"{folder}/cgroup.procs", b"%d" % pid)
+
+
+def _inherit(parent: str, folder: str, file: str) -> None:
+    """A new cpuset of cgroup v1 has no CPUs, and takes no process before it has."""
+    if value := read_or_empty(f"{parent}/{file}").strip():
+        write(f"{folder}/{file}", value.encode())
 
 
 def path_in(bundle: str) -> str:

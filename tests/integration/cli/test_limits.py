@@ -12,6 +12,21 @@ from tests.daemon_fixture import Orlopd
 pytestmark = pytest.mark.root
 
 
+def test_a_container_that_runs_out_of_memory(orlopd: Orlopd, busybox: str) -> None:
+    limits = ("-m", "16m", "--memory-swap", "16m")
+    script = "tail /dev/zero"
+    done = orlopd.orlop(
+        "run", "--name", "hungry", *limits, busybox, "sh", "-c", script, check=False
+    )
+    assert done.returncode == 137
+    template = "{{.State.OOMKilled}} {{.State.ExitCode}}"
+    orlopd.wait_for(
+        lambda: orlopd.orlop("inspect", "-f", template, "hungry").stdout == "true 137\n"
+    )
+    assert "(OOM killed)" in orlopd.orlop("ps", "-a").stdout
+    orlopd.orlop("rm", "hungry")
+
+
 @pytest.fixture
 def busy(orlopd: Orlopd, busybox: str) -> Iterator[str]:
     orlopd.orlop("run", "-d", "--name", "busy", "-m", "64m", "--pids-limit", "50", busybox,
