@@ -3,7 +3,7 @@
 `Connection` has a client for every service; the other modules are the jobs that take several
 calls: images (read a config), pull, push, archive (import, export), transfers (tag), auth (answers
 to questions for credentials), login (are they good?), containers (create from an image, remove),
-stdio (fifos) and log files.
+stdio (fifos), log files and what is in them.
 It speaks ttrpc, which starts fast: no grpc is loaded.
 """
 

@@ -24,7 +24,8 @@ LABEL = "orlop/attach"
 OUTPUT, STDIN = "output", "stdin"
 _PLUGIN_TYPE, _PLUGIN_ID = "io.containerd.runtime.v2", "task"
 _CHUNK = 64 * 1024
-_IN, _OUT = b"\0", b"\1"
+_IN = b"\0"
+_STREAMS = {"stdout": b"\1", "stderr": b"\2"}
 
 
 class Attachment:
@@ -134,9 +135,11 @@ def _follow_log(connection: Connection, container: containers_pb2.Container) -> 
     def copy() -> None:
         with theirs:
             try:
-                for chunk in logs.read(connection, container, tail=0, follow=True):
-                    for start in range(0, len(chunk), _CHUNK):
-                        theirs.sendmsg([_OUT, chunk[start : start + _CHUNK]])
+                for batch in logs.read(connection, container, logs.Wanted(tail=0, follow=True)):
+                    for entry in batch:
+                        for start in range(0, len(entry.data), _CHUNK):
+                            part = entry.data[start : start + _CHUNK]
+                            theirs.sendmsg([_STREAMS[entry.stream], part])
             except (OSError, OrlopError):
                 pass  # nobody listens any more, or there is no log any more
 

@@ -1,88 +1,191 @@
-"""Log files of detached containers: one file a container, standard output and error together."""
+"""What a container has printed, and goes on to print, out of its log."""
 
 from __future__ import annotations
 
 import os
+import select
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 
-from orlop.client import log_files
+from orlop.client import containers, log_files, restarts
 from orlop.client.connection import Connection
-from orlop.client.containers import wait
-from orlop.errors import NotFound, OrlopError
-from orlop.wire.services import containers_pb2
+from orlop.client.log_entries import Entry, nanoseconds, parser
+from orlop.client.log_reader import LogReader
+from orlop.errors import InvalidArgument, NotFound, OrlopError, Unavailable
+from orlop.sys.inotify import IN_MODIFY, IN_MOVE_SELF, add_watch, open_inotify
+from orlop.wire.services import containers_pb2, tasks_pb2
+from orlop.wire.task_types_pb2 import STOPPED
 
-_CHUNK = 1 << 20
-_POLL = 0.1
+_PAUSE = 0.2
+_LOOK = 1.0  # without being told: a rotation is not told when it is half done
+_WRITER_PATIENCE = 10.0
+_RESTART_PATIENCE = 1.0
+_LONG = 10**20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which part of a log: the last `tail` lines, what was printed from `since` on and before
+    `until` (Unix time in nanoseconds); with `follow` also what is still to come."""
+
+    tail: int | None = None
+    since: int = 0
+    until: int = _LONG
+    follow: bool = False
+
+    @property
+    def by_time(self) -> bool:
+        return self.since > 0 or self.until < _LONG
 
 
 def read(
-    connection: Connection,
-    container: containers_pb2.Container,
-    *,
-    tail: int | None = None,
-    follow: bool = False,
-) -> Iterator[bytes]:
-    """The log in chunks, from the last `tail` lines on; with `follow` until the container ends.
+    connection: Connection, container: containers_pb2.Container, wanted: Wanted
+) -> Iterator[list[Entry]]:
+    """The log, in lists of entries. With `follow` it ends when the container has ended for good and
+    all is read, or at `until`.
 
-    Raises NotFound for a container that has no log because it ran attached.
+    Raises NotFound for a container without a log, InvalidArgument for times of a log without any.
     """
-    uri = container.labels.get(log_files.LABEL, "")
-    if not uri.startswith("file://"):
-        raise NotFound(f'log of container "{container.id}": it did not run detached')
-    try:
-        fd = os.open(uri.removeprefix("file://"), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFound(f'log "{uri}" of container "{container.id}"') from None
-    try:
-        if tail is not None:
-            os.lseek(fd, _tail_offset(fd, tail), os.SEEK_SET)
-        yield from _to_end(fd)
-        if follow:
-            yield from _follow(connection, container.id, fd)
-    finally:
-        os.close(fd)
-
-
-def _to_end(fd: int) -> Iterator[bytes]:
-    while chunk := os.read(fd, _CHUNK):
-        yield chunk
-
-
-def _follow(connection: Connection, container: str, fd: int) -> Iterator[bytes]:
-    """New bytes as they come, until the task has ended and all is read."""
-    ended = threading.Event()
-
-    def watch() -> None:
+    file = log_files.find(connection, container)
+    if file.format == log_files.FILE and wanted.by_time:
+        raise InvalidArgument(f'log of container "{container.id}" has no times: it is a plain file')
+    reader = LogReader(file.path, parser(file.format), plain=file.format == log_files.FILE)
+    with closing(reader):
         try:
-            wait(connection, container)
-        except OrlopError:
-            pass  # no task: nothing more will come
-        ended.set()
+            first = _begin(reader, wanted)
+        except FileNotFoundError:
+            raise NotFound(f'log "{file.path}" of container "{container.id}"') from None
+        yield from _filtered([first], wanted)
+        if wanted.follow:
+            yield from _filtered(_follow(connection, container, reader, wanted.until), wanted)
+        else:
+            _await_writer(connection, container.id, reader)
+            yield from _filtered(reader.available(reader.extent()), wanted)
 
-    threading.Thread(target=watch, name="orlop-wait", daemon=True).start()
-    while not ended.wait(_POLL):
-        yield from _to_end(fd)
-    yield from _to_end(fd)
+
+def _begin(reader: LogReader, wanted: Wanted) -> list[Entry]:
+    if wanted.tail is not None:
+        return reader.from_end(wanted.tail)
+    reader.from_beginning(changed_since=wanted.since / 10**9)
+    return []
 
 
-def _tail_offset(fd: int, lines: int) -> int:
-    """Where the last `lines` lines begin."""
-    end = os.lseek(fd, 0, os.SEEK_END)
-    if lines <= 0:
-        return end
-    position, wanted = end, lines
-    last = True
-    while position > 0:
-        start = max(0, position - _CHUNK)
-        block = os.pread(fd, position - start, start)
-        index = len(block)
-        if last and block.endswith(b"\n"):
-            index -= 1  # the newline that ends the last line begins none
-        last = False
-        while (index := block.rfind(b"\n", 0, index)) >= 0:
-            wanted -= 1
-            if wanted <= 0:
-                return start + index + 1
-        position = start
-    return 0
+def _filtered(
+    batches: Iterator[list[Entry]] | list[list[Entry]], wanted: Wanted
+) -> Iterator[list[Entry]]:
+    for batch in batches:
+        entries = batch
+        if wanted.by_time:
+            entries = [
+                each for each in batch if wanted.since <= nanoseconds(each.time) < wanted.until
+            ]
+        if entries:
+            yield entries
+
+
+def _await_writer(connection: Connection, container: str, reader: LogReader) -> None:
+    """The log of a container that has ended may be complete only in a moment."""
+    try:
+        request = tasks_pb2.GetRequest(container_id=container)
+        if connection.tasks.get(request).process.status != STOPPED:
+            return
+    except NotFound:
+        pass
+    deadline = time.monotonic() + _WRITER_PATIENCE
+    while reader.is_written_to() and time.monotonic() < deadline:
+        time.sleep(_PAUSE / 10)
+
+
+def _follow(
+    connection: Connection, container: containers_pb2.Container, reader: LogReader, until: int
+) -> Iterator[list[Entry]]:
+    """All that comes, until the end."""
+    end = _End(connection, container)
+    notify = open_inotify()
+    try:
+        poll = select.poll()
+        poll.register(notify, select.POLLIN)
+        poll.register(end.fd, select.POLLIN)
+        watched = -1
+        while True:
+            ended = end.reached
+            if watched != reader.inode:
+                watched = reader.inode
+                add_watch(notify, f"/proc/self/fd/{reader.fd}", IN_MODIFY | IN_MOVE_SELF)
+            yield from reader.available()
+            if watched != reader.inode:
+                continue
+            if time.time_ns() >= until or (ended and not reader.is_written_to()):
+                yield from reader.available()
+                return
+            left = max(0.0, (until - time.time_ns()) / 10**9)
+            poll.poll(min(_PAUSE if ended else _LOOK, left) * 1000)
+            with suppress(BlockingIOError):
+                os.read(notify, 65536)
+    finally:
+        os.close(notify)
+        end.close()
+
+
+class _End:
+    """Tells, from a thread of its own, when a container has ended and will not be started again.
+
+    `fd` is readable from then on. While no daemon answers it has not ended.
+    """
+
+    def __init__(self, connection: Connection, container: containers_pb2.Container) -> None:
+        self._address = (connection.address, connection.namespace)
+        self._id = container.id
+        self._closed = threading.Event()
+        self._connection: Connection | None = None
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.reached = False
+        self._thread = threading.Thread(target=self._watch, name="orlop-wait", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._connection is not None:
+            self._connection.close()
+        self._thread.join()
+        os.close(self.fd)
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with Connection(*self._address) as self._connection:
+                    while self._goes_on(self._connection) and not self._closed.wait(_PAUSE):
+                        pass
+                break
+            except Unavailable:  # the container lives on, and so does its log
+                self._closed.wait(_PAUSE)
+            except OrlopError:
+                break
+        self.reached = True
+        os.eventfd_write(self.fd, 1)
+
+    def _goes_on(self, connection: Connection) -> bool:
+        """Wait for the task's end; whether there will be another one."""
+        try:
+            status = containers.wait(connection, self._id)
+        except NotFound:
+            status = 0
+        try:
+            container = containers.get(connection, self._id)
+        except NotFound:
+            return False
+        if restarts.comes_back(container, status):
+            return True
+        # The monitor counts a restart before it does it: this may be the last one, under way.
+        return restarts.has_policy(container) and self._runs_again(connection)
+
+    def _runs_again(self, connection: Connection) -> bool:
+        self._closed.wait(_RESTART_PATIENCE)
+        try:
+            request = tasks_pb2.GetRequest(container_id=self._id)
+            return bool(connection.tasks.get(request).process.status != STOPPED)
+        except NotFound:
+            return False

@@ -11,6 +11,7 @@ from orlop.wire.services import containers_pb2
 POLICIES = ("no", "always", "unless-stopped", "on-failure")
 STATUS = "containerd.io/restart.status"
 _POLICY = "containerd.io/restart.policy"
+_COUNT = "containerd.io/restart.count"
 _STOPPED = "containerd.io/restart.explicitly-stopped"
 
 
@@ -34,7 +35,7 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
     One that is stopped is left alone from now on: not "stopped", which would have it killed at
     the next round, whatever patience was asked for.
     """
-    if not container.labels.get(_POLICY):
+    if not has_policy(container):
         return
     changed = containers_pb2.Container(
         id=container.id,
@@ -47,3 +48,19 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
     connection.containers.update(
         containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
     )
+
+
+def has_policy(container: containers_pb2.Container) -> bool:
+    return bool(container.labels.get(_POLICY))
+
+
+def comes_back(container: containers_pb2.Container, status: int) -> bool:
+    """Whether the monitor is going to start a container again that has ended with `status`."""
+    labels = container.labels
+    if labels.get(STATUS) != "running" or labels.get(_STOPPED) == "true":
+        return False
+    name, _, limit = labels.get(_POLICY, "always").partition(":")
+    if name != "on-failure":
+        return name in ("always", "unless-stopped")
+    tries = int(labels.get(_COUNT) or "0")
+    return status != 0 and (not limit or tries < int(limit))

@@ -6,14 +6,17 @@ The client that started them has long gone; their label says what it wanted.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from orlop.containers import ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
 from orlop.events import Exchange
+from orlop.logger import options as logger
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
 from orlop.runtime import TaskManager
@@ -112,7 +115,7 @@ class AutoRemover:
             snapshotter = self._snapshotters.get(container.snapshotter)
             if snapshotter is not None and container.snapshot_key:
                 snapshotter.remove(namespace, container.snapshot_key)
-            self._remove_log(container.labels.get(LOG_LABEL, ""))
+            self._remove_log(namespace, name, container.labels.get(LOG_LABEL, ""))
         except NotFound:
             return  # somebody else was faster
         except (OrlopError, OSError) as error:
@@ -129,8 +132,10 @@ class AutoRemover:
         finally:
             timer.cancel()
 
-    def _remove_log(self, uri: str) -> None:
-        """The log goes as well, if it is one of ours: a label could name any file."""
-        path = Path(uri.removeprefix("file://")) if uri.startswith("file://") else None
-        if path is not None and path.is_relative_to(self._logs) and ".." not in path.parts:
-            path.unlink(missing_ok=True)
+    def _remove_log(self, namespace: str, name: str, uri: str) -> None:
+        """The log goes as well, if it is the container's own: a label could name any file."""
+        folder = self._logs / namespace / name
+        writer = logger.of_uri(uri)
+        path = Path(writer.path if writer is not None else unquote(urlsplit(uri).path))
+        if path.parent == folder:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -73,7 +73,7 @@ class Program:
 
     def start(self, fds: dict[int, int]) -> int:
         """Start it with the descriptors `{target: source}`; its pid. Raises OSError."""
-        if self.argv[0] == options.PROGRAM:
+        if self.argv[0].rpartition("/")[2] == options.NAME:
             return _fork(self.argv, fds)
         return spawn(self.argv, fds, self._env, own_group=True)
 

@@ -7,7 +7,9 @@ import os
 
 from orlop.sys.libc import call
 
+IN_MODIFY = 0x2
 IN_OPEN = 0x20
+IN_MOVE_SELF = 0x800
 
 
 def open_inotify() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from orlop.cli import detaching, options, run_options
+from orlop.cli import detaching, log_options, options, run_options
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, images, log_files, names, restarts
@@ -48,6 +48,7 @@ def configure_creation(parser: argparse.ArgumentParser) -> None:
         help="patience of stop before the kill (10)")  # fmt: skip
     add("--runtime", default=containers.RUNTIME, metavar="NAME", help="(%(default)s)")
     run_options.configure(parser)
+    log_options.configure(parser)
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
     add("--label-file", action="append", default=[], metavar="FILE", help="labels, one a line")
     add("--volumes-from", action="append", default=[], metavar="CONTAINER[:ro]",
@@ -152,8 +153,9 @@ def _labels(args: argparse.Namespace, connection: Connection, container: str) ->
     shared = attach.supports(connection, args.runtime)
     if shared:
         labels[attach.LABEL] = attach.STDIN if args.interactive else attach.OUTPUT
-    if shared or args.detach:
-        labels[log_files.LABEL] = f"file://{log_files.path(connection, container)}"
+    log = log_options.uri(args, connection, container, kept=shared or args.detach)
+    if log:
+        labels[log_files.LABEL] = log
     if args.detach and args.rm:
         labels[containers.AUTO_REMOVE_LABEL] = "true"
     return labels
