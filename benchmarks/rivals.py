@@ -101,9 +101,11 @@ def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
         try:
             _await(rival.answers, name)
             rival.start_time = time.perf_counter() - start
-            yield rival
+            try:
+                yield rival
+            finally:
+                rival.clear()
         finally:
-            rival.clear()
             process.terminate()
             process.wait()
     finally:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 from google.protobuf.any_pb2 import Any
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(msgspec.Struct, frozen=True):
     """A container's record. Times are UTC nanoseconds since the epoch.
 
     The Any values (`spec`, `runtime_options`, `extensions`) are the client's own, kept byte for
@@ -24,7 +23,7 @@ class Container:
     snapshotter: str = ""
     snapshot_key: str = ""
     sandbox: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    extensions: Mapping[str, Any] = msgspec.field(default_factory=dict)
     created_at: int = 0
     updated_at: int = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec.structs import replace
 
 from orlop.containers import rows
 from orlop.containers.model import Container

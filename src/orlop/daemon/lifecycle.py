@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import os
 import resource
@@ -21,6 +22,8 @@ from orlop.fork.client import ForkServer
 _log = logging.getLogger(__name__)
 
 PRELOAD = ("orlop.shim.main", "orlop.fork.worker", "orlop.diff.unpack", "orlop.diff.pack")
+# Objects made since the last look for garbage in cycles; of which there is little.
+_GARBAGE = 10_000
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -45,6 +48,10 @@ def run(config: Config) -> None:
         from orlop.daemon import assembly  # noqa: PLC0415 - see above
 
         assembly.serve(config, forks, closing)
+        # What is here now stays: to look through it again and again would hold up every call.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
         manager.notify("READY=1")
         passed = 1000 * (time.monotonic() - began)
         _log.info('pid=%d serving on "%s" after %.0f ms', os.getpid(), config.address, passed)

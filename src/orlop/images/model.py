@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from orlop.oci.descriptor import Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(msgspec.Struct, frozen=True):
     """A name and the content that it stands for. Times are UTC nanoseconds since the epoch.
 
     Of the target's fields, media type, digest, size and annotations are kept.
@@ -17,6 +17,6 @@ class Image:
 
     name: str
     target: Descriptor
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     created_at: int = 0
     updated_at: int = 0

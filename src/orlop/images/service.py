@@ -11,8 +11,7 @@ from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
-from orlop.rpc.convert import nanoseconds, timestamp
-from orlop.wire import types_pb2
+from orlop.rpc.convert import nanoseconds, set_timestamp
 from orlop.wire.services import images_pb2 as wire
 
 
@@ -30,7 +29,10 @@ class ImagesService(Service):
 
     def list(self, request: wire.ListImagesRequest, ctx: CallContext) -> wire.ListImagesResponse:
         images = self._store.list(ctx.require_namespace(), request.filters)
-        return wire.ListImagesResponse(images=map(_to_wire, images))
+        response = wire.ListImagesResponse()
+        for image in images:
+            _fill(response.images.add(), image)
+        return response
 
     def create(
         self, request: wire.CreateImageRequest, ctx: CallContext
@@ -77,16 +79,20 @@ def _from_wire(message: wire.Image) -> Image:
 
 
 def _to_wire(image: Image) -> wire.Image:
-    target = types_pb2.Descriptor(
-        media_type=image.target.media_type,
-        digest=image.target.digest,
-        size=image.target.size,
-        annotations=image.target.annotations,
-    )
-    return wire.Image(
-        name=image.name,
-        labels=image.labels,
-        target=target,
-        created_at=timestamp(image.created_at),
-        updated_at=timestamp(image.updated_at),
-    )
+    message = wire.Image()
+    _fill(message, image)
+    return message
+
+
+def _fill(message: wire.Image, image: Image) -> None:
+    """In place, which takes half the time of making messages that are then copied into a list."""
+    message.name = image.name
+    for label, text in image.labels.items():  # faster than `update`
+        message.labels[label] = text
+    target = message.target
+    target.media_type = image.target.media_type
+    target.digest = image.target.digest
+    target.size = image.target.size
+    target.annotations.update(image.target.annotations)
+    set_timestamp(message.created_at, image.created_at)
+    set_timestamp(message.updated_at, image.updated_at)

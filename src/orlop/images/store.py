@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Publisher
@@ -27,6 +27,7 @@ _KIND = "image"
 _RESOURCE = "images"
 _EXPIRES = "containerd.io/gc.expire"
 _NO_ANNOTATIONS = "{}"
+_COLUMNS = "name, media_type, digest, size, annotations, created_at, updated_at"
 
 
 class ImageStore:
@@ -60,7 +61,7 @@ class ImageStore:
 
     def _unlabelled(self, condition: str, params: tuple[str, ...]) -> list[Image]:
         with self._db.read() as tx:
-            rows = tx.all(f"SELECT * FROM images WHERE {condition} ORDER BY name", params)
+            rows = tx.all(f"SELECT {_COLUMNS} FROM images WHERE {condition} ORDER BY name", params)
         return [_image(row, {}) for row in rows]
 
     def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Image]:
@@ -70,9 +71,11 @@ class ImageStore:
         """
         chosen = filters.parse(wanted)
         with self._db.read() as tx:
-            rows = tx.all("SELECT * FROM images WHERE namespace = ? ORDER BY name", (namespace,))
+            rows = tx.all(
+                f"SELECT {_COLUMNS} FROM images WHERE namespace = ? ORDER BY name", (namespace,)
+            )
             all_labels = labels.get_all(tx, _KIND, namespace)
-        images = [_image(row, all_labels.get(row["name"], {})) for row in rows]
+        images = [_image(row, all_labels.get(row[0], {})) for row in rows]
         if chosen.everything:
             return images
         return [image for image in images if chosen.matches(_lookup(image))]
@@ -209,7 +212,9 @@ def _lookup(image: Image) -> Lookup:
 
 
 def _row(tx: Transaction, namespace: str, name: str) -> Row | None:
-    return tx.one("SELECT * FROM images WHERE namespace = ? AND name = ?", (namespace, name))
+    return tx.one(
+        f"SELECT {_COLUMNS} FROM images WHERE namespace = ? AND name = ?", (namespace, name)
+    )
 
 
 def _get(tx: Transaction, namespace: str, name: str) -> Image:
@@ -220,18 +225,19 @@ def _get(tx: Transaction, namespace: str, name: str) -> Image:
 
 
 def _image(row: Row, own_labels: Mapping[str, str]) -> Image:
-    annotations = row["annotations"]
+    # By position: lists are long, and to look columns up by name takes a third of the time.
+    name, media_type, digest, size, annotations, created_at, updated_at = row
     return Image(
-        name=row["name"],
+        name=name,
         target=Descriptor(
-            media_type=row["media_type"],
-            digest=row["digest"],
-            size=row["size"],
+            media_type=media_type,
+            digest=digest,
+            size=size,
             annotations={} if annotations == _NO_ANNOTATIONS else json.loads(annotations),
         ),
         labels=own_labels,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
+        created_at=created_at,
+        updated_at=updated_at,
     )
 
 

@@ -11,9 +11,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted

@@ -13,10 +13,17 @@ _GO_ZERO_SECONDS = -62_135_596_800
 
 def timestamp(nanoseconds: int) -> Timestamp:
     """A time in nanoseconds since the epoch; 0 is "no time": Go's zero time on the wire."""
+    stamp = Timestamp()
+    set_timestamp(stamp, nanoseconds)
+    return stamp
+
+
+def set_timestamp(stamp: Timestamp, nanoseconds: int) -> None:
+    """As `timestamp`, into a message that is there."""
     if nanoseconds == 0:
-        return Timestamp(seconds=_GO_ZERO_SECONDS)
-    seconds, nanos = divmod(nanoseconds, _NANO)
-    return Timestamp(seconds=seconds, nanos=nanos)
+        stamp.seconds = _GO_ZERO_SECONDS
+    else:
+        stamp.seconds, stamp.nanos = divmod(nanoseconds, _NANO)
 
 
 def nanoseconds(stamp: Timestamp) -> int:

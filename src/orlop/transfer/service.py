@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from google.protobuf.empty_pb2 import Empty
+from msgspec.structs import replace
 
 from orlop.errors import AlreadyExists, Unimplemented
 from orlop.images.model import Image

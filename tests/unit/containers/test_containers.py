@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore, rows
 from orlop.containers.service import ContainersService
@@ -111,7 +111,7 @@ def test_bad_containers_are_refused(
 ) -> None:
     with exchange.subscribe() as events:
         with pytest.raises(InvalidArgument):
-            store.create("default", replace(FULL, **change))  # type: ignore[arg-type]
+            store.create("default", replace(FULL, **change))
         assert not events._buffer
     assert store.list("default") == []
 
@@ -175,7 +175,7 @@ NEW = replace(
 def test_update_by_mask(store: ContainerStore, paths: list[str], change: dict[str, object]) -> None:
     made = store.create("default", FULL)
     updated = store.update("default", NEW, FieldMask(paths=paths))
-    expected = replace(made, updated_at=updated.updated_at, **change)  # type: ignore[arg-type]
+    expected = replace(made, updated_at=updated.updated_at, **change)
     assert updated == expected
     assert store.get("default", "c1") == expected
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec.structs import replace
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from orlop.events import Exchange
