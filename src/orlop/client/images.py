@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -169,7 +169,7 @@ def _apply(
     name: str,
     parent: str,
 ) -> None:
-    key = f"extract-{secrets.token_hex(6)} {name}"
+    key = f"extract-{os.urandom(6).hex()} {name}"
     mounts = connection.snapshots.prepare(
         snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
     ).mounts

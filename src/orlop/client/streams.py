@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ _JOIN = 1.0
 
 def stream_id(purpose: str) -> str:
     """An id that nobody else chooses."""
-    return f"orlop-{purpose}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"orlop-{purpose}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 class MessageStream:
