@@ -28,6 +28,8 @@ def main() -> int:
         )
     killed = ", ".join(f"{count} {what}" for what, count in sorted(ledger.kills.items()))
     print(f"{ledger.steps} steps; killed: {killed or 'nothing'}; {len(ledger.faults)} faults")
+    for vitals in ledger.vitals:
+        print(vitals)
     for fault in ledger.faults:
         print(fault)
     return bool(ledger.faults)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.daemon_fixture import Orlopd
 from tests.soak.ledger import Ledger
+from tests.soak.sailor import LOGGER
 
 _NAME = re.compile(rb"soak-\d+-\d+")
 _MARK = "ORLOPD_UNDER_TEST"
@@ -37,7 +38,14 @@ class Killer(threading.Thread):
             for _ in range(self._rounds):
                 threading.Event().wait(self._pause * self._random.uniform(0.5, 1.5))
                 victim = self._random.choice(
-                    [self._orlopd, self._fork_server, self._shim, self._init, self._runc]
+                    [
+                        self._orlopd,
+                        self._fork_server,
+                        self._shim,
+                        self._init,
+                        self._runc,
+                        self._logger,
+                    ]
                 )
                 victim()
         except Exception as error:  # noqa: BLE001 - told by the main thread
@@ -78,6 +86,16 @@ class Killer(threading.Thread):
                 self._end(pid, "runc")
                 return
 
+    def _logger(self) -> None:
+        """A logger's shell, or one of its two readers."""
+        found = [pid for pid in self._ours() if _is_logger(pid)]
+        if found:
+            pid = self._random.choice(found)
+            name = _NAME.search(_environment(pid))
+            if name is not None:
+                self._ledger.harm(name[0].decode(), "logger")
+                self._end(pid, "logger")
+
     def _end(self, pid: int, what: str) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -105,6 +123,17 @@ def _command(pid: int) -> bytes:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
+
+
+def _environment(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    return b""
+
+
+def _is_logger(pid: int) -> bool:
+    command = _command(pid)
+    return LOGGER.encode() in command or command == b"cat\0"
 
 
 def _parent(pid: int) -> int:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.soak.vitals import Vitals
 
 KILLED = 137
 LOST = 255
+BROKEN_PIPE = 141
 
 
 @dataclass
 class Expected:
-    """A container that a client has made. `code` is what its command exits with, None for never."""
+    """A container that a client has made. `code` is what its command exits with, None for never.
+
+    `log` is where its logger writes, None without one.
+    """
 
     code: int | None
+    log: Path | None = None
     has_task: bool = True
     killed: bool = False
     paused: bool = False
@@ -29,6 +37,7 @@ class Ledger:
         self.faults: list[str] = []
         self.steps = 0
         self.kills: dict[str, int] = {}
+        self.vitals: list[Vitals] = []
 
     def harm(self, name: str, by: str) -> None:
         """A container whose shim, runtime or init is about to be killed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,14 @@ from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.soak.killer import Killer
 from tests.soak.ledger import Ledger
 from tests.soak.sailor import Sailor
+from tests.soak.vitals import Vitals
 from tests.soak.watcher import Watcher
+
+# A long run is measured once it has been under way for so long, and at its end.
+_WARM = 0.2
+_MORE_DESCRIPTORS = 4
+_MORE_THREADS_PER_CLIENT = 4
+_MORE_MEMORY = 8 * 1024
 
 
 def soak(
@@ -22,12 +31,15 @@ def soak(
     """
     ledger = Ledger()
     daemon = Orlopd()
+    logs = Path(tempfile.mkdtemp(prefix="soak-"))
     try:
         daemon.start()
         daemon.ctr("images", "import", str(archive))
+        daemon.ctr("run", "--rm", BUSYBOX, "first", "true")
+        idle = Vitals.of(daemon.pid)
         until = time.monotonic() + (kills * pause * 3 if kills else seconds)
         sailors = [
-            Sailor(daemon.connect, BUSYBOX, each, seed, until, ledger, rough=bool(kills))
+            Sailor(daemon.connect, BUSYBOX, each, seed, until, ledger, logs, rough=bool(kills))
             for each in range(clients)
         ]
         watcher = Watcher(daemon.connect, ledger)
@@ -40,9 +52,14 @@ def soak(
             killer.join()
             for sailor in sailors:
                 sailor.stop()
+        else:
+            time.sleep(seconds * _WARM)
+            warm = Vitals.of(daemon.pid)
         for sailor in sailors:
             sailor.join()
         watcher.stop()
+        if not kills:
+            _check_vitals(daemon, idle, warm, clients, ledger)
         if not watcher.heard:
             ledger.fault("no event came")
         if not ledger.faults:
@@ -53,7 +70,32 @@ def soak(
             ledger.faults += ["harmed were:", *harmed, daemon.log.read_text()[-4000:]]
     finally:
         daemon.discard()
+        shutil.rmtree(logs)
     return ledger
+
+
+def _check_vitals(daemon: Orlopd, idle: Vitals, warm: Vitals, clients: int, ledger: Ledger) -> None:
+    """With the clients gone, the daemon holds what it held before, and its threads' memory."""
+    spare = idle.descriptors + _MORE_DESCRIPTORS
+    with suppress(AssertionError):  # connections close after their clients have gone
+        daemon.wait_for(lambda: Vitals.of(daemon.pid).descriptors <= spare, 10)
+    end = Vitals.of(daemon.pid)
+    ledger.vitals = [idle, warm, end]
+    if end.descriptors > spare:
+        held = _held(daemon.pid)
+        ledger.fault(f"descriptors: {idle.descriptors} before, {end.descriptors} after: {held}")
+    if end.threads > warm.threads + _MORE_THREADS_PER_CLIENT * clients:
+        ledger.fault(f"threads: {warm.threads} early on, {end.threads} at the end")
+    if end.memory > 1.1 * warm.memory + _MORE_MEMORY:
+        ledger.fault(f"memory: {warm.memory} kB early on, {end.memory} kB at the end")
+
+
+def _held(pid: int) -> list[str]:
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(entry.readlink()))
+    return sorted(found)
 
 
 def _check_end(daemon: Orlopd, ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -16,16 +17,20 @@ from orlop.client.stdio import Streams
 from orlop.errors import NotFound, OrlopError, Unknown
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, RUNNING, STOPPED
-from tests.soak.ledger import KILLED, LOST, Expected, Ledger
+from tests.soak.ledger import BROKEN_PIPE, KILLED, LOST, Expected, Ledger
+
+LOGGER = str(Path(__file__).with_name("logger.sh"))
 
 _MOST = 3
 _LIMIT = 30.0
+_LOGGED = 0.3  # of all tasks
+_PRINTED = 300_000
 _COMMANDS: list[tuple[list[str], int | None]] = [
     (["sleep", "1000"], None),
     (["sleep", "1000"], None),
     (["sh", "-c", "exit 0"], 0),
     (["sh", "-c", "sleep 0.2; exit 23"], 23),
-    (["sh", "-c", "head -c 300000 /dev/zero; exit 7"], 7),
+    (["sh", "-c", f"head -c {_PRINTED} /dev/zero; exit 7"], 7),
 ]
 
 
@@ -40,6 +45,7 @@ class Sailor(threading.Thread):
         seed: int,
         until: float,
         ledger: Ledger,
+        logs: Path,
         *,
         rough: bool,
     ) -> None:
@@ -50,6 +56,7 @@ class Sailor(threading.Thread):
         self._random = random.Random(seed * 1000 + number)
         self._until = until
         self._ledger = ledger
+        self._logs = logs
         self._rough = rough
         self._made: dict[str, Expected] = {}
         self._count = 0
@@ -119,7 +126,12 @@ class Sailor(threading.Thread):
         self._ledger.heal(name)
         expected.killed = expected.paused = False
         expected.has_task = True
-        containers.create_task(self._wire, name, mounts, Streams())  # type: ignore[arg-type]
+        log = self._logs / name
+        log.unlink(missing_ok=True)
+        expected.log = log if self._random.random() < _LOGGED else None
+        logger = f"binary://{LOGGER}?{log}" if expected.log else ""
+        streams = Streams(stdout=logger, stderr=logger)
+        containers.create_task(self._wire, name, mounts, streams)  # type: ignore[arg-type]
         self._wire.tasks.start(tasks_pb2.StartRequest(container_id=name), timeout=_LIMIT)
 
     def _again(self, name: str) -> None:
@@ -172,6 +184,7 @@ class Sailor(threading.Thread):
         expected.has_task = False
         if deleted is not None:
             self._check_code(name, deleted)
+            self._check_log(name)
 
     def _look(self, name: str) -> None:
         """The task is in exactly one of the states that it may be in."""
@@ -204,9 +217,18 @@ class Sailor(threading.Thread):
         expected = self._made[name]
         allowed = {KILLED} if expected.code is None else {expected.code}
         if self._ledger.is_harmed(name):
-            allowed |= {KILLED, LOST}
+            allowed |= {KILLED, LOST, BROKEN_PIPE}
         if found not in allowed:
             self._ledger.fault(f"{name} ended with {found}, not {sorted(allowed)}")
+
+    def _check_log(self, name: str) -> None:
+        """Its logger has got all that it printed, once the task is deleted."""
+        expected = self._made[name]
+        if expected.log is None or expected.code != 7 or self._ledger.is_harmed(name):
+            return
+        size = expected.log.stat().st_size
+        if size != _PRINTED:
+            self._ledger.fault(f"{name} printed {_PRINTED} bytes, its logger got {size}")
 
     # After something was killed
 
