@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from orlop.client import Connection
 from orlop.errors import Unavailable
@@ -48,6 +48,10 @@ class Orlopd:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     # Life
 
@@ -231,12 +235,15 @@ def remove_namespace(namespace: str) -> None:
     shutil.rmtree(_RUNC_ROOT / namespace, ignore_errors=True)
 
 
+Daemon = TypeVar("Daemon", bound=Orlopd)
+
+
 def serving(options: Sequence[str] = ()) -> Iterator[Orlopd]:
     """A running orlopd for one test, checked at its end."""
     yield from serving_with(Orlopd(options))
 
 
-def serving_with(daemon: Orlopd) -> Iterator[Orlopd]:
+def serving_with(daemon: Daemon) -> Iterator[Daemon]:
     """Start a prepared orlopd for one test; it is checked at its end."""
     try:
         daemon.start()

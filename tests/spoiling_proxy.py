@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.quiet_server import QuietServer
 
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
@@ -101,7 +103,7 @@ class SpoilingProxy:
         self.spoil: Spoil = lambda _: False
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         handler = type("Handler", (Passing,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = QuietServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

@@ -12,7 +12,7 @@ from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.soak.killer import Killer
 from tests.soak.ledger import Ledger
 from tests.soak.sailor import Sailor
-from tests.soak.vitals import Vitals
+from tests.soak.vitals import Vitals, held
 from tests.soak.watcher import Watcher
 
 # A long run is measured once it has been under way for so long, and at its end.
@@ -82,20 +82,13 @@ def _check_vitals(daemon: Orlopd, idle: Vitals, warm: Vitals, clients: int, ledg
     end = Vitals.of(daemon.pid)
     ledger.vitals = [idle, warm, end]
     if end.descriptors > spare:
-        held = _held(daemon.pid)
-        ledger.fault(f"descriptors: {idle.descriptors} before, {end.descriptors} after: {held}")
+        ledger.fault(
+            f"descriptors: {idle.descriptors} before, {end.descriptors} after: {held(daemon.pid)}"
+        )
     if end.threads > warm.threads + _MORE_THREADS_PER_CLIENT * clients:
         ledger.fault(f"threads: {warm.threads} early on, {end.threads} at the end")
     if end.memory > 1.1 * warm.memory + _MORE_MEMORY:
         ledger.fault(f"memory: {warm.memory} kB early on, {end.memory} kB at the end")
-
-
-def _held(pid: int) -> list[str]:
-    found = []
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.append(str(entry.readlink()))
-    return sorted(found)
 
 
 def _check_end(daemon: Orlopd, ledger: Ledger) -> None:

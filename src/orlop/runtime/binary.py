@@ -8,9 +8,9 @@ over the years; see `_input` and `parse_start`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,21 +18,28 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError
 
-from orlop.errors import InvalidArgument, Unimplemented, Unknown
+from orlop.errors import InvalidArgument, OrlopError, Unimplemented, Unknown
+from orlop.rpc import CallContext
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
+from orlop.runtime.program import Done, Program, end_shims
 from orlop.runtime.shim import Killable
 from orlop.wire.bootstrap_pb2 import LOG_LEVEL_DEBUG, BootstrapParams, BootstrapResult
 from orlop.wire.task_v2_pb2 import DeleteResponse
 from orlop.wire.types_pb2 import RuntimeInfo
 
+_log = logging.getLogger(__name__)
+
 START_TIMEOUT = 30.0
 DELETE_TIMEOUT = 10.0
 DESCRIBE_TIMEOUT = 5.0
-API_MAX = 3
+API_MIN, API_MAX = 2, 3
+_SAID_MAX = 4096
 # The first containerd whose shims take BootstrapParams; those before take the options, or nothing.
 _BOOTSTRAP_SINCE = (2, 3)
+# What those that take them say when they are given the options alone.
+_DEPRECATED = b"started through the deprecated API"
 _VERSION = re.compile(rb"^\s*Version:\s*v?(\d+)\.(\d+)", re.MULTILINE)
 
 
@@ -48,29 +55,43 @@ class BinaryShims:
         self._version = version
         self._debug = debug
         self._lock = threading.Lock()
-        self._probed: bool | None = None
+        self._probed: dict[tuple[int, ...], bool] = {}
 
-    def start(self, bundle: Bundle, options: Any | None) -> tuple[Endpoint, Killable | None]:
-        """Run `start`; Unknown, with what the program said, when it fails."""
-        done = self._run(
-            [*self._flags(bundle.namespace, bundle.id), "start"],
-            bundle,
-            self._input(bundle, options),
-            START_TIMEOUT,
-            merge=True,
-        )
-        if done.returncode:
-            raise Unknown(f"failed to start shim: start failed: {_text(done.stdout)}")
-        endpoint = parse_start(done.stdout)
+    def start(
+        self, ctx: CallContext, bundle: Bundle, options: Any | None
+    ) -> tuple[Endpoint, Killable | None]:
+        """Run `start`; Unknown, with what the program said, when it fails.
+
+        A start that is given up, or answers nonsense, leaves no shim.
+        """
+        argv = [self.mark, *self._flags(bundle.namespace, bundle.id), "start"]
+        try:
+            done = self._run(argv, bundle, self._input(bundle, options), START_TIMEOUT, ctx)
+            if done.code and _DEPRECATED in done.stderr + done.stdout:
+                # Newer than its version, which is not containerd's but its own.
+                self._remember(takes_parameters=True)
+                done = self._run(argv, bundle, self._input(bundle, options), START_TIMEOUT, ctx)
+            if done.code:
+                said = _text(done.stderr + done.stdout) or _ending(done.code)
+                raise Unknown(f"failed to start shim: start failed: {said}")
+            endpoint = parse_start(done.stdout)
+        except OrlopError:
+            self.end(bundle)
+            raise
         bundle.endpoint = endpoint
         return endpoint, None
+
+    def end(self, bundle: Bundle) -> None:
+        """Kill the shim that was started in a bundle; that of a group stays, elsewhere."""
+        end_shims(bundle.namespace, bundle.id, bundle.path)
 
     def clean_up(self, bundle: Bundle) -> Exit:
         """Run `delete`; Unknown, with what the program said, when it fails."""
         flags = [*self._flags(bundle.namespace, bundle.id), "-bundle", os.fspath(bundle.path)]
-        done = self._run([*flags, "delete"], bundle, b"", DELETE_TIMEOUT, merge=False)
-        if done.returncode:
-            raise Unknown(f'"{self.mark}" delete failed: {_text(done.stderr)}')
+        done = self._run([self.mark, *flags, "delete"], bundle, b"", DELETE_TIMEOUT, None)
+        if done.code:
+            said = _text(done.stderr) or _ending(done.code)
+            raise Unknown(f'"{self.mark}" delete failed: {said}')
         try:
             answer = DeleteResponse.FromString(done.stdout)
         except DecodeError:
@@ -80,7 +101,7 @@ class BinaryShims:
     def info(self, options: Any) -> RuntimeInfo:
         """What the program says of itself and its runtime (`-info`)."""
         done = self._describe("-info", options.SerializeToString())
-        if done.returncode:
+        if done.code:
             raise Unknown(f'"{self.mark}" -info failed: {_text(done.stderr)}')
         try:
             return RuntimeInfo.FromString(done.stdout)
@@ -113,29 +134,31 @@ class BinaryShims:
     def _takes_parameters(self) -> bool:
         """Whether the program is of containerd 2.3 or later, by its `-v`; asked once."""
         with self._lock:
-            probed = self._probed
-        if probed is None:
-            found = _VERSION.search(self._describe("-v", b"").stdout)
-            probed = found is not None and tuple(map(int, found.groups())) >= _BOOTSTRAP_SINCE
-            with self._lock:
-                self._probed = probed
-        return probed
-
-    def _describe(self, flag: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
+            known = self._probed.get(_identity(self.mark))
+        if known is not None:
+            return known
         try:
-            return subprocess.run(
-                [self.mark, flag],
-                input=text,
-                capture_output=True,
-                timeout=DESCRIBE_TIMEOUT,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unknown(f'"{self.mark}" {flag} failed: {error}') from None
+            found = _VERSION.search(self._describe("-v", b"").stdout)
+        except Unknown as error:
+            _log.warning('shim="%s" does not tell its version: %s', self.mark, error)
+            return False
+        return self._remember(
+            takes_parameters=found is not None
+            and tuple(map(int, found.groups())) >= _BOOTSTRAP_SINCE
+        )
+
+    def _remember(self, *, takes_parameters: bool) -> bool:
+        """For this very file: another may be installed in its place."""
+        with self._lock:
+            self._probed = {_identity(self.mark): takes_parameters}
+        return takes_parameters
+
+    def _describe(self, flag: str, text: bytes) -> Done:
+        return Program([self.mark, flag], text).result(flag, DESCRIBE_TIMEOUT)
 
     def _run(
-        self, arguments: list[str], bundle: Bundle, text: bytes, timeout: float, *, merge: bool
-    ) -> subprocess.CompletedProcess[bytes]:
+        self, argv: list[str], bundle: Bundle, text: bytes, timeout: float, ctx: CallContext | None
+    ) -> Done:
         environment = {
             **os.environ,
             "TTRPC_ADDRESS": f"{self._address}.ttrpc",
@@ -144,22 +167,16 @@ class BinaryShims:
             "MAX_SHIM_VERSION": "2",
             "GOMAXPROCS": "2",
         }
-        try:
-            return subprocess.run(
-                [self.mark, *arguments],
-                cwd=bundle.path,
-                env=environment,
-                input=text,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT if merge else subprocess.PIPE,
-                process_group=0,
-                timeout=timeout,
-                check=False,
-            )
-        except OSError as error:
-            raise Unknown(f'shim "{self.mark}" cannot be run: {error.strerror}') from None
-        except subprocess.TimeoutExpired:
-            raise Unknown(f'shim "{self.mark}" {arguments[-1]}: no end in {timeout:g} s') from None
+        program = Program(argv, text, cwd=bundle.path, env=environment)
+        return program.result(argv[-1], timeout, ctx)
+
+
+def _identity(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a path is text here
+    except OSError as error:
+        raise Unknown(f'shim "{path}": {(error.strerror or str(error)).lower()}') from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def parse_start(output: bytes) -> Endpoint:
@@ -174,7 +191,7 @@ def parse_start(output: bytes) -> Endpoint:
         if "://" not in text or len(text.split()) != 1:
             raise InvalidArgument(f"shim printed no address: {text!r}")
         endpoint = Endpoint(2, text)
-    if endpoint.version > API_MAX:
+    if not API_MIN <= endpoint.version <= API_MAX:
         raise Unimplemented(f"version {endpoint.version} of the shim API")
     return endpoint
 
@@ -184,7 +201,7 @@ def _from_result(output: bytes) -> Endpoint | None:
         result = BootstrapResult.FromString(output)
     except DecodeError:
         return None
-    if result.version < 2 or not result.address:
+    if result.version < API_MIN or not result.address:
         return None
     return Endpoint(result.version, result.address, result.protocol or "ttrpc")
 
@@ -198,7 +215,12 @@ def _from_json(output: bytes) -> Endpoint | None:
 
 
 def _text(output: bytes) -> str:
-    return output.decode(errors="replace").strip()
+    """What a program said, as far as it can be shown in an error."""
+    return output[:_SAID_MAX].decode(errors="replace").strip()
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"killed by signal {-code}"
 
 
 def find_binary(runtime: str) -> str:

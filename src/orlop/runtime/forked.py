@@ -12,6 +12,7 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any
 
 from orlop.fork.client import ForkServer
+from orlop.rpc import CallContext
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
@@ -37,7 +38,9 @@ class ForkedShims:
         self._debug = debug
         sockets.mkdir(mode=0o711, exist_ok=True)
 
-    def start(self, bundle: Bundle, options: Any | None) -> tuple[Endpoint, Killable | None]:
+    def start(
+        self, ctx: CallContext, bundle: Bundle, options: Any | None
+    ) -> tuple[Endpoint, Killable | None]:
         """Fork a shim; its socket listens before it runs. Raises Unavailable."""
         # A new name each time: the shim that had the id before may be removing its own still.
         path = self._sockets / secrets.token_hex(16)
@@ -60,6 +63,9 @@ class ForkedShims:
                 path.unlink()
                 raise
         return endpoint, Process(pid, path)
+
+    def end(self, bundle: Bundle) -> None:
+        """Nothing: it ends with its `Process`, or by itself."""
 
     def clean_up(self, bundle: Bundle) -> Exit:
         answer = cleanup(bundle.namespace, bundle.id, os.fspath(bundle.path))

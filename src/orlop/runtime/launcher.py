@@ -6,6 +6,7 @@ from typing import Protocol
 
 from google.protobuf.any_pb2 import Any
 
+from orlop.rpc import CallContext
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Killable
@@ -17,8 +18,16 @@ class Launcher(Protocol):
     mark: str
     """What a bundle's `shim-binary-path` says of this kind."""
 
-    def start(self, bundle: Bundle, options: Any | None) -> tuple[Endpoint, Killable | None]:
-        """Start a shim for a bundle, or find that of its group: where it listens."""
+    def start(
+        self, ctx: CallContext, bundle: Bundle, options: Any | None
+    ) -> tuple[Endpoint, Killable | None]:
+        """Start a shim for a bundle, or find that of its group: where it listens.
+
+        Ends early, with Cancelled, when the call `ctx` does.
+        """
+
+    def end(self, bundle: Bundle) -> None:
+        """Kill the shim of a bundle, which does not listen; fine if there is none."""
 
     def clean_up(self, bundle: Bundle) -> Exit:
         """Remove the container that a dead shim has left, and whatever is mounted in its bundle.

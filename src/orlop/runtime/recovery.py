@@ -85,7 +85,7 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
 def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:
     """End a shim whose task an earlier daemon did not live to see made."""
     try:
-        tasks.shims.release(shim)
+        tasks.shims.release(shim, bundle)
         if shim.own and not bundle.shares_shim() and not shim.closed.wait(_GOODBYE):
             os.kill(shim.pid(_GOODBYE), signal.SIGKILL)  # it is making the task still
             shim.closed.wait(_GOODBYE)

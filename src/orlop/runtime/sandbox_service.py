@@ -47,14 +47,29 @@ class SandboxControllerService(Service):
         self, request: wire.ControllerStartRequest, ctx: CallContext
     ) -> wire.ControllerStartResponse:
         _check(request.sandboxer)
-        found = self._sandboxes.start(ctx, ctx.require_namespace(), request.sandbox_id)
+        namespace = ctx.require_namespace()
+        found = self._sandboxes.start(ctx, namespace, request.sandbox_id)
+        address, version = self._address(namespace, request.sandbox_id)
         return wire.ControllerStartResponse(
-            sandbox_id=request.sandbox_id, pid=found.pid, created_at=found.created_at
+            sandbox_id=request.sandbox_id,
+            pid=found.pid,
+            created_at=found.created_at,
+            address=address,
+            version=version,
+            spec=found.spec if found.HasField("spec") else None,
         )
+
+    def _address(self, namespace: str, id: str) -> tuple[str, int]:
+        """What Tasks.Create takes for a container in the sandbox; empty without one."""
+        endpoint = self._sandboxes.endpoint(namespace, id)
+        if endpoint is None:
+            return "", 0
+        return f"{endpoint.protocol}+{endpoint.address}", endpoint.version
 
     def platform(
         self, request: wire.ControllerPlatformRequest, ctx: CallContext
     ) -> wire.ControllerPlatformResponse:
+        """As containerd, which keeps it for its own CRI service; see `SandboxManager.platform`."""
         raise Unimplemented("the platform of a sandbox is not told here")
 
     def stop(
@@ -76,9 +91,9 @@ class SandboxControllerService(Service):
         self, request: wire.ControllerStatusRequest, ctx: CallContext
     ) -> wire.ControllerStatusResponse:
         _check(request.sandboxer)
-        found = self._sandboxes.status(
-            ctx, ctx.require_namespace(), request.sandbox_id, verbose=request.verbose
-        )
+        namespace, name = ctx.require_namespace(), request.sandbox_id
+        found = self._sandboxes.status(ctx, namespace, name, verbose=request.verbose)
+        address, version = self._address(namespace, name)
         return wire.ControllerStatusResponse(
             sandbox_id=found.sandbox_id,
             pid=found.pid,
@@ -87,6 +102,8 @@ class SandboxControllerService(Service):
             created_at=found.created_at if found.HasField("created_at") else None,
             exited_at=found.exited_at if found.HasField("exited_at") else None,
             extra=found.extra if found.HasField("extra") else None,
+            address=address,
+            version=version,
         )
 
     def shutdown(
@@ -106,8 +123,10 @@ class SandboxControllerService(Service):
     def update(
         self, request: wire.ControllerUpdateRequest, ctx: CallContext
     ) -> wire.ControllerUpdateResponse:
+        """The record is the store's; shims are not told, as by containerd."""
         _check(request.sandboxer)
-        raise Unimplemented("a running sandbox cannot be updated")
+        ctx.require_namespace()
+        return wire.ControllerUpdateResponse()
 
 
 def _check(sandboxer: str) -> None:

@@ -8,43 +8,84 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
-from orlop.errors import AlreadyExists, NotFound, OrlopError
+from orlop.errors import AlreadyExists, NotFound, OrlopError, Unavailable
 from orlop.events import Publisher
 from orlop.rpc import CallContext
+from orlop.rpc.convert import timestamp
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
+from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
+from orlop.runtime.task import BURIAL_TIMEOUT, RECONNECTS
 from orlop.sys.mount import Mount
 from orlop.wire import runtime_sandbox_pb2 as wire
 from orlop.wire.events_pb2 import SandboxCreate, SandboxExit, SandboxStart
 from orlop.wire.types_pb2 import Mount as WireMount
+from orlop.wire.types_pb2 import Platform
 
 FOLDER = "io.containerd.sandbox.controller.v1.shim"
 _SERVICE = "containerd.runtime.sandbox.v1.Sandbox"
 _QUERY_TIMEOUT = 5.0
+_PARALLEL = 16
+_UNKNOWN_STATUS = 255
 _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer", bound=Message)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RunningSandbox:
-    """A sandbox with its shim."""
+    """A sandbox with its shim, by whatever connection that is reached now."""
 
-    bundle: Bundle
-    shim: Shim
-    log: ShimLog
+    def __init__(self, bundle: Bundle, shim: Shim, log: ShimLog) -> None:
+        self.bundle = bundle
+        self.shim = shim
+        self.log = log
+        self._changed = threading.Condition()
+        self._ended: wire.WaitSandboxResponse | None = None
+
+    def reconnect(self, shim: Shim) -> None:
+        """The shim lives after all, and is reached by another connection."""
+        with self._changed:
+            self.shim = shim
+            self._changed.notify_all()
+
+    def end(self, ended: wire.WaitSandboxResponse) -> None:
+        """It was cleared up after its shim."""
+        with self._changed:
+            self._ended = ended
+            self._changed.notify_all()
+
+    def after(self, lost: Shim, ctx: CallContext) -> wire.WaitSandboxResponse | None:
+        """Wait until all is settled after a lost shim.
+
+        How the sandbox ended, or None when it goes on with another connection.
+        """
+
+        def wake() -> None:
+            with self._changed:
+                self._changed.notify_all()
+
+        def settled() -> bool:
+            return self._ended is not None or self.shim is not lost or ctx.cancelled
+
+        ctx.on_cancel(wake)
+        with self._changed:
+            self._changed.wait_for(settled, BURIAL_TIMEOUT)
+            if self._ended is None and self.shim is lost:
+                ctx.check()
+                raise Unavailable(f'shim of sandbox "{self.bundle.id}" is lost')
+            return self._ended
 
 
 class SandboxManager:
@@ -113,7 +154,7 @@ class SandboxManager:
                 undo.callback(bundle.delete)
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
                 undo.callback(log.close)
-                shim = self._shims.start(bundle, runtime, runtime_options)
+                shim = self._shims.start(ctx, bundle, runtime, runtime_options)
                 undo.callback(self._abandon, shim, bundle)
                 request = wire.CreateSandboxRequest(
                     sandbox_id=id,
@@ -131,6 +172,8 @@ class SandboxManager:
                 undo.pop_all()
             with self._lock:
                 self._running[key] = RunningSandbox(bundle, shim, log)
+            if shim.closed.is_set():
+                self._shim_died(shim)  # between its answer and now: nobody was told
         finally:
             with self._lock:
                 self._creating.discard(key)
@@ -143,43 +186,76 @@ class SandboxManager:
             _log.warning("sandbox=%s leftovers of a failed create: %s", bundle.id, error)
 
     def start(self, ctx: CallContext, namespace: str, id: str) -> wire.StartSandboxResponse:
-        """Start it; what the shim says of it."""
+        """Start it; what the shim says of it. One that does not start is removed."""
         request = wire.StartSandboxRequest(sandbox_id=id)
-        answer = self._ask(ctx, namespace, id, "StartSandbox", request, wire.StartSandboxResponse)
+        found = self.get(namespace, id)
+        try:
+            answer = self._ask(found, ctx, "StartSandbox", request, wire.StartSandboxResponse)
+        except OrlopError:
+            if not found.shim.lost:  # else it is buried
+                self._give_up(found)
+            raise
         self._publisher.publish(namespace, "/sandboxes/start", SandboxStart(sandbox_id=id))
         return answer
 
     def stop(self, ctx: CallContext, namespace: str, id: str, seconds: int) -> None:
-        """Stop it, in so many seconds; fine for one that is not there."""
+        """Stop it, in so many seconds; fine for one that is not there, or whose shim is lost."""
         request = wire.StopSandboxRequest(sandbox_id=id, timeout_secs=seconds)
-        with suppress(NotFound):
-            self._ask(ctx, namespace, id, "StopSandbox", request, wire.StopSandboxResponse)
+        with suppress(NotFound, Unavailable):
+            found = self.get(namespace, id)
+            self._ask(found, ctx, "StopSandbox", request, wire.StopSandboxResponse)
 
     def wait(self, ctx: CallContext, namespace: str, id: str) -> wire.WaitSandboxResponse:
-        """Wait until it has stopped; that is announced then."""
+        """Wait until it has stopped, which is announced then, or its shim has died."""
         request = wire.WaitSandboxRequest(sandbox_id=id)
-        ended = self._ask(ctx, namespace, id, "WaitSandbox", request, wire.WaitSandboxResponse)
+        found = self.get(namespace, id)
+        for _ in range(RECONNECTS):
+            shim = found.shim
+            try:
+                ended = self._ask(found, ctx, "WaitSandbox", request, wire.WaitSandboxResponse)
+            except Unavailable:
+                if not shim.lost:
+                    raise
+            else:
+                self._publish_exit(namespace, id, ended)
+                return ended
+            if (buried := found.after(shim, ctx)) is not None:
+                return buried
+        raise Unavailable(f'shim of sandbox "{id}" breaks off every connection')
+
+    def _publish_exit(self, namespace: str, id: str, ended: wire.WaitSandboxResponse) -> None:
         exited = SandboxExit(
             sandbox_id=id, exit_status=ended.exit_status, exited_at=ended.exited_at
         )
         self._publisher.publish(namespace, "/sandboxes/exit", exited)
-        return ended
 
     def status(
         self, ctx: CallContext, namespace: str, id: str, *, verbose: bool
     ) -> wire.SandboxStatusResponse:
-        """What its shim says; empty for one that is not there."""
+        """What its shim says; one that is not there has no state, and ended some time ago."""
         request = wire.SandboxStatusRequest(sandbox_id=id, verbose=verbose)
         try:
-            return self._ask(
-                ctx, namespace, id, "SandboxStatus", request, wire.SandboxStatusResponse
-            )
+            found = self.get(namespace, id)
+            return self._ask(found, ctx, "SandboxStatus", request, wire.SandboxStatusResponse)
         except NotFound:
-            return wire.SandboxStatusResponse()
+            now = timestamp(time.time_ns())
+            return wire.SandboxStatusResponse(sandbox_id=id, exited_at=now)
+
+    def platform(self, ctx: CallContext, namespace: str, id: str) -> Platform:
+        """What its containers run on."""
+        request = wire.PlatformRequest(sandbox_id=id)
+        found = self.get(namespace, id)
+        return self._ask(found, ctx, "Platform", request, wire.PlatformResponse).platform
+
+    def endpoint(self, namespace: str, id: str) -> Endpoint | None:
+        """Where its shim serves the Task API, None for a sandbox that is not there."""
+        bundle = self.bundle(namespace, id)
+        return bundle.endpoint if bundle is not None else None
 
     def metrics(self, ctx: CallContext, namespace: str, id: str) -> wire.SandboxMetricsResponse:
         request = wire.SandboxMetricsRequest(sandbox_id=id)
-        return self._ask(ctx, namespace, id, "SandboxMetrics", request, wire.SandboxMetricsResponse)
+        found = self.get(namespace, id)
+        return self._ask(found, ctx, "SandboxMetrics", request, wire.SandboxMetricsResponse)
 
     def shutdown(self, ctx: CallContext, namespace: str, id: str) -> None:
         """End it, and its shim once no container is left; fine for one that is not there."""
@@ -189,23 +265,34 @@ class SandboxManager:
             return
         request = wire.ShutdownSandboxRequest(sandbox_id=id)
         with suppress(NotFound):
-            found.shim.ask(
-                _SERVICE, "ShutdownSandbox", request, wire.ShutdownSandboxResponse, ctx=ctx
-            )
+            self._ask(found, ctx, "ShutdownSandbox", request, wire.ShutdownSandboxResponse)
         if self._take(found):
-            self._shims.release(found.shim)
+            self._shims.release(found.shim, found.bundle)
             self._remove(found)
+
+    def _give_up(self, sandbox: RunningSandbox) -> None:
+        """Remove one that did not start."""
+        bundle, shim = sandbox.bundle, sandbox.shim
+        if not self._take(sandbox):
+            return
+        request = wire.ShutdownSandboxRequest(sandbox_id=bundle.id)
+        answer, limit = wire.ShutdownSandboxResponse, _QUERY_TIMEOUT
+        try:
+            shim.ask(_SERVICE, "ShutdownSandbox", request, answer, timeout=limit)
+        except OrlopError as error:
+            _log.warning("sandbox=%s after a failed start: %s", bundle.id, error)
+        self._abandon(shim, bundle)
+        self._remove(sandbox)
 
     def _ask(
         self,
+        sandbox: RunningSandbox,
         ctx: CallContext,
-        namespace: str,
-        id: str,
         method: str,
         request: Message,
         answer: type[Answer],
     ) -> Answer:
-        return self.get(namespace, id).shim.ask(_SERVICE, method, request, answer, ctx=ctx)
+        return sandbox.shim.ask(_SERVICE, method, request, answer, ctx=ctx)
 
     # Shims that died, daemons that were
 
@@ -218,15 +305,36 @@ class SandboxManager:
         with self._lock:
             found = [each for each in self._running.values() if each.shim is shim]
         for each in found:
-            if not self._take(each):
-                continue
-            _log.warning("namespace=%s sandbox=%s shim has died", shim.namespace, each.bundle.id)
-            self._shims.forget(shim)
             try:
-                self._shims.clean_up(each.bundle)
-            except (OrlopError, OSError) as error:
-                _log.warning("sandbox=%s after its shim: %s", each.bundle.id, error)
-            self._remove(each)
+                self._bury_one(each, shim)
+            except Exception:  # noqa: BLE001 - one sandbox's fault must not leave others unburied
+                _log.exception("sandbox=%s after its shim", each.bundle.id)
+
+    def _bury_one(self, sandbox: RunningSandbox, shim: Shim) -> None:
+        bundle = sandbox.bundle
+        if self._reconnected(sandbox, shim) or not self._take(sandbox):
+            return
+        _log.warning("namespace=%s sandbox=%s shim has died", shim.namespace, bundle.id)
+        self._shims.forget(shim)
+        try:
+            last = self._shims.clean_up(bundle)
+        except (OrlopError, OSError) as error:
+            _log.warning("sandbox=%s after its shim: %s", bundle.id, error)
+            last = Exit(_UNKNOWN_STATUS, time.time_ns())
+        ended = wire.WaitSandboxResponse(exit_status=last.status, exited_at=timestamp(last.at))
+        self._publish_exit(bundle.namespace, bundle.id, ended)
+        self._remove(sandbox)
+        sandbox.end(ended)
+
+    def _reconnected(self, sandbox: RunningSandbox, lost: Shim) -> bool:
+        """Whether only the connection was lost: the shim listens."""
+        try:
+            shim = self._shims.connect(sandbox.bundle)
+        except OrlopError:
+            return False
+        self._shims.forget(lost)
+        sandbox.reconnect(shim)
+        return True
 
     def _take(self, sandbox: RunningSandbox) -> bool:
         """Whether the caller is the one to end a sandbox."""
@@ -242,19 +350,32 @@ class SandboxManager:
             _log.warning("sandbox=%s bundle stays: %s", sandbox.bundle.id, error)
 
     def recover(self) -> None:
-        """Adopt the sandboxes of an earlier daemon, before its tasks; clear up after the others."""
-        for bundle in self._bundles.all():
-            try:
-                self._adopt(bundle)
-            except (OrlopError, OSError) as error:
-                _log.info("namespace=%s sandbox=%s is gone: %s", bundle.namespace, bundle.id, error)
-                try:
-                    self._shims.clean_up(bundle)
-                    bundle.delete()
-                except (OrlopError, OSError) as failure:
-                    _log.warning("sandbox=%s bundle stays: %s", bundle.id, failure)
+        """Adopt the sandboxes of an earlier daemon, before its tasks; clear up after the others.
 
-    def _adopt(self, bundle: Bundle) -> None:
+        Takes a few seconds at most, however many shims hang.
+        """
+        bundles = self._bundles.all()
+        if bundles:
+            with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="recovery") as pool:
+                list(pool.map(self._recover, bundles))
+
+    def _recover(self, bundle: Bundle) -> None:
+        name = f"namespace={bundle.namespace} sandbox={bundle.id}"
+        try:
+            self._adopt(bundle, name)
+        except (OrlopError, FileNotFoundError) as error:
+            _log.info("%s is gone: %s", name, error)
+            try:
+                self._shims.clean_up(bundle)
+                bundle.delete()
+            except (OrlopError, OSError) as failure:
+                _log.warning("%s bundle stays: %s", name, failure)
+        except OSError as error:
+            # This daemon lacks descriptors or memory: that says nothing of the sandbox.
+            _log.error("%s is left alone, and not managed: %s", name, error)
+
+    def _adopt(self, bundle: Bundle, name: str) -> None:
+        """Raises OrlopError when it is certainly no more."""
         log = ShimLog(bundle.path / "log", self._reactor, bundle.id, bundle.namespace)
         try:
             shim = self._shims.connect(bundle)
@@ -264,10 +385,14 @@ class SandboxManager:
                     _SERVICE, "PingSandbox", request, wire.PingResponse, timeout=_QUERY_TIMEOUT
                 )
             except NotFound:
-                self._shims.release(shim)  # it was never made
+                self._shims.release(shim, bundle)  # it was never made
                 raise
+            except OrlopError as error:
+                _log.warning("%s does not answer: %s", name, error)
         except BaseException:
             log.close()
             raise
         with self._lock:
             self._running[bundle.namespace, bundle.id] = RunningSandbox(bundle, shim, log)
+        if shim.closed.is_set():
+            self._shim_died(shim)

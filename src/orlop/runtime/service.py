@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from google.protobuf.empty_pb2 import Empty
+from contextlib import suppress
 
-from orlop.errors import Unimplemented
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+
+from orlop.errors import InvalidArgument, Unimplemented
 from orlop.rpc import CallContext, Service
-from orlop.rpc.convert import timestamp
-from orlop.runtime.model import Exit, ProcessState, Stdio
+from orlop.rpc.convert import any_type, timestamp
+from orlop.runtime.model import Endpoint, Exit, ProcessState, Stdio
 from orlop.runtime.task import Task
 from orlop.runtime.tasks import TaskManager
 from orlop.sys.mount import Mount
+from orlop.wire.runc_pb2 import Options
 from orlop.wire.services import tasks_pb2 as wire
 from orlop.wire.task_types_pb2 import Process, ProcessInfo
 from orlop.wire.types_pb2 import Metric
+
+_NEWEST_API = 3
 
 
 class TasksService(Service):
@@ -30,8 +36,6 @@ class TasksService(Service):
     def create(self, request: wire.CreateTaskRequest, ctx: CallContext) -> wire.CreateTaskResponse:
         if request.HasField("checkpoint"):
             raise Unimplemented("restoring a task from a checkpoint is not offered yet")
-        if request.task_api_address:
-            raise Unimplemented("tasks in a given sandbox are not offered yet")
         pid = self._tasks.create(
             ctx,
             ctx.require_namespace(),
@@ -40,6 +44,7 @@ class TasksService(Service):
             stdio=_stdio(request),
             options=request.options if request.HasField("options") else None,
             runtime=request.runtime_path,
+            endpoint=_endpoint(request),
         )
         return wire.CreateTaskResponse(container_id=request.container_id, pid=pid)
 
@@ -123,6 +128,26 @@ class TasksService(Service):
     def wait(self, request: wire.WaitRequest, ctx: CallContext) -> wire.WaitResponse:
         ended = self._task(ctx, request.container_id).wait(ctx, request.exec_id)
         return wire.WaitResponse(exit_status=ended.status, exited_at=timestamp(ended.at))
+
+
+def _endpoint(request: wire.CreateTaskRequest) -> Endpoint | None:
+    """Where the sandbox's shim listens, `ttrpc+unix://PATH`, if the client says so.
+
+    In the request or, by older clients, in the runtime's options.
+    """
+    address, version = request.task_api_address, request.task_api_version
+    if not address and any_type(request.options) == Options.DESCRIPTOR.full_name:
+        with suppress(DecodeError):  # the shim will say so
+            options = Options.FromString(request.options.value)
+            address, version = options.task_api_address, options.task_api_version
+    if not address:
+        return None
+    protocol, plus, address = address.partition("+")
+    if not plus:
+        raise InvalidArgument(
+            f'task API address "{protocol}" is not like ttrpc+unix://PATH or grpc+unix://PATH'
+        )
+    return Endpoint(version or _NEWEST_API, address, protocol)
 
 
 def _stdio(request: wire.CreateTaskRequest | wire.ExecProcessRequest) -> Stdio:

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from orlop.errors import NotFound, OrlopError, Unavailable, Unimplemented
+from orlop.errors import Internal, NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.rpc.ttrpc.reactor import Reactor
@@ -64,7 +64,7 @@ class PendingCall(Generic[Answer]):
         self._answer = answer
 
     def result(self, timeout: float | None = None) -> Answer:
-        return self._answer.FromString(self._call.result(timeout))
+        return _parsed(self._answer, self._call.result(timeout))
 
 
 class Shim:
@@ -137,7 +137,7 @@ class Shim:
             self._version = 2
             response = self._call(method, request, ctx, timeout)
         self._settled = True
-        return answer.FromString(response)
+        return _parsed(answer, response)
 
     def ask(
         self,
@@ -150,7 +150,7 @@ class Shim:
         timeout: float | None = None,
     ) -> Answer:
         """Make a call of another service than the Task API; as `call` otherwise."""
-        return answer.FromString(self._call(method, request, ctx, timeout, service))
+        return _parsed(answer, self._call(method, request, ctx, timeout, service))
 
     def _call(
         self,
@@ -211,8 +211,9 @@ class Shim:
             self._call("Shutdown", task.ShutdownRequest(), None, SHUTDOWN_TIMEOUT)
         except OrlopError:
             return self.closed.is_set()
-        # Others still want their bundle, and say goodbye by closing.
-        return self.own or self.closed.wait(SHUTDOWN_TIMEOUT)
+        if not self.own:  # it still wants its bundle, and says goodbye by closing
+            self.closed.wait(SHUTDOWN_TIMEOUT)
+        return True
 
     def kill(self) -> None:
         """End a shim that did not settle, by force where that is possible."""
@@ -227,6 +228,13 @@ class Shim:
     def _closed(self) -> None:
         self.closed.set()
         self._on_close(self)
+
+
+def _parsed(kind: type[Answer], payload: bytes) -> Answer:
+    try:
+        return kind.FromString(payload)
+    except DecodeError:
+        raise Internal(f"shim answers with what is no {kind.DESCRIPTOR.full_name}") from None
 
 
 def socket_path(address: str) -> str:

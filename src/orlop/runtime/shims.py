@@ -14,8 +14,10 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any
 
 from orlop.errors import NotFound, OrlopError, Unavailable
+from orlop.rpc import CallContext
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.binary import BinaryShims, find_binary
+from orlop.runtime.borrowed import BorrowedShims
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.forked import ForkedShims
 from orlop.runtime.launcher import Launcher
@@ -53,7 +55,7 @@ class Shims:
         self._binaries = binaries
         self._runtimes = {**dict.fromkeys(OWN_RUNTIMES, own.mark), **runtimes}
         self._lock = threading.Lock()
-        self._launchers: dict[str, Launcher] = {own.mark: own}
+        self._launchers: dict[str, Launcher] = {own.mark: own, BorrowedShims.mark: BorrowedShims()}
         self._users: dict[Shim, int] = {}
         self._groups: dict[tuple[str, str], Shim] = {}
 
@@ -67,13 +69,16 @@ class Shims:
         mark = self._runtimes.get(runtime) or find_binary(runtime)
         return self._launcher(mark)
 
+    def _of(self, bundle: Bundle) -> Launcher:
+        return self._launcher(bundle.shim or self._own.mark)
+
     def _launcher(self, mark: str) -> Launcher:
         with self._lock:
             if mark not in self._launchers:
                 self._launchers[mark] = self._binaries(find_binary(mark))
             return self._launchers[mark]
 
-    def start(self, bundle: Bundle, runtime: str, options: Any | None) -> Shim:
+    def start(self, ctx: CallContext, bundle: Bundle, runtime: str, options: Any | None) -> Shim:
         """A shim for the bundle: a new one, or that of the group that its spec names.
 
         Raises Unknown with what a shim binary said, Unavailable when the shim does not answer.
@@ -87,7 +92,7 @@ class Shims:
                 return shim
         process: Killable | None = None
         try:
-            endpoint, process = launcher.start(bundle, options)
+            endpoint, process = launcher.start(ctx, bundle, options)
             shim = self._attach(bundle, endpoint, process)
         except BaseException:
             if process is not None:
@@ -112,12 +117,23 @@ class Shims:
         bundle.endpoint = shim.endpoint
         return shim
 
-    def join(self, bundle: Bundle, host: Bundle) -> Shim:
-        """The shim of a sandbox, whose bundle is `host`, for a container in it."""
-        bundle.sandbox = host.id
-        bundle.shim = host.shim or self._own.mark
-        bundle.endpoint = host.endpoint
-        return self._attach(bundle, host.endpoint, None)
+    def join(
+        self, bundle: Bundle, sandbox: str, host: Bundle | None, endpoint: Endpoint | None
+    ) -> Shim:
+        """The shim of a sandbox, for a container in it.
+
+        `host` is the sandbox's bundle, None for one that is not kept here; `endpoint` is where a
+        client says that it listens. One of both is known.
+        """
+        bundle.sandbox = sandbox
+        if host is None:
+            bundle.shim = BorrowedShims.mark
+        else:
+            bundle.shim = host.shim or self._own.mark
+            endpoint = endpoint or host.endpoint
+        assert endpoint is not None
+        bundle.endpoint = endpoint
+        return self._attach(bundle, endpoint, None)
 
     def connect(self, bundle: Bundle) -> Shim:
         """The shim that serves a bundle from before; Unavailable when it is no more.
@@ -171,10 +187,21 @@ class Shims:
                     ) from None
             time.sleep(_RETRY)
 
-    def release(self, shim: Shim) -> None:
-        """One user less; after the last one the shim is told to end."""
-        if self._leave(shim):
-            shim.shutdown()
+    def release(self, shim: Shim, bundle: Bundle) -> None:
+        """One user less, that of a bundle; after the last one the shim is told to end.
+
+        A program that does not is ended.
+        """
+        if not self._leave(shim):
+            return
+        if bundle.shim == BorrowedShims.mark:
+            shim.close()
+            return
+        if not shim.shutdown():
+            self._of(bundle).end(bundle)
+            shim.close()
+        if not shim.own:
+            _remove_dead_socket(socket_path(shim.endpoint.address))
 
     def abandon(self, shim: Shim, bundle: Bundle, *, answers: bool) -> None:
         """End what a failed create has begun; `answers` says whether the shim is well.
@@ -185,12 +212,13 @@ class Shims:
             # The call was given up, not the create: have it finished, and undone.
             answers = shim.undo_create(bundle.id)
         last = self._leave(shim)
-        if last and answers:
+        if last and answers and bundle.shim != BorrowedShims.mark:
             answers = shim.shutdown()
         if answers and shim.own:
             return  # it has undone its part
         if last:
             shim.kill()
+            self._of(bundle).end(bundle)
         self.clean_up(bundle)
 
     def forget(self, shim: Shim) -> None:
@@ -211,7 +239,7 @@ class Shims:
 
     def clean_up(self, bundle: Bundle) -> Exit:
         """Remove the container that a dead shim has left; see `Launcher.clean_up`."""
-        ended = self._launcher(bundle.shim or self._own.mark).clean_up(bundle)
+        ended = self._of(bundle).clean_up(bundle)
         with suppress(NotFound):
             path = socket_path(bundle.endpoint.address)
             if bundle.shim == self._own.mark and not bundle.shares_shim():

@@ -23,6 +23,8 @@ from orlop.wire.task_types_pb2 import Status
 
 QUERY_TIMEOUT = 2.0
 """Seconds in which a shim must tell a state or statistics."""
+RECONNECTS = 10
+"""How often a call is made again because the connection, not the shim, was lost."""
 BURIAL_TIMEOUT = 15.0
 """Seconds in which a task whose shim has died must be cleared up."""
 
@@ -148,7 +150,7 @@ class Task:
         A first process whose shim dies has ended when all is cleared up.
         """
         request = wire.WaitRequest(id=self.id, exec_id=exec_id)
-        while True:
+        for _ in range(RECONNECTS):
             shim = self.shim
             try:
                 return exit_of(shim.call("Wait", request, wire.WaitResponse, ctx=ctx))
@@ -160,6 +162,7 @@ class Task:
                     raise
             if ended is not None:
                 return ended
+        raise Unavailable(f'shim of task "{self.id}" breaks off every connection')
 
     def after(self, lost: Shim, ctx: CallContext) -> Exit | None:
         """Wait until all is settled after a lost shim.

@@ -27,11 +27,19 @@ from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
-from orlop.runtime.model import ContainerLookup, ContainerRecord, Exit, Metric, ProcessState, Stdio
+from orlop.runtime.model import (
+    ContainerLookup,
+    ContainerRecord,
+    Endpoint,
+    Exit,
+    Metric,
+    ProcessState,
+    Stdio,
+)
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
-from orlop.runtime.task import QUERY_TIMEOUT, Task, exit_of
+from orlop.runtime.task import QUERY_TIMEOUT, RECONNECTS, Task, exit_of
 from orlop.sys.mount import Mount
 from orlop.wire import task_v3_pb2 as wire
 from orlop.wire.events_pb2 import TaskDelete, TaskExit
@@ -156,14 +164,18 @@ class TaskManager:
         stdio: Stdio | None = None,
         options: Any | None = None,
         runtime: str = "",
+        endpoint: Endpoint | None = None,
     ) -> int:
         """Make the task of a container, ready to start; the pid of its first process.
 
-        `options` and `runtime` win over those of the container's record. A create that fails
-        leaves nothing. Raises NotFound without the container, AlreadyExists, and what the shim or
-        its runtime refuse with.
+        `options` and `runtime` win over those of the container's record. `endpoint` is where the
+        shim of its sandbox listens, if a client knows. A create that fails leaves nothing. Raises
+        NotFound without the container, AlreadyExists, InvalidArgument for an endpoint without a
+        sandbox, and what the shim or its runtime refuse with.
         """
         container = self._containers.get(namespace, id)
+        if endpoint is not None and not container.sandbox:
+            raise InvalidArgument(f'container "{id}" is in no sandbox that has a task API')
         with self._claim(namespace, id):
             spec = container.spec.value if container.spec is not None else b""
             with ExitStack() as undo:
@@ -172,11 +184,11 @@ class TaskManager:
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
                 undo.callback(log.close)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
-                if host is not None:
-                    shim = self.shims.join(bundle, host)
+                if host is not None or endpoint is not None:
+                    shim = self.shims.join(bundle, container.sandbox, host, endpoint)
                 else:
                     shim = self.shims.start(
-                        bundle, runtime or container.runtime, container.runtime_options
+                        ctx, bundle, runtime or container.runtime, container.runtime_options
                     )
                 pid = self._create(ctx, bundle, shim, container, rootfs, stdio or Stdio(), options)
                 undo.pop_all()
@@ -248,7 +260,7 @@ class TaskManager:
         finish here. Raises NotFound, and Unknown for a running one.
         """
         task = self.get(namespace, id)
-        while True:
+        for _ in range(RECONNECTS):
             shim = task.shim
             try:
                 request = wire.DeleteRequest(id=id)
@@ -263,6 +275,8 @@ class TaskManager:
                     raise
             if (buried := task.after(shim, ctx)) is not None:
                 return buried
+        else:
+            raise Unavailable(f'shim of task "{id}" breaks off every connection')
         ended = exit_of(answer)
         if self._take(task):
             self._finish(task, ended)
@@ -279,7 +293,7 @@ class TaskManager:
 
     def _finish(self, task: Task, ended: Exit) -> None:
         try:
-            self.shims.release(task.shim)
+            self.shims.release(task.shim, task.bundle)
         finally:
             self._remove(task, ended)
 

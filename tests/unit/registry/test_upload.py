@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, Uploads
 from orlop.registry.upload import EXISTS, MOUNTED, UPLOADED
+from tests.quiet_server import QuietServer
 
 Spoil = Callable[["_Handler"], bool]
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -71,7 +72,7 @@ class Taker:
         self.mountable: set[str] = set()
         self.spoil: Spoil = lambda _: False
         handler = type("Handler", (_Handler,), {"registry": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = QuietServer(("127.0.0.1", 0), handler)
         self.host = f"127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self.thread.start()

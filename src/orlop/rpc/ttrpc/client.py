@@ -53,7 +53,7 @@ class TtrpcChannel:
         self._socket = sock
         self._reactor = reactor
         self._on_close = on_close
-        self._frames = FrameReader()
+        self._frames = FrameReader(protocol.ABSURD)
         self._send_lock = threading.Lock()
         self._lock = threading.Lock()
         self._pending: dict[int, Replies] = {}
@@ -136,7 +136,8 @@ class TtrpcChannel:
         replies = self._open(
             lambda number: protocol.encode_request(
                 number, service, method, request, metadata=metadata, timeout=timeout
-            )
+            ),
+            single=True,
         )
         return TtrpcCall(self, replies)
 
@@ -177,12 +178,12 @@ class TtrpcChannel:
         except Exception as error:  # noqa: BLE001 - the caller's iterator: it gets its error back
             self.fail(replies, Unknown(f"requests: {type(error).__name__}: {error}"))
 
-    def _open(self, encode: Callable[[int], bytes]) -> Replies:
+    def _open(self, encode: Callable[[int], bytes], *, single: bool = False) -> Replies:
         """Open a stream and send its request, in one step: stream ids must arrive growing."""
         with self._send_lock:
             number = self._next_stream
             frame = encode(number)
-            replies = Replies(number, self._lock)
+            replies = Replies(number, self._lock, single=single)
             with self._lock:
                 if self._closed:
                     raise Unavailable("ttrpc connection is closed")
@@ -242,8 +243,12 @@ class TtrpcChannel:
         finally:
             self._lock.acquire()
             self._reading = False
-        if data:
-            self._dispatch(data)
+        if data and not self._dispatch(data):
+            self._lock.release()
+            try:
+                self._shut()
+            finally:
+                self._lock.acquire()
 
     def _receive(self, seconds: float | None) -> bytes | None:
         """Bytes, none at the end of the connection, None when there is nothing to read (yet)."""
@@ -288,18 +293,24 @@ class TtrpcChannel:
 
     def _readable(self) -> None:
         data = self._recv()
-        if data:
-            with self._lock:
-                self._dispatch(data)
-        elif data is not None:
+        if data is None:
+            return
+        with self._lock:
+            sane = data != b"" and self._dispatch(data)
+        if not sane:
             self._shut()
 
-    def _dispatch(self, data: bytes) -> None:
-        for frame in self._frames.feed(data):
+    def _dispatch(self, data: bytes) -> bool:
+        """Hand over what has come; False if the peer does not speak ttrpc (any more)."""
+        try:
+            frames = self._frames.feed(data)
+        except OrlopError:
+            return False
+        for frame in frames:
             replies = self._pending.get(frame.stream)
             if replies is not None:
-                replies.frames.append(frame)
-                replies.changed.notify()
+                replies.put(frame)
+        return True
 
     def close(self) -> None:
         """Close the connection; pending calls fail. Idempotent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from google.protobuf.message import DecodeError
@@ -17,10 +18,13 @@ from orlop.rpc.serving import Serving
 from orlop.rpc.table import Method
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.inbox import Inbox
-from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerProtocol
+from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerEvent, ServerProtocol
 
 # As much again as came last: to read into a large buffer takes longer than all else for a call.
 _READ, _READ_MAX = 16 * 1024, 256 * 1024
+# Calls of one client that no thread has begun yet, or whose answers it has not read: above the
+# first its connection is not read, until below the second. Calls under way do not count.
+_LOAD_HIGH, _LOAD_LOW = 64, 16
 
 
 class Connection:
@@ -44,6 +48,10 @@ class Connection:
         self._contexts: dict[int, CallContext] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._pauses = 0
+        self._load = 0
+        self._laden = False
+        self._held = False
+        self._backlog: deque[ServerEvent] = deque()
         self._closed = False
         self._appetite = _READ
 
@@ -80,6 +88,20 @@ class Connection:
             if self._pauses == 0 and not self._closed:
                 self._serving.reactor.register(self._socket, self._readable)
 
+    def _laid_on(self) -> None:
+        with self._lock:
+            self._load += 1
+            if self._load > _LOAD_HIGH:
+                self._laden = True
+
+    def _taken_off(self) -> None:
+        with self._lock:
+            self._load -= 1
+            if not self._laden or self._load > _LOAD_LOW:
+                return
+            self._laden = False
+        self._serving.reactor.call_later(0, self._work_off)
+
     def _readable(self) -> None:
         try:
             data = self._socket.recv(self._appetite, socket.MSG_DONTWAIT)
@@ -91,9 +113,14 @@ class Connection:
         if not data:
             self.close()
             return
+        self._backlog.extend(self._protocol.feed(data))
+        self._work_off()
+
+    def _work_off(self) -> None:
+        """On the reactor's thread: open what has come, as far as the load allows; then read on."""
         refusals: list[Refusal] = []
-        for event in self._protocol.feed(data):
-            match event:
+        while self._backlog and not self._laden and not self._closed:
+            match event := self._backlog.popleft():
                 case Call():
                     self._open(event)
                 case Message():
@@ -106,6 +133,15 @@ class Connection:
         if refusals:
             self._pause()  # who sends nonsense and reads no answers is read no further
             self._serving.submit(self._refuse, refusals)
+        self._hold(self._laden or bool(self._backlog))
+
+    def _hold(self, wanted: bool) -> None:
+        if wanted != self._held:
+            self._held = wanted
+            if wanted:
+                self._pause()
+            else:
+                self._resume()
 
     def _open(self, call: Call) -> None:
         method = self._serving.table.find(call.service, call.method)
@@ -127,6 +163,7 @@ class Connection:
             if inbox is not None:
                 self._inboxes[call.stream] = inbox
         self._serving.live.add(context)
+        self._laid_on()
         self._serving.submit(self._serve, call, method, context, inbox)
 
     def _inbox(self, stream: int) -> Inbox | None:
@@ -150,6 +187,7 @@ class Connection:
     def _serve(
         self, call: Call, method: Method | None, context: CallContext, inbox: Inbox | None
     ) -> None:
+        self._taken_off()
         try:
             self._serving.serve(
                 call.service,
@@ -187,11 +225,14 @@ class Connection:
     def _send(self, frame: bytes) -> None:
         if self._closed:
             return
+        self._laid_on()
         try:
             with self._send_lock:
                 self._socket.sendall(frame)
         except OSError:
             self.close()  # the client has gone
+        finally:
+            self._taken_off()
 
     def _close_socket(self) -> None:
         with self._send_lock:  # it has been shut down: who still sends ends at once

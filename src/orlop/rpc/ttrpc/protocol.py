@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from orlop.errors import Internal, InvalidArgument, OrlopError, ResourceExhausted, from_code
+from orlop.errors import (
+    DataLoss,
+    Internal,
+    InvalidArgument,
+    OrlopError,
+    ResourceExhausted,
+    from_code,
+)
 from orlop.rpc.status import wire_text
 from orlop.wire.ttrpc_pb2 import KeyValue, Request, Response
 
@@ -24,6 +31,8 @@ REQUEST, RESPONSE, DATA = 1, 2, 3
 REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 1, 2, 4
 
 PAYLOAD_MAX = 4 << 20
+ABSURD = 64 << 20
+"""Nobody means a frame of so many bytes."""
 _HEADER = struct.Struct(">IIBB")
 HEADER_LENGTH = _HEADER.size
 
@@ -39,9 +48,13 @@ class Frame:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; a frame that is too long is skipped as its bytes come."""
+    """Cuts a byte stream into frames; a frame that is too long is skipped as its bytes come.
 
-    def __init__(self) -> None:
+    With `absurd`, a length beyond it is taken for noise: DataLoss.
+    """
+
+    def __init__(self, absurd: int = 0) -> None:
+        self._absurd = absurd
         self._buffer = bytearray()
         self._skip = 0
 
@@ -61,6 +74,8 @@ class FrameReader:
         if self._skip or len(self._buffer) < HEADER_LENGTH:
             return None
         length, stream, kind, flags = _HEADER.unpack_from(self._buffer)
+        if self._absurd and length > self._absurd:
+            raise DataLoss(f"frame of {length} bytes: the peer does not speak ttrpc")
         if length > PAYLOAD_MAX:
             del self._buffer[:HEADER_LENGTH]
             self._skip = length

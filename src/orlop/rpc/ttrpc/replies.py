@@ -13,16 +13,25 @@ from orlop.rpc.ttrpc.protocol import Frame
 
 
 class Replies:
-    """What has come for one call and has not been taken. The channel's lock guards it."""
+    """What has come for one call and has not been taken. The channel's lock guards it.
 
-    __slots__ = ("changed", "error", "frames", "number", "waiting")
+    Of a `single` reply no more than the first frame is kept, whatever the peer sends.
+    """
 
-    def __init__(self, number: int, lock: threading.Lock) -> None:
+    __slots__ = ("changed", "error", "frames", "number", "single", "waiting")
+
+    def __init__(self, number: int, lock: threading.Lock, *, single: bool) -> None:
         self.number = number
+        self.single = single
         self.changed = threading.Condition(lock)
         self.frames: deque[Frame] = deque()
         self.error: OrlopError | None = None
         self.waiting = False
+
+    def put(self, frame: Frame) -> None:
+        if not (self.single and self.frames):
+            self.frames.append(frame)
+            self.changed.notify()
 
     def take(self) -> Frame | None:
         """The next frame, if one is here; raises the call's error after the last."""
