@@ -32,6 +32,8 @@ OWN_RUNTIMES = ("io.containerd.runc.v2", "io.containerd.orlop.v2", "io.container
 """Runtime names that the built-in shim serves, unless the operator says otherwise."""
 CONNECT_TIMEOUT = 5.0
 _RETRY = 0.01
+_DEATH = 2.0
+"""Seconds until a shim that was killed is gone."""
 
 
 class Shims:
@@ -199,6 +201,7 @@ class Shims:
             return
         if not shim.shutdown():
             self._of(bundle).end(bundle)
+            shim.closed.wait(_DEATH)
             shim.close()
         if not shim.own:
             _remove_dead_socket(socket_path(shim.endpoint.address))
