@@ -119,7 +119,7 @@ class Sailor(threading.Thread):
         expected = self._made[name] = Expected(code, has_task=False)
         view = images.view(self._wire, self._image)
         wanted = containers.Wanted(image=view, id=name, command=command)
-        mounts = containers.create(self._wire, wanted)
+        _, mounts = containers.create(self._wire, wanted)
         self._start(name, expected, mounts)
 
     def _start(self, name: str, expected: Expected, mounts: object) -> None:
