@@ -204,7 +204,8 @@ class Shims:
             shim.closed.wait(_DEATH)
             shim.close()
         if not shim.own:
-            _remove_dead_socket(socket_path(shim.endpoint.address))
+            patience = _DEATH if shim.closed.is_set() else 0.0
+            _remove_dead_socket(socket_path(shim.endpoint.address), patience)
 
     def abandon(self, shim: Shim, bundle: Bundle, *, answers: bool) -> None:
         """End what a failed create has begun; `answers` says whether the shim is well.
@@ -266,8 +267,16 @@ class Shims:
             shim.close()
 
 
-def _remove_dead_socket(path: str) -> None:
-    """Remove a shim's socket unless somebody listens: it may be that of a group."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if path.startswith("/") and probe.connect_ex(path) != 0:
-            Path(path).unlink(missing_ok=True)
+def _remove_dead_socket(path: str, patience: float = 0.0) -> None:
+    """Remove a shim's socket unless somebody listens: it may be that of a group.
+
+    One that is dying listens for a moment still: `patience` is how many seconds.
+    """
+    deadline = time.monotonic() + patience
+    while path.startswith("/") and Path(path).exists():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(path) != 0:
+                Path(path).unlink(missing_ok=True)
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_RETRY)
