@@ -21,7 +21,7 @@ from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
 from orlop.registry.host import Tls
 from orlop.registry.proxies import Proxies
-from orlop.registry.sockets import HttpPool, HttpsPool, Sockets
+from orlop.registry.sockets import FilePart, HttpPool, HttpsPool, Sockets
 from orlop.registry.tls import context
 
 Response = urllib3.BaseHTTPResponse
@@ -46,11 +46,11 @@ _PUBLIC_HEADERS = frozenset({"accept", "accept-encoding", "range", "user-agent"}
 
 
 class Body(Protocol):
-    """The body of a request: `size` bytes, given anew each time it is iterated."""
+    """The body of a request: parts of `size` bytes in all, given anew each time it is iterated."""
 
     @property
     def size(self) -> int: ...
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Iterator[FilePart]: ...
 
 
 class Http:

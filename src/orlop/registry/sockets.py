@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import threading
 import weakref
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 from urllib3.response import HTTPResponse
 
-from orlop.errors import Cancelled
+from orlop.errors import Cancelled, DataLoss
 
 
 class Sockets:
@@ -54,6 +56,14 @@ class Sockets:
             each.close()
 
 
+class FilePart(NamedTuple):
+    """Bytes of an open file: what a body may consist of, so that the kernel sends them."""
+
+    fd: int
+    start: int
+    size: int
+
+
 class _Connection(HTTPConnection):
     def __init__(self, *args: Any, sockets: Sockets, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -86,6 +96,29 @@ class _Connection(HTTPConnection):
             return sock
         raise NewConnectionError(self, str(failure)) from failure
 
+    def send(self, data: Any) -> None:
+        """As its base, of bytes; and parts of files."""
+        if not isinstance(data, FilePart):
+            super().send(data)
+        elif type(self.sock) is socket.socket:
+            self._send_file(self.sock, data)
+        else:  # through TLS
+            read = os.pread(data.fd, data.size, data.start)
+            _check_end(data, len(read))
+            super().send(read)
+
+    def _send_file(self, sock: socket.socket, part: FilePart) -> None:
+        done = 0
+        while done < part.size:
+            try:
+                sent = os.sendfile(sock.fileno(), part.fd, part.start + done, part.size - done)
+            except BlockingIOError:
+                _await_room(sock)
+                continue
+            done += sent
+            if not sent:
+                _check_end(part, done)
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 has it
         if self._held is None:
             return super().getresponse()
@@ -96,6 +129,21 @@ class _Connection(HTTPConnection):
             return super().getresponse()
         finally:
             limit.cancel()
+
+
+def _check_end(part: FilePart, done: int) -> None:
+    if done < part.size:
+        raise DataLoss(
+            f"blob ends after {part.start + done} bytes, {part.start + part.size} were expected"
+        )
+
+
+def _await_room(sock: socket.socket) -> None:
+    timeout = sock.gettimeout()
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(None if timeout is None else 1000 * timeout):
+        raise TimeoutError("peer does not read")
 
 
 def _shut_down(held: socket.socket) -> None:

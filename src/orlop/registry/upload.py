@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from orlop.oci.digest import Digest
 from orlop.registry.failures import plain, status_error
 from orlop.registry.http import Response, dispose, retry_after, worth_another_try
 from orlop.registry.repository import Repository
+from orlop.registry.sockets import FilePart
 
 EXISTS, MOUNTED, UPLOADED = "already exists", "mounted", "complete"
 
-_PIECE = 256 * 1024
+_PIECE = 1 << 20
 _CHUNK, _CHUNK_MIN = 8 << 20, 256 << 10
 _FAILURES = 5
 _BACKOFF, _BACKOFF_MAX = 0.2, 10.0
@@ -41,14 +41,12 @@ class Slice:
     def size(self) -> int:
         return self.end - self.start
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[FilePart]:
         offset = self.start
         while offset < self.end:
-            piece = os.pread(self.fd, min(_PIECE, self.end - offset), offset)
-            if not piece:
-                raise DataLoss(f"blob ends after {offset} bytes, {self.end} were expected")
-            yield piece
-            offset += len(piece)
+            size = min(_PIECE, self.end - offset)
+            yield FilePart(self.fd, offset, size)
+            offset += size
             self.sent(offset)
 
 
