@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.cli import options, run_resources, run_security
+from orlop.cli import options, run_resources, run_security, user_namespaces
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.oci import spec_resources as resources
 from orlop.oci.spec import Bind, ContainerSpec, Tmpfs
@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help=f"whose {name} namespace (%(default)s)")  # fmt: skip
     add("--cgroupns", choices=["private", "host"], default="host",
         help="whose cgroup namespace (%(default)s)")  # fmt: skip
+    add("--userns", default="host", metavar="IDS", help=user_namespaces.HELP)
     add("--shm-size", type=options.memory, default=64 << 20, metavar="SIZE", help="of /dev/shm")
     run_resources.configure(parser)
     run_resources.configure_fixed(parser)
@@ -78,10 +79,13 @@ def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ())
         raise InvalidArgument("sysctls of net.* would be the host's with --net host")
     if args.domainname:
         sysctls["kernel.domainname"] = args.domainname
+    uids, gids = user_namespaces.parse(args.userns)
+    if uids and (args.privileged or args.net == "host" or _shared(args)):
+        raise InvalidArgument("--userns excludes --privileged and the host's other namespaces")
     security = run_security.parse(args.security_opt)
     if args.memory_swap and not args.memory:
         raise InvalidArgument("--memory-swap needs --memory")
-    shared = {name for name in ("pid", "ipc", "uts") if getattr(args, name) == "host"}
+    shared = _shared(args)
     hostname = args.hostname or (container if args.net == "none" else os.uname().nodename)
     if "uts" in shared:
         if args.hostname:
@@ -118,9 +122,16 @@ def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ())
         private_cgroup=args.cgroupns == "private",
         annotations=dict(text.partition("=")[::2] for text in args.annotation),
         resources=resources.merged(run_resources.extra(args), run_resources.fixed(args)),
+        uid_map=uids,
+        gid_map=gids,
         init=_init(args) if args.init or args.init_path else "",
         rdt_class=args.rdt_class,
     )
+
+
+def _shared(args: argparse.Namespace) -> set[str]:
+    """The namespaces that are the host's."""
+    return {name for name in ("pid", "ipc", "uts") if getattr(args, name) == "host"}
 
 
 def _init(args: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import leases, log_files, names
+from orlop.client import leases, log_files, names, remapped
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
@@ -20,6 +20,7 @@ from orlop.client.stdio import Streams
 from orlop.errors import DeadlineExceeded, NotFound, OrlopError
 from orlop.oci import spec as runtime_spec
 from orlop.oci import users
+from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 from orlop.sys.process import bounding_capabilities
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
@@ -78,9 +79,13 @@ def create(
 
 
 def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
+    image = wanted.image
+    parent, labels = remapped.parent_and_labels(
+        connection, image.snapshotter, image.chain_id, wanted.spec
+    )
     answer = connection.snapshots.prepare(
         snapshots_pb2.PrepareSnapshotRequest(
-            snapshotter=wanted.image.snapshotter, key=wanted.id, parent=wanted.image.chain_id
+            snapshotter=image.snapshotter, key=wanted.id, parent=parent, labels=labels
         )
     )
     return list(answer.mounts)
@@ -121,7 +126,8 @@ def _complete(
 ) -> runtime_spec.ContainerSpec:
     """What the user asked for, filled up from the image (OCI image spec, conversion.md)."""
     config = wanted.image.config
-    texts = read_texts([to_mount(m) for m in mounts], ["/etc/passwd", "/etc/group"])
+    plain = [replace(m, options=tuple(IdMapping.of(m.options)[1])) for m in map(to_mount, mounts)]
+    texts = read_texts(plain, ["/etc/passwd", "/etc/group"])
     name = wanted.user if wanted.user is not None else config.get("User", "")
     user = users.resolve(name, texts["/etc/passwd"], texts["/etc/group"])
     if wanted.groups:

@@ -133,7 +133,15 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
 
     parts: list[Plugin] = [
         plugins.content(root / "content"),
-        *(plugins.snapshotter(name, root / "snapshots" / name, here) for name in snapshotters),
+        *(
+            plugins.snapshotter(
+                name,
+                root / "snapshots" / name,
+                here,
+                capabilities=("remap-ids",) if store.driver.maps_ids else (),
+            )
+            for name, store in snapshotters.items()
+        ),
         *(
             plugins.snapshotter(name, root / "snapshots" / name, here, error=error)
             for name, error in broken.items()

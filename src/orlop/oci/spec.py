@@ -85,6 +85,15 @@ class Tmpfs:
 
 
 @dataclass(frozen=True, slots=True)
+class IdRange:
+    """Ids of a user namespace: `size` of them from `inside` on are those from `outside` on."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """What a user may ask of a container; `build` turns it into a runtime spec.
 
@@ -95,7 +104,8 @@ class ContainerSpec:
     default profile, none, or the path of one.
     `masked` is whether paths of /proc and /sys are hidden or read-only. `resources` are limits that
     are written as in the runtime spec, and count beside the others. `init` is the path of a program
-    of the host that runs as the first process and starts the real one.
+    of the host that runs as the first process and starts the real one. `uid_map` and `gid_map` are
+    of a user namespace of its own, if there are any.
     """
 
     args: Sequence[str]
@@ -131,6 +141,8 @@ class ContainerSpec:
     shm_size: int = 64 << 20
     host_namespaces: frozenset[str] = frozenset()
     resources: Mapping[str, Any] = field(default_factory=dict)
+    uid_map: Sequence[IdRange] = ()
+    gid_map: Sequence[IdRange] = ()
     private_cgroup: bool = False
     cgroups_path: str = ""
     rootfs: str = "rootfs"
@@ -151,6 +163,9 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
         "namespaces": _namespaces(wanted),
         "resources": resources.merged(resources.limits(wanted), wanted.resources),
     }
+    if wanted.uid_map:
+        linux["uidMappings"] = [_id_range(each) for each in wanted.uid_map]
+        linux["gidMappings"] = [_id_range(each) for each in wanted.gid_map]
     if wanted.rdt_class:
         linux["intelRdt"] = {"closID": wanted.rdt_class}
     if wanted.selinux:
@@ -255,9 +270,13 @@ def capability_name(name: str) -> str:
     return full
 
 
+def _id_range(each: IdRange) -> dict[str, int]:
+    return {"containerID": each.inside, "hostID": each.outside, "size": each.size}
+
+
 def _namespaces(wanted: ContainerSpec) -> list[dict[str, str]]:
     kinds = [each for each in ("pid", "ipc", "uts") if each not in wanted.host_namespaces]
-    kinds.append("mount")
+    kinds += ["mount", *(["user"] if wanted.uid_map else [])]
     if wanted.private_cgroup:
         kinds.append("cgroup")
     if wanted.network == "none":

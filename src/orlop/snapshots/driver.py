@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orlop.snapshots.model import Usage
+from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 
 _BLOCK = 512
@@ -23,6 +24,8 @@ class Driver(ABC):
 
     # Whether a layer can be unpacked before its parent is known.
     rebase = False
+    # Whether a snapshot's files can be shown with other owners.
+    maps_ids = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -37,6 +40,10 @@ class Driver(ABC):
     @abstractmethod
     def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
         """The mounts that show the snapshot on its parents."""
+
+    def give_to(self, number: int, mapping: IdMapping) -> None:
+        """Make a new snapshot the root's of a user namespace, who is to write to it."""
+        os.chown(self.content(number), *mapping.root)
 
     @abstractmethod
     def content(self, number: int) -> Path:

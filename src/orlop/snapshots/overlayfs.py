@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class OverlayDriver(Driver):
     """Folders `snapshots/<number>/{fs,work}`; `options` are added to every overlay mount."""
 
     rebase = True
+    # Linux 5.19 is the first whose overlays take lower folders with mapped ids.
+    maps_ids = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 19)
 
     def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
         super().__init__(root)

@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -31,11 +32,15 @@ from orlop.snapshots import records
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Info, Kind, Usage
 from orlop.snapshots.records import Record
+from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 from orlop.wire import events_pb2
 
 # On Prepare: the committed name that this snapshot is meant to become.
 REF_LABEL = "containerd.io/snapshot.ref"
+UIDS_LABEL = "containerd.io/snapshot/uidmapping"
+GIDS_LABEL = "containerd.io/snapshot/gidmapping"
+"""On a snapshot whose files are shown as in a user namespace: CONTAINER:HOST:SIZE."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,15 +139,33 @@ class SnapshotStore:
             above = self._parent(tx, namespace, parent)
             chain = records.chain(tx, above.id) if above else []
         number, read_only = self._ids.next(), kind is Kind.VIEW
+        mapping = self._mapping(key, wanted)
         try:
             self.driver.create(number, chain, read_only=read_only)
+            if mapping and not read_only:
+                self.driver.give_to(number, mapping)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 self._insert(tx, number, namespace, key, parent, kind, lease)
                 labels.replace(tx, self._kind, namespace, key, wanted)
         except BaseException:
             self.driver.discard(number)
             raise
-        return self.driver.mounts(number, chain, read_only=read_only)
+        return _mapped(self.driver.mounts(number, chain, read_only=read_only), mapping)
+
+    def _mapping(self, key: str, wanted: Mapping[str, str]) -> IdMapping | None:
+        """How a snapshot's labels map uids and gids; None if they do not.
+
+        Raises InvalidArgument for labels that say nothing of the kind, FailedPrecondition where
+        that is not possible.
+        """
+        uids, gids = wanted.get(UIDS_LABEL, ""), wanted.get(GIDS_LABEL, "")
+        if not uids and not gids:
+            return None
+        if not self.driver.maps_ids:
+            raise FailedPrecondition(
+                f'snapshot "{key}": snapshotter "{self.name}" cannot map ids on this filesystem'
+            )
+        return IdMapping(uids, gids)
 
     def _refuse_existing(self, namespace: str, key: str, target: str, lease: str) -> None:
         """Raise AlreadyExists for a key, or target name, that is taken; the lease holds it then."""
@@ -204,9 +227,11 @@ class SnapshotStore:
         with self._database.read() as tx:
             record = self._get(tx, namespace, key)
             chain = records.chain(tx, record.parent) if record.parent else []
+            mapping = self._mapping(key, labels.get(tx, self._kind, namespace, key))
         if record.kind is Kind.COMMITTED:
             raise FailedPrecondition(f'snapshot "{key}" is committed and has no mounts')
-        return self.driver.mounts(record.id, chain, read_only=record.kind is Kind.VIEW)
+        mounts = self.driver.mounts(record.id, chain, read_only=record.kind is Kind.VIEW)
+        return _mapped(mounts, mapping)
 
     def commit(
         self,
@@ -387,6 +412,18 @@ class FolderExtraction:
 
     def discard(self) -> None:
         self._store.driver.discard(self._number)
+
+
+def _mapped(mounts: list[Mount], mapping: IdMapping | None) -> list[Mount]:
+    """With the options that map the ids of what the snapshot did not write itself."""
+    if mapping is None:
+        return mounts
+    return [
+        replace(each, options=(*each.options, *mapping.options))
+        if each.type == "overlay" or "ro" in each.options
+        else each
+        for each in mounts
+    ]
 
 
 def _parse(wanted: Iterable[str]) -> filters.Filter:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
+from orlop.sys.idmap import IdMapping
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
 from orlop.sys.overlay import mount_long
@@ -32,6 +33,7 @@ MS_SHARED = 1 << 20
 MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
 
+_LOWER = "lowerdir="
 MNT_FORCE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -155,6 +157,10 @@ def _inside(root: Path, target: str) -> Path:
 
 def mount_one(item: Mount, target: Path) -> None:
     """Mount one entry at `target`, with remounts and propagation as its options need."""
+    mapping, options = IdMapping.of(item.options)
+    if mapping is not None:
+        _mount_mapped(item, target, mapping, options)
+        return
     parsed = parse_options(item.options)
     data = ",".join(parsed.data)
     if item.type == "overlay" and len(data) >= _DATA_MAX:
@@ -166,6 +172,21 @@ def mount_one(item: Mount, target: Path) -> None:
         mount("none", target, "", flags | _locked_flags(target))
     if parsed.propagation:
         mount("none", target, "", parsed.propagation)
+
+
+def _mount_mapped(item: Mount, target: Path, mapping: IdMapping, options: Sequence[str]) -> None:
+    """A bind mount with its ids mapped, or an overlay with those of its lower folders."""
+    if item.type != "overlay":
+        mapping.mount(item.source, target)
+        flags = parse_options(options).flags & _NEEDS_REMOUNT
+        if flags:
+            mount("none", target, "", flags | MS_BIND | MS_REMOUNT | _locked_flags(target))
+        return
+    lowers = [each for each in options if each.startswith(_LOWER)]
+    with mapping.lowers(lowers[0].removeprefix(_LOWER).split(":")) as mapped:
+        rest = [each for each in options if each not in lowers]
+        plain = replace(item, options=(*rest, _LOWER + ":".join(mapped)))
+        mount_one(plain, target)
 
 
 def _bind_extras(flags: int) -> int:

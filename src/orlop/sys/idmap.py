@@ -1,0 +1,176 @@
+"""Mounts whose files have other owners than on disk: ids are mapped as in a user namespace.
+
+See mount_setattr(2), "ID-mapped mounts". A mapping is `CONTAINER:HOST:SIZE`, several between
+commas: a file of CONTAINER on disk is shown as one of HOST.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orlop.errors import InvalidArgument
+from orlop.sys.libc import call, syscall
+from orlop.sys.libc import path as encode
+
+# The same numbers on every architecture.
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_MOUNT_ATTR_IDMAP = 0x00100000
+_CLONE_NEWUSER = 0x10000000
+_MNT_DETACH = 2
+_FORM = re.compile(r"\d+:\d+:\d+(,\d+:\d+:\d+)*")
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    )
+
+
+class IdMapping:
+    """Uids and gids as a snapshotter's mount options tell them."""
+
+    def __init__(self, uids: str, gids: str) -> None:
+        for text in (uids, gids):
+            if not _FORM.fullmatch(text):
+                raise InvalidArgument(f'mapping of ids "{text}" is not CONTAINER:HOST:SIZE,…')
+        self._uids, self._gids = uids, gids
+
+    @classmethod
+    def of(cls, options: Sequence[str]) -> tuple[IdMapping | None, list[str]]:
+        """The mapping in `uidmap=` and `gidmap=` options, and the options without it."""
+        found = {"uidmap": "", "gidmap": ""}
+        rest = []
+        for option in options:
+            key, _, value = option.partition("=")
+            if key in found:
+                found[key] = value
+            else:
+                rest.append(option)
+        if not any(found.values()):
+            return None, rest
+        return cls(found["uidmap"], found["gidmap"]), rest
+
+    @property
+    def options(self) -> tuple[str, str]:
+        """The mount options that tell it."""
+        return f"uidmap={self._uids}", f"gidmap={self._gids}"
+
+    @property
+    def root(self) -> tuple[int, int]:
+        """What uid and gid 0 are outside; InvalidArgument if they are not mapped."""
+        return _outside_of(0, self._uids), _outside_of(0, self._gids)
+
+    @contextmanager
+    def namespace(self) -> Iterator[int]:
+        """A descriptor of a user namespace that maps so."""
+        ready, told = os.pipe2(os.O_CLOEXEC)
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                call("unshare", _CLONE_NEWUSER, about="unshare")
+                os.write(told, b"x")
+                signal.pause()
+            os._exit(1)
+        try:
+            os.close(told)
+            if not os.read(ready, 1):
+                raise OSError(28, "no user namespace can be made")
+            for kind, text in (("uid", self._uids), ("gid", self._gids)):
+                _write(f"/proc/{child}/{kind}_map", text.replace(":", " ").replace(",", "\n"))
+            fd = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(ready)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            with suppress(ChildProcessError):  # a shim reaps all of its children
+                os.waitpid(child, 0)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def mount(self, source: str, target: Path) -> None:
+        """Mount the tree at `source` a second time at `target`, with its ids mapped.
+
+        Raises OSError; EINVAL and EOPNOTSUPP are for a filesystem that cannot do so.
+        """
+        about = f'"{source}" with mapped ids'
+        tree = syscall(
+            _SYS_OPEN_TREE,
+            _AT_FDCWD,
+            ctypes.c_char_p(encode(source)),
+            _OPEN_TREE_CLONE | os.O_CLOEXEC,
+            about=about,
+        )
+        try:
+            with self.namespace() as namespace:
+                attributes = _Attributes(_MOUNT_ATTR_IDMAP, 0, 0, namespace)
+                syscall(
+                    _SYS_MOUNT_SETATTR,
+                    tree,
+                    ctypes.c_char_p(b""),
+                    _AT_EMPTY_PATH,
+                    ctypes.byref(attributes),
+                    ctypes.c_size_t(ctypes.sizeof(attributes)),
+                    about=about,
+                )
+            syscall(
+                _SYS_MOVE_MOUNT,
+                tree,
+                ctypes.c_char_p(b""),
+                _AT_FDCWD,
+                ctypes.c_char_p(encode(target)),
+                _MOVE_MOUNT_F_EMPTY_PATH,
+                about=str(target),
+            )
+        finally:
+            os.close(tree)
+
+    @contextmanager
+    def lowers(self, folders: Sequence[str]) -> Iterator[list[str]]:
+        """The lower folders of an overlay with their ids mapped, while it is being mounted.
+
+        What they have in common is mounted once; the overlay keeps that alive.
+        """
+        common = os.path.commonpath([os.path.dirname(each) for each in folders])  # noqa: PTH120
+        where = Path(tempfile.mkdtemp(prefix="orlop-idmap-"))
+        try:
+            self.mount(common, where)
+            try:
+                yield [str(where / os.path.relpath(each, common)) for each in folders]
+            finally:
+                call("umount2", ctypes.c_char_p(encode(where)), _MNT_DETACH, about=str(where))
+        finally:
+            where.rmdir()
+
+
+def _outside_of(inside: int, text: str) -> int:
+    for entry in text.split(","):
+        container, host, size = map(int, entry.split(":"))
+        if container <= inside < container + size:
+            return host + inside - container
+    raise InvalidArgument(f'mapping of ids "{text}" does not map {inside}')
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
