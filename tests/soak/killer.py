@@ -23,11 +23,12 @@ class Killer(threading.Thread):
     """Kills so many things, one every `pause` seconds; starts the daemon again each time."""
 
     def __init__(
-        self, daemon: Orlopd, ledger: Ledger, seed: int, rounds: int, pause: float
+        self, daemon: Orlopd, ledger: Ledger, logs: Path, seed: int, rounds: int, pause: float
     ) -> None:
         super().__init__(name="killer")
         self._daemon = daemon
         self._ledger = ledger
+        self._logs = logs
         self._random = random.Random(seed)
         self._rounds = rounds
         self._pause = pause
@@ -88,9 +89,10 @@ class Killer(threading.Thread):
 
     def _logger(self) -> None:
         """A logger's shell, or one of its two readers."""
-        found = [pid for pid in self._ours() if _is_logger(pid)]
-        if found:
-            pid = self._random.choice(found)
+        shells = loggers(self._logs)
+        readers = [pid for shell in shells for pid in _children(shell)]
+        if shells:
+            pid = self._random.choice([*shells, *readers])
             name = _NAME.search(_environment(pid))
             if name is not None:
                 self._ledger.harm(name[0].decode(), "logger")
@@ -131,9 +133,16 @@ def _environment(pid: int) -> bytes:
     return b""
 
 
-def _is_logger(pid: int) -> bool:
-    command = _command(pid)
-    return LOGGER.encode() in command or command == b"cat\0"
+def loggers(logs: Path) -> list[int]:
+    """The shells of the loggers that write below a folder."""
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [pid for pid in found if f"{LOGGER}\0{logs}/".encode() in _command(pid)]
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _parent(pid: int) -> int:

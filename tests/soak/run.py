@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.soak.killer import Killer
+from tests.soak.killer import Killer, loggers
 from tests.soak.ledger import Ledger
 from tests.soak.sailor import Sailor
 from tests.soak.vitals import Vitals, held
@@ -47,7 +47,7 @@ def soak(
         for sailor in sailors:
             sailor.start()
         if kills:
-            killer = Killer(daemon, ledger, seed, kills, pause)
+            killer = Killer(daemon, ledger, logs, seed, kills, pause)
             killer.start()
             killer.join()
             for sailor in sailors:
@@ -63,7 +63,7 @@ def soak(
         if not watcher.heard:
             ledger.fault("no event came")
         if not ledger.faults:
-            _check_end(daemon, ledger)
+            _check_end(daemon, ledger, logs)
         if ledger.faults:
             told = " ".join(ledger.faults)
             harmed = [each for each in ledger.history if f"{each.partition(':')[0]} " in f"{told} "]
@@ -91,12 +91,14 @@ def _check_vitals(daemon: Orlopd, idle: Vitals, warm: Vitals, clients: int, ledg
         ledger.fault(f"memory: {warm.memory} kB early on, {end.memory} kB at the end")
 
 
-def _check_end(daemon: Orlopd, ledger: Ledger) -> None:
+def _check_end(daemon: Orlopd, ledger: Ledger, logs: Path) -> None:
     """Nothing is left: not of the daemon, and not of any container."""
     daemon.stop()
     with suppress(AssertionError):
-        daemon.wait_for(lambda: not daemon.leftovers(), 10)
+        daemon.wait_for(lambda: not daemon.leftovers() and not loggers(logs), 10)
+    ledger.faults += [f"left is logger {pid}" for pid in loggers(logs)]
     for kind, found in daemon.leftovers().items():
         ledger.faults += [f"left of {kind}: {each}" for each in found]
-    if "Traceback" in daemon.log.read_text():
-        ledger.faults.append("orlopd had an error that nobody had thought of")
+    before, traceback, after = daemon.log.read_text().partition("Traceback")
+    if traceback:
+        ledger.faults += ["an error that nobody had thought of:", before[-300:] + after[:3000]]

@@ -20,6 +20,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,13 @@ GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 
 
 class Bundle:
-    """One container's folder, `path`, and its working folder below the root, `work`."""
+    """One container's folder, `path`, and its working folder below the root, `work`.
 
-    def __init__(self, path: Path, work: Path) -> None:
+    What is renamed and cannot be removed for now, for want of descriptors, is added to `left`.
+    """
+
+    def __init__(self, path: Path, work: Path, left: list[Path]) -> None:
+        self._left = left
         self.path = path
         self.work = work
         self.id = path.name
@@ -112,7 +117,7 @@ class Bundle:
         except FileNotFoundError:
             pass
         else:
-            shutil.rmtree(hidden, ignore_errors=True)
+            _discard(hidden, self._left)
         shutil.rmtree(self.work, ignore_errors=True)
 
 
@@ -122,6 +127,7 @@ class Bundles:
     def __init__(self, state: Path, root: Path, folder: str = FOLDER) -> None:
         self._state = state / folder
         self._root = root / folder
+        self._left: list[Path] = []
         for each in (self._state, self._root):
             each.mkdir(mode=0o711, exist_ok=True)
 
@@ -137,6 +143,9 @@ class Bundles:
         """
         validate_identifier("container", id)
         owner = _root_group(id, spec)
+        for _ in range(len(self._left)):
+            with suppress(IndexError):  # another thread is at it
+                _discard(self._left.pop(0), self._left)
         bundle = self._bundle(namespace, id)
         for parent in (bundle.path.parent, bundle.work.parent):
             parent.mkdir(mode=0o711, exist_ok=True)
@@ -182,7 +191,13 @@ class Bundles:
         return found
 
     def _bundle(self, namespace: str, id: str) -> Bundle:
-        return Bundle(self._state / namespace / id, self._root / namespace / id)
+        return Bundle(self._state / namespace / id, self._root / namespace / id, self._left)
+
+
+def _discard(folder: Path, left: list[Path]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        left.append(folder)
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -117,7 +117,7 @@ def parse_options(options: Sequence[str]) -> Parsed:
 
 
 def mount(source: str, target: Path, kind: str, flags: int, data: str = "") -> None:
-    """mount(2); OSError names the target."""
+    """mount(2); OSError names the target, and the source if that is a path."""
     call(
         "mount",
         ctypes.c_char_p(encode(source)),
@@ -125,7 +125,7 @@ def mount(source: str, target: Path, kind: str, flags: int, data: str = "") -> N
         ctypes.c_char_p(kind.encode()),
         ctypes.c_ulong(flags),
         ctypes.c_char_p(data.encode()) if data else None,
-        about=str(target),
+        about=f"{source} on {target}" if "/" in source else str(target),
     )
 
 
