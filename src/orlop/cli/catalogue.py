@@ -35,6 +35,7 @@ _CONTAINERS = {
     "cp": Command("cp", "copy files between a container and this host"),
     "diff": Command("diff", "show what a container has changed of its image's files"),
     "commit": Command("commit", "make an image of what a container has changed"),
+    "restore": Command("restore", "let a container go on where a checkpoint was made"),
     "rm": Command("rm", "remove containers"),
 }
 _IMAGES = {
@@ -67,12 +68,21 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "rm": _IMAGES["rmi"],
         "prune": Command("image_prune", "remove the names of unused images"),
     },
+    "checkpoint": {
+        "create": Command("checkpoint_create", "keep the state of a container's processes"),
+        "ls": Command("checkpoint_ls", "list the checkpoints of a container"),
+        "rm": Command("checkpoint_rm", "remove a checkpoint"),
+    },
     "manifest": {
         "inspect": Command("manifest_inspect", "show the manifest or index of an image"),
     },
 }
 
-_GROUPS_IN_SHORT = {"image": "work with images", "manifest": "look at manifests"}
+_GROUPS_IN_SHORT = {
+    "image": "work with images",
+    "checkpoint": "work with the state of processes",
+    "manifest": "look at manifests",
+}
 
 
 def overview() -> str:
@@ -87,11 +97,11 @@ def overview() -> str:
 
 
 def listing(commands: Mapping[str, Command]) -> str:
-    return "\n".join(f"  {name:<10}{command.summary}" for name, command in commands.items())
+    return "\n".join(f"  {name:<11}{command.summary}" for name, command in commands.items())
 
 
 def _groups() -> str:
     return "\n".join(
-        f"  {name:<10}{_GROUPS_IN_SHORT[name]}: {', '.join(commands)}"
+        f"  {name:<11}{_GROUPS_IN_SHORT[name]}: {', '.join(commands)}"
         for name, commands in GROUPS.items()
     )

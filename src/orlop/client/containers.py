@@ -12,7 +12,8 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import leases, log_files, names, remapped
+from orlop.client import checkpoints, leases, log_files, names, remapped
+from orlop.client.checkpoints import Origin
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
@@ -166,9 +167,13 @@ def to_mount(mount: WireMount) -> Mount:
 
 
 def create_task(
-    connection: Connection, container: str, mounts: Sequence[WireMount], streams: Streams
+    connection: Connection,
+    container: str,
+    mounts: Sequence[WireMount],
+    streams: Streams,
+    origin: Origin | None = None,
 ) -> int:
-    """Create the container's task, not yet started; its pid."""
+    """Create the container's task, not yet started; its pid, 0 for one to be restored."""
     answer = connection.tasks.create(
         tasks_pb2.CreateTaskRequest(
             container_id=container,
@@ -177,6 +182,8 @@ def create_task(
             stdout=streams.stdout,
             stderr=streams.stderr,
             terminal=streams.terminal,
+            checkpoint=origin.descriptor if origin is not None else None,
+            options=origin.options if origin is not None else None,
         )
     )
     return int(answer.pid)
@@ -270,7 +277,7 @@ def list_records(connection: Connection) -> list[containers_pb2.Container]:
 
 
 def remove(connection: Connection, container: containers_pb2.Container, *, force: bool) -> None:
-    """Remove task, record, snapshot and log of a container.
+    """Remove task, record, snapshot, log and checkpoints of a container.
 
     Raises FailedPrecondition when it still runs, unless `force` kills it first.
     """
@@ -281,6 +288,7 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     if container.snapshot_key:
         remove_snapshot(connection, container.snapshotter, container.snapshot_key)
     log_files.remove(connection, container)
+    checkpoints.remove_all(connection, container)
 
 
 def remove_when_ended(connection: Connection, container: containers_pb2.Container) -> None:

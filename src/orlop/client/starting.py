@@ -6,28 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from orlop.client import attach, containers, restarts, snapshots
+from orlop.client.checkpoints import Origin
 from orlop.client.connection import Connection
 from orlop.errors import FailedPrecondition, NotFound, OrlopError
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, STOPPED
 
 
-def start(connection: Connection, container: containers_pb2.Container) -> None:
+def start(
+    connection: Connection, container: containers_pb2.Container, origin: Origin | None = None
+) -> None:
     """Run the container's process once more; its output goes on in its log.
+
+    With an `origin` the process goes on where a checkpoint of it was made.
 
     Raises FailedPrecondition when it runs already, and what the runtime refuses with.
     """
-    create_task(connection, container)
+    create_task(connection, container, origin)
     with undone(connection, container):
         containers.start_task(connection, container.id)
 
 
-def create_task(connection: Connection, container: containers_pb2.Container) -> None:
+def create_task(
+    connection: Connection, container: containers_pb2.Container, origin: Origin | None = None
+) -> None:
     """A fresh task, not yet started; what is left of the last one goes first."""
     _delete_old(connection, container.id)
     mounts = snapshots.mounts_of(connection, container)
     restarts.expect(connection, container, running=True)
-    containers.create_task(connection, container.id, mounts, attach.streams(container))
+    containers.create_task(connection, container.id, mounts, attach.streams(container), origin)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from orlop.daemon.config import Config
 from orlop.daemon.oom import OomRecorder
 from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import Comparer
+from orlop.diff.folders import FolderStore
 from orlop.diff.service import DiffService
 from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange
@@ -39,6 +40,7 @@ from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.runtime import Bundles, Shims, TaskManager
 from orlop.runtime.binary import BinaryShims
+from orlop.runtime.checkpoints import Checkpoints
 from orlop.runtime.exits import ExitWatch
 from orlop.runtime.forked import ForkedShims
 from orlop.runtime.recovery import recover
@@ -128,7 +130,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     )
     closing.callback(sandboxes.close)
     bundles = Bundles(Path(config.state), root)
-    tasks = TaskManager(bundles, shims, containers, exchange, reactor, sandboxes.bundle)
+    checkpoints = Checkpoints(containers, FolderStore(content, forks))
+    tasks = TaskManager(
+        bundles, shims, containers, exchange, reactor, checkpoints, sandboxes.bundle
+    )
     closing.callback(tasks.close)
 
     parts: list[Plugin] = [

@@ -10,8 +10,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.content import ContentStore
 from orlop.content.writer import ContentWriter
 from orlop.diff.compress import GZIP, PLAIN, ZSTD
-from orlop.diff.packing import Wanted, pack
-from orlop.errors import AlreadyExists, NotFound, Unimplemented
+from orlop.diff.packing import Wanted, abandon, pack
+from orlop.errors import AlreadyExists, Unimplemented
 from orlop.fork.client import ForkServer
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
@@ -77,7 +77,7 @@ class Comparer:
                 except AlreadyExists:
                     self._tell(namespace, digest, told)
             except BaseException:
-                self._abort(writer)
+                abandon(self._content, writer)
                 raise
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
@@ -110,12 +110,3 @@ class Comparer:
         if missing:
             mask = FieldMask(paths=[f"labels.{key}" for key in missing])
             self._content.update(namespace, digest, missing, mask)
-
-    def _abort(self, writer: ContentWriter) -> None:
-        if not writer.closed:
-            writer.seek(0)  # on a full disk the database needs room to forget it
-            writer.close()
-        try:
-            self._content.abort(writer.namespace, writer.ref)
-        except NotFound:
-            pass  # somebody else gave it up

@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orlop.content import ContentStore
 from orlop.content.writer import ContentWriter
 from orlop.diff.compress import PLAIN
 from orlop.diff.confinement import plain
+from orlop.errors import NotFound
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
 from orlop.rpc import CallContext
@@ -68,3 +70,14 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
             os.close(read)
     diff_id: str | None = answer.get("diff_id")
     return diff_id
+
+
+def abandon(content: ContentStore, writer: ContentWriter) -> None:
+    """Give up a write and what it has written."""
+    if not writer.closed:
+        writer.seek(0)  # on a full disk the database needs room to forget it
+        writer.close()
+    try:
+        content.abort(writer.namespace, writer.ref)
+    except NotFound:
+        pass  # somebody else gave it up

@@ -7,7 +7,8 @@ from contextlib import suppress
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 
-from orlop.errors import InvalidArgument, Unimplemented
+from orlop.errors import InvalidArgument
+from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import any_type, timestamp
 from orlop.runtime.model import Endpoint, Exit, ProcessState, Stdio
@@ -17,6 +18,7 @@ from orlop.sys.mount import Mount
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.services import tasks_pb2 as wire
 from orlop.wire.task_types_pb2 import Process, ProcessInfo
+from orlop.wire.types_pb2 import Descriptor as WireDescriptor
 from orlop.wire.types_pb2 import Metric
 
 _NEWEST_API = 3
@@ -34,8 +36,6 @@ class TasksService(Service):
         return self._tasks.get(ctx.require_namespace(), id)
 
     def create(self, request: wire.CreateTaskRequest, ctx: CallContext) -> wire.CreateTaskResponse:
-        if request.HasField("checkpoint"):
-            raise Unimplemented("restoring a task from a checkpoint is not offered yet")
         pid = self._tasks.create(
             ctx,
             ctx.require_namespace(),
@@ -45,6 +45,7 @@ class TasksService(Service):
             options=request.options if request.HasField("options") else None,
             runtime=request.runtime_path,
             endpoint=_endpoint(request),
+            checkpoint=_checkpoint(request),
         )
         return wire.CreateTaskResponse(container_id=request.container_id, pid=pid)
 
@@ -109,8 +110,14 @@ class TasksService(Service):
     def checkpoint(
         self, request: wire.CheckpointTaskRequest, ctx: CallContext
     ) -> wire.CheckpointTaskResponse:
-        self._task(ctx, request.container_id)
-        raise Unimplemented("checkpointing a task is not offered yet")
+        task = self._task(ctx, request.container_id)
+        made = self._tasks.checkpoints.make(ctx, task, request.options)
+        return wire.CheckpointTaskResponse(
+            descriptors=[
+                WireDescriptor(media_type=each.media_type, digest=each.digest, size=each.size)
+                for each in made
+            ]
+        )
 
     def update(self, request: wire.UpdateTaskRequest, ctx: CallContext) -> Empty:
         task = self._task(ctx, request.container_id)
@@ -148,6 +155,13 @@ def _endpoint(request: wire.CreateTaskRequest) -> Endpoint | None:
             f'task API address "{protocol}" is not like ttrpc+unix://PATH or grpc+unix://PATH'
         )
     return Endpoint(version or _NEWEST_API, address, protocol)
+
+
+def _checkpoint(request: wire.CreateTaskRequest) -> Descriptor | None:
+    if not request.HasField("checkpoint"):
+        return None
+    found = request.checkpoint
+    return Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
 
 
 def _stdio(request: wire.CreateTaskRequest | wire.ExecProcessRequest) -> Stdio:

@@ -110,6 +110,12 @@ class Task:
         request = wire.UpdateTaskRequest(id=self.id, resources=resources, annotations=annotations)
         self._do("Update", request, ctx)
 
+    def checkpoint(self, ctx: CallContext, path: str, options: Any) -> None:
+        """Have the state of all processes written to the folder `path`."""
+        self._do(
+            "Checkpoint", wire.CheckpointTaskRequest(id=self.id, path=path, options=options), ctx
+        )
+
     def pids(self, ctx: CallContext) -> list[ProcessInfo]:
         """Every process in the container."""
         answer = self.shim.call("Pids", wire.PidsRequest(id=self.id), wire.PidsResponse, ctx=ctx)

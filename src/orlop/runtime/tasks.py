@@ -23,19 +23,13 @@ from orlop.errors import (
 )
 from orlop.events import Publisher
 from orlop.metadata import filters
+from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
 from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
-from orlop.runtime.model import (
-    ContainerLookup,
-    ContainerRecord,
-    Endpoint,
-    Exit,
-    Metric,
-    ProcessState,
-    Stdio,
-)
+from orlop.runtime.checkpoints import Checkpoints
+from orlop.runtime.model import ContainerLookup, Endpoint, Exit, Metric, ProcessState, Stdio
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
@@ -70,8 +64,10 @@ class TaskManager:
         containers: ContainerLookup,
         publisher: Publisher,
         reactor: Reactor,
+        checkpoints: Checkpoints,
         sandbox: FindSandbox = lambda *_: None,
     ) -> None:
+        self.checkpoints = checkpoints
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -165,13 +161,15 @@ class TaskManager:
         options: Any | None = None,
         runtime: str = "",
         endpoint: Endpoint | None = None,
+        checkpoint: Descriptor | None = None,
     ) -> int:
         """Make the task of a container, ready to start; the pid of its first process.
 
         `options` and `runtime` win over those of the container's record. `endpoint` is where the
-        shim of its sandbox listens, if a client knows. A create that fails leaves nothing. Raises
-        NotFound without the container, AlreadyExists, InvalidArgument for an endpoint without a
-        sandbox, and what the shim or its runtime refuse with.
+        shim of its sandbox listens, if a client knows. With a `checkpoint` the process is there
+        only once it is started, and goes on where it was; the pid is 0 then. A create that fails
+        leaves nothing. Raises NotFound without the container, AlreadyExists, InvalidArgument for
+        an endpoint without a sandbox, and what the shim or its runtime refuse with.
         """
         container = self._containers.get(namespace, id)
         if endpoint is not None and not container.sandbox:
@@ -183,6 +181,9 @@ class TaskManager:
                 undo.callback(bundle.delete)
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
                 undo.callback(log.close)
+                if options is None or not options.value:
+                    options = container.runtime_options
+                images = self.checkpoints.find(ctx, bundle, checkpoint, options)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
                 if host is not None or endpoint is not None:
                     shim = self.shims.join(bundle, container.sandbox, host, endpoint)
@@ -190,7 +191,8 @@ class TaskManager:
                     shim = self.shims.start(
                         ctx, bundle, runtime or container.runtime, container.runtime_options
                     )
-                pid = self._create(ctx, bundle, shim, container, rootfs, stdio or Stdio(), options)
+                request = _request(bundle, rootfs, stdio or Stdio(), options, images)
+                pid = self._create(ctx, bundle, shim, request)
                 undo.pop_all()
             self.register(Task(bundle, shim, log, pid))
         return pid
@@ -209,30 +211,8 @@ class TaskManager:
                 self._creating.discard(key)
 
     def _create(
-        self,
-        ctx: CallContext,
-        bundle: Bundle,
-        shim: Shim,
-        container: ContainerRecord,
-        rootfs: Sequence[Mount],
-        stdio: Stdio,
-        options: Any | None,
+        self, ctx: CallContext, bundle: Bundle, shim: Shim, request: wire.CreateTaskRequest
     ) -> int:
-        if options is None or not options.value:
-            options = container.runtime_options
-        request = wire.CreateTaskRequest(
-            id=bundle.id,
-            bundle=str(bundle.path),
-            rootfs=[
-                WireMount(type=m.type, source=m.source, target=m.target, options=m.options)
-                for m in rootfs
-            ],
-            terminal=stdio.terminal,
-            stdin=stdio.stdin,
-            stdout=stdio.stdout,
-            stderr=stdio.stderr,
-            options=options,
-        )
         try:
             answer = shim.call("Create", request, wire.CreateTaskResponse, ctx=ctx)
         except BaseException as error:
@@ -374,3 +354,22 @@ class TaskManager:
             exited_at=timestamp(ended.at),
         )
         self._publisher.publish(task.namespace, "/tasks/exit", exited)
+
+
+def _request(
+    bundle: Bundle, rootfs: Sequence[Mount], stdio: Stdio, options: Any | None, images: str
+) -> wire.CreateTaskRequest:
+    return wire.CreateTaskRequest(
+        id=bundle.id,
+        bundle=str(bundle.path),
+        rootfs=[
+            WireMount(type=m.type, source=m.source, target=m.target, options=m.options)
+            for m in rootfs
+        ],
+        terminal=stdio.terminal,
+        stdin=stdio.stdin,
+        stdout=stdio.stdout,
+        stderr=stdio.stderr,
+        checkpoint=images,
+        options=options,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from orlop.errors import (
     Unknown,
 )
 from orlop.rpc.convert import timestamp
-from orlop.shim import cgroup, files, shortcuts
+from orlop.shim import cgroup, criu, files, shortcuts
 from orlop.shim.children import Children, Exit
 from orlop.shim.console import ConsoleSocket
 from orlop.shim.events import Publisher
@@ -32,7 +33,7 @@ from orlop.shim.runc import Runc, RuncError
 from orlop.shim.stdio import Stdio
 from orlop.sys.mount import Mount, mount_all, unmount_all
 from orlop.wire import events_pb2 as events
-from orlop.wire.runc_pb2 import Options
+from orlop.wire.runc_pb2 import CheckpointOptions, Options
 from orlop.wire.task_types_pb2 import Status
 
 # A process that its killed runtime has left takes a moment to notice.
@@ -73,6 +74,8 @@ class Container:
         self._own_pid_namespace = True
         self._init_ended: Promise[Exit] = Promise(host.loop)
         self._oom_watch: Task[None] | None = None
+        self._checkpoint = ""  # the images that its start restores it from
+        self._criu_work = options.criu_work_path or f"{bundle}/criu-work"
 
     def process(self, exec_id: str = "") -> Process:
         """The init, or an exec; NotFound if there is no such exec."""
@@ -85,9 +88,12 @@ class Container:
 
     # Create and start
 
-    async def create(self, rootfs: Sequence[Mount]) -> None:
-        """Mount the root and make runc create the container; on any error nothing is left."""
-        init, pid_file = self.init, f"{self.bundle}/init.pid"
+    async def create(self, rootfs: Sequence[Mount], checkpoint: str = "") -> None:
+        """Mount the root and make runc create the container; on any error nothing is left.
+
+        With the folder of a `checkpoint` the container is only made by `start`.
+        """
+        init, pid_file = self.init, self._pid_file
 
         async def launch(fds: Sequence[int], console: str) -> None:
             await self._runc.create(self.id, self.bundle, pid_file, fds, console)
@@ -97,18 +103,30 @@ class Container:
             try:
                 init.io.listen(self.bundle, "attach.sock")
                 await self._open_io(init)
+                if checkpoint:
+                    criu.kept_flags(checkpoint)
+                    self._checkpoint = checkpoint
+                    return
                 ended = await self._launch(init, pid_file, launch, "create")
             except Exception:
                 init.io.close()
                 await self._undo_create()
                 raise
-            self._init_ended = ended
-            self._own_pid_namespace = _leads_pid_namespace(init.pid)
-            self.cgroup = cgroup.of_process(init.pid)
-            self._oom_watch = self._host.loop.spawn(
-                cgroup.watch_oom(self._host.loop, self.cgroup, self._report_oom)
-            )
-            self._host.loop.spawn(self._await_init_exit(ended))
+            self._watch(ended)
+
+    @property
+    def _pid_file(self) -> str:
+        return f"{self.bundle}/init.pid"
+
+    def _watch(self, ended: Promise[Exit]) -> None:
+        """There is a first process now: see to it."""
+        self._init_ended = ended
+        self._own_pid_namespace = _leads_pid_namespace(self.init.pid)
+        self.cgroup = cgroup.of_process(self.init.pid)
+        self._oom_watch = self._host.loop.spawn(
+            cgroup.watch_oom(self._host.loop, self.cgroup, self._report_oom)
+        )
+        self._host.loop.spawn(self._await_init_exit(ended))
 
     async def _undo_create(self) -> None:
         """The runtime may have been killed, or have made a container that cannot be used."""
@@ -124,11 +142,33 @@ class Container:
         async with self.init.lock:
             if self.init.status != Status.CREATED:
                 raise self.init.refuse("start")
-            if not await shortcuts.start(self._host.loop, self._state, self._init_ended):
+            if self._checkpoint:
+                await self._restore(self._checkpoint)
+            elif not await shortcuts.start(self._host.loop, self._state, self._init_ended):
                 await self._checked("start", self._runc.start(self.id))
             self.init.status = Status.RUNNING
             self.init.io.begin()
             self._publish("start", events.TaskStart(container_id=self.id, pid=self.init.pid))
+
+    async def _restore(self, images: str) -> None:
+        """Make the container out of a checkpoint; when it fails, it is as it was before."""
+        work = self._criu_work
+
+        async def launch(fds: Sequence[int], console: str) -> None:
+            place = (self.id, self.bundle, self._pid_file, fds, console)
+            flags = criu.kept_flags(images)
+            try:
+                await self._runc.restore(*place, images=images, work=work, flags=flags)
+            except RuncError as error:
+                raise RuncError(error.message + criu.told(f"{work}/restore.log")) from error
+
+        os.makedirs(work, mode=0o700, exist_ok=True)
+        try:
+            ended = await self._launch(self.init, self._pid_file, launch, "restore")
+        except Exception:
+            await self._logged(self._runc.wipe(self.id))
+            raise
+        self._watch(ended)
 
     def add_exec(self, exec_id: str, stdio: Stdio, spec: bytes) -> None:
         """Remember a process to start: `spec` is the JSON of the runtime spec's Process."""
@@ -255,7 +295,9 @@ class Container:
 
     async def _kill_unstarted(self) -> None:
         async with self.init.lock:
-            if self.init.status == Status.CREATED:
+            if self._checkpoint and not self.init.pid:
+                self.init.end(Exit(0, time.time_ns()))
+            elif self.init.status == Status.CREATED:
                 _signal(self.init.pid, signal.SIGKILL)
         if self.init.status == Status.CREATED:
             await self.init.exited
@@ -346,6 +388,33 @@ class Container:
             await self._checked("resume", self._runc.resume(self.id))
             self.init.status = Status.RUNNING
         self._publish("resumed", events.TaskResumed(container_id=self.id))
+
+    async def checkpoint(self, path: str, options: CheckpointOptions) -> None:
+        """Write the state of all processes to the folder `path`, which then goes on, or ends.
+
+        When it fails the container goes on, and nothing is left in the folder.
+        """
+        images = criu.Images(path)
+        work = options.work_path or f"{self.bundle}/criu-work"
+        flags = [*criu.flags(options), *([] if options.exit else ["--leave-running"])]
+        if options.parent_path:
+            flags += ["--parent-path", options.parent_path]
+        async with self.init.lock:
+            if self.init.status not in (Status.RUNNING, Status.PAUSED):
+                raise self.init.refuse("checkpoint")
+            os.makedirs(work, mode=0o700, exist_ok=True)
+            try:
+                await self._runc.checkpoint(self.id, path, work, flags)
+                images.keep_options(options)
+            except RuncError as error:
+                images.discard()
+                reason = error.message + criu.told(f"{work}/dump.log")
+                raise RuncError(f"OCI runtime checkpoint failed: {reason}") from error
+            finally:
+                if not options.work_path:
+                    criu.remove_folder(work)
+        checkpointed = events.TaskCheckpointed(container_id=self.id, checkpoint=path)
+        self._publish("checkpointed", checkpointed)
 
     async def update(self, resources: bytes) -> None:
         """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""

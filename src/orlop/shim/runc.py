@@ -84,9 +84,8 @@ class Runc:
         self._children = children
         self._scratch = scratch
         self._number = itertools.count(1)
-        self._create_flags: list[str] = []
-        if options.no_pivot_root:
-            self._create_flags.append("--no-pivot")
+        self._pivot_flags = ["--no-pivot"] if options.no_pivot_root else []
+        self._create_flags = [*self._pivot_flags]
         if options.no_new_keyring:
             self._create_flags.append("--no-new-keyring")
         self._global_flags = ["--systemd-cgroup"] if options.systemd_cgroup else []
@@ -140,6 +139,29 @@ class Runc:
 
     async def resume(self, id: str) -> None:
         await self._run("resume", id)
+
+    async def checkpoint(self, id: str, images: str, work: str, flags: Sequence[str]) -> None:
+        """Write criu's images of all processes to `images`, and its log to `work`/dump.log."""
+        folders = ["--image-path", images, "--work-path", work]
+        await self._run("checkpoint", *folders, *flags, id)
+
+    async def restore(
+        self,
+        id: str,
+        bundle: str,
+        pid_file: str,
+        stdio: Sequence[int],
+        console: str,
+        *,
+        images: str,
+        work: str,
+        flags: Sequence[str],
+    ) -> None:
+        """Make a container that goes on where the images were made; `work`/restore.log tells."""
+        where = [*_place(pid_file, console), *self._pivot_flags, "--bundle", bundle]
+        folders = ["--image-path", images, "--work-path", work]
+        detached = ["--detach", "--no-subreaper"]
+        await self._run("restore", *detached, *where, *folders, *flags, id, stdio=stdio)
 
     async def update(self, id: str, resources: bytes) -> None:
         """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""

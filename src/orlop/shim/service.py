@@ -20,7 +20,7 @@ from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Not
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack, timestamp
 from orlop.rpc.table import snake_case
-from orlop.shim import cgroup, files, sandbox, stats
+from orlop.shim import cgroup, criu, files, sandbox, stats
 from orlop.shim.container import Container, Host
 from orlop.shim.loop import Promise
 from orlop.shim.process import Process
@@ -81,8 +81,6 @@ class TaskService:
 
     async def create(self, request: Any) -> task.CreateTaskResponse:
         validate_identifier("container", request.id)
-        if request.checkpoint:
-            raise Unimplemented("restore from a checkpoint")
         if request.id in self._containers or request.id in self._creating:
             raise AlreadyExists(f'task "{request.id}"')
         options = parse_options(request.options)
@@ -97,7 +95,7 @@ class TaskService:
                 Mount(mount.type, mount.source, mount.target, tuple(mount.options))
                 for mount in request.rootfs
             ]
-            await container.create(mounts)
+            await container.create(mounts, request.checkpoint)
         finally:
             del self._creating[request.id]
             done.resolve(None)  # who awaits it goes on after this step
@@ -214,7 +212,9 @@ class TaskService:
         return task.StatsResponse(stats=pack(stats.collect(self._container(request.id).cgroup)))
 
     async def checkpoint(self, request: Any) -> Empty:
-        raise Unimplemented("checkpoint")
+        options = criu.parse_options(request.options)
+        await self._container(request.id).checkpoint(request.path or options.image_path, options)
+        return Empty()
 
     async def connect(self, request: Any) -> task.ConnectResponse:
         container = self._containers.get(request.id)

@@ -94,8 +94,8 @@ def test_what_a_state_forbids(shim: Shim) -> None:
         shim.client.resume(id="one")
     with pytest.raises(errors.AlreadyExists):
         shim.client.create(id="one", bundle=str(shim.folder / "one"))
-    with pytest.raises(errors.Unimplemented):
-        shim.client.checkpoint(id="one")
+    with pytest.raises(errors.InvalidArgument, match="is not absolute"):
+        shim.client.checkpoint(id="one", path="images")
     shim.client.shutdown(id="one")  # no effect while there is a container
     assert shim.client.connect(id="one").task_pid > 0
     shim.finish("one")

@@ -7,11 +7,14 @@ from contextlib import ExitStack
 
 from orlop.cli import detaching
 from orlop.cli.attaching import farewell, joined
+from orlop.cli.checkpoints import add_folder_option
 from orlop.cli.each import for_each
 from orlop.cli.session import Left
-from orlop.client import Connection, containers
+from orlop.client import Connection, checkpoints, containers
+from orlop.client.checkpoints import Origin
 from orlop.client.starting import create_task, start, undone
 from orlop.errors import InvalidArgument
+from orlop.wire.services import containers_pb2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", "--interactive", action="store_true", help="connect our standard input")
     detaching.add_signals_option(parser)
     detaching.add_option(parser)
+    add("--checkpoint", default="", metavar="NAME", help="go on where this checkpoint was made")
+    add_folder_option(parser)
     add("containers", nargs="+", metavar="CONTAINER")
 
 
@@ -28,14 +33,25 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         if len(args.containers) > 1:
             raise InvalidArgument("only one container at a time can be started attached")
         return _attached(args, connection)
-    return for_each(
-        args.containers, lambda name: start(connection, containers.get(connection, name))
-    )
+
+    def begin(name: str) -> None:
+        record = containers.get(connection, name)
+        start(connection, record, _origin(args, connection, record))
+
+    return for_each(args.containers, begin)
+
+
+def _origin(
+    args: argparse.Namespace, connection: Connection, record: containers_pb2.Container
+) -> Origin | None:
+    if not args.checkpoint:
+        return None
+    return checkpoints.origin(connection, record, args.checkpoint, args.checkpoint_dir)
 
 
 def _attached(args: argparse.Namespace, connection: Connection) -> int:
     record = containers.get(connection, args.containers[0])
-    create_task(connection, record)
+    create_task(connection, record, _origin(args, connection, record))
     with ExitStack() as stack:
         with undone(connection, record):
             session = stack.enter_context(joined(args, connection, record))

@@ -1,0 +1,68 @@
+"""Checkpoints and restores by the real criu, which wants another kernel than the host's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import Orlopd, serving
+
+COUNT = "n=0; while true; do echo $n > /count; n=$((n+1)); sleep 0.2; done"
+DEBIANS = "/usr/bin/containerd-shim-runc-v2"
+
+
+@pytest.fixture(params=["own-shim", "debians-shim"])
+def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
+    shim = "orlop" if request.param == "own-shim" else DEBIANS
+    config = tmp_path / "config.toml"
+    config.write_text(f'[runtimes]\n"io.containerd.runc.v2" = "{shim}"\n')
+    yield from serving(["--config", str(config)])
+
+
+@pytest.fixture
+def counter(orlopd: Orlopd, busybox: str) -> Iterator[str]:
+    """A container that counts, in a file and in its memory."""
+    orlopd.ctr("run", "-d", "--null-io", busybox, "counter", "sh", "-c", COUNT)
+    orlopd.wait_for(lambda: _count(orlopd, "counter") > 3, 60)
+    yield "counter"
+    for name in ("counter", "again"):
+        orlopd.ctr("tasks", "rm", "-f", name, check=False)
+        orlopd.ctr("containers", "rm", name, check=False)
+
+
+def _count(orlopd: Orlopd, name: str) -> int:
+    shown = orlopd.ctr("tasks", "exec", "--exec-id", "count", name, "cat", "/count", check=False)
+    return int(shown.stdout) if shown.stdout.strip().isdecimal() else -1
+
+
+def test_ctr_checkpoints_and_restores_live(orlopd: Orlopd, counter: str) -> None:
+    """Memory, files and image: the restored one counts on from where the first one was."""
+    reference = "docker.io/library/counter:checkpoint"
+    orlopd.ctr("containers", "checkpoint", "--task", "--rw", "--image", counter, reference)
+    assert _count(orlopd, counter) > 3  # it runs on
+    manifest = orlopd.ctr("images", "ls", f"name=={reference}").stdout
+    assert "application/vnd.oci.image.index.v1+json" in manifest
+    before = _count(orlopd, counter)
+    orlopd.ctr("tasks", "kill", "-s", "SIGKILL", counter)
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout, 60)
+    orlopd.ctr("tasks", "rm", counter, check=False)
+    orlopd.ctr("containers", "rm", counter)
+    orlopd.ctr("containers", "restore", "--rw", "--live", "again", reference)
+    assert re.search(r"again\s+[1-9]\d*\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+    first = _count(orlopd, "again")
+    assert 3 < first < before + 1000
+    orlopd.wait_for(lambda: _count(orlopd, "again") > first, 60)
+
+
+def test_images_in_a_folder(orlopd: Orlopd, counter: str, tmp_path: Path) -> None:
+    """`--image-path` and `--exit`: nothing becomes content, and the task ends."""
+    images = tmp_path / "images"
+    blobs = orlopd.ctr("content", "ls", "-q").stdout
+    orlopd.ctr("tasks", "checkpoint", "--image-path", str(images), "--exit", counter)
+    assert (images / "inventory.img").exists()
+    new = set(orlopd.ctr("content", "ls", "-q").stdout.split()) - set(blobs.split())
+    assert len(new) <= 1  # the client's own index
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout, 60)
