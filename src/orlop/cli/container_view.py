@@ -8,7 +8,8 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from orlop.client import Connection, containers, names, states
+from orlop.client import Connection, containers, health, names, states
+from orlop.client.health import ContainerHealth
 from orlop.client.states import State
 from orlop.rpc.convert import nanoseconds
 from orlop.wire.services import containers_pb2
@@ -24,7 +25,7 @@ def view(connection: Connection, record: containers_pb2.Container) -> dict[str, 
         "Id": record.id,
         "Name": names.of(record),
         "Created": _time(nanoseconds(record.created_at) / 1e9),
-        "State": _state(state),
+        "State": _state(state, health.of(connection, record.id)),
         "Config": _config(record, spec),
         "Mounts": [_mount(each) for each in spec.get("mounts") or () if _is_bind(each)],
     }
@@ -45,8 +46,8 @@ def _record(record: containers_pb2.Container) -> dict[str, Any]:
     return {**shown, "extensions": sorted(record.extensions)}
 
 
-def _state(state: State) -> dict[str, Any]:
-    return {
+def _state(state: State, found: ContainerHealth | None) -> dict[str, Any]:
+    shown = {
         "Status": state.status,
         "Running": state.alive,
         "Paused": state.status == "paused",
@@ -55,6 +56,23 @@ def _state(state: State) -> dict[str, Any]:
         "ExitCode": state.exit_code,
         "StartedAt": _time(state.started),
         "FinishedAt": _time(state.finished),
+    }
+    return shown if found is None else {**shown, "Health": _health(found)}
+
+
+def _health(found: ContainerHealth) -> dict[str, Any]:
+    return {
+        "Status": found.status,
+        "FailingStreak": found.failing_streak,
+        "Log": [
+            {
+                "Start": _time(nanoseconds(each.start) / 1e9),
+                "End": _time(nanoseconds(each.end) / 1e9),
+                "ExitCode": each.exit_code,
+                "Output": each.output,
+            }
+            for each in found.results
+        ],
     }
 
 

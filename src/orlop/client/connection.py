@@ -93,6 +93,10 @@ class Connection:
         return self._client("events", "Events")
 
     @cached_property
+    def health(self) -> Any:
+        return self._client("health", "Health")
+
+    @cached_property
     def images(self) -> Any:
         return self._client("images", "Images")
 

@@ -22,6 +22,8 @@ from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange
 from orlop.events.service import EventsService, TtrpcEventsService
 from orlop.fork.client import ForkServer
+from orlop.health import ContainerHealthService, Prober, StateFiles
+from orlop.health import Monitor as HealthMonitor
 from orlop.images.service import ImagesService
 from orlop.images.store import ImageStore
 from orlop.introspection import Catalogue, Plugin, identity, plugins
@@ -159,6 +161,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
     ]
+    state = Path(config.state)
+    prober, files = Prober(tasks, state / "health-fifo"), StateFiles(state / "health")
+    health = HealthMonitor(exchange, namespaces, containers, tasks, prober, files)
     table = ServiceTable(
         HealthService(),
         VersionService(),
@@ -170,6 +175,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         SnapshotsService(snapshotters, config.snapshots.default),
         DiffService(applier, Comparer(content, forks)),
         TasksService(tasks),
+        ContainerHealthService(health),
         SandboxStoreService(SandboxStore(database)),
         SandboxControllerService(sandboxes),
         LeasesService(leases),
@@ -186,6 +192,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(remover.close)
     recorder = OomRecorder(exchange, containers, tasks)
     closing.callback(recorder.close)
+    closing.callback(health.close)
     reviver = Reviver(tasks, snapshotters)
     monitor = Monitor(exchange, namespaces, containers, reviver, config.restart.interval)
     closing.callback(monitor.close)
@@ -199,6 +206,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     remover.start()
     recorder.start()
     monitor.start()
+    health.start()
     servers.serve()
     if origin is not None:
         origin.start()

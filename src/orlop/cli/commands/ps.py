@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from orlop.cli import container_filters, form, table
-from orlop.client import Connection, containers, names, ports, states
+from orlop.client import Connection, containers, health, names, ports, states
 from orlop.client.states import State
 from orlop.errors import InvalidArgument
 from orlop.rpc.convert import nanoseconds
@@ -58,12 +58,17 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         for record, _ in shown:
             print(record.id)
         return 0
-    rows = [_row(record, state, whole=args.no_trunc) for record, state in shown]
+    well = health.statuses(connection)
+    rows = [
+        _row(record, state, well.get(record.id, ""), whole=args.no_trunc) for record, state in shown
+    ]
     form.show(rows, _COLUMNS, args.format)
     return 0
 
 
-def _row(record: containers_pb2.Container, state: State, *, whole: bool) -> dict[str, Any]:
+def _row(
+    record: containers_pb2.Container, state: State, well: str, *, whole: bool
+) -> dict[str, Any]:
     created = nanoseconds(record.created_at) / 1e9
     return {
         "ID": record.id,
@@ -72,7 +77,7 @@ def _row(record: containers_pb2.Container, state: State, *, whole: bool) -> dict
         "CreatedAt": datetime.fromtimestamp(created).astimezone().isoformat(timespec="seconds"),
         "RunningFor": table.ago(created),
         "State": state.status,
-        "Status": status(state),
+        "Status": status(state, well),
         "Ports": _ports(record),
         "Names": names.of(record),
         "Labels": dict(record.labels),
@@ -97,12 +102,19 @@ def _ports(record: containers_pb2.Container) -> str:
         return "?"
 
 
-def status(state: State) -> str:
-    """A state for people: `Up 3 minutes (Paused)`, `Exited (137) 2 hours ago (OOM killed)`."""
+def status(state: State, well: str = "") -> str:
+    """A state for people: `Up 3 minutes (Paused)`, `Exited (137) 2 hours ago (OOM killed)`.
+
+    `well` is what healthchecks say, "" without any: `Up 3 minutes (healthy)`.
+    """
     if state.status == "exited":
         text = f"Exited ({state.exit_code}) {table.ago(state.finished)}"
         return f"{text} (OOM killed)" if state.oom_killed else text
     if not state.alive:
         return state.status.capitalize()
     text = f"Up {table.passed(state.started)}"
-    return f"{text} (Paused)" if state.status == "paused" else text
+    if state.status == "paused":
+        return f"{text} (Paused)"
+    if not well:
+        return text
+    return f"{text} (health: starting)" if well == "starting" else f"{text} ({well})"

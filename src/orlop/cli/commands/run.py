@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from orlop.cli import detaching, log_options, options, run_options
+from orlop.cli import detaching, health_options, log_options, options, run_options
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, images, log_files, names, restarts
@@ -49,6 +49,7 @@ def configure_creation(parser: argparse.ArgumentParser) -> None:
     add("--runtime", default=containers.RUNTIME, metavar="NAME", help="(%(default)s)")
     run_options.configure(parser)
     log_options.configure(parser)
+    health_options.configure(parser)
     add("-l", "--label", action="append", default=[], metavar="KEY=VALUE", help="label it")
     add("--label-file", action="append", default=[], metavar="FILE", help="labels, one a line")
     add("--volumes-from", action="append", default=[], metavar="CONTAINER[:ro]",
@@ -119,7 +120,11 @@ def _create(
             cdi_devices=run_options.cdi_devices(args),
             cdi_folders=[each for each in args.cdi_spec_dirs.split(",") if each],
             cgroup_parent=args.cgroup_parent,
-            labels={**_labels(args, connection, container), **labels},
+            labels={
+                **health_options.labels(args, image.config),
+                **_labels(args, connection, container),
+                **labels,
+            },
             runtime=args.runtime,
             spec=run_options.spec(args, container, _others_volumes(args, connection)),
         )
