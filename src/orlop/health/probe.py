@@ -34,6 +34,8 @@ _CHUNKS = 16
 _BREATH = 0.01  # seconds between reads of what is thrown away
 _CALL_LIMIT = 30.0
 _KILL_LIMIT = 5.0
+_KILLED = 128 + signal.SIGKILL
+_KNELL = 1.0  # seconds in which it shows whether the container has ended as well
 
 
 class Interrupted(Exception):
@@ -139,7 +141,8 @@ class _Run:
         self._calls = _context(task.namespace)
         self._path = path
         self._status: int | None = None
-        self._interrupted = self._left = False
+        self._interrupted = threading.Event()
+        self._left = False
         self._output = b""
         self._more = False
         self._lock = threading.Lock()
@@ -161,12 +164,12 @@ class _Run:
         """It has ended; whether that is still of interest."""
         self._status = status
         self._tell()
-        return not self._interrupted
+        return not self._interrupted.is_set()
 
     def interrupt(self, *, leave: bool = False) -> None:
         """Give up; `leave` what runs as it is."""
         self._left = leave
-        self._interrupted = True
+        self._interrupted.set()
         self._calls.cancel()
         self._tell()
 
@@ -187,6 +190,9 @@ class _Run:
             self._forget(kill=True)
             raise
         self._forget(kill=not in_time)
+        # The kernel kills what is in a container before its first process is quite dead.
+        if self._status == _KILLED and self._interrupted.wait(_KNELL):
+            raise Interrupted
         self._drain()
         output = self._output.decode(errors="replace") + ("..." if self._more else "")
         if in_time:
@@ -208,7 +214,7 @@ class _Run:
             for fd, _ in poll.poll(left * 1000):
                 if fd == self._fifo and self._drain():
                     poll.unregister(fd)
-            if self._interrupted:
+            if self._interrupted.is_set():
                 raise Interrupted
             if self._more:
                 time.sleep(_BREATH)
@@ -244,7 +250,7 @@ class _Run:
             if kill:
                 with suppress(NotFound):
                     self._task.kill(_context(self._namespace), signal.SIGKILL, self._id)
-                    if self._interrupted:
+                    if self._interrupted.is_set():
                         return
                     self._task.wait(_context(self._namespace, _KILL_LIMIT), self._id)
             self._task.delete_exec(_context(self._namespace), self._id)
