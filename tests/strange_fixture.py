@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from orlop.client import Connection
 from orlop.errors import OrlopError
@@ -115,7 +115,10 @@ class Heard:
             "/tasks/delete": events_pb2.TaskDelete,
             "/tasks/exit": events_pb2.TaskExit,
         }.get(topic, events_pb2.TaskOOM)
-        told = kind.FromString(event)
+        try:
+            told = kind.FromString(event)
+        except DecodeError:
+            return
         name = told.container_id  # type: ignore[attr-defined]
         self.counts[topic, name] += 1
         if isinstance(told, events_pb2.TaskExit):

@@ -450,6 +450,18 @@ def test_a_flood_of_events(daemon: StrangeOrlopd, reads_answers: bool) -> None:
         _remove(connection, "calm", "odd")
 
 
+def test_events_that_are_none(daemon: StrangeOrlopd) -> None:
+    """Whoever listens in the daemon hears on."""
+    daemon.manners(Manners(babbles=True))
+    with daemon.connect() as connection, listening(daemon) as heard:
+        container(connection, "odd")
+        run(connection, "odd")
+        assert _end(connection, "odd") == 137
+        daemon.wait_for(lambda: heard.counts["/tasks/delete", "odd"] == 1)
+        assert "Traceback" not in daemon.log.read_text()
+        _remove(connection, "odd")
+
+
 def _size(pid: int) -> int:
     """Resident kilobytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4

@@ -122,7 +122,10 @@ class Containers:
         if not request.exec_id:
             started = events.TaskStart(container_id=request.id, pid=process.pid)
             self._publisher.publish("/tasks/start", started)
-            if Manners.read(self._manners).flood:
+            now = Manners.read(self._manners)
+            if now.babbles:
+                self._publisher.babble()
+            if now.flood:
                 threading.Thread(
                     target=self._publisher.flood, args=(request.id,), daemon=True
                 ).start()

@@ -36,6 +36,13 @@ class Publisher:
     def publish(self, topic: str, message: Message) -> None:
         self._queue.put(self._request(topic, message))
 
+    def babble(self) -> None:
+        """Known topics, with what is no event at all."""
+        for topic in ("/tasks/exit", "/tasks/oom", "/tasks/delete", "/containers/delete"):
+            request = self._request(topic, TaskOOM())
+            request.envelope.event.value = b"\xff" * 10
+            self._queue.put(request)
+
     def _request(self, topic: str, message: Message) -> ForwardRequest:
         request = ForwardRequest()
         request.envelope.namespace = self._namespace

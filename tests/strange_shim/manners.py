@@ -18,7 +18,7 @@ class Manners:
     instead. `step` is `start`, `delete`, or the name of a call; there it commits its `fault`:
     `hang`, `die` (before it answers), `leave` (after), or the kind of nonsense that it answers; not
     to what is asked of the container `spared`. `flood` is how many events it sends when a container
-    starts.
+    starts; with `babbles`, it sends some then that are none.
     """
 
     release: str = RELEASES[0]
@@ -27,6 +27,7 @@ class Manners:
     fault: str = ""
     spared: str = "calm"
     flood: int = 0
+    babbles: bool = False
     reads_answers: bool = True
 
     def write(self, path: Path) -> None:

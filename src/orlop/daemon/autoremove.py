@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from orlop.containers import ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
-from orlop.events import Exchange
+from orlop.events import Exchange, decoded
 from orlop.logger import options as logger
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
@@ -79,8 +79,8 @@ class AutoRemover:
         while not self._closing.cancelled:
             try:
                 for envelope in self._events:
-                    event = TaskExit.FromString(envelope.event.value)
-                    if event.id == event.container_id:
+                    event = decoded(envelope, TaskExit)
+                    if event is not None and event.id == event.container_id:
                         self._remove(envelope.namespace, event.container_id)
             except ResourceExhausted:  # some were missed: see what has a task, and has ended
                 self._events = self._exchange.subscribe(_EXITS)
@@ -131,6 +131,7 @@ class AutoRemover:
             self._tasks.delete(ctx, namespace, name)
         finally:
             timer.cancel()
+            self._closing.forget(ctx.cancel)
 
     def _remove_log(self, namespace: str, name: str, uri: str) -> None:
         """The log goes as well, if it is the container's own: a label could name any file."""

@@ -14,7 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.containers import ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
-from orlop.events import Exchange
+from orlop.events import Exchange, decoded
 from orlop.runtime import TaskManager
 from orlop.wire.events_pb2 import TaskOOM
 
@@ -47,8 +47,8 @@ class OomRecorder:
         while not self._closing:
             try:
                 for envelope in self._events:
-                    event = TaskOOM.FromString(envelope.event.value)
-                    self._note(envelope.namespace, event.container_id)
+                    if event := decoded(envelope, TaskOOM):
+                        self._note(envelope.namespace, event.container_id)
             except ResourceExhausted:
                 self._events = self._exchange.subscribe(_FILTERS)
 

@@ -5,5 +5,6 @@ ended with an error instead of losing events silently. Nothing is kept for later
 """
 
 from orlop.events.exchange import Exchange, Publisher, Subscription
+from orlop.events.fields import decoded
 
-__all__ = ["Exchange", "Publisher", "Subscription"]
+__all__ = ["Exchange", "Publisher", "Subscription", "decoded"]

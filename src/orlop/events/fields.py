@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
@@ -18,6 +20,17 @@ _MESSAGES: tuple[type[Message], ...] = (
     images_pb2.ImageDelete,
 )
 _KNOWN = {message.DESCRIPTOR.full_name: message for message in _MESSAGES}
+
+
+Event = TypeVar("Event", bound=Message)
+
+
+def decoded(envelope: Envelope, kind: type[Event]) -> Event | None:
+    """The event in an envelope, None if it is no `kind`: anybody may publish under any topic."""
+    try:
+        return kind.FromString(envelope.event.value)
+    except DecodeError:
+        return None
 
 
 class EventFields:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
-from orlop.events import Exchange
+from orlop.events import Exchange, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
 from orlop.restart.reviver import Reviver
@@ -25,6 +25,7 @@ from orlop.restart.rules import COUNT, STATUS, Rules, parse
 from orlop.runtime.model import ProcessState
 from orlop.wire.events_pb2 import ContainerDelete, TaskExit
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
+from orlop.wire.types_pb2 import Envelope
 
 _LABELLED = [f'labels."{STATUS}"']
 _TOPICS = ['topic=="/tasks/exit"', 'topic=="/containers/delete"']
@@ -81,16 +82,18 @@ class Monitor:
         while not self._agenda.closed:
             try:
                 for envelope in self._events:
-                    self._hear(envelope.namespace, envelope.topic, envelope.event.value)
+                    self._hear(envelope)
             except ResourceExhausted:  # the next round sees what was missed
                 self._events = self._exchange.subscribe(_TOPICS)
 
-    def _hear(self, namespace: str, topic: str, event: bytes) -> None:
-        if topic == "/containers/delete":
-            self._forget((namespace, ContainerDelete.FromString(event).id))
+    def _hear(self, envelope: Envelope) -> None:
+        namespace = envelope.namespace
+        if envelope.topic == "/containers/delete":
+            if deleted := decoded(envelope, ContainerDelete):
+                self._forget((namespace, deleted.id))
             return
-        exited = TaskExit.FromString(event)
-        if exited.id != exited.container_id:
+        exited = decoded(envelope, TaskExit)
+        if exited is None or exited.id != exited.container_id:
             return
         with suppress(NotFound):
             container = self._containers.get(namespace, exited.container_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from orlop.containers import Container
@@ -51,21 +51,20 @@ class Reviver:
         A start that fails leaves no task. Raises what tasks and snapshots raise.
         """
         self.end(namespace, container.id)
-        ctx = self._context(namespace)
         terminal = _terminal(container)
         stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)
         rootfs = self._rootfs(namespace, container)
-        self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
-        try:
-            return self._tasks.get(namespace, container.id).start(ctx)
-        except BaseException:
-            self.end(namespace, container.id)
-            raise
+        with self._context(namespace) as ctx:
+            self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
+            try:
+                return self._tasks.get(namespace, container.id).start(ctx)
+            except BaseException:
+                self.end(namespace, container.id)
+                raise
 
     def end(self, namespace: str, id: str) -> None:
         """Kill a task if it runs, and delete it; fine without one."""
-        ctx = self._context(namespace)
-        with suppress(NotFound):
+        with suppress(NotFound), self._context(namespace) as ctx:
             task = self._tasks.get(namespace, id)
             if task.state().status != STOPPED:
                 with suppress(NotFound):  # it has ended meanwhile
@@ -81,10 +80,14 @@ class Reviver:
             raise FailedPrecondition(f'snapshotter "{container.snapshotter}" is not here')
         return snapshotter.mounts(namespace, container.snapshot_key)
 
-    def _context(self, namespace: str) -> CallContext:
+    @contextmanager
+    def _context(self, namespace: str) -> Iterator[CallContext]:
         ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _LIMIT)
         self._closing.on_cancel(ctx.cancel)
-        return ctx
+        try:
+            yield ctx
+        finally:
+            self._closing.forget(ctx.cancel)
 
 
 def _terminal(container: Container) -> bool:

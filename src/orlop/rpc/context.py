@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from orlop.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidArgument
 
@@ -96,6 +97,11 @@ class CallContext:
                 self._callbacks.append(callback)
                 return
         callback()
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Undo `on_cancel`: a context that lives long must not keep what lived short."""
+        with self._lock, suppress(ValueError):
+            self._callbacks.remove(callback)
 
     def cancel(self) -> None:
         """End the call (transports only); idempotent."""

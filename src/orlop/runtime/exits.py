@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
-
+from orlop.events import decoded
 from orlop.events.service import Forwarder
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.model import Exit
@@ -28,10 +27,7 @@ class ExitWatch:
         self._exchange.forward(envelope)
 
     def _note(self, envelope: Envelope) -> None:
-        try:
-            event = TaskExit.FromString(envelope.event.value)
-        except DecodeError:
-            return
-        if event.id == event.container_id:
+        event = decoded(envelope, TaskExit)
+        if event is not None and event.id == event.container_id:
             ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
             self._tasks.note_exit(envelope.namespace, event.container_id, ended)

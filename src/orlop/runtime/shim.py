@@ -165,6 +165,8 @@ class Shim:
         call = self._begin(method, request, timeout, service)
         if ctx is not None:
             ctx.on_cancel(call.cancel)
+            if timeout is None:
+                timeout = ctx.remaining()  # not every context is cancelled when its time is over
         return call.result(timeout)
 
     def begin(

@@ -161,7 +161,11 @@ class Shims:
         """The connection to an endpoint, shared by all who use it."""
         with self._lock:
             for shim in self._users:
-                if shim.endpoint.address == endpoint.address and not shim.closed.is_set():
+                same = (shim.namespace, shim.endpoint.address) == (
+                    bundle.namespace,
+                    endpoint.address,
+                )
+                if same and not shim.closed.is_set():
                     self._users[shim] += 1
                     return shim
         shim = self._connect(bundle, endpoint, process, patient)
