@@ -414,7 +414,8 @@ def test_a_delete_of_the_dead_that_goes_wrong(daemon: StrangeOrlopd, fault: str)
         daemon.wait_for(lambda: heard.counts["/tasks/delete", "odd"] == 1, 30)
         daemon.wait_for(lambda: not connection.tasks.list(ListTasksRequest()).tasks)
         assert (heard.counts["/tasks/exit", "odd"], heard.exits["odd"]) == (1, 255)
-        os.killpg(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
         daemon.manners(Manners())
         run(connection, "odd")
         assert _end(connection, "odd") == 137
