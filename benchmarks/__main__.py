@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from benchmarks import archives, calls, idle, output, rivals, running, transfers
+from benchmarks import archives, calls, content, idle, output, rivals, running, transfers
 from benchmarks.measure import Result, show, show_heading
 from benchmarks.stage import Stage
 
@@ -28,6 +28,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "push": transfers.bench_push,
     "archives": archives.bench_archives,
     "calls": calls.bench_calls,
+    "content": content.bench_content,
     "lists": calls.bench_lists,
     "start": calls.bench_start,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -10,7 +9,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from orlop.rpc import dispatch
 from orlop.rpc.context import CallContext
 from orlop.rpc.dispatch import LiveCalls, OnCall
 from orlop.rpc.table import ServiceTable
+from orlop.rpc.threads import ThreadPool
 from orlop.rpc.ttrpc.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -46,14 +45,13 @@ class Serving:
 
     table: ServiceTable
     reactor: Reactor
-    pool: ThreadPoolExecutor
+    pool: ThreadPool
     live: LiveCalls
     on_call: OnCall | None
 
     def submit(self, action: Callable[..., None], *args: object) -> None:
         """Have a thread do it; nothing happens when the server is stopping."""
-        with contextlib.suppress(RuntimeError):
-            self.pool.submit(action, *args)
+        self.pool.submit(action, *args)
 
     def serve(
         self,
@@ -103,7 +101,7 @@ class SocketServer:
         self._connect = connect
         self._same_user = same_user
         self._live = LiveCalls()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
+        self._pool = ThreadPool(_THREADS, name)
         self._serving = Serving(table, reactor, self._pool, self._live, on_call)
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
@@ -139,7 +137,7 @@ class SocketServer:
             connection.retire()
         self._live.cancel_all()
         timer = self._reactor.call_later(grace, self._close_connections)
-        self._pool.shutdown(wait=True)
+        self._pool.close()
         timer.cancel()
         self._close_connections()
 

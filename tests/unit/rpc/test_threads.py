@@ -1,0 +1,68 @@
+"""The threads that serve calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from orlop.rpc.threads import ThreadPool
+
+
+def test_as_many_threads_as_jobs_at_once() -> None:
+    pool, gate = ThreadPool(100, "t"), threading.Barrier(51)
+    for _ in range(50):
+        pool.submit(gate.wait, 10)
+    gate.wait(10)  # all of them run
+    pool.close()
+
+
+def test_threads_are_used_again_and_end_when_they_are_not() -> None:
+    pool, seen = ThreadPool(100, "again", linger=0.2), set[int]()
+
+    def note(done: threading.Event) -> None:
+        seen.add(threading.get_ident())
+        done.set()
+
+    for _ in range(20):
+        done = threading.Event()
+        pool.submit(note, done)
+        assert done.wait(10)
+    assert len(seen) < 20
+    end = time.monotonic() + 20
+    while any(thread.name == "again" for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    done = threading.Event()
+    pool.submit(done.set)
+    assert done.wait(10)
+    pool.close()
+
+
+def test_more_jobs_than_threads() -> None:
+    pool, results = ThreadPool(2, "t"), list[int]()
+    for number in range(200):
+        pool.submit(results.append, number)
+    pool.close()
+    assert sorted(results) == list(range(200))
+    pool.submit(results.append, 200)
+    assert len(results) == 200
+
+
+def test_a_job_that_fails_takes_no_thread_along() -> None:
+    pool, done = ThreadPool(1, "t"), threading.Event()
+    pool.submit(lambda: 1 // 0)
+    pool.submit(done.set)
+    assert done.wait(10)
+    pool.close()
+
+
+def test_threads_that_end_miss_no_job() -> None:
+    pool, total = ThreadPool(100, "t", linger=0.001), 2000
+    done = threading.Semaphore(0)
+    for number in range(total):
+        pool.submit(done.release)
+        if number % 20 == 0:
+            time.sleep(0.002)
+    for _ in range(total):
+        assert done.acquire(timeout=10)
+    pool.close()
