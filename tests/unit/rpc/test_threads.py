@@ -16,23 +16,31 @@ def test_as_many_threads_as_jobs_at_once() -> None:
     pool.close()
 
 
-def test_threads_are_used_again_and_end_when_they_are_not() -> None:
-    pool, seen = ThreadPool(100, "again", linger=0.2), set[int]()
+def test_threads_are_used_again() -> None:
+    pool, seen = ThreadPool(100, "t"), list[int]()
+    done = threading.Semaphore(0)
 
-    def note(done: threading.Event) -> None:
-        seen.add(threading.get_ident())
-        done.set()
+    def note() -> None:
+        seen.append(threading.get_ident())
+        done.release()
 
-    for _ in range(20):
-        done = threading.Event()
-        pool.submit(note, done)
-        assert done.wait(10)
-    assert len(seen) < 20
     end = time.monotonic() + 20
-    while any(thread.name == "again" for thread in threading.enumerate()):
+    while len(set(seen)) == len(seen):  # a thread that has just done a job is not free at once
+        assert time.monotonic() < end
+        pool.submit(note)
+        assert done.acquire(timeout=10)
+    pool.close()
+
+
+def test_threads_end_when_they_have_nothing_to_do() -> None:
+    pool, done = ThreadPool(100, "brief", linger=0.1), threading.Event()
+    pool.submit(done.set)
+    assert done.wait(10)
+    end = time.monotonic() + 20
+    while any(thread.name == "brief" for thread in threading.enumerate()):
         assert time.monotonic() < end
         time.sleep(0.05)
-    done = threading.Event()
+    done.clear()
     pool.submit(done.set)
     assert done.wait(10)
     pool.close()
