@@ -95,7 +95,12 @@ class ForkServer:
         with theirs:
             argv = [sys.executable, "-m", "orlop.fork.server", str(theirs.fileno()), *self._preload]
             self._process = subprocess.Popen(
-                argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/", env=_environ()
+                argv,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env=_environ(),
             )
         self._control, self._ready = ours, False
 

@@ -22,10 +22,13 @@ import sys
 import traceback
 from typing import Any
 
+from orlop.sys import bare
 from orlop.sys.process import set_name
 
 MAX_REQUEST = 64 * 1024
 MAX_FDS = 32
+_IGNORED = tuple(map(int, (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)))
+"""What a server ignores or Python does, and its children must not."""
 
 
 def serve(control: socket.socket) -> None:
@@ -64,11 +67,13 @@ def _fork(request: dict[str, Any], fds: list[int], control: socket.socket) -> in
 
 def _run_child(request: dict[str, Any], fds: list[int]) -> int:
     os.setsid()
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
-    set_name(request["name"])
-    module, _, function = request["entry"].partition(":")
-    entry = getattr(importlib.import_module(module), function)
+    for number in _IGNORED:
+        bare.signal(number, bare.SIG_DFL)
+    bare.set_name(request["name"])
+    name, _, function = request["entry"].partition(":")
+    # Looking a module up by import touches much of what is shared.
+    module = sys.modules.get(name) or importlib.import_module(name)
+    entry = getattr(module, function)
     return int(entry(request["args"], fds) or 0)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from orlop.shim.files import remove
 from orlop.shim.loop import Lock, Loop, Promise, Task
+from orlop.shim.rest import NONE, Busy, Luggage
 from orlop.shim.runc import NULL
 from orlop.shim.stdio import CHUNK, Sink
 
@@ -78,33 +79,59 @@ class _Client:
 
 
 class Hub:
-    """The clients of one process, and the socket `name` in `folder` that they find it by."""
+    """The clients of one process, and the socket at `path` that they find it by."""
 
-    def __init__(self, loop: Loop, folder: str, name: str) -> None:
+    def __init__(self, loop: Loop, path: str, listener: socket.socket) -> None:
         self._loop = loop
-        self._path = f"{folder}/{name}"
+        self._path = path
         self._clients: list[_Client] = []
         self._target = NULL
         self._fed: Promise[None] = Promise(loop)  # input has somewhere to go, or never will
         self._feeding: Task[None] | None = None
         self._turn = Lock(loop)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.setblocking(False)
-        self._listen(folder, name)
+        self._listener = listener
         self._accepting = loop.spawn(self._accept())
 
-    def _listen(self, folder: str, name: str) -> None:
-        remove(self._path)
+    @classmethod
+    def open(cls, loop: Loop, folder: str, name: str) -> Hub:
+        """Listen at the socket `name` in `folder`."""
+        path = f"{folder}/{name}"
+        remove(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # By way of /proc: a socket's path holds 107 bytes only.
-            self._listener.bind(f"/proc/self/fd/{directory}/{name}")
-            self._listener.listen()
+            listener.bind(f"/proc/self/fd/{directory}/{name}")
+            listener.listen()
+            listener.setblocking(False)
         except OSError:
-            self._listener.close()
+            listener.close()
             raise
         finally:
             os.close(directory)
+        return cls(loop, path, listener)
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        """What `thaw` makes it from again; Busy while there are clients."""
+        if self._clients:
+            raise Busy
+        target = NONE if self._target == NULL else self._target
+        fds = (luggage.put(fd) for fd in (self._listener.fileno(), target))
+        return [self._path, *fds, self._fed.done]
+
+    @classmethod
+    def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any]) -> Hub:
+        path, listener, target, fed = state
+        fd = luggage.claim(listener)
+        self = cls(loop, path, socket.socket(fileno=None if fd == NONE else fd))
+        if fd == NONE:
+            self._accepting.cancel()
+            self._listener.close()
+        if target != NONE:
+            self._target = luggage.claim(target)
+        if fed:
+            self._fed.resolve(None)
+        return self
 
     async def _accept(self) -> None:
         while True:
@@ -173,27 +200,74 @@ class SharedSink(Sink):
     for runc writes its own errors to the stderr that it is given.
     """
 
-    def __init__(self, loop: Loop, hub: Hub, stream: bytes, target: Sink, *, copied: bool) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        hub: Hub,
+        stream: bytes,
+        target: Sink,
+        pipe: tuple[int, int],
+        *,
+        copied: bool,
+    ) -> None:
         self._loop = loop
         self._hub = hub
         self._stream = stream
-        self._target = target
-        self._reader, self.fd = os.pipe2(os.O_CLOEXEC)
+        self.target = target
+        self._reader, self.fd = pipe
+        self._holding = False
         os.set_blocking(self._reader, False)
-        os.set_blocking(self.fd, not copied)
+        if self.fd != NULL:
+            os.set_blocking(self.fd, not copied)
         if target.fd != NULL:
             os.set_blocking(target.fd, False)
         self._copy: Task[None] | None = loop.spawn(self._share()) if copied else None
 
+    @classmethod
+    def open(cls, loop: Loop, hub: Hub, stream: bytes, target: Sink, *, copied: bool) -> SharedSink:
+        """With a pipe for the process, or for the copier of its terminal."""
+        return cls(loop, hub, stream, target, os.pipe2(os.O_CLOEXEC), copied=copied)
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        if self._holding or self._copy is None:
+            raise Busy
+        fds = (NONE if fd == NULL else fd for fd in (self._reader, self.fd))
+        return [*map(luggage.put, fds), not self._copy.done]
+
+    @classmethod
+    def thaw_shared(
+        cls,
+        loop: Loop,
+        luggage: Luggage,
+        hub: Hub,
+        stream: bytes,
+        target: Sink,
+        state: list[Any],
+        *,
+        copied: bool,
+    ) -> SharedSink:
+        """The sink that was frozen; hub and target come thawed."""
+        *pipe, copying = state
+        reader, writer = (luggage.claim(number) for number in pipe)
+        fds = reader, NULL if writer == NONE else writer
+        sink = cls(loop, hub, stream, target, fds, copied=copied)
+        if sink._copy is None:
+            sink._copy = loop.spawn(sink._share())
+        if not copying:
+            sink._copy.cancel()
+        return sink
+
     async def _share(self) -> None:
-        wanted = self._target.fd != NULL
+        wanted = self.target.fd != NULL
         while data := await self._loop.read(self._reader, CHUNK):
+            self._holding = True
             if wanted:
                 try:
-                    await self._loop.write(self._target.fd, data)
+                    await self._loop.write(self.target.fd, data)
                 except OSError:
                     wanted = False  # the logger has died; the clients are here still
             await self._hub.tell(self._stream, data)
+            self._holding = False
 
     def child_has_it(self) -> None:
         self._shut()
@@ -203,7 +277,7 @@ class SharedSink(Sink):
         self._shut()
         if self._copy is not None:
             await self._copy
-        await self._target.finish()
+        await self.target.finish()
 
     def close(self) -> None:
         if self._copy is not None:
@@ -212,7 +286,7 @@ class SharedSink(Sink):
         if self._reader >= 0:
             os.close(self._reader)
             self._reader = -1
-        self._target.close()
+        self.target.close()
 
     def _shut(self) -> None:
         if self.fd != NULL:

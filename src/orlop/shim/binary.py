@@ -132,8 +132,10 @@ def _serve_in_background(
     try:
         os.setsid()
         set_name("orlop-shim")
-        null = os.open("/dev/null", os.O_WRONLY)
-        os.dup2(null, 2)  # the daemon waits for the end of our output; run() opens the log
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)  # the daemon waits for the end of our output
         code = run(args, [listener.detach()])
     finally:
         os._exit(code)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from orlop.shim.files import read_or_empty, write
-from orlop.shim.loop import Loop
 
 _INHERITED = ("cpuset.cpus", "cpuset.mems")
 ROOT = "/sys/fs/cgroup"
@@ -112,56 +110,3 @@ def remove_empty(path: str, root: str = ROOT) -> bool:
             except OSError:
                 left = True  # a process is in it still
     return not left
-
-
-async def watch_oom(loop: Loop, cgroup: Cgroup, report: Callable[[], None]) -> None:
-    """Call `report` at every out-of-memory kill until the cgroup is removed."""
-    if cgroup.unified is not None:
-        await _watch_oom_unified(loop, f"{cgroup.unified}/memory.events", report)
-    elif (memory := cgroup.folder("memory")) is not None:
-        await _watch_oom_v1(loop, memory, report)
-
-
-async def _watch_oom_v1(loop: Loop, folder: str, report: Callable[[], None]) -> None:
-    """An eventfd registered in cgroup.event_control (kernel: admin-guide/cgroup-v1/memory)."""
-    event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    try:
-        control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            write(f"{folder}/cgroup.event_control", b"%d %d" % (event, control))
-        finally:
-            os.close(control)
-        while await loop.read(event, 8) and os.path.isdir(folder):
-            report()  # the removal of the cgroup is an event too
-    except FileNotFoundError:
-        pass
-    finally:
-        os.close(event)
-
-
-async def _watch_oom_unified(loop: Loop, path: str, report: Callable[[], None]) -> None:
-    """memory.events is "modified" (POLLPRI) when a counter changes (admin-guide/cgroup-v2)."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        kills = _oom_kills(fd)
-        while True:
-            await loop.event(fd, select.EPOLLPRI)
-            now = _oom_kills(fd)
-            if now > kills:
-                report()
-            kills = now
-    except OSError:
-        pass  # the cgroup is gone
-    finally:
-        os.close(fd)
-
-
-def _oom_kills(fd: int) -> int:
-    for line in os.pread(fd, 4096, 0).decode().splitlines():
-        key, _, value = line.partition(" ")
-        if key == "oom_kill":
-            return int(value)
-    return 0

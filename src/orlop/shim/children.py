@@ -1,14 +1,20 @@
-"""Child processes: exits, told once to whoever asked, also before the pid was known."""
+"""Child processes: exits, told once to whoever asked, also before the pid was known.
+
+A hand's own children are the runtimes and loggers that it starts. The processes of containers are
+orphans, which the keeper adopts and reaps; it tells of them.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from orlop.shim.keeper import EXIT, Ended
 from orlop.shim.loop import Loop, Promise
-from orlop.sys.process import set_child_subreaper
+from orlop.sys.bare import Socket
 
 
 class Exit(NamedTuple):
@@ -19,15 +25,19 @@ class Exit(NamedTuple):
 
 
 class Children:
-    """Reaps every child, also orphans: this process becomes their subreaper."""
+    """The exits of this process's children, and of the keeper's as told over `control`."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, control: Socket) -> None:
         self._loop = loop
+        self._control = control
         self._watched: dict[int, Promise[Exit]] = {}
         self._early: dict[int, Exit] = {}
         self._expecting = 0
-        set_child_subreaper()
+        self.told = 0
+        """How many exits the keeper has told of."""
+        control.setblocking(False)
         loop.on_signal(signal.SIGCHLD, self._reap)
+        loop.spawn(self._listen())
 
     def expecting(self) -> Children:
         """A context that keeps the exits of unknown processes for `exit_of`.
@@ -53,6 +63,22 @@ class Children:
         else:
             self._watched[pid] = promise
         return promise
+
+    def take_in(self, ended: Iterable[Ended]) -> None:
+        """Exits that the keeper has reaped."""
+        for each in ended:
+            self.told += 1
+            self._ended(each.pid, Exit(_status(each.status), each.at))
+
+    @property
+    def awaited(self) -> list[int]:
+        """The processes whose exits somebody waits for."""
+        return list(self._watched)
+
+    async def _listen(self) -> None:
+        fd = self._control.fileno()
+        while notice := await self._loop.read(fd, EXIT.size):
+            self.take_in([Ended(*EXIT.unpack(notice))])
 
     def _reap(self) -> None:
         while True:

@@ -7,11 +7,13 @@ import os
 import socket
 import struct
 import termios
+from typing import Any
 
 from orlop.errors import Unknown
 from orlop.shim.files import remove
 from orlop.shim.loop import Loop, Task
-from orlop.shim.stdio import Sink, copy
+from orlop.shim.rest import NONE, Luggage
+from orlop.shim.stdio import Copy, Sink
 
 PATIENCE = 5.0
 """Seconds that runc may take to send the console after it has ended."""
@@ -73,14 +75,23 @@ class ConsoleSocket:
 class Console:
     """The master end of a process's terminal; copies its output to a sink."""
 
-    def __init__(self, loop: Loop, master: int, sink: Sink) -> None:
+    def __init__(self, loop: Loop, master: int, sink: Sink, *, ended: bool = False) -> None:
         self._master = master
         os.set_blocking(master, False)
-        self._copy: Task[None] = loop.spawn(copy(loop, master, sink))
+        self._copy = Copy(loop, master, sink, ended=ended)
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        """What `thaw` makes it from again; Busy while output is in this process's hands."""
+        return [luggage.put(self._master), self._copy.freeze()]
+
+    @classmethod
+    def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any], sink: Sink) -> Console:
+        master, copying = state
+        return cls(loop, luggage.claim(master), sink, ended=not copying)
 
     def resize(self, width: int, height: int) -> None:
         """Set the size in characters; no effect after the terminal is gone."""
-        if self._master >= 0:
+        if self._master != NONE:
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
     def input(self) -> int:
@@ -89,10 +100,10 @@ class Console:
 
     async def drained(self) -> None:
         """Wait until all output has been copied: every process has closed the terminal."""
-        await self._copy
+        await self._copy.ended()
 
     def close(self) -> None:
         self._copy.cancel()
-        if self._master >= 0:
+        if self._master != NONE:
             os.close(self._master)
-            self._master = -1
+            self._master = NONE

@@ -27,8 +27,10 @@ from orlop.shim.children import Children, Exit
 from orlop.shim.console import ConsoleSocket
 from orlop.shim.events import Publisher
 from orlop.shim.log import Log
-from orlop.shim.loop import Loop, Promise, Task
+from orlop.shim.loop import Loop, Promise
+from orlop.shim.oom import OomWatch
 from orlop.shim.process import Process
+from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import Runc, RuncError
 from orlop.shim.stdio import Stdio
 from orlop.sys.mount import Mount, mount_all, unmount_all
@@ -51,20 +53,23 @@ class Host:
     publisher: Publisher
     log: Log
     namespace: str
+    pid: int
+    """The shim's, to the outside: the keeper's."""
 
 
 class Container:
     """One container, from `create` to `delete`."""
 
-    def __init__(self, host: Host, id: str, bundle: str, stdio: Stdio, options: Options) -> None:
+    def __init__(self, host: Host, id: str, bundle: str, init: Process, options: Options) -> None:
         self.id = id
         self.bundle = bundle
-        self.init = Process(host.loop, id, stdio)
+        self.init = init
         self.cgroup = cgroup.Cgroup()
         self._execs: dict[str, Process] = {}
         self._live_execs: set[Process] = set()
         self._host = host
         self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
+        self._options = options
         self._owner = (options.io_uid, options.io_gid)
         self._state = f"{self._runc.root}/{id}"
         self._rootfs = f"{bundle}/rootfs"
@@ -73,9 +78,51 @@ class Container:
         self._deleted = False
         self._own_pid_namespace = True
         self._init_ended: Promise[Exit] = Promise(host.loop)
-        self._oom_watch: Task[None] | None = None
+        self._oom_watch: OomWatch | None = None
         self._checkpoint = ""  # the images that its start restores it from
         self._criu_work = options.criu_work_path or f"{bundle}/criu-work"
+
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` makes it from again; Busy in the middle of a change."""
+        if self._deleted or (self._init_gone and self.init.exit is None):
+            raise Busy
+        return {
+            "id": self.id,
+            "bundle": self.bundle,
+            "options": self._options.SerializeToString(),
+            "init": self.init.freeze(luggage),
+            "execs": [each.freeze(luggage) for each in self._execs.values()],
+            "cgroup": (self.cgroup.unified, self.cgroup.controllers),
+            "mounted": self._mounted,
+            "checkpoint": self._checkpoint,
+            "own_pids": self._own_pid_namespace,
+            "oom": self._oom_watch and self._oom_watch.freeze(luggage),
+        }
+
+    @classmethod
+    def thaw(cls, host: Host, luggage: Luggage, state: dict[str, Any]) -> Container:
+        loop, children = host.loop, host.children
+        options = Options.FromString(state["options"])
+        init = Process.thaw(loop, children, host.log, luggage, state["init"])
+        self = cls(host, state["id"], state["bundle"], init, options)
+        self.cgroup = cgroup.Cgroup(*state["cgroup"])
+        self._mounted = state["mounted"]
+        self._checkpoint = state["checkpoint"]
+        self._own_pid_namespace = state["own_pids"]
+        if state["oom"]:
+            self._oom_watch = OomWatch.thaw(loop, luggage, state["oom"], self._report_oom)
+        if init.exit is not None:
+            self._init_gone = True
+        elif init.pid:
+            self._init_ended = children.exit_of(init.pid)
+            loop.spawn(self._await_init_exit(self._init_ended))
+        for each in state["execs"]:
+            process = Process.thaw(loop, children, host.log, luggage, each)
+            self._execs[process.id] = process
+            if process.pid and process.exit is None:
+                self._live_execs.add(process)
+                loop.spawn(self._await_exec_exit(process, children.exit_of(process.pid)))
+        return self
 
     def process(self, exec_id: str = "") -> Process:
         """The init, or an exec; NotFound if there is no such exec."""
@@ -123,9 +170,7 @@ class Container:
         self._init_ended = ended
         self._own_pid_namespace = _leads_pid_namespace(self.init.pid)
         self.cgroup = cgroup.of_process(self.init.pid)
-        self._oom_watch = self._host.loop.spawn(
-            cgroup.watch_oom(self._host.loop, self.cgroup, self._report_oom)
-        )
+        self._oom_watch = OomWatch.start(self._host.loop, self.cgroup, self._report_oom)
         self._host.loop.spawn(self._await_init_exit(ended))
 
     async def _undo_create(self) -> None:

@@ -45,6 +45,11 @@ class Publisher:
         self._socket: socket.socket | None = None
         self._stream = 1
 
+    @property
+    def idle(self) -> bool:
+        """Whether everything is sent."""
+        return not self._queue and (self._sending is None or self._sending.done)
+
     def publish(self, topic: str, message: Message) -> None:
         """Queue an event; never blocks. Without an address there is nobody to tell."""
         if not self._address:

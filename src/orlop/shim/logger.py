@@ -18,7 +18,9 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from orlop.errors import InvalidArgument, Unknown
@@ -28,6 +30,7 @@ from orlop.shim.children import Children, Exit
 from orlop.shim.files import read_or_empty
 from orlop.shim.log import Log
 from orlop.shim.loop import Loop, Promise, Task
+from orlop.shim.rest import NONE, Busy, Luggage
 from orlop.shim.runc import NULL, spawn
 from orlop.shim.stdio import CHUNK, Sink
 from orlop.sys.process import set_name
@@ -48,6 +51,8 @@ _VARIABLE = "env."
 class LoggerSink(Sink):
     """A pipe into a logger process."""
 
+    kind = "logger"
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
@@ -67,6 +72,7 @@ class Program:
     """What a `binary://` URI names. Raises InvalidArgument for one that names nothing."""
 
     def __init__(self, uri: str, namespace: str, container: str) -> None:
+        self.origin = uri, namespace, container
         self.argv, env = command(uri)
         own = {"CONTAINER_ID": container, "CONTAINER_NAMESPACE": namespace}
         self._env = {key.encode(): value.encode() for key, value in {**env, **own}.items()}
@@ -81,17 +87,60 @@ class Program:
 class Logger:
     """A logger, started again when it dies, and the two sinks that lead into it."""
 
-    def __init__(self, loop: Loop, children: Children, log: Log, program: Program) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        log: Log,
+        program: Program,
+        pipes: Sequence[tuple[int, int]],
+    ) -> None:
         self._loop = loop
         self._children = children
         self._log = log
         self._program = program
         self._leaving = False
         self._pid = 0
-        pipes = _pipe(), _pipe()
-        self._readers = [reader for reader, _ in pipes]
+        self._began = 0.0
+        self._failures = 0
+        self._readers = [reader for reader, _ in pipes if reader != NULL]
         self.stdout, self.stderr = (LoggerSink(writer) for _, writer in pipes)
         self._task: Task[None] | None = None
+
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` makes it from again; Busy while it is being started again, or replaced."""
+        ended = self._task is not None and self._task.done
+        if not ended and not self._pid:
+            raise Busy
+        pipes = zip(self._readers or (NULL, NULL), (self.stdout.fd, self.stderr.fd), strict=True)
+        return {
+            "origin": self._program.origin,
+            "pid": 0 if ended else self._pid,
+            "began": self._began,
+            "failures": self._failures,
+            "pipes": [[luggage.put(NONE if fd == NULL else fd) for fd in pipe] for pipe in pipes],
+        }
+
+    @classmethod
+    def thaw(
+        cls, loop: Loop, children: Children, log: Log, luggage: Luggage, state: dict[str, Any]
+    ) -> Logger:
+        def claim(number: int) -> int:
+            return NULL if number == NONE else luggage.claim(number)
+
+        pipes = [(claim(reader), claim(writer)) for reader, writer in state["pipes"]]
+        self = cls(loop, children, log, Program(*state["origin"]), pipes)
+        self._pid, self._began, self._failures = (
+            state[name] for name in ("pid", "began", "failures")
+        )
+        exited: Promise[Exit] = Promise(loop)
+        if self._pid:
+            exited = children.exit_of(self._pid)
+        else:
+            self._leaving = True
+            exited.resolve(Exit(0, 0))
+        self._task = loop.spawn(self._watch(exited))
+        return self
 
     @classmethod
     async def start(
@@ -109,7 +158,8 @@ class Logger:
 
         `copied` tells that this process writes to it (from a console), and must not block.
         """
-        logger = cls(loop, children, log, Program(uri, namespace, container))
+        program = Program(uri, namespace, container)
+        logger = cls(loop, children, log, program, (_pipe(), _pipe()))
         os.set_blocking(logger.stdout.fd, not copied)
         try:
             exited = await logger._begin()
@@ -179,27 +229,27 @@ class Logger:
     def _launch(self, ready: int) -> Promise[Exit]:
         stdout, stderr = self._readers
         self._pid = self._program.start({0: NULL, 1: NULL, 2: NULL, 3: stdout, 4: stderr, 5: ready})
+        self._began = time.monotonic()
         return self._children.exit_of(self._pid)
 
     async def _watch(self, exited: Promise[Exit]) -> None:
         """Start it again as often as it dies before its input has ended."""
-        failures = 0
         try:
             while True:
-                began = time.monotonic()
                 ended = await exited
                 self._pid = 0  # it may be another's now
                 if self._leaving or not any(map(_is_in_use, self._readers)):
                     return
-                failures = 0 if time.monotonic() - began > STEADY else failures + 1
+                steady = time.monotonic() - self._began > STEADY
+                self._failures = 0 if steady else self._failures + 1
                 name = self._program.argv[0]
                 self._log.warning("logger has ended", logger=name, status=ended.status)
-                if failures > TRIES:
+                if self._failures > TRIES:
                     self._log.error("logger is given up, output is thrown away", logger=name)
                     await self._drain()
                     return
-                if failures > 1:
-                    await self._loop.sleep(FIRST_DELAY * 2 ** (failures - 2))
+                if self._failures > 1:
+                    await self._loop.sleep(FIRST_DELAY * 2 ** (self._failures - 2))
                 exited = self._again()
         finally:
             self._close_pipes()

@@ -134,6 +134,10 @@ class Lock:
         self._held = False
         self._queue: deque[Promise[None]] = deque()
 
+    @property
+    def held(self) -> bool:
+        return self._held
+
     async def __aenter__(self) -> None:
         if self._held:
             turn: Promise[None] = Promise(self._loop)
@@ -162,7 +166,10 @@ class Loop:
         self._timers: list[tuple[float, int, Promise[None]]] = []
         self._order = itertools.count()
         self._signals: dict[int, Callable[[], None]] = {}
+        self._signal_pipe = -1
         self._running = False
+        self._patience: float | None = None
+        self._when_idle: Callable[[], None] = lambda: None
 
     def soon(self, callback: Callable[[Promise[Any]], None], promise: Promise[Any]) -> None:
         """Call `callback(promise)` in this or the next turn of the loop."""
@@ -182,6 +189,26 @@ class Loop:
     def stop(self) -> None:
         """Make `run` return after the current turn."""
         self._running = False
+
+    # Rest
+
+    def when_idle(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call `callback` once when nothing has happened for so long."""
+        self._patience, self._when_idle = seconds, callback
+
+    def interests(self) -> dict[int, int]:
+        """The descriptors that tasks wait for, with the epoll masks, but for the loop's own."""
+        found: dict[int, int] = {}
+        for fd, watches in self._watches.items():
+            if fd != self._signal_pipe:
+                for mask, _ in watches:
+                    found[fd] = found.get(fd, 0) | mask
+        return found
+
+    @property
+    def timed(self) -> bool:
+        """Whether something is going to happen at a certain time."""
+        return self._time_left() is not None
 
     # Descriptors
 
@@ -281,9 +308,9 @@ class Loop:
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Call `callback` from the loop after the signal arrived, once for any number of them."""
         if not self._signals:
-            reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._signal_pipe, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-            self.spawn(self._take_signals(reader))
+            self.spawn(self._take_signals(self._signal_pipe))
         self._signals[number] = callback
         signal.signal(number, _note_signal)
 
@@ -300,7 +327,15 @@ class Loop:
             callback(promise)
 
     def _poll(self) -> None:
-        for fd, events in self._epoll.poll(self._time_left()):
+        left, patience = self._time_left(), self._patience
+        if patience is None or (left is not None and left < patience):
+            happened = self._epoll.poll(left)
+        else:
+            happened = self._epoll.poll(patience)
+            if not happened:
+                self._patience = None
+                self._when_idle()
+        for fd, events in happened:
             for mask, promise in self._watches.get(fd, ()):
                 if events & (mask | select.EPOLLERR | select.EPOLLHUP):
                     promise.resolve(None)

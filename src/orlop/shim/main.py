@@ -1,7 +1,8 @@
-"""A shim's process, from the fork to its end."""
+"""A shim's processes, from the fork to their end: a keeper, and a hand while there is work."""
 
 from __future__ import annotations
 
+import marshal
 import os
 import signal
 import socket
@@ -11,68 +12,120 @@ from orlop.shim import files
 from orlop.shim.children import Children
 from orlop.shim.container import Host
 from orlop.shim.events import Publisher
-from orlop.shim.log import Log
+from orlop.shim.keeper import Awakening, Keeper, Rest, leave
+from orlop.shim.log import STDERR, Log
 from orlop.shim.loop import Loop
+from orlop.shim.rest import Busy, Luggage
+from orlop.shim.runc import NULL
 from orlop.shim.server import Server
 from orlop.shim.service import TaskService
+from orlop.sys import bare
 
 GOODBYE = 2.0
 """Seconds in which the last events must have reached the daemon once it said Shutdown."""
+PATIENCE = 1.0
+"""Seconds without work after which a hand goes, if nothing is under way."""
+MAX_PATIENCE = 60.0
+_UNHEARD = (int(signal.SIGPIPE), int(signal.SIGHUP))
 
 
 def run(args: dict[str, Any], fds: list[int]) -> int:
     """Serve the Task API on the listening socket `fds[0]` until Shutdown.
 
     `args`: `namespace`, `id` (of the first container), `bundle`, `ttrpc_address` (where events go),
-    `debug`. The socket's file is removed at the end.
+    `debug`, `patience` (seconds, see PATIENCE). The socket's file is removed at the end. Standard
+    input and output must be /dev/null.
     """
-    listener = socket.socket(fileno=fds[0])
-    listener.set_inheritable(False)
-    _settle(args["bundle"])
-    log = Log(
-        debug=bool(args.get("debug")),
-        shim=args["id"],
-        namespace=args["namespace"],
-        pid=str(os.getpid()),
-    )
-    loop = Loop(lambda error: log.error(f"unexpected failure: {error!r}"))
-    publisher = Publisher(loop, args["ttrpc_address"], args["namespace"], log)
-    host = Host(loop, Children(loop), publisher, log, args["namespace"])
+    os.set_inheritable(fds[0], False)
+    os.dup2(NULL, STDERR)
+    for number in _UNHEARD:
+        bare.signal(number, bare.SIG_IGN)
+    try:
+        return Keeper(lambda start: Hand(args, start).run()).run(fds)
+    except Exception:
+        _open_log(args["bundle"])  # which the fork server's report goes to
+        raise
 
-    def leave() -> None:
-        loop.spawn(_leave(loop, server, publisher))
 
-    service = TaskService(host, leave)
-    server = Server(loop, listener, service.find, on_connect=publisher.retry_now)
+class Hand:
+    """The process that works: made anew from the state that the last one left."""
 
-    def terminate() -> None:
+    def __init__(self, args: dict[str, Any], start: Awakening) -> None:
+        _open_log(args["bundle"])
+        if not start.state:
+            for pid in (start.keeper, os.getpid()):
+                _raise_oom_score(pid)
+        log = Log(
+            debug=bool(args.get("debug")),
+            shim=args["id"],
+            namespace=args["namespace"],
+            pid=str(start.keeper),
+        )
+        self._loop = loop = Loop(lambda error: log.error(f"unexpected failure: {error!r}"))
+        self._control = start.control
+        self._children = Children(loop, start.control)
+        self._publisher = Publisher(loop, args["ttrpc_address"], args["namespace"], log)
+        host = Host(loop, self._children, self._publisher, log, args["namespace"], start.keeper)
+        self._service = TaskService(host, self._leave)
+        luggage = Luggage(start.fds)
+        state = marshal.loads(start.state) if start.state else None
+        number = state["server"]["listener"] if state else 0
+        listener = socket.socket(fileno=luggage.claim(number))
+        self._server = Server(
+            loop, listener, self._service.find, on_connect=self._publisher.retry_now
+        )
+        if state:
+            self._service.thaw(luggage, state["service"])
+            self._server.thaw(luggage, state["server"])
+        luggage.drop_rest()
+        self._children.take_in(start.ended)
+        loop.on_signal(signal.SIGTERM, self._terminate)
+        if signal.SIGTERM in start.signals:
+            self._terminate()
+        self._patience = float(args.get("patience", PATIENCE))
+        loop.when_idle(self._patience, self._rest)
+
+    def run(self) -> int:
+        """Work until there is nothing to do for a while, or until Shutdown."""
+        self._loop.run()
+        return 0
+
+    def _rest(self) -> None:
+        """Leave everything to the keeper, or stay for as long again as so far."""
+        luggage = Luggage()
+        try:
+            rest = self._freeze(luggage)
+        except Busy:
+            self._patience = min(self._patience * 2, MAX_PATIENCE)
+            self._loop.when_idle(self._patience, self._rest)
+            return
+        leave(self._control, rest)
+        os._exit(0)
+
+    def _freeze(self, luggage: Luggage) -> Rest:
+        if self._loop.timed or not self._publisher.idle:
+            raise Busy
+        server = self._server.freeze(luggage)
+        state = {"server": server, "service": self._service.freeze(luggage)}
+        interests = self._loop.interests()
+        interests.pop(self._control.fileno(), None)
+        watched = {luggage.put(fd): mask for fd, mask in interests.items()}
+        children = self._children
+        return Rest(marshal.dumps(state), luggage.fds, watched, children.awaited, children.told)
+
+    def _terminate(self) -> None:
         # A daemon's stop must not end containers: only an unused shim obeys.
-        if service.empty:
-            leave()
+        if self._service.empty:
+            self._leave()
 
-    loop.on_signal(signal.SIGTERM, terminate)
-    loop.run()
-    return 0
+    def _leave(self) -> None:
+        self._loop.spawn(self._end())
 
-
-async def _leave(loop: Loop, server: Server, publisher: Publisher) -> None:
-    server.stop_accepting()
-    await publisher.drain(GOODBYE)
-    await server.flush()
-    loop.stop()
-
-
-def _settle(bundle: str) -> None:
-    """Make this forked process a daemon of its own."""
-    for number in (signal.SIGPIPE, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1):
-        os.dup2(null, fd, inheritable=True)
-    os.close(null)
-    _open_log(bundle)
-    os.chdir("/")
-    _raise_oom_score()
+    async def _end(self) -> None:
+        self._server.stop_accepting()
+        await self._publisher.drain(GOODBYE)
+        await self._server.flush()
+        self._loop.stop()
 
 
 def _open_log(bundle: str) -> None:
@@ -82,13 +135,13 @@ def _open_log(bundle: str) -> None:
         log = os.open(f"{bundle}/log", os.O_RDWR | os.O_NONBLOCK)
     except OSError:
         return
-    os.dup2(log, 2, inheritable=True)
+    os.dup2(log, STDERR, inheritable=True)
     os.close(log)
 
 
-def _raise_oom_score() -> None:
-    """Die of memory pressure before the daemon, whose score this process has inherited."""
-    path = "/proc/self/oom_score_adj"
+def _raise_oom_score(pid: int) -> None:
+    """Have a process die of memory pressure before the daemon, whose score it has inherited."""
+    path = f"/proc/{pid}/oom_score_adj"
     try:
         files.write(path, b"%d" % min(int(files.read_text(path)) + 1, 1000))
     except OSError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from orlop.errors import InvalidArgument, Unknown
-from orlop.shim.children import Exit
+from orlop.shim.children import Children, Exit
+from orlop.shim.log import Log
 from orlop.shim.loop import Lock, Loop, Promise
 from orlop.shim.process_io import ProcessIO
+from orlop.shim.rest import Busy, Luggage
 from orlop.shim.stdio import Stdio
 from orlop.wire.task_types_pb2 import Status
 
@@ -32,6 +35,34 @@ class Process:
         self.exit: Exit | None = None
         self.exited: Promise[Exit] = Promise(loop)
         self.lock = Lock(loop)
+
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` makes it from again; Busy in the middle of a change."""
+        if self.lock.held:
+            raise Busy
+        stdio = self.stdio
+        return {
+            "id": self.id,
+            "stdio": (stdio.stdin, stdio.stdout, stdio.stderr, stdio.terminal),
+            "spec": self.spec,
+            "pid": self.pid,
+            "status": int(self.status),
+            "exit": self.exit and tuple(self.exit),
+            "io": self.io.freeze(luggage),
+        }
+
+    @classmethod
+    def thaw(
+        cls, loop: Loop, children: Children, log: Log, luggage: Luggage, state: dict[str, Any]
+    ) -> Process:
+        self = cls(loop, state["id"], Stdio(*state["stdio"]), state["spec"])
+        self.io = ProcessIO.thaw(loop, children, log, luggage, self.stdio, state["io"])
+        self.pid = state["pid"]
+        self.status = state["status"]
+        if state["exit"]:
+            self.exit = Exit(*state["exit"])
+            self.exited.resolve(self.exit)
+        return self
 
     def end(self, exit: Exit) -> None:
         """The process has ended: let waiters know, and its stdio."""

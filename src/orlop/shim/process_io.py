@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from orlop.errors import InvalidArgument
 from orlop.shim import attach
@@ -13,8 +14,9 @@ from orlop.shim.console import Console
 from orlop.shim.log import Log
 from orlop.shim.logger import Logger
 from orlop.shim.loop import Loop, Task
+from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import NULL
-from orlop.shim.stdio import Sink, StdinPump, Stdio, open_error, open_sink, split_uri
+from orlop.shim.stdio import Sink, StdinPump, Stdio, open_error, open_sink, split_uri, thaw_sink
 
 DRAIN_LIMIT = 2.0
 """Seconds that a delete waits for output which other processes still hold open."""
@@ -41,7 +43,70 @@ class ProcessIO:
         They find the socket `name` in `folder`, from before the process until its output has ended.
         """
         if attach.inner(self._stdio.stdout) is not None:
-            self._hub = Hub(self._loop, folder, name)
+            self._hub = Hub.open(self._loop, folder, name)
+
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` makes it from again; Busy while bytes are on their way."""
+        if self._stdin_pipe is not None:
+            raise Busy
+        if self._finishing is not None and not self._finishing.done:
+            raise Busy
+        state: dict[str, Any] = {"size": self._size, "finished": self._finishing is not None}
+        outputs = [self._stdout, self._stderr]
+        if self._hub is not None:
+            state["hub"] = self._hub.freeze(luggage)
+            state["shared"] = [
+                each.freeze(luggage) if isinstance(each, SharedSink) else None for each in outputs
+            ]
+            outputs = [each.target if isinstance(each, SharedSink) else each for each in outputs]
+        if self._logger is not None:
+            state["logger"] = self._logger.freeze(luggage)
+        else:
+            state["sinks"] = [each.freeze(luggage) for each in outputs]
+        if self._console is not None:
+            state["console"] = self._console.freeze(luggage)
+        if self._stdin is not None:
+            state["stdin"] = self._stdin.freeze(luggage)
+        return state
+
+    @classmethod
+    def thaw(
+        cls,
+        loop: Loop,
+        children: Children,
+        log: Log,
+        luggage: Luggage,
+        stdio: Stdio,
+        state: dict[str, Any],
+    ) -> ProcessIO:
+        self = cls(loop, stdio)
+        self._size = state["size"]
+        if "logger" in state:
+            self._logger = Logger.thaw(loop, children, log, luggage, state["logger"])
+            self._stdout, self._stderr = self._logger.stdout, self._logger.stderr
+        else:
+            self._stdout, self._stderr = (thaw_sink(loop, luggage, each) for each in state["sinks"])
+        if "hub" in state:
+            self._hub = Hub.thaw(loop, luggage, state["hub"])
+            self._thaw_shared(luggage, self._hub, state["shared"])
+        if "console" in state:
+            self._console = Console.thaw(loop, luggage, state["console"], self._stdout)
+        if state.get("stdin"):
+            self._stdin = StdinPump.thaw(loop, luggage, state["stdin"])
+        if state["finished"]:
+            self._finishing = loop.spawn(_nothing())
+        return self
+
+    def _thaw_shared(self, luggage: Luggage, hub: Hub, shared: list[Any]) -> None:
+        loop, terminal = self._loop, self._stdio.terminal
+        thaw = SharedSink.thaw_shared
+        out, err = shared
+        if out is not None:
+            self._stdout = thaw(
+                loop, luggage, hub, attach.STDOUT, self._stdout, out, copied=terminal
+            )
+        if err is not None:
+            self._stderr = thaw(loop, luggage, hub, attach.STDERR, self._stderr, err, copied=False)
 
     async def open(
         self,
@@ -96,9 +161,13 @@ class ProcessIO:
     def _share(self, hub: Hub) -> None:
         """Put the clients of a hub between the process and its outputs."""
         terminal = self._stdio.terminal
-        self._stdout = SharedSink(self._loop, hub, attach.STDOUT, self._stdout, copied=terminal)
+        self._stdout = SharedSink.open(
+            self._loop, hub, attach.STDOUT, self._stdout, copied=terminal
+        )
         if not terminal:
-            self._stderr = SharedSink(self._loop, hub, attach.STDERR, self._stderr, copied=False)
+            self._stderr = SharedSink.open(
+                self._loop, hub, attach.STDERR, self._stderr, copied=False
+            )
 
     def _open_stdin(self) -> None:
         if attach.inner(self._stdio.stdin) is not None:
@@ -111,9 +180,10 @@ class ProcessIO:
         if not path:
             return
         try:
-            self._stdin = StdinPump(self._loop, path)
+            os.stat(path)
         except OSError as error:
             raise open_error(path, error) from error
+        self._stdin = StdinPump(self._loop, path)
         if not self._stdio.terminal:
             self._stdin_pipe = os.pipe2(os.O_CLOEXEC)
 
@@ -201,6 +271,8 @@ class ProcessIO:
             self._logger.close()
         if self._hub is not None:
             self._hub.close()
+        self._stdout = self._stderr = Sink()
+        self._stdin = self._console = self._logger = self._hub = None
 
     async def _finish(self) -> None:
         if self._console is not None:
@@ -209,3 +281,7 @@ class ProcessIO:
         await self._stderr.finish()
         if self._hub is not None:
             self._hub.close()
+
+
+async def _nothing() -> None:
+    """What is left to finish of a process whose output is all out."""

@@ -35,11 +35,21 @@ class SandboxService:
 
     def __init__(self, host: Host, leave: Callable[[], None]) -> None:
         self._leave = leave
+        self._pid = host.pid
         self._id = ""
         self._created_at = 0
         self._started_at = 0
         self._ended_at = 0
         self._stopped: Promise[int] = Promise(host.loop)
+
+    def freeze(self) -> tuple[str, int, int, int]:
+        """What `thaw` takes up again."""
+        return self._id, self._created_at, self._started_at, self._ended_at
+
+    def thaw(self, state: tuple[str, int, int, int]) -> None:
+        self._id, self._created_at, self._started_at, self._ended_at = state
+        if self._ended_at:
+            self._stopped.resolve(self._ended_at)
 
     @property
     def exists(self) -> bool:
@@ -68,7 +78,7 @@ class SandboxService:
         if self._started_at:
             raise FailedPrecondition(f'sandbox "{self._id}" was started before')
         self._started_at = time.time_ns()
-        return wire.StartSandboxResponse(pid=os.getpid(), created_at=timestamp(self._created_at))
+        return wire.StartSandboxResponse(pid=self._pid, created_at=timestamp(self._created_at))
 
     async def platform(self, request: Any) -> wire.PlatformResponse:
         self._check(request.sandbox_id)
@@ -95,7 +105,7 @@ class SandboxService:
         ready = self._started_at and not self._ended_at
         return wire.SandboxStatusResponse(
             sandbox_id=self._id,
-            pid=os.getpid(),
+            pid=self._pid,
             state=READY if ready else NOT_READY,
             created_at=timestamp(self._created_at),
             exited_at=timestamp(self._ended_at) if self._ended_at else None,

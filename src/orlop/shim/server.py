@@ -24,6 +24,7 @@ from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.protocol import Call
 from orlop.shim.files import remove
 from orlop.shim.loop import Loop, Task
+from orlop.shim.rest import Busy, Luggage
 
 CHUNK = 64 * 1024
 BACKLOG = 1024 * 1024
@@ -62,6 +63,21 @@ class Server:
         listener.setblocking(False)
         self._accepting = loop.spawn(self._accept())
 
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` takes up again; Busy while a call is under way that is not passive."""
+        connections = [each.freeze(luggage) for each in self._connections]
+        return {"listener": luggage.put(self._listener.fileno()), "connections": connections}
+
+    def thaw(self, luggage: Luggage, state: dict[str, Any]) -> None:
+        """Take up the connections that were frozen; the listener came with the constructor."""
+        for each in state["connections"]:
+            self._add(luggage.claim(each["fd"])).thaw(each)
+
+    def _add(self, fd: int) -> Connection:
+        connection = Connection(self._loop, fd, self._find, self._connections.discard)
+        self._connections.add(connection)
+        return connection
+
     def stop_accepting(self) -> None:
         """Remove the socket: whoever dials now is told at once that nobody is there."""
         self._accepting.cancel()
@@ -84,7 +100,7 @@ class Server:
             except OSError:
                 continue  # gone before it was accepted
             os.set_blocking(fd, False)
-            self._connections.add(Connection(self._loop, fd, self._find, self._connections.discard))
+            self._add(fd)
             self._on_connect()
 
 
@@ -100,9 +116,27 @@ class Connection:
         self._on_close = on_close
         self._out = bytearray()
         self._writing: Task[None] | None = None
+        self._calls: dict[int, Call] = {}
         self._waiting: set[Task[None]] = set()
+        self._reader = protocol.ServerProtocol()
         self._closed = False
         loop.spawn(self._serve())
+
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        if self._out or self._reader.partial or (self._writing and not self._writing.done):
+            raise Busy
+        calls = []
+        for call in self._calls.values():
+            if call.method not in PASSIVE or call.timeout is not None:
+                raise Busy
+            calls.append((call.stream, call.service, call.method, call.payload))
+        fd = luggage.put(self._fd)
+        return {"fd": fd, "last_stream": self._reader.last_stream, "calls": calls}
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        self._reader.last_stream = state["last_stream"]
+        for stream, service, method, payload in state["calls"]:
+            self._begin(Call(stream, service, method, payload, {}, None, open=False))
 
     async def flush(self) -> None:
         if self._writing is not None:
@@ -121,9 +155,8 @@ class Connection:
             self._on_close(self)
 
     async def _read_frames(self) -> None:
-        reader = protocol.ServerProtocol()
         while data := await self._loop.read(self._fd, CHUNK):
-            for event in reader.feed(data):
+            for event in self._reader.feed(data):
                 self._take(event)
             if len(self._out) > BACKLOG:
                 await self.flush()
@@ -145,6 +178,7 @@ class Connection:
             self._answer(call.stream, error)
             return
         running = self._loop.spawn(self._call(call, rpc, request))
+        self._calls[call.stream] = call
         if call.method in PASSIVE:
             self._waiting.add(running)
             running.subscribe(lambda _: self._waiting.discard(running))
@@ -161,6 +195,8 @@ class Connection:
         except Exception as error:
             self._answer(call.stream, Internal(f"{call.method}: {error!r}"))
             raise
+        finally:
+            self._calls.pop(call.stream, None)
         self._answer(call.stream, answer)
 
     async def _limit(self, call: Call, running: Task[None]) -> None:

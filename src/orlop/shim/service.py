@@ -24,6 +24,7 @@ from orlop.shim import cgroup, criu, files, sandbox, stats
 from orlop.shim.container import Container, Host
 from orlop.shim.loop import Promise
 from orlop.shim.process import Process
+from orlop.shim.rest import Busy, Luggage
 from orlop.shim.sandbox import SandboxService
 from orlop.shim.server import Rpc
 from orlop.shim.stdio import Stdio
@@ -58,6 +59,19 @@ class TaskService:
         """Whether no container is left, nor on its way, and there is no sandbox to be kept."""
         return not self._containers and not self._creating and not self._sandbox.exists
 
+    def freeze(self, luggage: Luggage) -> dict[str, Any]:
+        """What `thaw` takes up again; Busy while something is under way."""
+        if self._creating:
+            raise Busy
+        containers = [each.freeze(luggage) for each in self._containers.values()]
+        return {"containers": containers, "sandbox": self._sandbox.freeze()}
+
+    def thaw(self, luggage: Luggage, state: dict[str, Any]) -> None:
+        """Take up what was frozen."""
+        for each in state["containers"]:
+            self._containers[each["id"]] = Container.thaw(self._host, luggage, each)
+        self._sandbox.thaw(state["sandbox"])
+
     def _leave(self) -> None:
         if self.empty:
             self._shutdown()
@@ -85,12 +99,14 @@ class TaskService:
             raise AlreadyExists(f'task "{request.id}"')
         options = parse_options(request.options)
         if options.shim_cgroup:
-            cgroup.join(options.shim_cgroup, os.getpid())
-        container = Container(self._host, request.id, request.bundle, _stdio(request), options)
+            for pid in (self._host.pid, os.getpid()):
+                cgroup.join(options.shim_cgroup, pid)
+        init = Process(self._host.loop, request.id, _stdio(request))
+        container = Container(self._host, request.id, request.bundle, init, options)
         done: Promise[None] = Promise(self._host.loop)
         self._creating[request.id] = done
         try:
-            save_options(request.bundle, options)
+            save_options(request.bundle, options, self._host.pid)
             mounts = [
                 Mount(mount.type, mount.source, mount.target, tuple(mount.options))
                 for mount in request.rootfs
@@ -219,7 +235,7 @@ class TaskService:
     async def connect(self, request: Any) -> task.ConnectResponse:
         container = self._containers.get(request.id)
         pid = container.init.pid if container else 0
-        return task.ConnectResponse(shim_pid=os.getpid(), task_pid=pid)
+        return task.ConnectResponse(shim_pid=self._host.pid, task_pid=pid)
 
     async def shutdown(self, request: Any) -> Empty:
         """Ends the shim, unless it holds containers still, or is a sandbox."""
@@ -241,12 +257,12 @@ def parse_options(packed: AnyMessage) -> Options:
     return options
 
 
-def save_options(bundle: str, options: Options) -> None:
+def save_options(bundle: str, options: Options, shim: int) -> None:
     """Leave in the bundle what a later `delete` by another process must know."""
     if not os.path.isdir(bundle):
         raise FailedPrecondition(f'bundle "{bundle}" is not a folder')
     fields = {field.name: value for field, value in options.ListFields()}
-    fields["shim_pid"] = os.getpid()
+    fields["shim_pid"] = shim
     files.write(f"{bundle}/options.json", json.dumps(fields).encode(), create=True)
 
 

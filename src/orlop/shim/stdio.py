@@ -13,10 +13,12 @@ import os
 import select
 import stat
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.shim.loop import Loop, Promise, Task
+from orlop.shim.rest import NONE, Busy, Luggage
 from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
@@ -42,7 +44,12 @@ class Sink:
     `fd` is what the process, or the copier of its console, writes to.
     """
 
+    kind = "null"
     fd = NULL
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        """What `thaw_sink` makes it from again; Busy while bytes are in this process's hands."""
+        return [self.kind]
 
     def child_has_it(self) -> None:
         """The process has its own copy of `fd` now: close ours, so that its end is the end."""
@@ -55,12 +62,22 @@ class Sink:
 
 
 class FileSink(Sink):
-    """Appends to a file, made with its folders if need be."""
+    """Appends to a file: its descriptor."""
 
-    def __init__(self, path: str) -> None:
+    kind = "file"
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    @classmethod
+    def open(cls, path: str) -> FileSink:
+        """The file is made, with its folders, if need be."""
         os.makedirs(os.path.dirname(path), exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self.fd = os.open(path, flags, 0o644)
+        return cls(os.open(path, flags, 0o644))
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        return [self.kind, luggage.put(self.fd)] if self.fd != NULL else [Sink.kind]
 
     def child_has_it(self) -> None:
         self.close()
@@ -78,31 +95,48 @@ class FifoSink(Sink):
     the process ended, a client that opens the fifo only now still finds the bytes and their end.
     """
 
-    def __init__(self, loop: Loop, path: str, *, copied: bool) -> None:
+    kind = "fifo"
+
+    def __init__(self, loop: Loop, reader: int, writer: int) -> None:
         self._loop = loop
-        self._path = path
-        self._writer = -1
-        # The read end first: it makes both opens return at once, client or no client.
-        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_NONBLOCK if copied else 0)
-        self._writer = _reopen(self._reader, flags)
+        self._reader = reader
+        self._writer = writer
         self._handover: Task[None] | None = None
+
+    @classmethod
+    def open(cls, loop: Loop, path: str, *, copied: bool) -> FifoSink:
+        # The read end first: it makes both opens return at once, client or no client.
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_NONBLOCK if copied else 0)
+        return cls(loop, reader, _reopen(reader, flags))
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        handing_over = self._handover is not None and not self._handover.done
+        return [self.kind, luggage.put(self._reader), luggage.put(self._writer), handing_over]
+
+    @classmethod
+    def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any]) -> FifoSink:
+        _, reader, writer, handing_over = state
+        sink = cls(loop, luggage.claim(reader), luggage.claim(writer))
+        if handing_over:
+            sink._handover = loop.spawn(sink._hand_over())
+        return sink
 
     @property
     def fd(self) -> int:  # type: ignore[override]
         return self._writer
 
     def child_has_it(self) -> None:
-        if self._writer >= 0:
+        if self._writer != NONE:
             os.close(self._writer)
-            self._writer = -1
+            self._writer = NONE
 
     async def finish(self) -> None:
         self.child_has_it()
         await self._loop.event(self._reader, 0)  # hang-up: nobody writes any more
         self._writer = _reopen(self._reader, os.O_WRONLY | os.O_CLOEXEC)
         os.close(self._reader)
-        self._reader = -1
+        self._reader = NONE
         if self._client_reads():
             self.child_has_it()
         else:
@@ -112,9 +146,9 @@ class FifoSink(Sink):
         if self._handover is not None:
             self._handover.cancel()
         self.child_has_it()
-        if self._reader >= 0:
+        if self._reader != NONE:
             os.close(self._reader)
-            self._reader = -1
+            self._reader = NONE
 
     def _client_reads(self) -> bool:
         """Whether anybody reads, our read end being closed: poll knows a pipe without readers."""
@@ -147,21 +181,42 @@ class HeldSink(Sink):
     answer of the call: they must not come twice.
     """
 
-    def __init__(self, loop: Loop, path: str) -> None:
+    kind = "held"
+
+    def __init__(self, loop: Loop, target: FifoSink, reader: int, writer: int) -> None:
         self._loop = loop
-        self._target = FifoSink(loop, path, copied=True)
-        self._reader, self.fd = os.pipe2(os.O_CLOEXEC)
-        self._copy: Task[None] | None = None
+        self._target = target
+        self._reader = reader
+        self.fd = writer
+        self._copy: Copy | None = None
+
+    @classmethod
+    def open(cls, loop: Loop, path: str) -> HeldSink:
+        target = FifoSink.open(loop, path, copied=True)
+        return cls(loop, target, *os.pipe2(os.O_CLOEXEC))
+
+    def freeze(self, luggage: Luggage) -> list[Any]:
+        if self._copy is None:
+            raise Busy  # it is being handed to the process
+        copying = self._copy.freeze()
+        return [self.kind, self._target.freeze(luggage), luggage.put(self._reader), copying]
+
+    @classmethod
+    def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any]) -> HeldSink:
+        _, target, reader, copying = state
+        sink = cls(loop, FifoSink.thaw(loop, luggage, target), luggage.claim(reader), NULL)
+        sink._copy = Copy(loop, sink._reader, sink._target, ended=not copying)
+        return sink
 
     def child_has_it(self) -> None:
         os.close(self.fd)
         self.fd = NULL
         os.set_blocking(self._reader, False)
-        self._copy = self._loop.spawn(copy(self._loop, self._reader, self._target))
+        self._copy = Copy(self._loop, self._reader, self._target)
 
     async def finish(self) -> None:
         if self._copy is not None:
-            await self._copy
+            await self._copy.ended()
         await self._target.finish()
 
     def close(self) -> None:
@@ -170,19 +225,43 @@ class HeldSink(Sink):
         if self.fd != NULL:
             os.close(self.fd)
             self.fd = NULL
-        if self._reader >= 0:
+        if self._reader != NONE:
             os.close(self._reader)
-            self._reader = -1
+            self._reader = NONE
         self._target.close()
 
 
-async def copy(loop: Loop, source: int, sink: Sink) -> None:
-    """Copy from a non-blocking descriptor to a sink until either has ended."""
-    while data := await loop.read(source, CHUNK):
-        try:
-            await loop.write(sink.fd, data)
-        except OSError:
-            return
+class Copy:
+    """Copies from a non-blocking descriptor to a sink until either has ended."""
+
+    def __init__(self, loop: Loop, source: int, sink: Sink, *, ended: bool = False) -> None:
+        self._loop = loop
+        self._holding = False
+        self._task = None if ended else loop.spawn(self._run(source, sink))
+
+    def freeze(self) -> bool:
+        """Whether it goes on; Busy while bytes that were read are not yet written."""
+        if self._holding:
+            raise Busy
+        return self._task is not None and not self._task.done
+
+    async def ended(self) -> None:
+        if self._task is not None:
+            await self._task
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, source: int, sink: Sink) -> None:
+        while data := await self._loop.read(source, CHUNK):
+            self._holding = True
+            try:
+                await self._loop.write(sink.fd, data)
+            except OSError:
+                return
+            finally:
+                self._holding = False
 
 
 class StdinPump:
@@ -196,13 +275,31 @@ class StdinPump:
     """
 
     def __init__(self, loop: Loop, path: str) -> None:
-        os.stat(path)
         self._loop = loop
         self._path = path
-        self._source = self._target = -1
-        self._closing = False
+        self._source = self._target = NONE
+        self._closing = self._holding = False
         self._may_open = self._more = Promise[None](loop)
         self._task: Task[None] | None = None
+
+    def freeze(self, luggage: Luggage) -> list[Any] | None:
+        """What `thaw` makes it from again, None once it has ended."""
+        if self._task is None or self._task.done:
+            return None
+        if self._holding or self._source == NONE:
+            raise Busy
+        fds = luggage.put(self._source), luggage.put(self._target)
+        return [self._path, *fds, self._closing]
+
+    @classmethod
+    def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any]) -> StdinPump:
+        path, source, target, closing = state
+        pump = cls(loop, path)
+        pump._source, pump._target = luggage.claim(source), luggage.claim(target)
+        pump._closing = closing
+        pump._may_open.resolve(None)
+        pump._task = loop.spawn(pump._copy())
+        return pump
 
     def start(self, target: int) -> None:
         """Copy to the non-blocking descriptor `target`, which this pump then owns."""
@@ -227,11 +324,14 @@ class StdinPump:
     async def _copy(self) -> None:
         try:
             await self._may_open
-            self._source = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._source == NONE:
+                self._source = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             while True:
                 data = self._take()
                 if data:
+                    self._holding = True
                     await self._loop.write(self._target, data)
+                    self._holding = False
                 elif data == b"" or self._closing:
                     return
                 else:
@@ -256,9 +356,9 @@ class StdinPump:
 
     def _shut(self) -> None:
         for fd in (self._source, self._target):
-            if fd >= 0:
+            if fd != NONE:
                 os.close(fd)
-        self._source = self._target = -1
+        self._source = self._target = NONE
 
 
 def open_sink(loop: Loop, uri: str, *, copied: bool = False, held: bool = False) -> Sink:
@@ -273,10 +373,22 @@ def open_sink(loop: Loop, uri: str, *, copied: bool = False, held: bool = False)
         return Sink()
     try:
         if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
-            return FileSink(path)
-        return HeldSink(loop, path) if held else FifoSink(loop, path, copied=copied)
+            return FileSink.open(path)
+        return HeldSink.open(loop, path) if held else FifoSink.open(loop, path, copied=copied)
     except OSError as error:
         raise open_error(path, error) from error
+
+
+def thaw_sink(loop: Loop, luggage: Luggage, state: list[Any]) -> Sink:
+    """The sink that was frozen; a logger's are the logger's own to thaw."""
+    match state:
+        case ["file", fd]:
+            return FileSink(luggage.claim(fd))
+        case ["fifo", *_]:
+            return FifoSink.thaw(loop, luggage, state)
+        case ["held", *_]:
+            return HeldSink.thaw(loop, luggage, state)
+    return Sink()
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +18,13 @@ def call(name: str, *args: Any, about: str | None = None, about2: str | None = N
     if result == -1:
         raise_errno(about, about2)
     return result
+
+
+def bind(name: str, *types: Any) -> Callable[..., int]:
+    """The libc function `name` with its argument types: quicker, and takes plain numbers."""
+    function: Callable[..., int] = _LIBC[name]
+    function.argtypes = types  # type: ignore[attr-defined]
+    return function
 
 
 def syscall(number: int, *args: Any, about: str | None = None) -> int:

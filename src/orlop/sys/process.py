@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from orlop.sys.libc import call
+from orlop.sys.libc import bind, call, raise_errno
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -38,9 +38,12 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _NAME_MAX = 15
 
 
-def _prctl(option: int, value: int = 0) -> int:
-    zero = ctypes.c_ulong(0)
-    return call("prctl", option, ctypes.c_ulong(value), zero, zero, zero, about=f"prctl {option}")
+_PRCTL = bind("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+
+def _prctl(option: int, value: int = 0) -> None:
+    if _PRCTL(option, value, 0, 0, 0) == -1:
+        raise_errno(f"prctl {option}")
 
 
 def set_name(name: str) -> None:

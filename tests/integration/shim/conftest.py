@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from orlop.fork.client import ForkServer
+from orlop.shim.main import PATIENCE
 from orlop.sys.mount import unmount_all
 from tests.integration.shim.harness import (
+    IMPATIENCE,
     NAMESPACE,
     RUNC_ROOT,
     Shim,
@@ -55,9 +57,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.fixture
-def shim(fork_server: ForkServer, folder: Path, rootfs: Path) -> Iterator[Shim]:
-    shim = Shim(fork_server, folder, rootfs)
+@pytest.fixture(params=[PATIENCE, IMPATIENCE], ids=["", "restless"])
+def shim(
+    fork_server: ForkServer, folder: Path, rootfs: Path, request: pytest.FixtureRequest
+) -> Iterator[Shim]:
+    """A shim whose hand stays through most tests, and one whose hand goes at every pause."""
+    shim = Shim(fork_server, folder, rootfs, patience=request.param)
     try:
         yield shim
         shim.shutdown()

@@ -20,6 +20,8 @@ from google.protobuf.empty_pb2 import Empty
 from orlop import errors
 from orlop.fork.client import ForkServer
 from orlop.rpc.table import snake_case
+from orlop.shim.keeper import HAND
+from orlop.shim.main import PATIENCE
 from orlop.wire import events_pb2
 from orlop.wire import task_v2_pb2 as task
 from orlop.wire.services.events_ttrpc_pb2 import ForwardRequest
@@ -30,6 +32,8 @@ HEADER = struct.Struct(">IIBB")
 REQUEST, RESPONSE = 1, 2
 NAMESPACE = f"shim-test-{os.getpid()}"
 """Its own in each run: a run that was killed may have left something in its namespace."""
+IMPATIENCE = 0.002
+"""Seconds after which the hand of a restless shim goes."""
 RUNC_ROOT = f"/run/containerd/runc/{NAMESPACE}"
 
 
@@ -222,7 +226,13 @@ class Shim:
     """One shim started through the fork server, with helpers for containers in it."""
 
     def __init__(
-        self, server: ForkServer, folder: Path, rootfs: Path, *, daemon: bool = True
+        self,
+        server: ForkServer,
+        folder: Path,
+        rootfs: Path,
+        *,
+        daemon: bool = True,
+        patience: float = PATIENCE,
     ) -> None:
         self.folder = folder
         self.rootfs = rootfs
@@ -239,6 +249,7 @@ class Shim:
             "bundle": str(folder),
             "ttrpc_address": str(self.daemon.path),
             "debug": True,
+            "patience": patience,
         }
         fd = self.listener.fileno()
         self.pid = server.spawn("orlop.shim.main:run", args, [fd], name="orlop-shim")
@@ -313,6 +324,17 @@ class Shim:
         waiting.result(10)
         return self.client.delete(id=id)
 
+    @property
+    def hand(self) -> int:
+        """The pid of the child that works, 0 while the shim sleeps."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        found = [pid for pid in children if _name(pid) == HAND]
+        return int(found[0]) if found else 0
+
+    def fall_asleep(self) -> None:
+        """Wait until the hand has gone."""
+        wait_until(lambda: not self.hand)
+
     def shutdown(self) -> None:
         self.client.shutdown(id="first", now=True)
         wait_until(lambda: not process_exists(self.pid))
@@ -365,6 +387,13 @@ def runtime_spec(
             **linux,
         },
     }
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def process_exists(pid: int) -> bool:

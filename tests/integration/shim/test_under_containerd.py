@@ -14,6 +14,7 @@ import pytest
 
 from orlop.sys.mount import unmount_all
 from orlop.wire.types_pb2 import RuntimeInfo
+from tests.daemon_fixture import remove_namespace
 from tests.integration.shim.harness import process_exists, wait_until
 
 pytestmark = [
@@ -41,6 +42,8 @@ class Containerd:
         self._folder = folder
         self._rootfs = rootfs
         self._process: subprocess.Popen[bytes] | None = None
+        # Runtime state and cgroups go by namespace and container, whoever the daemon is.
+        self.namespace = folder.name.replace("_", "x")
         (folder / "config.toml").write_text(CONFIG.format(folder=folder))
 
     def start(self) -> None:
@@ -56,7 +59,7 @@ class Containerd:
             self._process.wait()
 
     def ctr(self, *args: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        argv = ["ctr", "-a", str(self._folder / "c.sock"), *args]
+        argv = ["ctr", "-a", str(self._folder / "c.sock"), "-n", self.namespace, *args]
         return subprocess.run(argv, input=input, capture_output=True, timeout=30, check=False)
 
     def run(
@@ -68,7 +71,6 @@ class Containerd:
 
 @pytest.fixture
 def containerd(folder: Path, rootfs: Path) -> Iterator[Containerd]:
-    # containerd's own runc root is shared, so the root must be writable and ours alone.
     private = folder / "rootfs"
     shutil.copytree(rootfs, private, symlinks=True)
     daemon = Containerd(folder, private)
@@ -76,6 +78,7 @@ def containerd(folder: Path, rootfs: Path) -> Iterator[Containerd]:
     yield daemon
     daemon.kill()
     unmount_all(folder)
+    remove_namespace(daemon.namespace)
 
 
 def shims(folder: Path) -> list[int]:
@@ -105,7 +108,9 @@ def test_run(containerd: Containerd, folder: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count(b'exec: "nope": executable file not found in $PATH') == 1
     wait_until(lambda: not shims(folder))
-    assert not list((folder / "state/io.containerd.runtime.v2.task/default").iterdir())
+    assert not list(
+        (folder / "state/io.containerd.runtime.v2.task" / containerd.namespace).iterdir()
+    )
 
 
 def test_the_life_of_a_detached_container(containerd: Containerd, folder: Path) -> None:

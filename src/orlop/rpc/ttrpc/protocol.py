@@ -58,6 +58,11 @@ class FrameReader:
         self._buffer = bytearray()
         self._skip = 0
 
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has arrived in part."""
+        return bool(self._buffer or self._skip)
+
     def feed(self, data: bytes) -> list[Frame]:
         """Add received bytes; the frames that are now complete."""
         self._buffer += data
@@ -188,7 +193,13 @@ class ServerProtocol:
 
     def __init__(self) -> None:
         self._reader = FrameReader()
-        self._last_stream = 0
+        self.last_stream = 0
+        """The highest stream that the client has opened."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has arrived in part."""
+        return self._reader.partial
 
     def feed(self, data: bytes) -> list[ServerEvent]:
         return [self._event(frame) for frame in self._reader.feed(data)]
@@ -196,14 +207,14 @@ class ServerProtocol:
     def _event(self, frame: Frame) -> ServerEvent:
         if frame.payload is None:
             if frame.type == REQUEST and frame.stream % 2:
-                self._last_stream = max(self._last_stream, frame.stream)
+                self.last_stream = max(self.last_stream, frame.stream)
             return Refusal(
                 frame.stream,
                 ResourceExhausted(f"message is longer than the {PAYLOAD_MAX} bytes of ttrpc"),
             )
         if frame.type == REQUEST:
             return self._call(frame, frame.payload)
-        if frame.type == DATA and frame.stream <= self._last_stream:
+        if frame.type == DATA and frame.stream <= self.last_stream:
             payload = None if frame.flags & NO_DATA else frame.payload
             return Message(frame.stream, payload, bool(frame.flags & REMOTE_CLOSED))
         return Refusal(
@@ -213,9 +224,9 @@ class ServerProtocol:
     def _call(self, frame: Frame, payload: bytes) -> ServerEvent:
         if frame.stream % 2 == 0:
             return Refusal(frame.stream, InvalidArgument(f"stream id {frame.stream} is not odd"))
-        if frame.stream <= self._last_stream:
+        if frame.stream <= self.last_stream:
             return Refusal(frame.stream, InvalidArgument(f"stream id {frame.stream} has been used"))
-        self._last_stream = frame.stream
+        self.last_stream = frame.stream
         try:
             request = Request.FromString(payload)
         except DecodeError as error:

@@ -1,0 +1,236 @@
+"""The keeper: the shim's process that stays, and does almost nothing.
+
+An interpreter that works touches most of the pages that it shares with the fork server, and a shim
+works for a few milliseconds in the life of a container. So the work is done by a *hand*: a child
+that is forked when something happens, and that goes when nothing has happened for a while. What it
+knows it leaves to the keeper (`rest`): some bytes that the keeper never looks into, the descriptors
+of its client, streams and terminals, and which of them are worth waking up for.
+
+The keeper is the subreaper of the containers' processes, so it is the keeper who learns how they
+end. It tells the hand, or keeps it for the next one. If a hand dies by itself, so does the keeper:
+the shim is dead then, which the daemon knows how to deal with.
+
+    hand → keeper   parts of a `marshal`ed state, each after one byte, `+` or, for the last, `.`;
+                    descriptors travel with the parts
+    keeper → hand   one `EXIT` for each process that ended
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import struct
+import time
+import traceback
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import NamedTuple
+
+from orlop.sys import bare
+from orlop.sys.process import set_child_subreaper, set_parent_death_signal
+
+EXIT = struct.Struct("=iiq")
+"""A process id, its wait status, and the time in nanoseconds since the epoch."""
+HAND = "orlop-shim-hand"
+_PART = 32 * 1024
+_PART_FDS = 200
+_MORE, _LAST = b"+", b"."
+_SIGKILL, _SIGTERM, _SIGCHLD = 9, 15, 17
+_HANDED_ON = (_SIGTERM,)
+
+
+class Ended(NamedTuple):
+    """A process that the keeper has reaped."""
+
+    pid: int
+    status: int
+    at: int
+
+
+class Rest(NamedTuple):
+    """What a hand leaves."""
+
+    state: bytes
+    fds: Sequence[int]
+    watched: Mapping[int, int]
+    """Poll masks by the place of a descriptor in `fds`."""
+    awaited: Sequence[int]
+    """The processes whose exits somebody waits for."""
+    seen: int
+    """How many of the exits it was told it knows of."""
+
+
+class Awakening(NamedTuple):
+    """What a hand begins with."""
+
+    keeper: int
+    """The keeper's pid, which is the shim's to the outside."""
+    control: bare.Socket
+    state: bytes
+    fds: list[int]
+    ended: list[Ended]
+    signals: list[int]
+
+
+def leave(control: bare.Socket, rest: Rest) -> None:
+    """A hand's last act: hand its state over. The process must end then."""
+    body = marshal.dumps((rest.state, dict(rest.watched), list(rest.awaited), rest.seen))
+    parts = [body[at : at + _PART] for at in range(0, len(body), _PART)]
+    fds = [rest.fds[at : at + _PART_FDS] for at in range(0, len(rest.fds), _PART_FDS)]
+    parts += [b""] * (len(fds) - len(parts))
+    control.setblocking(True)
+    for number, part in enumerate(parts):
+        mark = _LAST if number == len(parts) - 1 else _MORE
+        bare.send(control, mark + part, fds[number] if number < len(fds) else ())
+
+
+class Keeper:
+    """Forks a hand whenever there is something to do; `hand` is what it does, to its exit code."""
+
+    def __init__(self, hand: Callable[[Awakening], int]) -> None:
+        self._hand = hand
+        self._state = b""
+        self._fds: list[int] = []
+        self._watched: Mapping[int, int] = {}
+        self._awaited: Container[int] | None = None
+        self._ended: list[Ended] = []
+        self._told = 0
+        self._signals: list[int] = []
+        self._pid = 0
+        self._code: int | None = None
+        set_child_subreaper()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        bare.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for number in (_SIGCHLD, *_HANDED_ON):
+            bare.signal(number, _note)
+
+    def run(self, fds: Sequence[int]) -> int:
+        """Serve with the descriptors `fds` until a hand ends the shim; its exit code."""
+        self._fds = list(fds)
+        while True:
+            control = self._fork()
+            code = self._attend(control)
+            control.close()
+            if code is not None:
+                return code
+            self._sleep()
+
+    def _fork(self) -> bare.Socket:
+        ours, theirs = bare.seqpacket_pair()
+        keeper = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            self._be_hand(keeper, theirs)
+        theirs.close()
+        ours.setblocking(False)
+        for fd in self._fds:
+            os.close(fd)
+        self._fds, self._state, self._signals = [], b"", []
+        self._told, self._awaited, self._code = len(self._ended), None, None
+        return ours
+
+    def _be_hand(self, keeper: int, control: bare.Socket) -> None:
+        code = 1
+        try:
+            set_parent_death_signal(_SIGKILL)
+            if os.getppid() != keeper:
+                return  # it died before it could take us along
+            bare.set_name(HAND)
+            bare.set_wakeup_fd(-1)
+            os.close(self._wake)
+            os.close(self._waker)
+            start = Awakening(keeper, control, self._state, self._fds, self._ended, self._signals)
+            code = self._hand(start)
+        except BaseException:  # noqa: BLE001 - it must never return into the keeper
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _attend(self, control: bare.Socket) -> int | None:
+        """Tell the hand of exits until it goes; its exit code, or None if it left its state."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        parts: list[bytes] = []
+        while True:
+            behind = self._told < len(self._ended)
+            poll.register(control, select.POLLIN | (select.POLLOUT if behind else 0))
+            for fd, events in poll.poll():
+                if fd == self._wake:
+                    self._take_signals()
+                elif events & ~select.POLLOUT:
+                    part = self._take_part(control)
+                    if part == b"":
+                        return self._await_hand()
+                    parts.append(part[1:])
+                    if part[:1] == _LAST:
+                        self._await_hand()
+                        self._remember(b"".join(parts))
+                        return None
+            self._tell(control)
+
+    def _take_part(self, control: bare.Socket) -> bytes:
+        while True:
+            try:
+                part, fds = bare.receive(control, _PART + 1, _PART_FDS)
+            except ConnectionResetError:
+                continue  # it went with unread news; what it said before is still to come
+            self._fds += fds
+            return part
+
+    def _remember(self, body: bytes) -> None:
+        self._state, self._watched, self._awaited, seen = marshal.loads(body)
+        self._ended = [each for each in self._ended[seen:] if each.pid in self._awaited]
+
+    def _await_hand(self) -> int:
+        """It has said its last word; its copies of all descriptors are closed after this."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        self._pid = 0
+        return self._code
+
+    def _tell(self, control: bare.Socket) -> None:
+        try:
+            while self._told < len(self._ended):
+                control.send(EXIT.pack(*self._ended[self._told]))
+                self._told += 1
+            while self._signals:
+                os.kill(self._pid, self._signals.pop())
+        except (BlockingIOError, BrokenPipeError, ProcessLookupError):
+            pass  # later; or it is going, and the next one will be told
+
+    def _sleep(self) -> None:
+        """Wait until there is something to do."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for number, mask in self._watched.items():
+            poll.register(self._fds[number], mask)
+        while not self._ended and not self._signals:
+            if any(fd != self._wake for fd, _ in poll.poll()):
+                return
+            self._take_signals()
+
+    def _take_signals(self) -> None:
+        try:
+            arrived = os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        self._signals += [number for number in set(arrived) if number in _HANDED_ON]
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._pid:
+                self._code = os.waitstatus_to_exitcode(status)
+            elif self._awaited is None or pid in self._awaited:
+                self._ended.append(Ended(pid, status, time.time_ns()))
+
+
+def _note(_number: int, _frame: object) -> None:
+    """The wake-up descriptor carries the signal; there is nothing to do here."""
