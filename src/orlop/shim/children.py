@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from orlop.shim.keeper import EXIT, Ended
-from orlop.shim.loop import Loop, Promise
+from orlop.shim.keeper import BORN, EXIT, Ended, ask_for_helper
+from orlop.shim.loop import Lock, Loop, Promise
 from orlop.sys.bare import Socket
 
 
@@ -35,6 +35,8 @@ class Children:
         self._expecting = 0
         self.told = 0
         """How many exits the keeper has told of."""
+        self._asking = Lock(loop)
+        self._born: Promise[int] = Promise(loop)
         control.setblocking(False)
         loop.on_signal(signal.SIGCHLD, self._reap)
         loop.spawn(self._listen())
@@ -70,6 +72,24 @@ class Children:
             self.told += 1
             self._ended(each.pid, Exit(_status(each.status), each.at))
 
+    async def fork(self, request: bytes, fds: Sequence[int]) -> int:
+        """Have the keeper fork a helper, which is its child and outlives this process; the pid.
+
+        Raises OSError when it cannot.
+        """
+        async with self._asking:
+            self._born = Promise(self._loop)
+            while True:
+                try:
+                    ask_for_helper(self._control, request, fds)
+                    break
+                except BlockingIOError:
+                    await self._loop.writable(self._control.fileno())
+            pid = await self._born
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        return pid
+
     @property
     def awaited(self) -> list[int]:
         """The processes whose exits somebody waits for."""
@@ -78,7 +98,10 @@ class Children:
     async def _listen(self) -> None:
         fd = self._control.fileno()
         while notice := await self._loop.read(fd, EXIT.size):
-            self.take_in([Ended(*EXIT.unpack(notice))])
+            if len(notice) == BORN.size:
+                self._born.resolve(*BORN.unpack(notice))
+            else:
+                self.take_in([Ended(*EXIT.unpack(notice))])
 
     def _reap(self) -> None:
         while True:

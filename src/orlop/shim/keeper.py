@@ -11,8 +11,8 @@ end. It tells the hand, or keeps it for the next one. If a hand dies by itself, 
 the shim is dead then, which the daemon knows how to deal with.
 
     hand → keeper   parts of a `marshal`ed state, each after one byte, `+` or, for the last, `.`;
-                    descriptors travel with the parts
-    keeper → hand   one `EXIT` for each process that ended
+                    descriptors travel with the parts; or `!` and a request to fork a helper
+    keeper → hand   one `EXIT` for each process that ended, one `BORN` for each helper
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from orlop.sys.process import set_child_subreaper, set_parent_death_signal
 
 EXIT = struct.Struct("=iiq")
 """A process id, its wait status, and the time in nanoseconds since the epoch."""
+BORN = struct.Struct("=i")
+"""The process id of a helper, or the error number, negative, why there is none."""
 HAND = "orlop-shim-hand"
 _PART = 32 * 1024
 _PART_FDS = 200
-_MORE, _LAST = b"+", b"."
+_MORE, _LAST, _FORK = b"+", b".", b"!"
 _SIGKILL, _SIGTERM, _SIGCHLD = 9, 15, 17
 _HANDED_ON = (_SIGTERM,)
 
@@ -84,17 +86,29 @@ def leave(control: bare.Socket, rest: Rest) -> None:
         bare.send(control, mark + part, fds[number] if number < len(fds) else ())
 
 
-class Keeper:
-    """Forks a hand whenever there is something to do; `hand` is what it does, to its exit code."""
+def ask_for_helper(control: bare.Socket, request: bytes, fds: Sequence[int]) -> None:
+    """Have the keeper fork a helper; it answers with a `BORN`."""
+    bare.send(control, _FORK + request, fds)
 
-    def __init__(self, hand: Callable[[Awakening], int]) -> None:
+
+class Keeper:
+    """Forks a hand whenever there is something to do; `hand` is what it does, to its exit code.
+
+    `helper` is what a helper does with a request and its descriptors: a process of its own that
+    shares the keeper's memory and outlives it.
+    """
+
+    def __init__(
+        self, hand: Callable[[Awakening], int], helper: Callable[[bytes, list[int]], int]
+    ) -> None:
         self._hand = hand
+        self._helper = helper
         self._state = b""
         self._fds: list[int] = []
         self._watched: Mapping[int, int] = {}
         self._awaited: Container[int] | None = None
         self._ended: list[Ended] = []
-        self._told = 0
+        self._news: list[bytes] = []
         self._signals: list[int] = []
         self._pid = 0
         self._code: int | None = None
@@ -127,7 +141,7 @@ class Keeper:
         for fd in self._fds:
             os.close(fd)
         self._fds, self._state, self._signals = [], b"", []
-        self._told, self._awaited, self._code = len(self._ended), None, None
+        self._news, self._awaited, self._code = [], None, None
         return ours
 
     def _be_hand(self, keeper: int, control: bare.Socket) -> None:
@@ -153,13 +167,16 @@ class Keeper:
         poll.register(self._wake, select.POLLIN)
         parts: list[bytes] = []
         while True:
-            behind = self._told < len(self._ended)
-            poll.register(control, select.POLLIN | (select.POLLOUT if behind else 0))
+            poll.register(control, select.POLLIN | (select.POLLOUT if self._news else 0))
             for fd, events in poll.poll():
                 if fd == self._wake:
                     self._take_signals()
                 elif events & ~select.POLLOUT:
-                    part = self._take_part(control)
+                    part, fds = self._take_part(control)
+                    if part[:1] == _FORK:
+                        self._news.append(BORN.pack(self._fork_helper(part[1:], fds)))
+                        continue
+                    self._fds += fds
                     if part == b"":
                         return self._await_hand()
                     parts.append(part[1:])
@@ -169,14 +186,36 @@ class Keeper:
                         return None
             self._tell(control)
 
-    def _take_part(self, control: bare.Socket) -> bytes:
+    def _take_part(self, control: bare.Socket) -> tuple[bytes, list[int]]:
         while True:
             try:
-                part, fds = bare.receive(control, _PART + 1, _PART_FDS)
+                return bare.receive(control, _PART + 1, _PART_FDS)
             except ConnectionResetError:
                 continue  # it went with unread news; what it said before is still to come
-            self._fds += fds
-            return part
+
+    def _fork_helper(self, request: bytes, fds: list[int]) -> int:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -(error.errno or 1)
+        if pid == 0:
+            self._be_helper(request, fds)
+        for fd in fds:
+            os.close(fd)
+        return pid
+
+    def _be_helper(self, request: bytes, fds: list[int]) -> None:
+        code = 1
+        try:
+            os.setsid()
+            bare.set_wakeup_fd(-1)
+            for number in (_SIGCHLD, *_HANDED_ON):
+                bare.signal(number, bare.SIG_DFL)
+            code = self._helper(request, fds)
+        except BaseException:  # noqa: BLE001 - it must never return into the keeper
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
     def _remember(self, body: bytes) -> None:
         self._state, self._watched, self._awaited, seen = marshal.loads(body)
@@ -191,9 +230,9 @@ class Keeper:
 
     def _tell(self, control: bare.Socket) -> None:
         try:
-            while self._told < len(self._ended):
-                control.send(EXIT.pack(*self._ended[self._told]))
-                self._told += 1
+            while self._news:
+                control.send(self._news[0])
+                del self._news[0]
             while self._signals:
                 os.kill(self._pid, self._signals.pop())
         except (BlockingIOError, BrokenPipeError, ProcessLookupError):
@@ -229,7 +268,9 @@ class Keeper:
             if pid == self._pid:
                 self._code = os.waitstatus_to_exitcode(status)
             elif self._awaited is None or pid in self._awaited:
-                self._ended.append(Ended(pid, status, time.time_ns()))
+                ended = Ended(pid, status, time.time_ns())
+                self._ended.append(ended)
+                self._news.append(EXIT.pack(*ended))
 
 
 def _note(_number: int, _frame: object) -> None:

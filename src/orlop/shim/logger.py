@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import marshal
 import os
 import select
 import signal
@@ -33,7 +34,7 @@ from orlop.shim.loop import Loop, Promise, Task
 from orlop.shim.rest import NONE, Busy, Luggage
 from orlop.shim.runc import NULL, spawn
 from orlop.shim.stdio import CHUNK, Sink
-from orlop.sys.process import set_name
+from orlop.sys import bare
 
 START_PATIENCE = 15.0
 """Seconds in which a logger must be ready."""
@@ -77,10 +78,12 @@ class Program:
         own = {"CONTAINER_ID": container, "CONTAINER_NAMESPACE": namespace}
         self._env = {key.encode(): value.encode() for key, value in {**env, **own}.items()}
 
-    def start(self, fds: dict[int, int]) -> int:
+    async def start(self, children: Children, fds: dict[int, int]) -> int:
         """Start it with the descriptors `{target: source}`; its pid. Raises OSError."""
         if self.argv[0].rpartition("/")[2] == options.NAME:
-            return _fork(self.argv, fds)
+            arguments = list(zip(self.argv[1::2], self.argv[2::2], strict=True))
+            request = marshal.dumps((arguments, list(fds)))
+            return await children.fork(request, list(fds.values()))
         return spawn(self.argv, fds, self._env, own_group=True)
 
 
@@ -198,7 +201,7 @@ class Logger:
         ready, ready_writer = _pipe()
         try:
             try:
-                exited = self._launch(ready_writer)
+                exited = await self._launch(ready_writer)
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise Unknown(f'start logger "{name}": {reason}') from error
@@ -226,9 +229,10 @@ class Logger:
         finally:
             self._loop.unwatch(fd, readable)
 
-    def _launch(self, ready: int) -> Promise[Exit]:
+    async def _launch(self, ready: int) -> Promise[Exit]:
         stdout, stderr = self._readers
-        self._pid = self._program.start({0: NULL, 1: NULL, 2: NULL, 3: stdout, 4: stderr, 5: ready})
+        fds = {0: NULL, 1: NULL, 2: NULL, 3: stdout, 4: stderr, 5: ready}
+        self._pid = await self._program.start(self._children, fds)
         self._began = time.monotonic()
         return self._children.exit_of(self._pid)
 
@@ -250,14 +254,14 @@ class Logger:
                     return
                 if self._failures > 1:
                     await self._loop.sleep(FIRST_DELAY * 2 ** (self._failures - 2))
-                exited = self._again()
+                exited = await self._again()
         finally:
             self._close_pipes()
 
-    def _again(self) -> Promise[Exit]:
+    async def _again(self) -> Promise[Exit]:
         ready, ready_writer = _pipe()
         try:
-            return self._launch(ready_writer)
+            return await self._launch(ready_writer)
         except OSError as error:
             self._log.warning(f"logger cannot be started: {error}")
             failed: Promise[Exit] = Promise(self._loop)
@@ -304,24 +308,17 @@ def command(uri: str) -> tuple[list[str], dict[str, str]]:
     return argv, env
 
 
-def _fork(argv: list[str], fds: dict[int, int]) -> int:
-    """Become orlop's log writer in a fork of this process."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = own_logger.FAILURE
-    try:
-        gc.disable()
-        os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for target, source in fds.items():
-            if target != source:
-                os.dup2(source, target)
-        os.closerange(max(fds) + 1, os.sysconf("SC_OPEN_MAX"))
-        set_name(options.NAME)
-        status = own_logger.serve(dict(zip(argv[1::2], argv[2::2], strict=True)))
-    finally:
-        os._exit(status)  # never back into the shim's loop
+def helper(request: bytes, fds: list[int]) -> int:
+    """Be orlop's log writer, in a fork of the keeper; `fds` are those of `Program.start`."""
+    gc.disable()
+    arguments, targets = marshal.loads(request)
+    # Out of each other's way first: a source may be another's target.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_FREE_FD) for fd in fds]
+    for target, source in zip(targets, high, strict=True):
+        os.dup2(source, target)
+    os.closerange(max(targets) + 1, os.sysconf("SC_OPEN_MAX"))
+    bare.set_name(options.NAME)
+    return own_logger.serve(dict(arguments))
 
 
 def _signal(pid: int, number: int) -> None:

@@ -6,6 +6,7 @@ import marshal
 import os
 import signal
 import socket
+import stat
 from typing import Any
 
 from orlop.shim import files
@@ -14,6 +15,7 @@ from orlop.shim.container import Host
 from orlop.shim.events import Publisher
 from orlop.shim.keeper import Awakening, Keeper, Rest, leave
 from orlop.shim.log import STDERR, Log
+from orlop.shim.logger import helper
 from orlop.shim.loop import Loop
 from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import NULL
@@ -41,7 +43,7 @@ def run(args: dict[str, Any], fds: list[int]) -> int:
     for number in _UNHEARD:
         bare.signal(number, bare.SIG_IGN)
     try:
-        return Keeper(lambda start: Hand(args, start).run()).run(fds)
+        return Keeper(lambda start: Hand(args, start).run(), helper).run(fds)
     except Exception:
         _open_log(args["bundle"])  # which the fork server's report goes to
         raise
@@ -135,7 +137,8 @@ def _open_log(bundle: str) -> None:
         log = os.open(f"{bundle}/log", os.O_RDWR | os.O_NONBLOCK)
     except OSError:
         return
-    os.dup2(log, STDERR, inheritable=True)
+    if stat.S_ISFIFO(os.fstat(log).st_mode):
+        os.dup2(log, STDERR, inheritable=True)
     os.close(log)
 
 

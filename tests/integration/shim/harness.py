@@ -327,9 +327,12 @@ class Shim:
     @property
     def hand(self) -> int:
         """The pid of the child that works, 0 while the shim sleeps."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        found = [pid for pid in children if _name(pid) == HAND]
-        return int(found[0]) if found else 0
+        return next((pid for pid in _children(self.pid) if name_of(pid) == HAND), 0)
+
+    @property
+    def helpers(self) -> list[int]:
+        """The processes that it has started for itself: loggers, and runtimes that are at work."""
+        return [pid for pid in (*_children(self.pid), *_children(self.hand)) if pid != self.hand]
 
     def fall_asleep(self) -> None:
         """Wait until the hand has gone."""
@@ -389,7 +392,15 @@ def runtime_spec(
     }
 
 
-def _name(pid: str) -> str:
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def name_of(pid: int) -> str:
+    """What `ps` shows of a process, "" if there is none."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):

@@ -245,6 +245,7 @@ def test_many_execs_at_once(shim: Shim) -> None:
         key = getattr(message, "exec_id", "") or getattr(message, "id", "")
         order.setdefault(key, []).append(topic)
     assert order["exec-42"] == ["exec-added", "exec-started", "exit"]
+    shim.fall_asleep()
     assert len(names(Path(f"/proc/{shim.pid}/fd"))) < 20
 
 

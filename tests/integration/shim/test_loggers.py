@@ -17,7 +17,14 @@ from orlop.fork.client import ForkServer
 from orlop.logger.options import Options
 from orlop.shim.cleanup import cleanup
 from orlop.wire import task_v2_pb2 as task
-from tests.integration.shim.harness import NAMESPACE, Shim, leftovers, process_exists, wait_until
+from tests.integration.shim.harness import (
+    NAMESPACE,
+    Shim,
+    leftovers,
+    name_of,
+    process_exists,
+    wait_until,
+)
 
 pytestmark = pytest.mark.root
 
@@ -54,17 +61,9 @@ def finish(shim: Shim) -> int:
     return status
 
 
-def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def loggers(shim: Shim) -> list[int]:
     """orlop's own log writers that the shim has started."""
-    return [
-        each
-        for each in children(shim.pid)
-        if Path(f"/proc/{each}/comm").read_text().strip() == "orlop-logger"
-    ]
+    return [pid for pid in shim.helpers if name_of(pid) == "orlop-logger"]
 
 
 def entries(path: Path) -> list[dict[str, str]]:
@@ -92,7 +91,7 @@ def test_environment_and_arguments(shim: Shim) -> None:
 def test_a_logger_that_does_not_come_up(shim: Shim, text: str, reason: str) -> None:
     with pytest.raises(errors.Unknown, match=reason):
         shim.create("one", ["true"], stdout=f"binary://{program(shim, text)}")
-    assert children(shim.pid) == []
+    assert shim.helpers == []
 
 
 def test_a_logger_that_is_not_executable(shim: Shim) -> None:
@@ -116,14 +115,14 @@ def test_a_logger_that_never_gets_ready(shim: Shim) -> None:
     shim.finish("two")
     with pytest.raises(errors.Unknown, match="is not ready after 15 s"):
         waiting.result(40)
-    wait_until(lambda: children(shim.pid) == [])
+    wait_until(lambda: shim.helpers == [])
 
 
 def test_a_failed_create_ends_its_logger(shim: Shim) -> None:
     path = program(shim, "#!/bin/sh\ntrap '' TERM\nexec 5>&-; while :; do sleep 1000; done\n")
     with pytest.raises(errors.Unknown, match="no such file"):
         shim.create("one", ["/nowhere"], stdout=f"binary://{path}")
-    wait_until(lambda: children(shim.pid) == [])
+    wait_until(lambda: shim.helpers == [])
 
 
 def test_a_logger_that_is_killed_under_load(shim: Shim) -> None:
@@ -248,6 +247,7 @@ def test_memory_of_own_loggers(shim: Shim) -> None:
     wait_until(
         lambda: all('"50000' in (shim.folder / f"log-{n}").read_text()[-200:] for n in range(5))
     )
+    shim.fall_asleep()
     sizes = [_private(pid) for pid in found]
     assert len(sizes) == 5
     assert sum(sizes) / 5 < MEMORY_KILOBYTES, sizes

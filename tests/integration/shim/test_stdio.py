@@ -300,14 +300,15 @@ def test_terminal_without_a_reader_does_not_hold_up_the_exit(shim: Shim) -> None
 
 
 def test_no_descriptor_stays(shim: Shim) -> None:
-    def descriptors() -> set[str]:
-        found = set()
+    def descriptors() -> list[str]:
+        shim.fall_asleep()
+        found = []
         for fd in Path(f"/proc/{shim.pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # it was closed just now
-                found.add(f"{fd.name} {fd.readlink()}")
-        return found
+                found.append(str(fd.readlink()))
+        return sorted(found)
 
-    before: set[str] = set()
+    before: list[str] = []
     for number in range(3):
         name = f"run-{number}"
         out, path = shim.fifo(f"out-{number}"), shim.fifo(f"in-{number}")
