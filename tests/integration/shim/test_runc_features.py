@@ -177,6 +177,7 @@ def test_a_cgroup_for_the_shim(shim: Shim) -> None:
     assert all(line.endswith(path) for line in where if ":name=" not in line and "0::" not in line)
     assert run(shim) == 0
     shim.client.delete(id="one")
+    shim.fall_asleep()  # the hand is in there as well
     for top in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}-shims"):
         (top.parent / "cgroup.procs").write_text(f"{shim.pid}")
         (top / "deep").rmdir()
