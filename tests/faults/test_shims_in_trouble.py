@@ -37,12 +37,13 @@ def _state(connection: Connection) -> tuple[int, int]:
 
 
 @contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+def _stopped(shim: int) -> Iterator[None]:
+    """Stop a shim: all of its process group, for a hand may be at work beside the keeper."""
+    os.killpg(shim, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        os.killpg(shim, signal.SIGCONT)
 
 
 def _flood(connection: Connection) -> None:
