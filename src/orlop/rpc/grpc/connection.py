@@ -22,7 +22,7 @@ from orlop.rpc.serving import Serving
 from orlop.rpc.table import Method
 from orlop.rpc.ttrpc.inbox import Inbox
 
-# As much again as came last: to read into a large buffer takes longer than all else for a call.
+# Much after much: to make a large buffer takes longer than all else for a short call.
 _READ, _READ_MAX = 16 * 1024, 256 * 1024
 _BATCH = 256 * 1024
 _STREAM_CREDIT = http2.STREAM_WINDOW // 4
@@ -111,7 +111,7 @@ class Connection:
             return
         except OSError:
             data = b""
-        self._appetite = _READ_MAX if len(data) == self._appetite else _READ
+        self._appetite = _READ_MAX if len(data) >= _READ else _READ
         if not data:
             self.close()
             return

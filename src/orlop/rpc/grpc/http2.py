@@ -23,7 +23,7 @@ DEFAULT_WINDOW, WINDOW_MAX = 65_535, 2**31 - 1
 DEFAULT_FRAME = 16_384
 FRAME_MAX = 1 << 20
 """Bytes of payload in a frame that we take."""
-STREAM_WINDOW = 1 << 20
+STREAM_WINDOW = 4 << 20
 """Bytes that a client may send on a stream before they are read."""
 CONNECTION_WINDOW = 64 << 20
 

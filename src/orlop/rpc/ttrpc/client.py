@@ -23,7 +23,7 @@ from orlop.rpc.ttrpc.replies import Replies, TtrpcCall, TtrpcStream
 
 __all__ = ["TtrpcCall", "TtrpcChannel", "TtrpcStream"]
 
-# As much again as came last: to read into a large buffer takes longer than all else for a call.
+# Much after much: to make a large buffer takes longer than all else for a short call.
 _READ, _READ_MAX = 16 * 1024, 256 * 1024
 _POLL_MAX = 3600.0
 
@@ -288,7 +288,7 @@ class TtrpcChannel:
             return None
         except OSError:
             return b""
-        self._appetite = _READ_MAX if len(data) == self._appetite else _READ
+        self._appetite = _READ_MAX if len(data) >= _READ else _READ
         return data
 
     def _readable(self) -> None:

@@ -20,7 +20,7 @@ from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.inbox import Inbox
 from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerEvent, ServerProtocol
 
-# As much again as came last: to read into a large buffer takes longer than all else for a call.
+# Much after much: to make a large buffer takes longer than all else for a short call.
 _READ, _READ_MAX = 16 * 1024, 256 * 1024
 # Calls of one client that no thread has begun yet, or whose answers it has not read: above the
 # first its connection is not read, until below the second. Calls under way do not count.
@@ -109,7 +109,7 @@ class Connection:
             return
         except OSError:
             data = b""
-        self._appetite = _READ_MAX if len(data) == self._appetite else _READ
+        self._appetite = _READ_MAX if len(data) >= _READ else _READ
         if not data:
             self.close()
             return
