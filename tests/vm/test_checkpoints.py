@@ -22,10 +22,13 @@ def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
     yield from serving(["--config", str(config)])
 
 
-@pytest.fixture
-def counter(orlopd: Orlopd, busybox: str) -> Iterator[str]:
-    """A container that counts, in a file and in its memory."""
-    orlopd.ctr("run", "-d", "--null-io", busybox, "counter", "sh", "-c", COUNT)
+@pytest.fixture(params=["null-io", "fifos"])
+def counter(
+    orlopd: Orlopd, busybox: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[str]:
+    """A container that counts, in a file and in its memory; its output goes to nobody, or fifos."""
+    io = ["--null-io"] if request.param == "null-io" else ["--fifo-dir", str(tmp_path)]
+    orlopd.ctr("run", "-d", *io, busybox, "counter", "sh", "-c", COUNT)
     orlopd.wait_for(lambda: _count(orlopd, "counter") > 3, 60)
     yield "counter"
     for name in ("counter", "again"):
@@ -66,3 +69,23 @@ def test_images_in_a_folder(orlopd: Orlopd, counter: str, tmp_path: Path) -> Non
     new = set(orlopd.ctr("content", "ls", "-q").stdout.split()) - set(blobs.split())
     assert len(new) <= 1  # the client's own index
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout, 60)
+
+
+@pytest.mark.parametrize("orlopd", ["own-shim"], indirect=True)
+def test_orlop_as_docker(orlopd: Orlopd, busybox: str) -> None:
+    """What it prints after the restore follows what it printed before, in one log."""
+    script = "n=0; while true; do echo $n; n=$((n+1)); sleep 0.2; done"
+    orlopd.orlop("run", "-d", "--name", "speaker", busybox, "sh", "-c", script)
+    orlopd.wait_for(lambda: len(_log(orlopd)) > 5, 60)
+    orlopd.orlop("checkpoint", "create", "speaker", "one")
+    orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout, 60)
+    before = _log(orlopd)
+    orlopd.orlop("start", "--checkpoint", "one", "speaker")
+    orlopd.wait_for(lambda: len(_log(orlopd)) > len(before) + 5, 60)
+    after = _log(orlopd)
+    assert [int(line) for line in after] == list(range(len(after)))
+    orlopd.orlop("rm", "-f", "speaker")
+
+
+def _log(orlopd: Orlopd) -> list[str]:
+    return orlopd.orlop("logs", "speaker").stdout.splitlines()

@@ -57,9 +57,10 @@ def _compare(left: Sequence[Mount], right: Sequence[Mount], folder: Path) -> lis
     found = upper_of(left, right)
     try:
         if found is not None:
-            whole = [Mount("bind", found[0], options=("bind", "ro"))]
             try:
-                return _walk(_mounted(left, lower), _mounted(whole, upper), found[1])
+                return _walk(
+                    _mounted(left, lower), _mounted([found.mount], upper), found.attributes
+                )
             except RedirectedError:
                 pass
         return _walk(_mounted(left, lower), _mounted(for_reading(right), upper), "")

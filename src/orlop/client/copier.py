@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.sys import process
 from orlop.sys.fs import open_in_root
+from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import (
     MS_BIND,
     MS_RDONLY,
@@ -83,8 +84,12 @@ def _join_user_namespace(pid: int) -> None:
     if Path(f"/proc/{pid}/ns/user").samefile("/proc/self/ns/user"):
         return
     fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
-    process.setns(fd, process.CLONE_NEWUSER)
+    _become_root_in(fd)
     os.close(fd)
+
+
+def _become_root_in(namespace: int) -> None:
+    process.setns(namespace, process.CLONE_NEWUSER)
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -102,6 +107,9 @@ def _mounted(place: dict[str, Any]) -> int:
     root = os.open(inner, _O_FOLDER)
     for source, target, read_only in place["binds"]:
         _bind(root, source, target, read_only=read_only)
+    if place["ids"]:
+        with IdMapping(*place["ids"]).namespace() as namespace:
+            _become_root_in(namespace)
     return root
 
 

@@ -165,12 +165,14 @@ def _where(
     if write and spec.get("root", {}).get("readonly"):
         raise FailedPrecondition(f'root filesystem of container "{container.id}" is read-only')
     mounts = _mounts(connection, container, spec)
-    if not write:
+    ids = _ids(spec.get("linux") or {})
+    if not write and not ids:
         mounts = for_reading(mounts)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="orlop-copy-"))
     return {
         "mounts": [[m.type, m.source, m.target, list(m.options)] for m in mounts],
         "binds": _binds(spec.get("mounts") or ()),
+        "ids": ids,
         "folder": folder,
     }
 
@@ -202,4 +204,15 @@ def _binds(mounts: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
         [each["source"], each["destination"], "ro" in (each.get("options") or ())]
         for each in mounts
         if each.get("type") == "bind" or {"bind", "rbind"} & set(each.get("options") or ())
+    ]
+
+
+def _ids(linux: Mapping[str, Any]) -> list[str]:
+    """How uids and gids are mapped, none for a container without a user namespace."""
+    kinds = [linux.get("uidMappings") or (), linux.get("gidMappings") or ()]
+    if not all(kinds):
+        return []
+    return [
+        ",".join(f"{each['containerID']}:{each['hostID']}:{each['size']}" for each in ranges)
+        for ranges in kinds
     ]

@@ -93,9 +93,7 @@ class Comparer:
         lower = for_reading(left)
         found = upper_of(left, right)
         if found is not None:
-            folder, attributes = found
-            upper = [Mount("bind", folder, options=("bind", "ro"))]
-            wanted = Wanted(upper, lower, attributes, compression, newest)
+            wanted = Wanted([found.mount], lower, found.attributes, compression, newest)
             if diff_id := pack(self._forks, wanted, writer, ctx):
                 return diff_id
         wanted = Wanted(for_reading(right), lower, "", compression, newest)

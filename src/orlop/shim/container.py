@@ -151,7 +151,7 @@ class Container:
                 init.io.listen(self.bundle, "attach.sock")
                 await self._open_io(init)
                 if checkpoint:
-                    criu.kept_flags(checkpoint)
+                    criu.kept_plan(checkpoint)
                     self._checkpoint = checkpoint
                     return
                 ended = await self._launch(init, pid_file, launch, "create")
@@ -201,9 +201,11 @@ class Container:
 
         async def launch(fds: Sequence[int], console: str) -> None:
             place = (self.id, self.bundle, self._pid_file, fds, console)
-            flags = criu.kept_flags(images)
+            plan = criu.kept_plan(images)
+            env = plan.environment(f"{self.bundle}/criu.conf", restore=True)
+            flags = plan.flags
             try:
-                await self._runc.restore(*place, images=images, work=work, flags=flags)
+                await self._runc.restore(*place, images=images, work=work, flags=flags, env=env)
             except RuncError as error:
                 raise RuncError(error.message + criu.told(f"{work}/restore.log")) from error
 
@@ -441,16 +443,18 @@ class Container:
         """
         images = criu.Images(path)
         work = options.work_path or f"{self.bundle}/criu-work"
-        flags = [*criu.flags(options), *([] if options.exit else ["--leave-running"])]
-        if options.parent_path:
-            flags += ["--parent-path", options.parent_path]
         async with self.init.lock:
             if self.init.status not in (Status.RUNNING, Status.PAUSED):
                 raise self.init.refuse("checkpoint")
+            plan = criu.plan(options, self.init.pid)
+            env = plan.environment(f"{self.bundle}/criu.conf")
+            flags = [*plan.flags, *([] if options.exit else ["--leave-running"])]
+            if options.parent_path:
+                flags += ["--parent-path", options.parent_path]
             os.makedirs(work, mode=0o700, exist_ok=True)
             try:
-                await self._runc.checkpoint(self.id, path, work, flags)
-                images.keep_options(options)
+                await self._runc.checkpoint(self.id, path, work, flags, env)
+                images.keep(plan)
             except RuncError as error:
                 images.discard()
                 reason = error.message + criu.told(f"{work}/dump.log")

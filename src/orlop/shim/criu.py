@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -10,10 +13,11 @@ from google.protobuf.message import DecodeError
 from orlop.errors import InvalidArgument, NotFound
 from orlop.rpc.convert import any_type
 from orlop.shim import files
+from orlop.shim.runc import ENVIRONMENT
 from orlop.wire.runc_pb2 import CheckpointOptions
 
-# Beside criu's images, which a restore needs the same options for.
-_OPTIONS = "orlop-options"
+# Beside criu's images, which are restored with the same flags.
+_PLAN = "orlop.json"
 _TOLD_MAX = 3
 _FLAGS = (
     ("open_tcp", "--tcp-established"),
@@ -57,9 +61,10 @@ class Images:
         self._there = os.path.isdir(path)
         self._had = set(os.listdir(path)) if self._there else set()
 
-    def keep_options(self, options: CheckpointOptions) -> None:
+    def keep(self, plan: Plan) -> None:
         """For a restore, whoever asks for it."""
-        files.write(f"{self.path}/{_OPTIONS}", options.SerializeToString(), create=True)
+        text = json.dumps({"flags": plan.flags, "outside": plan.outside})
+        files.write(f"{self.path}/{_PLAN}", text.encode(), create=True)
 
     def discard(self) -> None:
         """Remove what a checkpoint that failed has left."""
@@ -71,21 +76,71 @@ class Images:
             os.rmdir(self.path)
 
 
-def kept_flags(images: str) -> list[str]:
-    """The flags of a restore, by the options of its checkpoint; NotFound without images."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a checkpoint is made, and restored: flags of both, and streams that are files outside.
+
+    Those are files by criu's names, each with the number that it has, of 0, 1 and 2.
+    """
+
+    flags: list[str]
+    outside: dict[str, int]
+
+    def environment(self, config: str, *, restore: bool = False) -> dict[bytes, bytes] | None:
+        """What criu is to be told besides, by a `config` file; None for nothing.
+
+        The runtime has flags for pipes, but none for fifos and files.
+        """
+        if not self.outside:
+            return None
+        lines = [
+            f"inherit-fd fd[{fd}]:{name}" if restore else f"external {name}"
+            for name, fd in self.outside.items()
+        ]
+        files.write(config, "".join(f"{line}\n" for line in lines).encode(), create=True)
+        return {**ENVIRONMENT, b"CRIU_CONFIG_FILE": config.encode()}
+
+
+def plan(options: CheckpointOptions, pid: int) -> Plan:
+    """For the container whose first process is `pid`."""
+    return Plan(flags(options), _outside(pid))
+
+
+def _outside(pid: int) -> dict[str, int]:
+    """The streams of a process that are files or fifos which its mounts do not have."""
+    mounts = {line.partition(" ")[0] for line in _lines(f"/proc/{pid}/mountinfo")}
+    found: dict[str, int] = {}
+    for fd in range(3):
+        path = f"/proc/{pid}/fd/{fd}"
+        try:
+            info, name = os.stat(path), os.readlink(path)
+        except OSError:
+            continue  # closed
+        at = next((line for line in _lines(f"/proc/{pid}/fdinfo/{fd}") if "mnt_id:" in line), "")
+        mount = at.partition(":")[2].strip()
+        kind = stat.S_ISFIFO(info.st_mode) or stat.S_ISREG(info.st_mode)
+        if kind and name.startswith("/") and mount and mount not in mounts:
+            found.setdefault(f"file[{int(mount):x}:{info.st_ino:x}]", fd)
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    return files.read_or_empty(path).splitlines()
+
+
+def kept_plan(images: str) -> Plan:
+    """The plan of a restore, as its checkpoint kept it; NotFound without images."""
     try:
         names = os.listdir(images)
     except OSError:
         names = []
     if not names:
         raise NotFound(f'checkpoint "{images}"')
-    options = CheckpointOptions()
     try:
-        with open(f"{images}/{_OPTIONS}", "rb") as file:
-            options.ParseFromString(file.read())
-    except (FileNotFoundError, DecodeError):
-        pass  # made by another shim
-    return flags(options)
+        kept = json.loads(files.read_or_empty(f"{images}/{_PLAN}"))
+        return Plan(list(kept["flags"]), dict(kept["outside"]))
+    except (ValueError, KeyError, TypeError):
+        return Plan([], {})  # made by another shim
 
 
 def told(log: str) -> str:

@@ -46,6 +46,9 @@ ENVIRONMENT = {key: value for key, value in os.environb.items() if key not in _D
 """The daemon's environment, which runtimes inherit; read before the fork, shared by all shims."""
 
 
+Environment = Mapping[bytes, bytes]
+
+
 class RuncError(Unknown):
     """A command of the runtime failed; the message is the runtime's own."""
 
@@ -140,10 +143,12 @@ class Runc:
     async def resume(self, id: str) -> None:
         await self._run("resume", id)
 
-    async def checkpoint(self, id: str, images: str, work: str, flags: Sequence[str]) -> None:
+    async def checkpoint(
+        self, id: str, images: str, work: str, flags: Sequence[str], env: Environment | None = None
+    ) -> None:
         """Write criu's images of all processes to `images`, and its log to `work`/dump.log."""
         folders = ["--image-path", images, "--work-path", work]
-        await self._run("checkpoint", *folders, *flags, id)
+        await self._run("checkpoint", *folders, *flags, id, env=env)
 
     async def restore(
         self,
@@ -156,12 +161,13 @@ class Runc:
         images: str,
         work: str,
         flags: Sequence[str],
+        env: Environment | None = None,
     ) -> None:
         """Make a container that goes on where the images were made; `work`/restore.log tells."""
         where = [*_place(pid_file, console), *self._pivot_flags, "--bundle", bundle]
         folders = ["--image-path", images, "--work-path", work]
         detached = ["--detach", "--no-subreaper"]
-        await self._run("restore", *detached, *where, *folders, *flags, id, stdio=stdio)
+        await self._run("restore", *detached, *where, *folders, *flags, id, stdio=stdio, env=env)
 
     async def update(self, id: str, resources: bytes) -> None:
         """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""
@@ -174,13 +180,17 @@ class Runc:
             os.close(fd)
 
     async def _run(
-        self, command: str, *arguments: str, stdio: Sequence[int] = (NULL, NULL, NULL)
+        self,
+        command: str,
+        *arguments: str,
+        stdio: Sequence[int] = (NULL, NULL, NULL),
+        env: Environment | None = None,
     ) -> None:
         log = f"{self._scratch}/.{self.binary.rpartition('/')[2]}-{next(self._number)}.log"
         flags = ["--root", self.root, "--log", log, "--log-format", "json", *self._global_flags]
         argv = [self.binary, *flags, command, *arguments]
         try:
-            pid = spawn(argv, dict(enumerate(stdio)))
+            pid = spawn(argv, dict(enumerate(stdio)), env or ENVIRONMENT)
         except OSError as error:
             raise RuncError(_spawn_error(self.binary, error)) from error
         try:

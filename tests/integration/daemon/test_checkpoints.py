@@ -45,6 +45,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 test -z "$verb" && exec runc $all
+test -n "$CRIU_CONFIG_FILE" && cat "$CRIU_CONFIG_FILE" >> {folder}/told-criu
 if [ -e {folder}/fail-$verb ]; then
   name=restore; test $verb = checkpoint && name=dump
   mkdir -p "$images" "$work"; echo torn > "$images/torn.img"
@@ -282,6 +283,35 @@ def test_what_is_no_checkpoint(box: Box, tmp_path: Path) -> None:
     with pytest.raises(Unknown, match="cannot checkpoint a created process"):
         box.checkpoint()
     box.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="box"))
+
+
+def test_streams_that_are_fifos_or_files(box: Box, busybox: str, tmp_path: Path) -> None:
+    """criu is told that they are outside, and what to put in their place."""
+    box.checkpoint()
+    assert not (tmp_path / "told-criu").exists()
+    box.kill()
+    box.orlopd.ctr("containers", "rm", "box")
+    runtime = str(tmp_path / "runtime")
+    options = ("-d", "--runc-binary", runtime, "--log-uri", f"file://{tmp_path}/log")
+    box.orlopd.ctr("run", *options, busybox, "box", "sleep", "1000")
+    images, _ = box.checkpoint()
+    (line,) = (tmp_path / "told-criu").read_text().splitlines()
+    assert (
+        line
+        == f"external file[{_mount_of(tmp_path / 'log'):x}:{(tmp_path / 'log').stat().st_ino:x}]"
+    )
+    box.kill()
+    box.create(images)
+    box.start()
+    name = line.partition(" ")[2]
+    assert (tmp_path / "told-criu").read_text().splitlines()[1:] == [f"inherit-fd fd[1]:{name}"]
+    box.kill()
+
+
+def _mount_of(path: Path) -> int:
+    with path.open() as file:
+        facts = Path(f"/proc/self/fdinfo/{file.fileno()}").read_text()
+    return int(facts.partition("mnt_id:")[2].split()[0])
 
 
 def test_events(box: Box) -> None:
