@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from orlop.errors import OrlopError
+from orlop.errors import AlreadyExists, NotFound, OrlopError
 
 
 def for_each(names: Sequence[str], action: Callable[[str], object]) -> int:
@@ -16,11 +16,23 @@ def for_each(names: Sequence[str], action: Callable[[str], object]) -> int:
             action(name)
             print(name)
         except OrlopError as error:
-            status = failed(error)
+            status = failed(error, about=name)
     return status
 
 
-def failed(error: OrlopError) -> int:
-    """Report an error that does not end the command; the exit code that it leads to."""
-    print(f"orlop: {error}", file=sys.stderr)
+def failed(error: OrlopError, *, about: str = "") -> int:
+    """Report an error that does not end the command; the exit code that it leads to.
+
+    `about` is what it was done to, which some errors do not name.
+    """
+    text = told(error)
+    prefix = f'"{about}": ' if about and f'"{about}"' not in text else ""
+    print(f"orlop: {prefix}{text}", file=sys.stderr)
     return 1
+
+
+def told(error: OrlopError) -> str:
+    """An error for people: what class it is of goes without saying, but for what is not there."""
+    if isinstance(error, (NotFound, AlreadyExists)):
+        return str(error)
+    return str(error).removesuffix(f": {error.phrase}")

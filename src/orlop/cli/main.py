@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from orlop.cli import catalogue
+from orlop.cli.each import told
 from orlop.errors import OrlopError
 
 USAGE_ERROR = 2
@@ -27,12 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE_ERROR
     name, rest = shared.command, shared.arguments
+    if name not in {*catalogue.COMMANDS, *catalogue.GROUPS}:
+        return _no_command(name)
     if name in catalogue.GROUPS:
         group = _group_parser(name)
         chosen = group.parse_args(rest)
         if chosen.command is None:
             group.print_help()
             return USAGE_ERROR
+        if chosen.command not in catalogue.GROUPS[name]:
+            return _no_command(chosen.command, name)
         command, rest = catalogue.GROUPS[name][chosen.command], chosen.arguments
         name = f"{name} {chosen.command}"
     else:
@@ -49,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command_parser.shorten_usage()
     args = command_parser.parse_args(rest)
     return _run(module, args, shared)
+
+
+def _no_command(name: str, group: str = "") -> int:
+    within = f"orlop {group}".strip()
+    print(f'orlop: "{name}" is no command; see {within} --help', file=sys.stderr)
+    return USAGE_ERROR
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -91,26 +102,23 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("ORLOP_NAMESPACE", "default"),
         help="namespace to work in ($ORLOP_NAMESPACE; %(default)s)",
     )
-    _add_command(parser, [*catalogue.COMMANDS, *catalogue.GROUPS])
+    _add_command(parser)
     return parser
 
 
 def _group_parser(name: str) -> argparse.ArgumentParser:
-    commands = catalogue.GROUPS[name]
     parser = argparse.ArgumentParser(
         prog=f"orlop {name}",
         usage=f"orlop {name} COMMAND …",
-        description="commands:\n" + catalogue.listing(commands),
+        description="commands:\n" + catalogue.listing(catalogue.GROUPS[name]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_command(parser, list(commands))
+    _add_command(parser)
     return parser
 
 
-def _add_command(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    parser.add_argument(
-        "command", nargs="?", choices=names, metavar="COMMAND", help=argparse.SUPPRESS
-    )
+def _add_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
@@ -123,7 +131,7 @@ def _run(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespac
         with Connection(shared.address, shared.namespace) as connection:
             return int(module.run(args, connection))
     except OrlopError as error:
-        print(f"orlop: {error}", file=sys.stderr)
+        print(f"orlop: {told(error)}", file=sys.stderr)
         return int(getattr(module, "FAILURE", 1))
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more to it.

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from orlop.cli.detaching import KeyWatch
+from orlop.cli.each import told
 from orlop.cli.terminal import raw_mode, window_size
 from orlop.client import Connection
 from orlop.client.stdio import Channel
@@ -234,7 +235,7 @@ class Session:
             call(request)
         except OrlopError as error:
             if not isinstance(error, NotFound):
-                print(f"orlop: {error}\r", file=sys.stderr)
+                print(f"orlop: {told(error)}\r", file=sys.stderr)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

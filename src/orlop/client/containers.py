@@ -12,13 +12,13 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import checkpoints, leases, log_files, names, remapped
+from orlop.client import checkpoints, leases, log_files, names, remapped, states
 from orlop.client.checkpoints import Origin
 from orlop.client.connection import Connection
 from orlop.client.images import ImageView
 from orlop.client.rootfs import read_texts
 from orlop.client.stdio import Streams
-from orlop.errors import DeadlineExceeded, NotFound, OrlopError
+from orlop.errors import DeadlineExceeded, FailedPrecondition, NotFound, OrlopError
 from orlop.oci import spec as runtime_spec
 from orlop.oci import users
 from orlop.sys.idmap import IdMapping
@@ -283,6 +283,10 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     """
     if force:
         _kill(connection, container.id)
+    elif states.of(container, states.task_of(connection, container.id)).alive:
+        raise FailedPrecondition(
+            f'container "{names.of(container)}" is running: stop it first, or give --force'
+        )
     delete_task(connection, container.id)
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
     if container.snapshot_key:

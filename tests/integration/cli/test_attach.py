@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import time
 from collections.abc import Iterator
@@ -78,8 +79,10 @@ def test_an_observer_says_nothing(orlopd: Orlopd, echoing: str) -> None:
     observer = _attach(orlopd, echoing, "--no-stdin")
     _say(observer, "unheard")
     talker = _attach(orlopd, echoing)
-    _say(talker, "heard")
-    assert _line(talker) == "got heard"
+    assert observer.stdout is not None
+    while not select.select([observer.stdout], [], [], 0.3)[0]:
+        _say(talker, "heard")  # until the observer is there
+    assert _line(observer) == "got heard"
     observer.terminate()  # a signal is for the container's process
     assert observer.wait(20) == 9
     talker.communicate(timeout=20)

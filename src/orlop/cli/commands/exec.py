@@ -13,6 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from orlop.cli import detaching
 from orlop.cli.attaching import farewell, joined_by
+from orlop.cli.each import told
 from orlop.cli.options import environment, lines_of
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, names, states
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
             return 0
         return _attached(args, connection, record, exec_id, process)
     except OrlopError as error:
-        print(f"orlop: {error}", file=sys.stderr)
+        print(f"orlop: {told(error)}", file=sys.stderr)
         return containers.failure_status(error)
 
 

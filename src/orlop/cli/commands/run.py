@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orlop.cli import detaching, health_options, log_options, options, run_options
 from orlop.cli.attaching import farewell, joined, joined_by
+from orlop.cli.each import told
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, images, log_files, names, restarts
 from orlop.client.stdio import Fifos
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     except _NotStarted as error:
         # A container whose process never ran is of no use to anybody.
         containers.remove(connection, record, force=True)
-        print(f"orlop: {error.cause}", file=sys.stderr)
+        print(f"orlop: {told(error.cause)}", file=sys.stderr)
         return containers.failure_status(error.cause)
     except (BrokenPipeError, KeyboardInterrupt):
         if args.rm:

@@ -6,22 +6,33 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 
-from orlop.cli import table
-from orlop.client import Connection, containers
+from orlop.cli import form, table
+from orlop.client import Connection, containers, names
 from orlop.client.stats import Usage, share, usage
 from orlop.errors import NotFound
 
 _PAUSE = 1.0
+_COLUMNS = {
+    "CONTAINER ID": "ID",
+    "NAME": "Name",
+    "CPU": "CPUPerc",
+    "MEMORY": "MemUsage",
+    "LIMIT": "MemLimit",
+    "PIDS": "PIDs",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-stream", action="store_true", help="once")
-    parser.add_argument("--format", choices=["table", "json"], default="table")
+    form.add_option(parser)
     parser.add_argument("containers", nargs="*", metavar="CONTAINER", help="default: all")
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
+    records = containers.list_records(connection)
+    called = {record.id: names.of(record) for record in records}
     ids = [containers.get(connection, name).id for name in args.containers]
     before = _read(connection, ids)
     if missing := set(ids) - set(before):
@@ -29,7 +40,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     while True:
         time.sleep(_PAUSE)
         now = _read(connection, ids)
-        _show(args, [(before.get(name, found), found) for name, found in sorted(now.items())])
+        pairs = [(before.get(name, found), found) for name, found in sorted(now.items())]
+        _show(args, pairs, called)
         if args.no_stream:
             return 0
         before = now
@@ -39,27 +51,31 @@ def _read(connection: Connection, ids: list[str]) -> dict[str, Usage]:
     return {each.id: each for each in usage(connection, ids)}
 
 
-def _show(args: argparse.Namespace, found: list[tuple[Usage, Usage]]) -> None:
+def _show(
+    args: argparse.Namespace, found: list[tuple[Usage, Usage]], called: Mapping[str, str]
+) -> None:
     if args.format == "json":
         for before, now in found:
             print(json.dumps(_facts(before, now)), flush=True)
         return
-    if not args.no_stream and sys.stdout.isatty():
+    if not args.no_stream and sys.stdout.isatty() and args.format.startswith("table"):
         print("\x1b[H\x1b[2J", end="")
-    table.show(
-        ("CONTAINER ID", "CPU", "MEMORY", "LIMIT", "PIDS"),
-        [
-            (
-                now.id,
-                f"{share(before, now):.2%}",
-                table.size(now.memory),
-                table.size(now.memory_limit) if now.memory_limit else "-",
-                str(now.pids),
-            )
-            for before, now in found
-        ],
-    )
+    rows = [_row(before, now, called.get(now.id, now.id)) for before, now in found]
+    form.show(rows, _COLUMNS, args.format)
     sys.stdout.flush()
+
+
+def _row(before: Usage, now: Usage, name: str) -> dict[str, str]:
+    limit = now.memory_limit
+    return {
+        "ID": now.id,
+        "Name": name,
+        "CPUPerc": f"{share(before, now):.2%}",
+        "MemUsage": table.size(now.memory),
+        "MemLimit": table.size(limit) if limit else "-",
+        "MemPerc": f"{now.memory / limit:.2%}" if limit else "-",
+        "PIDs": str(now.pids),
+    }
 
 
 def _facts(before: Usage, now: Usage) -> dict[str, object]:
