@@ -117,10 +117,14 @@ class Session:
         """Until the process has ended and so has its output, or none comes for a while."""
         while True:
             ended = self._exit is not None or self._failure is not None
-            if ended and not self._watched_outputs():
-                return
+            if ended:
+                self._unwatch(0)  # a file would be ready for ever
+                if self._channel.takes_input:
+                    self._unwatch(self._channel.input)
+                if not self._watched_outputs():
+                    return
             events = self._selector.select(self._channel.linger if ended else None)
-            if ended and not any(key.fd in self._channel.outputs for key, _ in events):
+            if ended and not events:
                 return
             for key, _ in events:
                 key.data()

@@ -296,11 +296,15 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
 
 
 def remove_when_ended(connection: Connection, container: containers_pb2.Container) -> None:
-    """Leave it to the daemon to remove the container."""
+    """Have the daemon remove the container when it ends."""
     changed = containers_pb2.Container(id=container.id, labels={AUTO_REMOVE_LABEL: "true"})
     mask = FieldMask(paths=[f"labels.{AUTO_REMOVE_LABEL}"])
     request = containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
     connection.containers.update(request)
+    task = states.task_of(connection, container.id)
+    if task is not None and not states.of(container, task).alive:
+        with suppress(NotFound):  # the daemon was faster after all
+            remove(connection, container, force=False)
 
 
 def _kill(connection: Connection, container: str) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from msgspec import structs
 
 from orlop.containers import ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
@@ -59,9 +59,9 @@ class OomRecorder:
                 return
             pid = self._tasks.get(namespace, id).state().pid
             if container.labels.get(LABEL) != str(pid):
-                labels = {**container.labels, LABEL: str(pid)}
+                noted = structs.replace(container, labels={LABEL: str(pid)})
                 mask = FieldMask(paths=[f"labels.{LABEL}"])
-                self._containers.update(namespace, replace(container, labels=labels), mask)
+                self._containers.update(namespace, noted, mask)
         except NotFound:
             return  # it has been removed meanwhile
         except OrlopError as error:

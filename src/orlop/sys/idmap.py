@@ -18,13 +18,12 @@ from pathlib import Path
 from orlop.errors import InvalidArgument
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
+from orlop.sys.overlay import move_mount
 
 # The same numbers on every architecture.
 _SYS_OPEN_TREE = 428
-_SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _OPEN_TREE_CLONE = 1
-_MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _MOUNT_ATTR_IDMAP = 0x00100000
@@ -130,15 +129,7 @@ class IdMapping:
                     ctypes.c_size_t(ctypes.sizeof(attributes)),
                     about=about,
                 )
-            syscall(
-                _SYS_MOVE_MOUNT,
-                tree,
-                ctypes.c_char_p(b""),
-                _AT_FDCWD,
-                ctypes.c_char_p(encode(target)),
-                _MOVE_MOUNT_F_EMPTY_PATH,
-                about=str(target),
-            )
+            move_mount(tree, target)
         finally:
             os.close(tree)
 

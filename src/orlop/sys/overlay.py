@@ -54,17 +54,22 @@ def mount_long(target: Path, flags: int, data: Sequence[str]) -> None:
     finally:
         os.close(context)
     try:
-        syscall(
-            _SYS_MOVE_MOUNT,
-            mounted,
-            ctypes.c_char_p(b""),
-            _AT_FDCWD,
-            ctypes.c_char_p(encode(target)),
-            _MOVE_MOUNT_F_EMPTY_PATH,
-            about=str(target),
-        )
+        move_mount(mounted, target)
     finally:
         os.close(mounted)
+
+
+def move_mount(tree: int, target: Path) -> None:
+    """Put a mount that is nowhere yet, by its descriptor, at `target`."""
+    syscall(
+        _SYS_MOVE_MOUNT,
+        tree,
+        ctypes.c_char_p(b""),
+        _AT_FDCWD,
+        ctypes.c_char_p(encode(target)),
+        _MOVE_MOUNT_F_EMPTY_PATH,
+        about=str(target),
+    )
 
 
 def _configure(context: int, data: Sequence[str]) -> bool:
