@@ -64,19 +64,22 @@ def find(connection: Connection, container: containers_pb2.Container) -> LogFile
 
     Raises NotFound for one whose output goes elsewhere.
     """
-    places = [container.labels.get(label, "") for label in (LABEL, *_OTHER_LABELS)]
+    places = (container.labels.get(label, "") for label in (LABEL, *_OTHER_LABELS))
+    uri = next(filter(None, places), "") or _of_task(connection, container.id)
+    found = of_uri(uri)
+    if found is None:
+        where = f'goes to "{uri}"' if uri else "is kept nowhere"
+        raise NotFound(f'log of container "{container.id}": its output {where}')
+    return found
+
+
+def _of_task(connection: Connection, container: str) -> str:
+    """Where the output of a task goes, "" without one."""
     try:
-        request = tasks_pb2.GetRequest(container_id=container.id)
-        stdout = connection.tasks.get(request).process.stdout
-        places.append(stdout.removeprefix("attach+"))
+        process = connection.tasks.get(tasks_pb2.GetRequest(container_id=container)).process
     except NotFound:
-        pass
-    for place in filter(None, places):
-        if (found := of_uri(place)) is not None:
-            return found
-    raise NotFound(
-        f'log of container "{container.id}": it ran attached, or its output goes elsewhere'
-    )
+        return ""
+    return str(process.stdout).removeprefix("attach+").removeprefix("attach:")
 
 
 def of_uri(uri: str) -> LogFile | None:

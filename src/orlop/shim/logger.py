@@ -3,7 +3,7 @@
 The program gets stdout on descriptor 3, stderr on 4, and tells that it is ready by closing 5. It
 finds CONTAINER_ID and CONTAINER_NAMESPACE in its environment, and the query of the URI as
 arguments, key and value in turn, except for `env.NAME`, which are variables. orlop's own log writer
-is forked from the shim instead: it shares the shim's memory, and need not start.
+is forked from the keeper instead: it shares its memory, and need not start.
 
 The shim keeps the pipes' read ends, so that a container outlives its logger: it never gets SIGPIPE,
 and what it prints waits in the pipes. A logger that dies is started again; after `TRIES` early
@@ -259,17 +259,13 @@ class Logger:
             self._close_pipes()
 
     async def _again(self) -> Promise[Exit]:
-        ready, ready_writer = _pipe()
         try:
-            return await self._launch(ready_writer)
+            return await self._launch(NULL)  # nobody waits until it is ready
         except OSError as error:
             self._log.warning(f"logger cannot be started: {error}")
             failed: Promise[Exit] = Promise(self._loop)
             failed.resolve(Exit(127, time.time_ns()))
             return failed
-        finally:
-            os.close(ready_writer)
-            os.close(ready)
 
     async def _drain(self) -> None:
         for reader in self._readers:

@@ -252,27 +252,32 @@ class ProcessIO:
         if self._finishing is not None:
             await self._loop.within(DRAIN_LIMIT, self._finishing)
         if self._logger is not None:
+            self._close_outputs()
             await self._logger.finish()
 
     def close(self) -> None:
         """Let go of everything; idempotent."""
-        if self._finishing is not None:
-            self._finishing.cancel()
         if self._stdin is not None:
             self._stdin.close()
         for fd in self._stdin_pipe or ():
             os.close(fd)
         self._stdin_pipe = None
-        if self._console is not None:
-            self._console.close()
-        self._stdout.close()
-        self._stderr.close()
+        self._close_outputs()
         if self._logger is not None:
             self._logger.close()
         if self._hub is not None:
             self._hub.close()
         self._stdout = self._stderr = Sink()
         self._stdin = self._console = self._logger = self._hub = None
+
+    def _close_outputs(self) -> None:
+        """What is copying goes first: nothing may wait for a descriptor that is closed."""
+        if self._finishing is not None:
+            self._finishing.cancel()
+        if self._console is not None:
+            self._console.close()
+        self._stdout.close()
+        self._stderr.close()
 
     async def _finish(self) -> None:
         if self._console is not None:

@@ -32,6 +32,7 @@ MEMORY_KILOBYTES = 5500
 """Of which a forked Python process takes 2,000 before it does anything; guards against growth."""
 COPIER = """#!/bin/sh
 echo $$ >> PIDS
+echo ready >&5
 exec 5>&-
 exec cat <&3 >> LOG
 """
@@ -158,6 +159,21 @@ def test_a_logger_that_always_dies(shim: Shim) -> None:
 def test_a_logger_that_has_vanished_when_it_is_needed_again(shim: Shim) -> None:
     path = program(shim, "#!/bin/sh\nrm -f $0\nexec 5>&-\nsleep 0.1\n")
     assert run(shim, ["sh", "-c", "seq 500000; exit 4"], f"binary://{path}") == 4
+
+
+def test_a_logger_that_never_reads(shim: Shim) -> None:
+    """It holds the container up, as its contract has it, but not the delete of it."""
+    path = program(shim, "#!/bin/sh\nexec 5>&-\nexec sleep 1000\n")
+    uri = f"attach+binary://{path}"
+    shim.create("one", ["head", "-c", "1000000", "/dev/zero"], stdout=uri, stderr=uri)
+    waiting = shim.client.begin("wait", id="one")
+    shim.client.start(id="one")
+    time.sleep(0.5)
+    assert not waiting.done()
+    shim.client.kill(id="one", signal=9)
+    waiting.result(20)
+    shim.client.delete(id="one")
+    wait_until(lambda: shim.helpers == [])
 
 
 def test_own_logger(shim: Shim) -> None:
