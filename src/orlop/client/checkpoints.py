@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import leases
+from orlop.client import leases, restarts
 from orlop.client.connection import Connection
-from orlop.errors import AlreadyExists, NotFound
+from orlop.errors import AlreadyExists, NotFound, OrlopError
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack
 from orlop.wire.runc_pb2 import CheckpointOptions, Options
@@ -47,7 +49,8 @@ def create(
 ) -> None:
     """Keep the state of the container's processes as `name`; `options.exit` ends them then.
 
-    With a `folder` of this host it is kept in there. Raises AlreadyExists, NotFound for a
+    With a `folder` of this host it is kept in there. A container that is to end does so for good,
+    whatever its restart policy. Raises AlreadyExists, NotFound for a
     container that does not run, and what the runtime refuses with.
     """
     validate_identifier("checkpoint", name)
@@ -58,11 +61,27 @@ def create(
         wanted.CopyFrom(options)
     if folder:
         wanted.image_path = str(_place(folder, name))
-    with leases.held(connection) as held:
+    with leases.held(connection) as held, _for_good(connection, container, ends=wanted.exit):
         request = tasks_pb2.CheckpointTaskRequest(container_id=container.id, options=pack(wanted))
         for made in held.tasks.checkpoint(request).descriptors:
             if made.media_type == _IMAGES:
                 _label(held, container, name, made.digest)
+
+
+@contextmanager
+def _for_good(
+    connection: Connection, container: containers_pb2.Container, *, ends: bool
+) -> Iterator[None]:
+    """Nobody starts the container again, unless it goes on after all."""
+    if not ends:
+        yield
+        return
+    restarts.expect(connection, container, running=False)
+    try:
+        yield
+    except OrlopError:
+        restarts.expect(connection, container, running=True)
+        raise
 
 
 def names(

@@ -122,14 +122,14 @@ class Layer:
                 )
             opaque = self._is_opaque(attributes)
             self._trail.append(_Folder(path, info, attributes, written=False))
-            if changed or (opaque and below is not None):
-                self._write_trail()
-            if opaque and below is not None:
-                self._mark(path + b"/" + OPAQUE)
-                os.close(below)
-                below = None
-            self._walk(below, fd, path)
-            self._trail.pop()
+            try:
+                if changed or (opaque and below is not None):
+                    self._write_trail()
+                if opaque and below is not None:
+                    self._mark(path + b"/" + OPAQUE)
+                self._walk(None if opaque else below, fd, path)
+            finally:
+                self._trail.pop()
         finally:
             os.close(fd)
             if below is not None:

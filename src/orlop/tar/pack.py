@@ -74,21 +74,27 @@ class Packer:
         info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_IFMT(info.st_mode) not in _KINDS:
             return False
-        if info.st_nlink > 1:
-            if (target := self.written_as(info)) is not None:
-                self.link(path, target, info)
-                return True
-            self._first[info.st_dev, info.st_ino] = path
+        target = self.written_as(info) if info.st_nlink > 1 else None
+        if target is not None:
+            self.link(path, target, info)
+            return True
         if stat.S_ISREG(info.st_mode):
             self._regular(path, folder, name, attributes)
-            return True
+        else:
+            self._special(path, folder, name, info, attributes)
+        if info.st_nlink > 1:
+            self._first[info.st_dev, info.st_ino] = path
+        return True
+
+    def _special(
+        self, path: bytes, folder: int, name: bytes, info: os.stat_result, attributes: Attributes
+    ) -> None:
         entry = self._entry(path, info, kept(attributes))
         if stat.S_ISLNK(info.st_mode):
             entry.link = os.readlink(name, dir_fd=folder)
         elif stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
             entry.major, entry.minor = os.major(info.st_rdev), os.minor(info.st_rdev)
         self._out.entry(entry)
-        return True
 
     def _regular(self, path: bytes, folder: int, name: bytes, attributes: Attributes) -> None:
         fd = os.open(name, _FILE, dir_fd=folder)

@@ -375,3 +375,20 @@ def test_orlop_as_docker(box: Box, tmp_path: Path) -> None:
     assert orlop("checkpoint", "rm", "box", "one", check=False).returncode == 1
     orlop("checkpoint", "rm", "--checkpoint-dir", folder, "box", "three")
     assert 'checkpoint of container "box"' in orlop("restore", "box", check=False).stderr
+
+
+def test_a_container_that_ends_by_a_checkpoint_is_not_started_again(box: Box) -> None:
+    policy, stopped = "containerd.io/restart.policy", "containerd.io/restart.explicitly-stopped"
+    box.orlopd.ctr("containers", "label", "box", f"{policy}=always")
+
+    def is_stopped() -> str:
+        request = containers_pb2.GetContainerRequest(id="box")
+        labels = box.connection.containers.get(request).container.labels
+        return str(labels.get(stopped, ""))
+
+    box.fail("checkpoint")
+    assert box.orlopd.orlop("checkpoint", "create", "box", "one", check=False).returncode == 1
+    assert is_stopped() == "false"
+    (box.folder / "fail-checkpoint").unlink()
+    box.orlopd.orlop("checkpoint", "create", "box", "one")
+    assert is_stopped() == "true"
