@@ -68,7 +68,7 @@ def test_a_stopped_shim_holds_up_nobody(orlopd: Orlopd, busybox: str) -> None:
             began = time.monotonic()
             listed = connection.tasks.list(tasks_pb2.ListTasksRequest(), timeout=10)
             assert time.monotonic() - began < 5
-            assert not listed.tasks
+            assert [task.id for task in listed.tasks] == ["held"]
         # Another connection took the place of the one that was full; who waited waits on.
         assert _state(connection) == (pid, status)
         assert not waiting.done(), waiting.result()

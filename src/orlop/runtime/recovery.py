@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from orlop.errors import NotFound, OrlopError
 from orlop.rpc.ttrpc.reactor import Reactor
@@ -79,6 +80,8 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
     except OrlopError as error:
         _log.warning("%s does not answer: %s", name, error)
     tasks.register(task)
+    with suppress(OrlopError):
+        task.state()  # once more, for good: while it is awake that costs nothing
     return True
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
@@ -37,7 +38,9 @@ class Task:
     its shim has told.
     """
 
-    def __init__(self, bundle: Bundle, shim: Shim, log: ShimLog, pid: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, shim: Shim, log: ShimLog, pid: int = 0, stdio: Stdio | None = None
+    ) -> None:
         self.namespace = bundle.namespace
         self.id = bundle.id
         self.bundle = bundle
@@ -45,8 +48,39 @@ class Task:
         self.log = log
         self.pid = pid
         self.exit: Exit | None = None
+        self._stdio = stdio
+        self._known: ProcessState | None = None
+        self._changes = 0
         self._changed = threading.Condition()
         self._gone: Exit | None = None
+
+    # What is known of the first process: a built-in shim need not be woken to say it again.
+
+    @property
+    def known(self) -> ProcessState | None:
+        """The first process as its shim told it last, if nothing has happened to it since."""
+        return self._known
+
+    def note_exit(self, ended: Exit) -> None:
+        """The shim has told how the first process ended."""
+        self.exit = ended
+        self._change()
+
+    def _change(self) -> int:
+        with self._changed:
+            self._changes += 1
+            self._known = None
+            return self._changes
+
+    def _learn(self, state: ProcessState, changes: int) -> None:
+        """Take what the shim has told, unless something happened after `changes`."""
+        with self._changed:
+            if changes == self._changes and self.shim.own and state.status != Status.UNKNOWN:
+                self._known = state
+
+    def registered(self) -> None:
+        """From now on exits are noted, so that what the shim tells can be believed for long."""
+        self._change()
 
     def reconnect(self, shim: Shim) -> None:
         """The shim lives after all, and is reached by another connection."""
@@ -66,7 +100,14 @@ class Task:
     def start(self, ctx: CallContext, exec_id: str = "") -> int:
         """Start the task, or one of its execs; the pid."""
         request = wire.StartRequest(id=self.id, exec_id=exec_id)
-        return self.shim.call("Start", request, wire.StartResponse, ctx=ctx).pid
+        changes = self._changes if exec_id else self._change()
+        pid = self.shim.call("Start", request, wire.StartResponse, ctx=ctx).pid
+        if not exec_id:
+            self.pid = pid
+            if self._stdio is not None:
+                state = ProcessState(self.id, pid, Status.RUNNING, self._stdio, None)
+                self._learn(state, changes)
+        return pid
 
     def exec(self, ctx: CallContext, exec_id: str, stdio: Stdio, spec: Any) -> None:
         """Add a process, to be started later; `spec` is the JSON of the runtime spec's Process."""
@@ -100,10 +141,21 @@ class Task:
         self._do("CloseIO", wire.CloseIORequest(id=self.id, exec_id=exec_id, stdin=True), ctx)
 
     def pause(self, ctx: CallContext) -> None:
-        self._do("Pause", wire.PauseRequest(id=self.id), ctx)
+        with self._changing():
+            self._do("Pause", wire.PauseRequest(id=self.id), ctx)
 
     def resume(self, ctx: CallContext) -> None:
-        self._do("Resume", wire.ResumeRequest(id=self.id), ctx)
+        with self._changing():
+            self._do("Resume", wire.ResumeRequest(id=self.id), ctx)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Nothing that is told meanwhile stands."""
+        self._change()
+        try:
+            yield
+        finally:
+            self._change()
 
     def update(self, ctx: CallContext, resources: Any, annotations: dict[str, str]) -> None:
         """Change limits; `resources` is the JSON of the runtime spec's LinuxResources."""
@@ -135,11 +187,17 @@ class Task:
 
     def state(self, exec_id: str = "") -> ProcessState:
         """A process as it is; DeadlineExceeded after two seconds."""
+        known, changes = self._known, self._changes
+        if known is not None and not exec_id:
+            return known
         request = wire.StateRequest(id=self.id, exec_id=exec_id)
-        return _state(
+        state = _state(
             exec_id or self.id,
             lambda: self.shim.call("State", request, wire.StateResponse, timeout=QUERY_TIMEOUT),
         )
+        if not exec_id:
+            self._learn(state, changes)
+        return state
 
     def begin_stats(self) -> PendingCall[wire.StatsResponse]:
         """Ask for statistics; `read_stats` takes the answer."""
@@ -159,7 +217,10 @@ class Task:
         for _ in range(RECONNECTS):
             shim = self.shim
             try:
-                return exit_of(shim.call("Wait", request, wire.WaitResponse, ctx=ctx))
+                answer = shim.call("Wait", request, wire.WaitResponse, ctx=ctx)
+                if not exec_id:
+                    self._change()  # its event may be on its way still
+                return exit_of(answer)
             except Unavailable:
                 if not shim.lost:
                     raise

@@ -106,20 +106,18 @@ class TaskManager:
 
     def states(self, namespace: str) -> list[ProcessState]:
         """The first process of every task, by id; tasks that cannot be reached are left out."""
-        calls = []
-        for task in sorted(self._all(namespace), key=lambda task: task.id):
-            try:
+        found, calls = [], []
+        for task in self._all(namespace):
+            if (known := task.known) is not None:
+                found.append(known)
+                continue
+            with suppress(Unavailable):
                 calls.append((task, task.begin_state()))
-            except Unavailable:
-                continue
         deadline = time.monotonic() + QUERY_TIMEOUT
-        found = []
         for task, call in calls:
-            try:
+            with suppress(NotFound, Unavailable, DeadlineExceeded):
                 found.append(task.read_state(call, max(0.0, deadline - time.monotonic())))
-            except (NotFound, Unavailable, DeadlineExceeded):
-                continue
-        return found
+        return sorted(found, key=lambda state: state.id)
 
     def metrics(self, namespace: str, wanted: Iterable[str]) -> list[Metric]:
         """The statistics of the tasks that any of the filters match, by `id` and `namespace`.
@@ -194,7 +192,7 @@ class TaskManager:
                 request = _request(bundle, rootfs, stdio or Stdio(), options, images)
                 pid = self._create(ctx, bundle, shim, request)
                 undo.pop_all()
-            self.register(Task(bundle, shim, log, pid))
+            self.register(Task(bundle, shim, log, pid, stdio or Stdio()))
         return pid
 
     @contextmanager
@@ -228,6 +226,7 @@ class TaskManager:
         """Take a task in; its shim may be dead already."""
         with self._lock:
             self._tasks[task.namespace, task.id] = task
+        task.registered()
         if task.shim.closed.is_set():
             self._shim_died(task.shim)
 
@@ -296,7 +295,7 @@ class TaskManager:
             task = self._tasks.get((namespace, id))
         # An event of an earlier task of this name may be late.
         if task is not None and task.pid in (0, ended.pid):
-            task.exit = ended
+            task.note_exit(ended)
 
     def _shim_died(self, shim: Shim) -> None:
         """On the thread of a connection, which must not wait."""
