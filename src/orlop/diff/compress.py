@@ -1,4 +1,8 @@
-"""Compression of layers that are made here."""
+"""Compression of layers that are made here.
+
+The same bytes give the same bytes on one machine. isal has code for several processors, which need
+not agree to the bit: what has to be the same everywhere is compared by the plain tar, or by zstd.
+"""
 
 from __future__ import annotations
 
