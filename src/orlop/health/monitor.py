@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from orlop.containers import Container, ContainerStore
@@ -37,6 +36,7 @@ _TOPICS = [
     for each in (_STARTED, _EXITED, _DELETED, _PAUSED, _RESUMED, _REMOVED, _CHANGED)
 ]
 _HANDS = 64
+_AGAIN = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -157,10 +157,18 @@ class Monitor:
             for container in self._containers.list(namespace.name, _LABELLED):
                 key = (namespace.name, container.id)
                 known.add(key)
-                with suppress(OrlopError, OSError):
-                    self._find(key)
+                self._seek(key)
         for key in set(self._files.keys()) - known:
             self._files.remove(key)
+
+    def _seek(self, key: Key) -> None:
+        """Take a container up if it runs; later, if its shim cannot tell just now."""
+        try:
+            self._find(key)
+        except NotFound:
+            pass
+        except (OrlopError, OSError):
+            self._timetable.put(key, _AGAIN)
 
     def _find(self, key: Key) -> None:
         state = self._tasks.get(*key).state()
@@ -241,10 +249,14 @@ class Monitor:
         while (key := self._timetable.take()) is not None:
             with self._lock:
                 patient = self._patients.get(key)
-                if patient is None or patient.paused or patient.busy:
-                    continue
-                patient.busy = True
-            self._hands.submit(self._look_at, key, patient)
+                if patient is not None:
+                    if patient.paused or patient.busy:
+                        continue
+                    patient.busy = True
+            if patient is None:
+                self._hands.submit(self._seek, key)
+            else:
+                self._hands.submit(self._look_at, key, patient)
 
     def _look_at(self, key: Key, patient: _Patient) -> None:
         try:
