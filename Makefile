@@ -22,10 +22,8 @@ $(STAMP): pyproject.toml scripts/install-packages.sh
 demo: setup ## push to and pull from a real registry, run containers through runc, clean up
 	@scripts/demo.sh
 
-# The shim's tests share a namespace and count what is left in it: they run alone.
 test: setup lint wire-check ## everything: lint, types, import contract, all tests, some in the virtual machine
-	@$(BIN)/python -m pytest -q tests/integration/shim
-	@$(BIN)/python -m pytest -n $(CORES) tests --ignore tests/integration/shim
+	@$(BIN)/python -m pytest -n $(CORES) tests
 	@$(BIN)/python -m tests.vm --short
 
 test-fast: setup lint ## lint and the unit tests, under two minutes
