@@ -38,7 +38,7 @@ class Killer(threading.Thread):
         try:
             for _ in range(self._rounds):
                 threading.Event().wait(self._pause * self._random.uniform(0.5, 1.5))
-                victim = self._random.choice(
+                victims = self._random.sample(
                     [
                         self._orlopd,
                         self._fork_server,
@@ -46,48 +46,51 @@ class Killer(threading.Thread):
                         self._init,
                         self._runc,
                         self._logger,
-                    ]
+                    ],
+                    6,
                 )
-                victim()
+                any(victim() for victim in victims)  # the first that is there
         except Exception as error:  # noqa: BLE001 - told by the main thread
             self._ledger.fault(f"killer: {type(error).__name__}: {error}")
 
-    def _orlopd(self) -> None:
+    def _orlopd(self) -> bool:
         self._daemon.kill9()
         self._daemon.start()
         self._ledger.count("orlopd")
+        return True
 
-    def _fork_server(self) -> None:
+    def _fork_server(self) -> bool:
         servers = [pid for pid in self._ours() if b"orlop.fork.server" in _command(pid)]
         alive = [pid for pid in servers if _parent(pid) == self._daemon.pid]
-        for pid in alive:
-            self._end(pid, "fork server")
+        return any(self._end(pid, "fork server") for pid in alive)
 
-    def _shim(self) -> None:
+    def _shim(self) -> bool:
         found = [(pid, name) for pid, name in self._containers() if name]
         if found:
             pid, name = self._random.choice(found)
             shim = _parent(pid)
             if shim in set(self._ours()):
                 self._ledger.harm(name, "shim")
-                self._end(shim, "shim")
+                return self._end(shim, "shim")
+        return False
 
-    def _init(self) -> None:
+    def _init(self) -> bool:
         found = list(self._containers())
         if found:
             pid, name = self._random.choice(found)
             self._ledger.harm(name, "init")
-            self._end(pid, "init")
+            return self._end(pid, "init")
+        return False
 
-    def _runc(self) -> None:
+    def _runc(self) -> bool:
         for pid in self._ours():
             command = _command(pid)
             if command.startswith(b"runc\0") and (name := _NAME.search(command)):
                 self._ledger.harm(name[0].decode(), command.decode().replace("\0", " "))
-                self._end(pid, "runc")
-                return
+                return self._end(pid, "runc")
+        return False
 
-    def _logger(self) -> None:
+    def _logger(self) -> bool:
         """A logger's shell, or one of its two readers."""
         shells = loggers(self._logs)
         readers = [pid for shell in shells for pid in _children(shell)]
@@ -96,12 +99,17 @@ class Killer(threading.Thread):
             name = _NAME.search(_environment(pid))
             if name is not None:
                 self._ledger.harm(name[0].decode(), "logger")
-                self._end(pid, "logger")
+                return self._end(pid, "logger")
+        return False
 
-    def _end(self, pid: int, what: str) -> None:
-        with suppress(ProcessLookupError):
+    def _end(self, pid: int, what: str) -> bool:
+        """Whether it was there."""
+        try:
             os.kill(pid, signal.SIGKILL)
-            self._ledger.count(what)
+        except ProcessLookupError:
+            return False
+        self._ledger.count(what)
+        return True
 
     def _ours(self) -> Iterator[int]:
         """Processes of this daemon; its containers are none."""

@@ -59,6 +59,7 @@ class Shims:
         self._lock = threading.Lock()
         self._launchers: dict[str, Launcher] = {own.mark: own, BorrowedShims.mark: BorrowedShims()}
         self._users: dict[Shim, int] = {}
+        self._closed = False
         self._groups: dict[tuple[str, str], Shim] = {}
 
     @property
@@ -258,15 +259,19 @@ class Shims:
 
     def _lost(self, shim: Shim) -> None:
         with self._lock:
-            used = shim in self._users
+            used, closed = shim in self._users, self._closed
         if used:
             for tell in self.on_death:
                 tell(shim)
+        elif shim.own and not closed:
+            # It removes its socket itself, unless it was killed in its last moment.
+            path = socket_path(shim.endpoint.address)
+            self._reactor.call_later(_DEATH, lambda: _remove_dead_socket(path))
 
     def close(self) -> None:
         """Close every connection; the shims live on."""
         with self._lock:
-            shims, self._users = list(self._users), {}
+            shims, self._users, self._closed = list(self._users), {}, True
         for shim in shims:
             shim.close()
 
@@ -279,7 +284,8 @@ def _remove_dead_socket(path: str, patience: float = 0.0) -> None:
     deadline = time.monotonic() + patience
     while path.startswith("/") and Path(path).exists():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(path) != 0:
+            probe.setblocking(False)
+            if probe.connect_ex(path) in _NOBODY:
                 Path(path).unlink(missing_ok=True)
         if time.monotonic() >= deadline:
             return
