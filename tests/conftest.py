@@ -13,7 +13,7 @@ from tests import daemon_fixture, served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.lying_registry import Registry
 from tests.origin_fixture import Node, Starting
-from tests.registry_fixture import build_busybox, run_registry, skopeo_copy
+from tests.registry_fixture import PREPARED, build_busybox, run_registry, skopeo_copy
 from tests.served_fixture import Served, served
 
 
@@ -36,6 +36,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def busybox_archive(layout: Path) -> Path:
     """The archive of the small image."""
+    if PREPARED:
+        return Path(PREPARED) / "busybox.tar"
     path = layout.parent / "busybox.tar"
     skopeo_copy(f"oci:{layout}:latest", f"docker-archive:{path}:{BUSYBOX}")
     return path

@@ -11,6 +11,7 @@ from tests.vm.machine import run
 
 _PATIENCE = 6
 """How many times slower than the host the tests expect the emulated machine to be."""
+_LIMIT, _SHORT_LIMIT = 3600.0, 1200.0
 _SHELL = "exec setsid --ctty --wait bash --login <>/dev/ttyS0 >&0 2>&0\n"
 
 
@@ -18,18 +19,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.vm")
     parser.add_argument("--short", action="store_true", help="only the short form")
     parser.add_argument("--shell", action="store_true", help="give a shell instead")
-    parser.add_argument("--limit", type=float, default=3600, help="seconds for all (%(default)s)")
+    parser.add_argument("--limit", type=float, help="seconds for all of it")
     args, arguments = parser.parse_known_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    limit = args.limit or (_SHORT_LIMIT if args.short else _LIMIT)
     if args.shell:
-        return run(_SHELL, limit=args.limit, shell=True)
+        return run(_SHELL, limit=limit, shell=True)
     chosen = arguments or (["-m", "short", "tests/vm"] if args.short else ["tests/vm"])
     command = [
         *(".venv/bin/python", "-m", "pytest", "-p", "tests.vm.honest", "-p", "no:cacheprovider"),
         *("--timeout", str(120 * _PATIENCE), *chosen),
     ]
     script = f"export ORLOP_TEST_PATIENCE={_PATIENCE} HOME=/root\n{shlex.join(command)}\n"
-    return run(script, limit=args.limit)
+    return run(script, limit=limit)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.daemon_fixture import BUSYBOX
+from tests.registry_fixture import build_busybox, skopeo_copy
+
 CHECKOUT = Path(__file__).parents[2]
 _NEEDLESS = {"mypy", "mypyc", "pip", "setuptools", "grpc_tools", "grimp", "ruff"}
 """What tests do not import, and is large."""
@@ -34,8 +37,9 @@ def write_disk(disk: Path, script: str, python: str) -> None:
     )
     (stage / "run").write_text(
         f"mkdir -p '{CHECKOUT}'\nmount --bind /media/host/checkout '{CHECKOUT}'\n"
-        f"cd '{CHECKOUT}'\n{script}"
+        f"cd '{CHECKOUT}'\nexport ORLOP_TEST_IMAGE=/media/host/image\n{script}"
     )
+    _prepare_image(stage / "image")
     size = _size(stage) * 5 // 4 + (64 << 20)
     make = ["mke2fs", "-q", "-t", "ext4", "-L", "host", "-O", "^has_journal", "-d"]
     subprocess.run([*make, stage, disk, f"{size >> 10}K"], check=True, stdout=subprocess.DEVNULL)
@@ -44,7 +48,16 @@ def write_disk(disk: Path, script: str, python: str) -> None:
 
 def _link_sources(inside: Path) -> None:
     """Everything that git would show, changed and new files too."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = [
+        "git",
+        "-c",
+        f"safe.directory={CHECKOUT}",
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
     listed = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True).stdout
     for name in listed.decode().split("\0"):
         source = CHECKOUT / name
@@ -70,6 +83,13 @@ def _link_environment(inside: Path) -> None:
     settings = copy / "pyvenv.cfg"
     settings.unlink()  # a hard link
     settings.write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+
+
+def _prepare_image(folder: Path) -> None:
+    """The small image of the tests (`registry_fixture.PREPARED`)."""
+    folder.mkdir()
+    build_busybox(folder / "layout")
+    skopeo_copy(f"oci:{folder}/layout:latest", f"docker-archive:{folder}/busybox.tar:{BUSYBOX}")
 
 
 def _link(source: str, target: str) -> None:

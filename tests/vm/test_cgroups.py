@@ -1,0 +1,144 @@
+"""Control groups on pure cgroup v2, by runC's own driver and by systemd's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from orlop.wire.events_pb2 import TaskOOM
+from orlop.wire.services import tasks_pb2
+from orlop.wire.services.events_pb2 import SubscribeRequest
+from tests.patience import patient
+from tests.vm.boxes import CGROUPS, Box, Boxes, options
+
+MEBI = 1 << 20
+Make = Callable[..., AbstractContextManager[Box]]
+
+
+@pytest.fixture(params=["cgroupfs", "systemd"])
+def make(request: pytest.FixtureRequest, boxes: Boxes) -> Iterator[Make]:
+    """Makes containers whose cgroups one driver or the other keeps; nothing of them may stay."""
+    before = _cgroups()
+    if request.param == "cgroupfs":
+        yield boxes.box
+    else:
+        yield lambda *args, **changes: boxes.box(
+            *args,
+            options=options(systemd_cgroup=True),
+            cgroups_path="system.slice:orlop:{id}",
+            **changes,
+        )
+    boxes.daemon.wait_for(lambda: _cgroups() <= before | {CGROUPS / boxes.daemon.namespace})
+
+
+def _cgroups() -> set[object]:
+    return {path for path in CGROUPS.rglob("*/") if "box" in path.name or "test-" in path.name}
+
+
+@pytest.mark.short
+def test_where_they_are_and_what_metrics_say(make: Make, boxes: Boxes) -> None:
+    with make(resources={"memory": {"limit": 64 * MEBI}, "pids": {"limit": 50}}) as box:
+        expected = f"{boxes.daemon.namespace}/{box.id}", f"system.slice/orlop-{box.id}.scope"
+        assert str(box.cgroup.relative_to(CGROUPS)) in expected
+        metrics = box.metrics()
+        assert metrics.memory.usage_limit == 64 * MEBI
+        assert 0 < metrics.memory.usage < 64 * MEBI
+        assert (metrics.pids.current, metrics.pids.limit) == (1, 50)
+        assert metrics.cpu.usage_usec > 0
+        assert not metrics.memory_events.oom_kill
+
+
+@pytest.mark.short
+def test_update_of_a_running_task(make: Make) -> None:
+    with make(resources={"memory": {"limit": 64 * MEBI}}) as box:
+        box.update(
+            memory={"limit": 32 * MEBI, "reservation": 16 * MEBI},
+            cpu={"quota": 20_000, "period": 100_000, "shares": 512, "cpus": "1"},
+            pids={"limit": 7},
+        )
+        assert box.limit("memory.max") == str(32 * MEBI)
+        assert box.limit("memory.low") == str(16 * MEBI)
+        assert box.limit("cpu.max") == "20000 100000"
+        assert box.limit("cpu.weight") == "20"
+        assert box.limit("cpuset.cpus") == "1"
+        assert box.limit("pids.max") == "7"
+        assert box.metrics().pids.limit == 7
+
+
+def test_limits_of_io(make: Make) -> None:
+    """From the start: `runc update` leaves devices as they are."""
+    disk = Path("/").stat().st_dev
+    limit = {"major": os.major(disk), "minor": os.minor(disk), "rate": MEBI}
+    with make(resources={"blockIO": {"throttleWriteBpsDevice": [limit]}}) as box:
+        assert box.limit("io.max").startswith(f"{os.major(disk)}:{os.minor(disk)} ")
+        assert "wbps=1048576" in box.limit("io.max")
+
+
+@pytest.mark.short
+def test_pause_and_resume_by_the_freezer(make: Make) -> None:
+    with make() as box:
+        box.connection.tasks.pause(tasks_pb2.PauseTaskRequest(container_id=box.id))
+        assert "frozen 1" in box.limit("cgroup.events")
+        assert box.status() == "PAUSED"
+        box.connection.tasks.resume(tasks_pb2.ResumeTaskRequest(container_id=box.id))
+        assert "frozen 0" in box.limit("cgroup.events")
+        assert box.status() == "RUNNING"
+
+
+@pytest.mark.short
+def test_out_of_memory(make: Make, boxes: Boxes) -> None:
+    with boxes.daemon.connect() as watching:
+        found = watching.events.subscribe(SubscribeRequest(filters=['topic=="/tasks/oom"']))
+        seen: list[str] = []
+        thread = threading.Thread(target=lambda: seen.append(_victim(next(iter(found)))))
+        thread.start()
+        hog = "sleep 1; head -c 100m /dev/zero | tail; sleep 1000"
+        with make("sh", "-c", hog, resources={"memory": {"limit": 16 * MEBI}}) as box:
+            thread.join(patient(20))
+            assert seen == [box.id]
+            assert box.metrics().memory_events.oom_kill == 1
+
+
+def _victim(envelope: object) -> str:
+    event = envelope.event  # type: ignore[attr-defined]
+    return TaskOOM.FromString(event.value).container_id
+
+
+def test_a_nested_cgroup_goes_with_its_container(boxes: Boxes) -> None:
+    with boxes.box(namespaces=("pid", "ipc", "uts", "mount", "network")) as box:
+        (box.cgroup / "nested").mkdir()
+        cgroup = box.cgroup
+    assert not cgroup.exists()
+
+
+def test_huge_pages(make: Make) -> None:
+    limits = [{"pageSize": "2MB", "limit": 4 * MEBI}]
+    with make(resources={"hugepageLimits": limits}) as box:
+        assert box.limit("hugetlb.2MB.max") == str(4 * MEBI)
+        (entry,) = [each for each in box.metrics().hugetlb if each.pagesize == "2MB"]
+        assert (entry.current, entry.max) == (0, 4 * MEBI)
+
+
+def test_a_scope_of_systemd_has_the_limits_and_goes_well(boxes: Boxes) -> None:
+    with boxes.box(
+        options=options(systemd_cgroup=True),
+        cgroups_path="system.slice:orlop:{id}",
+        resources={"memory": {"limit": 64 * MEBI}},
+    ) as box:
+        unit = f"orlop-{box.id}.scope"
+        assert _property(unit, "ActiveState") == "active"
+        assert _property(unit, "MemoryMax") == str(64 * MEBI)
+        box.update(memory={"limit": 32 * MEBI})
+        assert _property(unit, "MemoryMax") == str(32 * MEBI)
+    assert _property(unit, "LoadState") == "not-found"
+
+
+def _property(unit: str, name: str) -> str:
+    command = ["systemctl", "show", "--property", name, "--value", unit]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
