@@ -6,6 +6,7 @@ import argparse
 import shlex
 import signal
 import sys
+from pathlib import Path
 
 from tests.vm.machine import run
 
@@ -25,10 +26,13 @@ def main() -> int:
     limit = args.limit or (_SHORT_LIMIT if args.short else _LIMIT)
     if args.shell:
         return run(_SHELL, limit=limit, shell=True)
-    chosen = arguments or (["-m", "short", "tests/vm"] if args.short else ["tests/vm"])
+    if args.short:
+        arguments += ["-m", "short"]
+    if not any(Path(each.partition("::")[0]).exists() for each in arguments):
+        arguments.append("tests/vm")
     command = [
         *(".venv/bin/python", "-m", "pytest", "-p", "tests.vm.honest", "-p", "no:cacheprovider"),
-        *("--timeout", str(120 * _PATIENCE), *chosen),
+        *("--timeout", str(120 * _PATIENCE), *arguments),
     ]
     script = f"export ORLOP_TEST_PATIENCE={_PATIENCE} HOME=/root\n{shlex.join(command)}\n"
     return run(script, limit=limit)
