@@ -59,6 +59,12 @@ class StrangeOrlopd(Orlopd):
         found.pop("sockets", None)
         return not found and not strangers
 
+    def discard(self) -> None:
+        """Also the shims' sockets."""
+        super().discard()
+        for path in _SOCKETS.glob(f"strange-{self.namespace}-*"):
+            path.unlink(missing_ok=True)
+
     def leftovers(self) -> dict[str, list[str]]:
         """Also the shims' sockets, which are outside of its folder."""
         found = super().leftovers()
