@@ -109,15 +109,13 @@ def _settings(container: containers_pb2.Container, image: Mapping[str, Any]) -> 
 
 
 def _env(process: Sequence[str], image: Sequence[str]) -> list[str]:
-    """The container's variables, without those that every container gets."""
-    given = {entry.partition("=")[0] for entry in image}
-    usual = ("HOSTNAME", "HOME", "TERM")
+    """The container's variables, without those that every container gets unasked."""
+    unasked = {"HOSTNAME", "HOME", "TERM"} - {entry.partition("=")[0] for entry in image}
     return [
         entry
         for entry in process
-        if entry in image
-        or (entry.partition("=")[0] not in usual and entry != f"PATH={DEFAULT_PATH}")
-        or entry.partition("=")[0] in given
+        if entry.partition("=")[0] not in unasked
+        and (entry != f"PATH={DEFAULT_PATH}" or entry in image)
     ]
 
 

@@ -214,7 +214,7 @@ def _unpack(order: dict[str, Any], root: int) -> None:
         return  # nothing comes: the other end says why
     extractor = Extractor(overlay=False, max_entries=_NO_LIMIT, layer=False)
     entries.owner = order["owner"]
-    extractor.apply(entries)  # type: ignore[arg-type]
+    extractor.apply(entries)
     reader.drain()
 
 

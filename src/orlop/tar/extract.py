@@ -11,12 +11,13 @@ import os
 import shutil
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
 from orlop.tar import reader as tar
-from orlop.tar.reader import Entry, TarReader
+from orlop.tar.reader import Entry
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -29,6 +30,13 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
 _SPECIAL_BITS = 0o7000
+
+
+class Entries(Protocol):
+    """Entries one after the other, the content of each to be read before the next."""
+
+    def __iter__(self) -> Iterator[Entry]: ...
+    def content(self) -> Iterator[memoryview]: ...
 
 
 class Extractor:
@@ -53,7 +61,7 @@ class Extractor:
         self._stale = False
         self.implicit: dict[bytes, None] = {}
         self.entries = 0
-        self._make: dict[bytes, Callable[[Entry, int, bytes, TarReader], None]] = {
+        self._make: dict[bytes, Callable[[Entry, int, bytes, Entries], None]] = {
             tar.REGULAR: self._regular,
             tar.DIRECTORY: self._directory,
             tar.SYMLINK: self._symlink,
@@ -63,7 +71,7 @@ class Extractor:
             tar.FIFO: self._device,
         }
 
-    def apply(self, reader: TarReader) -> None:
+    def apply(self, reader: Entries) -> None:
         """Write all entries; raises InvalidArgument, ResourceExhausted or OSError."""
         os.umask(0)
         for entry in reader:
@@ -78,7 +86,7 @@ class Extractor:
             self._set_folder_time(path, mtime)
         self._forget_folders()
 
-    def _apply(self, entry: Entry, reader: TarReader) -> None:
+    def _apply(self, entry: Entry, reader: Entries) -> None:
         path = self._clean(entry.name)
         if not path:
             return  # the root itself
@@ -236,7 +244,7 @@ class Extractor:
                 )
         self._remove(parent, name)
 
-    def _regular(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+    def _regular(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         special = entry.mode & _SPECIAL_BITS
         owned = entry.uid or entry.gid
         try:
@@ -257,7 +265,7 @@ class Extractor:
         finally:
             os.close(fd)
 
-    def _directory(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+    def _directory(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
         try:
             os.mkdir(name, entry.mode, dir_fd=parent)
@@ -288,7 +296,7 @@ class Extractor:
         finally:
             os.close(fd)
 
-    def _symlink(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+    def _symlink(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
         if not entry.link:
             raise InvalidArgument(f"{self._what} has a link to nothing: {_show(entry.name)}")
@@ -299,7 +307,7 @@ class Extractor:
             os.symlink(entry.link, name, dir_fd=parent)
         self._attributes(entry, parent, name)
 
-    def _hard_link(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+    def _hard_link(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
         target = self._clean(entry.link)
         folder, _, base = target.rpartition(b"/")
@@ -321,7 +329,7 @@ class Extractor:
                 f"which is not in the {self._what}"
             ) from None
 
-    def _device(self, entry: Entry, parent: int, name: bytes, reader: TarReader) -> None:
+    def _device(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
         kind = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}.get(
             entry.type, stat.S_IFIFO
