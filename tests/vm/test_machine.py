@@ -36,3 +36,16 @@ def test_every_capability() -> None:
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     assert effective == (1 << last + 1) - 1
     assert os.geteuid() == 0
+
+
+def test_kinds_of_links_that_hosts_may_lack() -> None:
+    """For tests of networks."""
+    for kind in ("dummy", "vlan id 7 link parent", "ipvlan link parent", "macvlan link parent"):
+        words, _, parent = kind.partition(" link ")
+        name, *more = words.split()
+        link = ["link", parent] if parent else []
+        made = "made" if parent else "parent"
+        subprocess.run(["ip", "link", "add", *link, "name", made, "type", name, *more], check=True)
+        if parent:
+            subprocess.run(["ip", "link", "del", made], check=True)
+    subprocess.run(["ip", "link", "del", "parent"], check=True)
