@@ -191,7 +191,7 @@ class Orlopd:
     def leftovers(self) -> dict[str, list[str]]:
         """What is there of this daemon, by kind; empty after a clean end."""
         found = {
-            "processes": [f"{pid} {name}" for pid, name in self._processes()],
+            "processes": [f"{pid} {name}" for pid, name in self.processes()],
             "mounts": _lines_with(Path("/proc/self/mountinfo"), f"{self.folder}/"),
             "cgroups": [str(path) for path in _CGROUPS.glob(f"*/{self.namespace}/*/")]
             + [str(path) for path in _CGROUPS.glob(f"{self.namespace}/*/")],
@@ -201,7 +201,8 @@ class Orlopd:
         }
         return {kind: items for kind, items in found.items() if items}
 
-    def _processes(self) -> Iterator[tuple[int, str]]:
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """The pids and names of all processes that this daemon has started."""
         mark = f"{_MARK}={self.folder}\0".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
@@ -216,7 +217,7 @@ class Orlopd:
                 ["runc", "--root", str(_RUNC_ROOT / self.namespace), "delete", "-f", container],
                 check=False,
             )
-        for pid, _ in self._processes():
+        for pid, _ in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         unmount_all(self.folder)

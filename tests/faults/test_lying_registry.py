@@ -28,7 +28,7 @@ def _assert_nothing_half_made(orlopd: Orlopd) -> None:
     assert orlopd.ctr("leases", "ls", "-q").stdout == ""
     snapshots = orlopd.root / "snapshots/overlayfs/snapshots"
     orlopd.wait_for(lambda: list(snapshots.iterdir()) == [])
-    assert not [name for _, name in orlopd._processes() if "unpack" in name]
+    assert not [name for _, name in orlopd.processes() if "unpack" in name]
 
 
 def test_a_good_image_can_be_pulled(orlopd: Orlopd, lying: Registry) -> None:

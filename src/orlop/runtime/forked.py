@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
@@ -17,10 +18,10 @@ from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Killable
+from orlop.runtime.spare import ENTRY, Spare
 from orlop.shim.cleanup import cleanup
+from orlop.shim.keeper import NAME
 
-ENTRY = "orlop.shim.main:run"
-NAME = "orlop-shim"
 BACKLOG = 128
 
 
@@ -36,7 +37,13 @@ class ForkedShims:
         self._sockets = sockets
         self._ttrpc_address = ttrpc_address
         self._debug = debug
+        self._spare = Spare(forks)
+        self._spare.want()
         sockets.mkdir(mode=0o711, exist_ok=True)
+
+    def close(self) -> None:
+        """End the shim that nobody has needed; all others live on."""
+        self._spare.close()
 
     def start(
         self, ctx: CallContext, bundle: Bundle, options: Any | None
@@ -58,11 +65,14 @@ class ForkedShims:
                     "ttrpc_address": self._ttrpc_address,
                     "debug": self._debug,
                 }
-                pid = self._forks.spawn(ENTRY, args, [listener.fileno()], name=NAME)
+                fd = listener.fileno()
+                pid = self._spare.give(args, fd)
+                if pid is None:
+                    pid = self._forks.spawn(ENTRY, args, [fd], name=NAME)
             except BaseException:
                 path.unlink()
                 raise
-        return endpoint, Process(pid, path)
+        return endpoint, Process(pid, path, self._spare.want)
 
     def end(self, bundle: Bundle) -> None:
         """Nothing: it ends with its `Process`, or by itself."""
@@ -82,7 +92,8 @@ class ForkedShims:
 class Process:
     """A forked shim's process, held so that its pid cannot become another's."""
 
-    def __init__(self, pid: int, socket: Path) -> None:
+    def __init__(self, pid: int, socket: Path, on_close: Callable[[], None]) -> None:
+        self._on_close = on_close
         self._pid = pid
         self._socket = socket
         try:
@@ -102,3 +113,4 @@ class Process:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._on_close()

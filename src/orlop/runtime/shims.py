@@ -270,6 +270,7 @@ class Shims:
 
     def close(self) -> None:
         """Close every connection; the shims live on."""
+        self._own.close()
         with self._lock:
             shims, self._users, self._closed = list(self._users), {}, True
         for shim in shims:

@@ -11,7 +11,8 @@ end. It tells the hand, or keeps it for the next one. If a hand dies by itself, 
 the shim is dead then, which the daemon knows how to deal with.
 
     hand → keeper   parts of a `marshal`ed state, each after one byte, `+` or, for the last, `.`;
-                    descriptors travel with the parts; or `!` and a request to fork a helper
+                    descriptors travel with the parts; or `!` and a request to fork a helper;
+                    or `=`: the shim has been told whose it is, and takes its name
     keeper → hand   one `EXIT` for each process that ended, one `BORN` for each helper
 """
 
@@ -33,10 +34,11 @@ EXIT = struct.Struct("=iiq")
 """A process id, its wait status, and the time in nanoseconds since the epoch."""
 BORN = struct.Struct("=i")
 """The process id of a helper, or the error number, negative, why there is none."""
+NAME = "orlop-shim"
 HAND = "orlop-shim-hand"
 _PART = 32 * 1024
 _PART_FDS = 200
-_MORE, _LAST, _FORK = b"+", b".", b"!"
+_MORE, _LAST, _FORK, _NAME = b"+", b".", b"!", b"="
 _SIGKILL, _SIGTERM, _SIGCHLD = 9, 15, 17
 _HANDED_ON = (_SIGTERM,)
 
@@ -89,6 +91,11 @@ def leave(control: bare.Socket, rest: Rest) -> None:
 def ask_for_helper(control: bare.Socket, request: bytes, fds: Sequence[int]) -> None:
     """Have the keeper fork a helper; it answers with a `BORN`."""
     bare.send(control, _FORK + request, fds)
+
+
+def take_name(control: bare.Socket) -> None:
+    """Have the keeper called a shim: it was a spare one."""
+    bare.send(control, _NAME)
 
 
 class Keeper:
@@ -175,6 +182,9 @@ class Keeper:
                     part, fds = self._take_part(control)
                     if part[:1] == _FORK:
                         self._news.append(BORN.pack(self._fork_helper(part[1:], fds)))
+                        continue
+                    if part[:1] == _NAME:
+                        bare.set_name(NAME)
                         continue
                     self._fds += fds
                     if part == b"":

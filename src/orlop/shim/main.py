@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 import os
 import signal
@@ -13,7 +14,7 @@ from orlop.shim import files
 from orlop.shim.children import Children
 from orlop.shim.container import Host
 from orlop.shim.events import Publisher
-from orlop.shim.keeper import Awakening, Keeper, Rest, leave
+from orlop.shim.keeper import Awakening, Keeper, Rest, leave, take_name
 from orlop.shim.log import STDERR, Log
 from orlop.shim.logger import helper
 from orlop.shim.loop import Loop
@@ -28,11 +29,15 @@ GOODBYE = 2.0
 PATIENCE = 1.0
 """Seconds without work after which a hand goes, if nothing is under way."""
 MAX_PATIENCE = 60.0
+_ORDERS_MAX = 64 * 1024
 _UNHEARD = (int(signal.SIGPIPE), int(signal.SIGHUP))
 
 
 def run(args: dict[str, Any], fds: list[int]) -> int:
     """Serve the Task API on the listening socket `fds[0]` until Shutdown.
+
+    Without `args` it is a spare shim: `fds[0]` is a socket on which its orders will come, `args` as
+    JSON and the listening socket; its end ends the shim.
 
     `args`: `namespace`, `id` (of the first container), `bundle`, `ttrpc_address` (where events go),
     `debug`, `patience` (seconds, see PATIENCE). The socket's file is removed at the end. Standard
@@ -43,16 +48,33 @@ def run(args: dict[str, Any], fds: list[int]) -> int:
     for number in _UNHEARD:
         bare.signal(number, bare.SIG_IGN)
     try:
-        return Keeper(lambda start: Hand(args, start).run(), helper).run(fds)
+        return Keeper(lambda start: _work(args, start), helper).run(fds)
     except Exception:
-        _open_log(args["bundle"])  # which the fork server's report goes to
+        _open_log(args.get("bundle", ""))  # which the fork server's report goes to
         raise
+
+
+def _work(args: dict[str, Any], start: Awakening) -> int:
+    """Be the hand, of a shim that knows whose it is or has yet to be told."""
+    state = marshal.loads(start.state) if start.state else None
+    if state:
+        args = state["args"]
+    elif not args:
+        orders, fds = bare.receive(bare.Socket(fileno=start.fds[0]), _ORDERS_MAX, 1)
+        if not orders:
+            return 0
+        take_name(start.control)
+        args, start = json.loads(orders), start._replace(fds=fds)
+    return Hand(args, start, state).run()
 
 
 class Hand:
     """The process that works: made anew from the state that the last one left."""
 
-    def __init__(self, args: dict[str, Any], start: Awakening) -> None:
+    def __init__(
+        self, args: dict[str, Any], start: Awakening, state: dict[str, Any] | None
+    ) -> None:
+        self._args = args
         _open_log(args["bundle"])
         if not start.state:
             for pid in (start.keeper, os.getpid()):
@@ -70,7 +92,6 @@ class Hand:
         host = Host(loop, self._children, self._publisher, log, args["namespace"], start.keeper)
         self._service = TaskService(host, self._leave)
         luggage = Luggage(start.fds)
-        state = marshal.loads(start.state) if start.state else None
         number = state["server"]["listener"] if state else 0
         listener = socket.socket(fileno=luggage.claim(number))
         self._server = Server(
@@ -108,7 +129,8 @@ class Hand:
         if self._loop.timed or not self._publisher.idle:
             raise Busy
         server = self._server.freeze(luggage)
-        state = {"server": server, "service": self._service.freeze(luggage)}
+        service = self._service.freeze(luggage)
+        state = {"args": self._args, "server": server, "service": service}
         interests = self._loop.interests()
         interests.pop(self._control.fileno(), None)
         watched = {luggage.put(fd): mask for fd, mask in interests.items()}

@@ -238,7 +238,7 @@ def test_the_writer_is_killed(orlopd: Orlopd, busybox: str) -> None:
     run(orlopd, busybox, "one", f"echo first; {GO}; echo second")
     following = follow(orlopd, "one")
     orlopd.wait_for(lambda: logs(orlopd, "one").stdout == b"first\n")
-    (writer,) = [pid for pid, name in orlopd._processes() if name == "orlop-logger"]
+    (writer,) = [pid for pid, name in orlopd.processes() if name == "orlop-logger"]
     os.kill(writer, signal.SIGKILL)
     orlopd.orlop("exec", "one", "touch", "/go")
     assert following.communicate(timeout=30)[0] == b"first\nsecond\n"
