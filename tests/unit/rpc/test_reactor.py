@@ -22,6 +22,17 @@ def test_timers_run_in_order_and_can_be_cancelled() -> None:
     assert log == ["first", "second", "third"]
 
 
+def test_a_timer_in_the_far_future_harms_nobody() -> None:
+    reactor = Reactor()
+    reactor.call_later(0.02, lambda: None)
+    reactor.call_later(3_600_000, lambda: None)  # more than epoll can wait for
+    time.sleep(0.1)
+    done = threading.Event()
+    reactor.call_later(0, done.set)
+    assert done.wait(5)
+    reactor.close()
+
+
 def test_an_action_that_fails_does_not_end_the_others() -> None:
     def broken() -> None:
         raise ValueError

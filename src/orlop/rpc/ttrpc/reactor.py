@@ -16,6 +16,9 @@ _log = logging.getLogger(__name__)
 
 Action = Callable[[], None]
 
+# epoll takes no more than about 24 days, and a client may set any deadline.
+_WAIT_MAX = 3600.0
+
 
 class Readable(Protocol):
     """A socket, or anything else with a descriptor; negative once it is closed."""
@@ -134,7 +137,9 @@ class Reactor:
         with self._lock:
             while self._timers and self._timers[0][2].action is None:
                 heapq.heappop(self._timers)
-            return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+            if not self._timers:
+                return None
+            return min(max(0.0, self._timers[0][0] - time.monotonic()), _WAIT_MAX)
 
     def _due(self) -> list[Action]:
         due: list[Action] = []
