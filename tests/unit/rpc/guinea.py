@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +91,24 @@ class Peer:
         self.kind, self.path, self.guinea = kind, path, Guinea()
         self.reactor = Reactor()
         self.calls: list[tuple[str, str, int, float]] = []
-        table = ServiceTable(self.guinea)
+        self.table = ServiceTable(self.guinea)
         self.server: Any
         if kind == "grpc":
-            self.server = GrpcServer(table, self.reactor, on_call=self._on_call)
+            self.server = GrpcServer(self.table, self.reactor, on_call=self._on_call)
         else:
-            self.server = TtrpcServer(table, self.reactor, on_call=self._on_call)
+            self.server = TtrpcServer(self.table, self.reactor, on_call=self._on_call)
         self.server.add_unix(path)
         self.server.start()
         self.channels: list[Any] = []
 
     def _on_call(self, service: str, method: str, code: int, seconds: float) -> None:
         self.calls.append((service, method, code, seconds))
+
+    def serve(self, **methods: Callable[[Any, CallContext], Any]) -> None:
+        """Have some methods of the guinea do something else."""
+        for name, method in methods.items():
+            setattr(self.guinea, name, method)
+        self.table.add(self.guinea)
 
     def channel(self) -> Any:
         made: Any

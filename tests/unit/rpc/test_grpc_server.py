@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orlop.rpc import CallContext
 from orlop.rpc.client import Client
 from orlop.rpc.grpc import http2
 from orlop.rpc.grpc.hpack import Decoder, encode
@@ -54,17 +56,10 @@ class Raw:
         self.socket.sendall(data)
 
     def open(self, stream: int, method: str, *extra: tuple[str, str], flags: int = 0) -> None:
-        headers = [
-            (":method", "POST"),
-            (":path", f"/{CONTENT.full_name}/{method}"),
-            ("content-type", "application/grpc"),
-            *extra,
-        ]
-        self.send(frame(http2.HEADERS, http2.END_HEADERS | flags, stream, encode(headers)))
+        self.send(_opening(stream, method, *extra, flags=flags))
 
-    def call(self, stream: int, method: str, request: bytes = b"") -> None:
-        self.open(stream, method)
-        self.send(frame(http2.DATA, http2.END_STREAM, stream, _message(request)))
+    def call(self, stream: int, method: str, request: bytes = b"", *extra: tuple[str, str]) -> None:
+        self.send(_call(stream, method, request, *extra))
 
     def frame(self) -> tuple[int, int, int, bytes]:
         """Kind, flags, stream and payload of the next frame."""
@@ -106,6 +101,21 @@ class Raw:
             while True:
                 self.frame()
         return int.from_bytes(payload[4:8])
+
+
+def _opening(stream: int, method: str, *extra: tuple[str, str], flags: int = 0) -> bytes:
+    headers = [
+        (":method", "POST"),
+        (":path", f"/{CONTENT.full_name}/{method}"),
+        ("content-type", "application/grpc"),
+        *extra,
+    ]
+    return frame(http2.HEADERS, http2.END_HEADERS | flags, stream, encode(headers))
+
+
+def _call(stream: int, method: str, request: bytes, *extra: tuple[str, str]) -> bytes:
+    opening = _opening(stream, method, *extra)
+    return opening + frame(http2.DATA, http2.END_STREAM, stream, _message(request))
 
 
 def _message(payload: bytes) -> bytes:
@@ -292,6 +302,58 @@ def test_a_client_that_breaks_off_a_call_ends_it(peer: Peer) -> None:
         assert peer.guinea.ended.wait(5)
         raw.call(3, "Info")
         assert raw.status(3) == 0
+
+
+def test_answers_that_nobody_waits_for_take_no_room(peer: Peer) -> None:
+    """Those of calls that were broken off are not sent, so the client gives no credit for them."""
+    entered, go = threading.Semaphore(0), threading.Event()
+
+    def info(request: Any, ctx: CallContext) -> Any:
+        entered.release()
+        assert go.wait(20)
+        return content_pb2.InfoResponse(info=content_pb2.Info(digest="x" * 40_000))
+
+    peer.serve(info=info)
+    with Raw(peer) as raw:
+        for stream in (1, 3, 5, 7):
+            raw.call(stream, "Info")
+            assert entered.acquire(timeout=5)
+            raw.send(http2.reset(stream, 8))
+        raw.send(frame(http2.PING, 0, 0, b"12345678"))
+        while raw.frame()[:2] != (http2.PING, http2.ACK):
+            pass
+        go.set()
+        raw.call(9, "Info")
+        assert raw.status(9) == 0
+
+
+def test_settings_hold_when_they_are_acknowledged(peer: Peer) -> None:
+    """No longer frame comes before: a client is entitled to refuse it."""
+    request = content_pb2.ReadContentRequest(size=60_000).SerializeToString()
+    for _ in range(5):
+        with Raw(peer) as raw:
+            for _ in range(3):
+                raw.frame()
+            raw.send(frame(0x42, 0, 0, b"x" * 30_000))  # much at once is read from now on
+            larger = frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 5, 1 << 20))
+            busy = frame(0x42, 0, 0) * 10_000
+            raw.send(larger + _call(1, "Read", request) + busy)
+            assert raw.frame()[:2] == (http2.SETTINGS, http2.ACK)
+            assert raw.status(1) == 0
+
+
+def test_a_call_that_was_broken_off_before_it_began_is_not_served(peer: Peer) -> None:
+    served = threading.Event()
+
+    def info(request: Any, ctx: CallContext) -> Any:
+        served.set()
+        return content_pb2.InfoResponse()
+
+    peer.serve(info=info)
+    with Raw(peer) as raw:
+        raw.call(1, "Info", b"", ("grpc-timeout", "0n"))
+        assert raw.status(1) == 4
+        assert not served.is_set()
 
 
 def test_a_flood_of_pings_without_reading_is_stopped(peer: Peer) -> None:

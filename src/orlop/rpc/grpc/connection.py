@@ -11,7 +11,7 @@ from functools import partial
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
-from orlop.errors import Internal, InvalidArgument, OrlopError, Unimplemented
+from orlop.errors import Cancelled, Internal, InvalidArgument, OrlopError, Unimplemented
 from orlop.rpc import dispatch, serving
 from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER, CallContext
 from orlop.rpc.grpc import http2, messages
@@ -141,6 +141,9 @@ class Connection:
                 if stream is not None:
                     stream.context.cancel()
             case Settings():
+                # The client goes by them when it reads the acknowledgement, which must come before
+                # what a handler sends by them.
+                self._post(self._protocol.take_replies())
                 self._adapt(event)
 
     def _open(self, event: Opened) -> None:
@@ -291,6 +294,7 @@ class Connection:
                 stream.inbox.close()
 
     def _answer(self, stream: _Stream) -> None:
+        stream.context.check()  # not begun when it is over already: resets come in floods
         request, method = self._request(stream), stream.method
         assert method is not None
         response = method.handler(request, stream.context)
@@ -344,20 +348,24 @@ class Connection:
         data = memoryview(messages.pack(message))
         while data:
             room = self._reserve(stream, len(data))
-            parts = [self._headers(stream)]
-            for start in range(0, room, self._frame_size):
-                part = bytes(data[start : min(start + self._frame_size, room)])
+            parts, size = [self._headers(stream)], self._frame_size
+            for start in range(0, room, size):
+                part = bytes(data[start : min(start + size, room)])
                 parts.append(http2.frame(http2.DATA, 0, stream.id, part))
             data = data[room:]
             if last and not data:
                 parts.append(self._trailers(stream, messages.GOOD_TRAILERS))
-            self._send(stream, b"".join(parts))
+            # Even if the call has just been broken off: only what the client receives does it let
+            # us send again, on whatever stream.
+            self._write(b"".join(parts))
 
     def _reserve(self, stream: _Stream, wanted: int) -> int:
         """How much of it may be sent now; waits until that is something."""
         with self._changed:
             while (room := min(wanted, _BATCH, self._window, stream.window)) <= 0:
                 self._await_room(stream)
+            if stream.gone:
+                raise Cancelled
             self._window -= room
             stream.window -= room
         return room
@@ -375,7 +383,11 @@ class Connection:
             self._changed.notify_all()
 
     def _send(self, stream: _Stream, data: bytes) -> None:
-        if self._closed or stream.gone:
+        if not stream.gone:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self._closed:
             return
         try:
             self._outbox.send(data)
