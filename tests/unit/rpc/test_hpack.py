@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +90,20 @@ def test_little_cannot_mean_much() -> None:
     decoder.decode(b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000)
     with pytest.raises(InvalidArgument, match="too long"):
         decoder.decode(b"\xbe" * (HEADERS_MAX // 4000 + 1))
+
+
+def test_a_long_string_without_an_end_is_soon_refused() -> None:
+    """It is as long as a block may be; to look for a code in all of it takes half a minute."""
+    block = b"\x00\x01a\xff\xe1\xd3\x03" + b"\xff" * 60_000
+    started = time.process_time()
+    with pytest.raises(InvalidArgument, match="malformed string"):
+        Decoder().decode(block)
+    assert time.process_time() - started < 5
+
+
+def test_a_long_string() -> None:
+    block = b"\x00\x01a\xff\xd1\x0e" + b"\0" * 2000  # five bits for each character
+    assert Decoder().decode(block) == (("a", "0" * 3200),)
 
 
 @given(st.lists(st.tuples(st.text("abc-:", max_size=300), st.text("xyz %", max_size=300))))

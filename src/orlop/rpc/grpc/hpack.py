@@ -16,7 +16,9 @@ HEADERS_MAX = 64 << 10
 """Bytes of the headers of one call, as they are sent and as they are meant."""
 _ENTRY_OVERHEAD = 32  # RFC 7541, 4.1
 _INTEGER_MAX = 1 << 28
-_KNOWN_MAX = 256
+_KNOWN_MAX, _KNOWN_BYTES = 256, 1024
+_CODE_MAX = 30
+"""Bits of the longest code."""
 
 Header = tuple[str, str]
 
@@ -121,7 +123,7 @@ class Decoder:
         headers = tuple(self._decode(block))
         if self._changes != before:
             self._known.clear()
-        elif len(self._known) < _KNOWN_MAX:
+        elif len(block) <= _KNOWN_BYTES and len(self._known) < _KNOWN_MAX:
             self._known[block] = headers
         return headers
 
@@ -238,12 +240,19 @@ def _string(block: bytes, position: int) -> tuple[str, int]:
     if end > len(block):
         raise InvalidArgument("header block ends early")
     data = block[position:end]
-    return _unpack(data) if packed else data.decode("latin-1"), end
+    if not packed:
+        return data.decode("latin-1"), end
+    return _known_string(data) if length <= _KNOWN_BYTES else _unpack(data), end
 
 
 @lru_cache(maxsize=1024)
+def _known_string(data: bytes) -> str:
+    """`_unpack`: the few strings that there are come again and again."""
+    return _unpack(data)
+
+
 def _unpack(data: bytes) -> str:
-    """A string of Huffman code. The few that there are come again and again."""
+    """A string of Huffman code."""
     codes, text, code, length = _codes(), [], 1, 0
     for octet in data:
         for shift in range(7, -1, -1):
@@ -252,6 +261,8 @@ def _unpack(data: bytes) -> str:
             if (symbol := codes.get(code)) is not None:
                 text.append(symbol)
                 code, length = 1, 0
+        if length > _CODE_MAX:
+            break  # nothing that follows would make a code of it
     # What is left over are the first bits of a code of ones (RFC 7541, 5.2).
     if length > 7 or code != (1 << length + 1) - 1:
         raise InvalidArgument("header block has a malformed string")
