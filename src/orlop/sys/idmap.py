@@ -10,7 +10,6 @@ import ctypes
 import os
 import re
 import signal
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,6 +139,8 @@ class IdMapping:
         What they have in common is mounted once; the overlay keeps that alive.
         """
         common = os.path.commonpath([os.path.dirname(each) for each in folders])  # noqa: PTH120
+        import tempfile  # noqa: PLC0415 - every shim would share its memory, and hardly one needs it
+
         where = Path(tempfile.mkdtemp(prefix="orlop-idmap-"))
         try:
             self.mount(common, where)
