@@ -50,6 +50,10 @@ class LiveCalls:
         with self._lock:
             self._live.discard(context)
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
     def cancel_all(self) -> None:
         with self._lock:
             self._stopping = True

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from orlop.errors import OrlopError
+from orlop.errors import Cancelled, OrlopError, Unavailable
 from orlop.rpc import dispatch
 from orlop.rpc.context import CallContext
 from orlop.rpc.dispatch import LiveCalls, OnCall
@@ -69,6 +69,9 @@ class Serving:
             answer()
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             failure = dispatch.failure(error, service, method, context, gone=context.cancelled)
+            if isinstance(failure, Cancelled) and self.live.stopping:
+                # Clients take "cancelled" for their own doing, and do not come back.
+                failure = Unavailable("server is stopping")
             code = failure.code
             fail(failure)
         finally:

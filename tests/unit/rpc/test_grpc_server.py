@@ -388,8 +388,37 @@ def test_a_server_that_stops_says_so(peer: Peer) -> None:
         stopping.start()
         _, payload = raw.until(http2.GOAWAY)
         assert payload == struct.pack(">II", 1, http2.NO_ERROR)
-        assert raw.status(1) == 1  # cancelled
+        assert raw.status(1) == 14  # unavailable: it is not the client who has cancelled it
         stopping.join(10)
+
+
+def test_what_a_client_is_told_to_ask_elsewhere_is_not_served(peer: Peer) -> None:
+    held, served = threading.Event(), threading.Event()
+
+    def status(request: Any, ctx: CallContext) -> Any:
+        peer.guinea.entered.set()
+        assert held.wait(20)
+        return content_pb2.StatusResponse()
+
+    def list_content(request: Any, ctx: CallContext) -> Iterator[Any]:
+        served.set()
+        yield from ()
+
+    peer.serve(status=status, list=list_content)
+    with Raw(peer) as raw:
+        raw.call(1, "Status")
+        assert peer.guinea.entered.wait(5)
+        (connection,) = peer.server._connections
+        connection.retire()
+        _, payload = raw.until(http2.GOAWAY)
+        assert payload == struct.pack(">II", 1, http2.NO_ERROR)
+        raw.call(3, "List")
+        held.set()
+        assert raw.status(1) == 0
+        raw.send(frame(http2.PING, 0, 0, b"12345678"))
+        while (got := raw.frame())[:2] != (http2.PING, http2.ACK):
+            assert got[2] != 3
+        assert not served.is_set()
 
 
 @settings(

@@ -71,6 +71,8 @@ class Connection:
         self._outbox = Outbox(sock, serving.submit)
         self._streams: dict[int, _Stream] = {}
         self._closed = False
+        self._retired = False
+        self._last = 0  # the newest stream that is served
         self._appetite = _READ
         self._debt = 0
         # Guards all of the above that both sides touch, and tells of room to send.
@@ -84,8 +86,11 @@ class Connection:
         self._serving.reactor.register(self._socket, self._readable)
 
     def retire(self) -> None:
-        """No more calls will be served."""
-        self._post(http2.go_away(self._protocol.last, http2.NO_ERROR))
+        """No more calls will be served: of none that its client is told to make elsewhere."""
+        with self._changed:
+            self._retired = True
+            last = self._last
+        self._post(http2.go_away(last, http2.NO_ERROR))
 
     def close(self) -> None:
         """Close the socket and cancel the calls. Idempotent."""
@@ -147,6 +152,10 @@ class Connection:
                 self._adapt(event)
 
     def _open(self, event: Opened) -> None:
+        with self._changed:
+            if self._retired:
+                return
+            self._last = event.stream
         headers = event.headers
         if not headers.get("content-type", "").startswith("application/grpc"):
             self._post(
