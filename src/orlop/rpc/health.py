@@ -38,3 +38,4 @@ class HealthService(Service):
         over = threading.Event()
         ctx.on_cancel(over.set)
         over.wait()
+        ctx.check()

@@ -33,6 +33,25 @@ def peer(tmp_path: Path) -> Iterator[Peer]:
     found.close()
 
 
+def _opening(stream: int, method: str, *extra: tuple[str, str], flags: int = 0) -> bytes:
+    headers = [
+        (":method", "POST"),
+        (":path", f"/{CONTENT.full_name}/{method}"),
+        ("content-type", "application/grpc"),
+        *extra,
+    ]
+    return frame(http2.HEADERS, http2.END_HEADERS | flags, stream, encode(headers))
+
+
+def _call(stream: int, method: str, request: bytes, *extra: tuple[str, str]) -> bytes:
+    opening = _opening(stream, method, *extra)
+    return opening + frame(http2.DATA, http2.END_STREAM, stream, _message(request))
+
+
+def _message(payload: bytes) -> bytes:
+    return struct.pack(">BI", 0, len(payload)) + payload
+
+
 class Raw:
     """A client that sends what it likes."""
 
@@ -101,25 +120,6 @@ class Raw:
             while True:
                 self.frame()
         return int.from_bytes(payload[4:8])
-
-
-def _opening(stream: int, method: str, *extra: tuple[str, str], flags: int = 0) -> bytes:
-    headers = [
-        (":method", "POST"),
-        (":path", f"/{CONTENT.full_name}/{method}"),
-        ("content-type", "application/grpc"),
-        *extra,
-    ]
-    return frame(http2.HEADERS, http2.END_HEADERS | flags, stream, encode(headers))
-
-
-def _call(stream: int, method: str, request: bytes, *extra: tuple[str, str]) -> bytes:
-    opening = _opening(stream, method, *extra)
-    return opening + frame(http2.DATA, http2.END_STREAM, stream, _message(request))
-
-
-def _message(payload: bytes) -> bytes:
-    return struct.pack(">BI", 0, len(payload)) + payload
 
 
 def _serves(peer: Peer) -> bool:
@@ -197,6 +197,30 @@ def test_pings_and_settings_are_answered_and_what_is_unknown_is_not(peer: Peer) 
             id="too much credit",
         ),
         pytest.param(frame(5, 4, 1, b"\0\0\0\2"), http2.PROTOCOL_ERROR, id="push"),
+        pytest.param(
+            _opening(1, "Info") + frame(http2.RST_STREAM, 0, 1, b"12345"),
+            http2.FRAME_SIZE_ERROR,
+            id="long reset",
+        ),
+        pytest.param(
+            frame(http2.SETTINGS, http2.ACK, 0, b"123456"),
+            http2.FRAME_SIZE_ERROR,
+            id="acknowledgement with settings",
+        ),
+        pytest.param(frame(http2.SETTINGS, 0, 1), http2.PROTOCOL_ERROR, id="settings of a stream"),
+        pytest.param(
+            frame(http2.PING, 0, 1, b"12345678"), http2.PROTOCOL_ERROR, id="ping of a stream"
+        ),
+        pytest.param(
+            _opening(1, "Info")
+            + http2.credit(1, 1 << 30)
+            + frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, http2.WINDOW_MAX)),
+            http2.FLOW_CONTROL_ERROR,
+            id="too much credit by settings",
+        ),
+        pytest.param(
+            _opening(1, "Write", flags=http2.END_STREAM) * 2, http2.STREAM_CLOSED, id="two ends"
+        ),
     ],
 )
 def test_who_breaks_the_rules_is_told_which_and_left(peer: Peer, data: bytes, code: int) -> None:
@@ -227,16 +251,19 @@ def test_calls_that_make_no_sense_fail_alone(peer: Peer) -> None:
         raw.open(7, "Info")
         raw.send(frame(http2.DATA, 0, 7, b"\1\0\0\0\0"))
         assert raw.status(7) == 12  # compressed
+        assert raw.headers["grpc-accept-encoding"] == "identity"
         raw.open(9, "Info")
         raw.send(frame(http2.DATA, 0, 9, b"\0\x7f\0\0\0"))
         assert raw.status(9) == 8  # too long
         raw.open(11, "NoSuch")
         assert raw.status(11) == 12
-        raw.send(frame(http2.HEADERS, 5, 13, encode([(":path", "/")])))
-        raw.until(http2.HEADERS)
-        assert raw.headers == {":status": "415"}
-        raw.call(15, "Info")
-        assert raw.status(15) == 0
+        for stream, kind in enumerate(("", "text/html", "application/grpc-web+proto")):
+            block = encode([(":path", "/"), ("content-type", kind)])
+            raw.send(frame(http2.HEADERS, 5, 13 + 2 * stream, block))
+            raw.until(http2.HEADERS)
+            assert raw.headers == {":status": "415"}
+        raw.call(19, "Info")
+        assert raw.status(19) == 0
 
 
 def test_what_is_sent_waits_for_room(peer: Peer) -> None:

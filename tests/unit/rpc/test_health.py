@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2 as wire
 
-from orlop.errors import NotFound
+from orlop.errors import NotFound, Unavailable
 from orlop.rpc import ServiceTable
 from orlop.rpc.client import Client
 from orlop.rpc.grpc.client import GrpcChannel
@@ -40,4 +40,9 @@ def test_health(server: GrpcServer, tmp_path: Path) -> None:
         assert next(watched).status == serving
     with client.watch(wire.HealthCheckRequest(service="nobody")) as watched:
         assert next(watched).status == wire.HealthCheckResponse.SERVICE_UNKNOWN
+    with client.watch(wire.HealthCheckRequest()) as watched:
+        assert next(watched).status == serving
+        server.stop()
+        with pytest.raises(Unavailable):
+            next(watched)
     channel.close()

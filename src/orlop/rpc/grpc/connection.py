@@ -157,7 +157,7 @@ class Connection:
                 return
             self._last = event.stream
         headers = event.headers
-        if not headers.get("content-type", "").startswith("application/grpc"):
+        if not messages.is_grpc(headers.get("content-type", "")):
             self._post(
                 http2.frame(
                     http2.HEADERS,
@@ -200,7 +200,9 @@ class Connection:
             stream = self._streams.get(event.stream)
         if stream is None:
             return  # the call has ended before its client knew
-        if stream.ended or event.size > stream.allowance:
+        if stream.ended:
+            raise Fault(http2.STREAM_CLOSED, f"more after the end of stream {stream.id}")
+        if event.size > stream.allowance:
             raise Fault(http2.FLOW_CONTROL_ERROR, f"more than wanted on stream {stream.id}")
         with self._changed:
             stream.allowance -= event.size
@@ -281,6 +283,8 @@ class Connection:
             if event.window is not None:
                 for stream in self._streams.values():
                     stream.window += event.window - self._stream_window
+                    if stream.window > http2.WINDOW_MAX:
+                        raise Fault(http2.FLOW_CONTROL_ERROR, "window is too large")
                 self._stream_window = event.window
                 self._changed.notify_all()
 

@@ -17,7 +17,7 @@ END_STREAM, ACK, END_HEADERS, _PADDED, _HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE, _MAX_HEADER_LIST_SIZE = 4, 5, 6
 
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR = 0, 1, 3, 6
-REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 9, 11
+STREAM_CLOSED, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 5, 9, 11
 
 DEFAULT_WINDOW, WINDOW_MAX = 65_535, 2**31 - 1
 DEFAULT_FRAME = 16_384
@@ -28,6 +28,8 @@ STREAM_WINDOW = 4 << 20
 CONNECTION_WINDOW = 64 << 20
 
 _HEAD = 9
+_LENGTHS = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_OF_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 _NUMBER = struct.Struct(">I")
 _SETTING = struct.Struct(">HI")
 
@@ -174,6 +176,10 @@ class ServerProtocol:
             raise Fault(PROTOCOL_ERROR, "header block is interrupted")
         if not self._settled and kind != SETTINGS:
             raise Fault(PROTOCOL_ERROR, "settings must come first")
+        if len(payload) != _LENGTHS.get(kind, len(payload)):
+            raise Fault(FRAME_SIZE_ERROR, f"frame of kind {kind} is not of {_LENGTHS[kind]} bytes")
+        if stream and kind in _OF_CONNECTION:
+            raise Fault(PROTOCOL_ERROR, f"frame of kind {kind} is of no stream")
         match kind:
             case 0:
                 return self._data(flags, stream, payload)
@@ -189,8 +195,6 @@ class ServerProtocol:
             case 5:
                 raise Fault(PROTOCOL_ERROR, "clients do not push")
             case 6:
-                if len(payload) != 8:
-                    raise Fault(FRAME_SIZE_ERROR, "ping has eight bytes")
                 if not flags & ACK:
                     self._replies += frame(PING, ACK, 0, payload)
             case 8:
@@ -247,10 +251,10 @@ class ServerProtocol:
 
     def _settings(self, flags: int, payload: bytes) -> Event | None:
         self._settled = True
+        if len(payload) % _SETTING.size or (flags & ACK and payload):
+            raise Fault(FRAME_SIZE_ERROR, "settings are of six bytes each")
         if flags & ACK:
             return None
-        if len(payload) % _SETTING.size:
-            raise Fault(FRAME_SIZE_ERROR, "settings are of six bytes each")
         wanted = dict(_SETTING.iter_unpack(payload))
         window, size = wanted.get(_INITIAL_WINDOW_SIZE), wanted.get(_MAX_FRAME_SIZE)
         if window is not None and window > WINDOW_MAX:
@@ -263,8 +267,6 @@ class ServerProtocol:
     def _credit(self, stream: int, payload: bytes) -> Event:
         if stream:
             _check_stream(stream, self.last)
-        if len(payload) != _NUMBER.size:
-            raise Fault(FRAME_SIZE_ERROR, "window update has four bytes")
         (size,) = _NUMBER.unpack(payload)
         if not size & WINDOW_MAX:
             raise Fault(PROTOCOL_ERROR, "window update of nothing")

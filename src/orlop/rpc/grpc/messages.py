@@ -16,7 +16,13 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # Printable characters but "%" stand for themselves.
 _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
-_START = ((":status", "200"), ("content-type", "application/grpc"))
+_TYPE = "application/grpc"
+_TYPES = (f"{_TYPE}+", f"{_TYPE};")
+_START = (
+    (":status", "200"),
+    ("content-type", _TYPE),
+    ("grpc-accept-encoding", "identity"),  # who compresses learns why it is refused
+)
 RESPONSE_HEADERS = encode(_START)
 GOOD_TRAILERS = encode([("grpc-status", "0")])
 NOT_GRPC = encode([(":status", "415")])
@@ -29,6 +35,11 @@ def error_trailers(error: OrlopError, *, started: bool) -> bytes:
         ("grpc-message", quote(wire_text(error), safe=_SAFE)),
     )
     return encode(status if started else (*_START, *status))
+
+
+def is_grpc(content_type: str) -> bool:
+    """Whether it is gRPC's own, not the one for browsers; what may follow is left aside."""
+    return content_type == _TYPE or content_type.startswith(_TYPES)
 
 
 def pack(message: bytes) -> bytes:
