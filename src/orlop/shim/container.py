@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,14 @@ from orlop.errors import (
 )
 from orlop.rpc.convert import timestamp
 from orlop.shim import cgroup, criu, files, shortcuts
-from orlop.shim.children import Children, Exit
-from orlop.shim.console import ConsoleSocket
-from orlop.shim.events import Publisher
-from orlop.shim.log import Log
-from orlop.shim.loop import Loop, Promise
+from orlop.shim.children import Exit
+from orlop.shim.host import Host
+from orlop.shim.launching import Launcher
+from orlop.shim.loop import Promise
 from orlop.shim.oom import OomWatch
 from orlop.shim.process import Process
 from orlop.shim.rest import Busy, Luggage
-from orlop.shim.runc import Runc, RuncError
+from orlop.shim.runc import Runc, RuncError, checked
 from orlop.shim.stdio import Stdio
 from orlop.sys.mount import Mount, mount_all, unmount_all
 from orlop.wire import events_pb2 as events
@@ -40,21 +38,6 @@ from orlop.wire.task_types_pb2 import Status
 
 # A process that its killed runtime has left takes a moment to notice.
 _CGROUP_TRIES, _CGROUP_PAUSE = 50, 0.02
-
-Launch = Callable[[Sequence[int], str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What all containers of a shim share."""
-
-    loop: Loop
-    children: Children
-    publisher: Publisher
-    log: Log
-    namespace: str
-    pid: int
-    """The shim's, to the outside: the keeper's."""
 
 
 class Container:
@@ -69,8 +52,8 @@ class Container:
         self._live_execs: set[Process] = set()
         self._host = host
         self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
+        self._launcher = Launcher(host, id, bundle, self._runc, (options.io_uid, options.io_gid))
         self._options = options
-        self._owner = (options.io_uid, options.io_gid)
         self._state = f"{self._runc.root}/{id}"
         self._rootfs = f"{bundle}/rootfs"
         self._mounted = False
@@ -140,30 +123,22 @@ class Container:
 
         With the folder of a `checkpoint` the container is only made by `start`.
         """
-        init, pid_file = self.init, self._pid_file
-
-        async def launch(fds: Sequence[int], console: str) -> None:
-            await self._runc.create(self.id, self.bundle, pid_file, fds, console)
-
+        init = self.init
         async with init.lock:
             self._mount(rootfs)
             try:
                 init.io.listen(self.bundle, "attach.sock")
-                await self._open_io(init)
+                await self._launcher.open_io(init)
                 if checkpoint:
                     criu.kept_plan(checkpoint)
                     self._checkpoint = checkpoint
                     return
-                ended = await self._launch(init, pid_file, launch, "create")
+                ended = await self._launcher.create(init)
             except Exception:
                 init.io.close()
                 await self._undo_create()
                 raise
             self._watch(ended)
-
-    @property
-    def _pid_file(self) -> str:
-        return f"{self.bundle}/init.pid"
 
     def _watch(self, ended: Promise[Exit]) -> None:
         """There is a first process now: see to it."""
@@ -190,28 +165,15 @@ class Container:
             if self._checkpoint:
                 await self._restore(self._checkpoint)
             elif not await shortcuts.start(self._host.loop, self._state, self._init_ended):
-                await self._checked("start", self._runc.start(self.id))
+                await checked("start", self._runc.start(self.id))
             self.init.status = Status.RUNNING
             self.init.io.begin()
             self._publish("start", events.TaskStart(container_id=self.id, pid=self.init.pid))
 
     async def _restore(self, images: str) -> None:
         """Make the container out of a checkpoint; when it fails, it is as it was before."""
-        work = self._criu_work
-
-        async def launch(fds: Sequence[int], console: str) -> None:
-            place = (self.id, self.bundle, self._pid_file, fds, console)
-            plan = criu.kept_plan(images)
-            env = plan.environment(f"{self.bundle}/criu.conf", restore=True)
-            flags = plan.flags
-            try:
-                await self._runc.restore(*place, images=images, work=work, flags=flags, env=env)
-            except RuncError as error:
-                raise RuncError(error.message + criu.told(f"{work}/restore.log")) from error
-
-        os.makedirs(work, mode=0o700, exist_ok=True)
         try:
-            ended = await self._launch(self.init, self._pid_file, launch, "restore")
+            ended = await self._launcher.restore(self.init, images, self._criu_work)
         except Exception:
             await self._logged(self._runc.wipe(self.id))
             raise
@@ -242,8 +204,8 @@ class Container:
                 raise FailedPrecondition(f'init process of container "{self.id}" is not running')
             self._live_execs.add(process)
             try:
-                await self._open_io(process)
-                ended = await self._launch_exec(process)
+                await self._launcher.open_io(process)
+                ended = await self._launcher.exec(process)
             except BaseException:
                 self._live_execs.discard(process)
                 process.fail()
@@ -255,50 +217,6 @@ class Container:
             self._publish("exec-started", started)
         self._host.loop.spawn(self._await_exec_exit(process, ended))
         return process
-
-    async def _launch_exec(self, process: Process) -> Promise[Exit]:
-        prefix = f"{self.bundle}/.exec-{process.id}"
-        spec_file, pid_file = f"{prefix}.json", f"{prefix}.pid"
-
-        async def launch(fds: Sequence[int], console: str) -> None:
-            await self._runc.exec(self.id, spec_file, pid_file, fds, console)
-
-        try:
-            files.write(spec_file, process.spec, create=True)
-            return await self._launch(process, pid_file, launch, "exec")
-        finally:
-            files.remove(spec_file)
-            files.remove(pid_file)
-
-    async def _launch(
-        self, process: Process, pid_file: str, launch: Launch, action: str
-    ) -> Promise[Exit]:
-        """Run runc, learn the pid and connect stdio; the promise of the process's exit."""
-        loop, children = self._host.loop, self._host.children
-        console = None
-        if process.stdio.terminal:
-            console = ConsoleSocket(loop, self.bundle, f".console-{process.id}")
-        try:
-            with children.expecting():
-                await self._checked(
-                    action, launch(process.io.child_fds, console.path if console else "")
-                )
-                process.pid = int(files.read_text(pid_file))
-                ended = children.exit_of(process.pid)
-            process.io.started(await console.master() if console else None)
-            return ended
-        finally:
-            if console is not None:
-                console.close()
-
-    async def _open_io(self, process: Process) -> None:
-        await process.io.open(
-            self._host.children,
-            self._host.log,
-            namespace=self._host.namespace,
-            container=self.id,
-            owner=self._owner,
-        )
 
     # The end
 
@@ -313,7 +231,7 @@ class Container:
                 raise self.init.refuse("delete")
             await self.init.io.drain()
             if not shortcuts.delete(self._state, self.init.pid):
-                await self._checked("delete", self._runc.delete(self.id))
+                await checked("delete", self._runc.delete(self.id))
             if self._oom_watch is not None:
                 self._oom_watch.cancel()
             for process in (self.init, *self._execs.values()):
@@ -421,7 +339,7 @@ class Container:
                 raise self.init.refuse("pause")
             self.init.status = Status.PAUSING
             try:
-                await self._checked("pause", self._runc.pause(self.id))
+                await checked("pause", self._runc.pause(self.id))
             except RuncError:
                 self.init.status = Status.RUNNING
                 raise
@@ -432,7 +350,7 @@ class Container:
         async with self.init.lock:
             if self.init.status != Status.PAUSED:
                 raise self.init.refuse("resume")
-            await self._checked("resume", self._runc.resume(self.id))
+            await checked("resume", self._runc.resume(self.id))
             self.init.status = Status.RUNNING
         self._publish("resumed", events.TaskResumed(container_id=self.id))
 
@@ -470,7 +388,7 @@ class Container:
         async with self.init.lock:
             if self.init.status == Status.STOPPED:
                 raise Unknown("cannot update a stopped container")
-            await self._checked("update", self._runc.update(self.id, resources))
+            await checked("update", self._runc.update(self.id, resources))
 
     def status_of(self, process: Process) -> Status:
         """A process's status: in a paused container all are paused."""
@@ -500,12 +418,6 @@ class Container:
         if self._mounted:
             unmount_all(Path(self._rootfs))
             self._mounted = False
-
-    async def _checked(self, action: str, command: Awaitable[None]) -> None:
-        try:
-            await command
-        except RuncError as error:
-            raise RuncError(f"OCI runtime {action} failed: {error.message}") from error
 
     async def _logged(self, command: Awaitable[None]) -> None:
         try:

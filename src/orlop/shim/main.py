@@ -12,8 +12,8 @@ from typing import Any
 
 from orlop.shim import files
 from orlop.shim.children import Children
-from orlop.shim.container import Host
 from orlop.shim.events import Publisher
+from orlop.shim.host import Host
 from orlop.shim.keeper import Awakening, Keeper, Rest, leave, take_name
 from orlop.shim.log import STDERR, Log
 from orlop.shim.logger import helper

@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from orlop.errors import NotFound, Unknown
@@ -201,6 +201,14 @@ class Runc:
                 )
         finally:
             remove(log)
+
+
+async def checked(action: str, command: Awaitable[None]) -> None:
+    """Await a command; its error says what the runtime was to do."""
+    try:
+        await command
+    except RuncError as error:
+        raise RuncError(f"OCI runtime {action} failed: {error.message}") from error
 
 
 def last_error(log: str) -> str:

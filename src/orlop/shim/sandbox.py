@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
 from orlop.rpc.convert import timestamp
 from orlop.rpc.table import snake_case
-from orlop.shim.container import Host
+from orlop.shim.host import Host
 from orlop.shim.loop import Promise
 from orlop.shim.server import Rpc
 from orlop.wire import runtime_sandbox_pb2 as wire

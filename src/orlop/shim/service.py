@@ -21,7 +21,8 @@ from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack, timestamp
 from orlop.rpc.table import snake_case
 from orlop.shim import cgroup, criu, files, sandbox, stats
-from orlop.shim.container import Container, Host
+from orlop.shim.container import Container
+from orlop.shim.host import Host
 from orlop.shim.loop import Promise
 from orlop.shim.process import Process
 from orlop.shim.rest import Busy, Luggage
