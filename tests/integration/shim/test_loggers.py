@@ -136,9 +136,10 @@ def test_a_logger_that_is_killed_under_load(shim: Shim) -> None:
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
     log = shim.folder / "log"
+    log.touch()
     for number in range(1, 4):
         wait_until(lambda: len(pids.read_text().split()) == number)  # noqa: B023
-        size = log.stat().st_size if log.exists() else 0
+        size = log.stat().st_size
         wait_until(lambda: waiting.done() or log.stat().st_size > size + 100_000)  # noqa: B023
         if not waiting.done():
             os.kill(int(pids.read_text().split()[-1]), signal.SIGKILL)
