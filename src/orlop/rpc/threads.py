@@ -43,8 +43,12 @@ class ThreadPool:
                 self._free -= 1
             elif len(self._threads) < self._limit:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._threads.add(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the machine has no more: it waits for one of ours
+                    self._late += 1
+                else:
+                    self._threads.add(thread)
             else:
                 self._late += 1
 

@@ -383,6 +383,19 @@ def test_a_call_that_was_broken_off_before_it_began_is_not_served(peer: Peer) ->
         assert not served.is_set()
 
 
+def test_a_call_that_is_read_after_its_client_has_gone_is_not_served(peer: Peer) -> None:
+    """A thread that sends finds out first; the reader still has what was sent before."""
+    with Raw(peer) as raw:
+        raw.frame()
+        (connection,) = peer.server._connections
+        connection.close()
+        path = f"/{CONTENT.full_name}/Status"
+        headers = {":path": path, "content-type": "application/grpc"}
+        connection._take(http2.Opened(1, headers, ended=False))
+        connection._take(http2.Data(1, _message(b""), 5, ended=True))
+        assert not peer.guinea.entered.wait(0.2)
+
+
 def test_a_flood_of_pings_without_reading_is_stopped(peer: Peer) -> None:
     pings = frame(http2.PING, 0, 0, b"12345678") * 10_000
     before = threading.active_count()

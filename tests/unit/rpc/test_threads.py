@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from orlop.rpc.threads import ThreadPool
 
 
@@ -61,6 +63,26 @@ def test_a_job_that_fails_takes_no_thread_along() -> None:
     pool.submit(lambda: 1 // 0)
     pool.submit(done.set)
     assert done.wait(10)
+    pool.close()
+
+
+def test_jobs_wait_when_the_machine_has_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool, gate, done = ThreadPool(100, "t"), threading.Event(), threading.Semaphore(0)
+    pool.submit(gate.wait, 20)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", start)
+        pool.submit(done.release)
+        pool.submit(done.release)
+    gate.set()
+    assert done.acquire(timeout=10)
+    assert done.acquire(timeout=10)
+    meeting = threading.Barrier(3)
+    pool.submit(meeting.wait, 10)
+    pool.submit(meeting.wait, 10)
+    meeting.wait(10)  # neither waits for the other
     pool.close()
 
 

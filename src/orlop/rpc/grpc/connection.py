@@ -152,10 +152,6 @@ class Connection:
                 self._adapt(event)
 
     def _open(self, event: Opened) -> None:
-        with self._changed:
-            if self._retired:
-                return
-            self._last = event.stream
         headers = event.headers
         if not messages.is_grpc(headers.get("content-type", "")):
             self._post(
@@ -178,6 +174,9 @@ class Connection:
         method = self._serving.table.find(service, name)
         stream = _Stream(event.stream, path, method, context)
         with self._changed:
+            if self._closed or self._retired:
+                return  # nobody would end it, or its client makes it elsewhere
+            self._last = stream.id
             stream.window = self._stream_window
             self._streams[stream.id] = stream
         if method is None:

@@ -159,6 +159,8 @@ class Connection:
             if not call.open:
                 inbox.end()
         with self._lock:
+            if self._closed:
+                return  # nobody would end it
             self._contexts[call.stream] = context
             if inbox is not None:
                 self._inboxes[call.stream] = inbox
