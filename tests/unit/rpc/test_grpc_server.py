@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orlop.errors import NotFound
 from orlop.rpc import CallContext
 from orlop.rpc.client import Client
 from orlop.rpc.grpc import http2
@@ -319,6 +320,35 @@ def test_a_handler_that_lags_stops_its_client_and_no_other(peer: Peer) -> None:
         raw.send(http2.credit(1, 1 << 20))  # now it reads: the handler goes on, and so may we
         while raw.until(http2.WINDOW_UPDATE)[0] != 1:
             pass
+
+
+def test_a_call_that_has_ended_gets_no_credit(peer: Peer) -> None:
+    """Its handler lags, and then fails without having read."""
+    go = threading.Event()
+
+    def write(requests: Iterator[Any], ctx: CallContext) -> Any:
+        assert go.wait(20)
+        raise NotFound("place")
+
+    peer.serve(write=write)
+    request = content_pb2.WriteContentRequest(data=b"x" * 250_000)
+    payload = frame(http2.DATA, 0, 1, _message(request.SerializeToString()))
+    with Raw(peer) as raw:
+        raw.open(1, "Write")
+        allowed = http2.STREAM_WINDOW
+        for _ in range(inbox.HIGH // len(payload) + 1):
+            while allowed < len(payload):
+                stream, credit = raw.until(http2.WINDOW_UPDATE)
+                allowed += int.from_bytes(credit) if stream == 1 else 0
+            raw.send(payload)
+            allowed -= len(payload)
+        go.set()
+        assert raw.status(1) == 5
+        raw.send(frame(http2.PING, 0, 0, b"12345678"))
+        found: list[tuple[int, int, int, bytes]] = []
+        while not found or found[-1][:2] != (http2.PING, http2.ACK):
+            found.append(raw.frame())
+        assert (http2.WINDOW_UPDATE, 1) not in [(kind, stream) for kind, _, stream, _ in found]
 
 
 def test_a_client_that_breaks_off_a_call_ends_it(peer: Peer) -> None:

@@ -302,6 +302,7 @@ class Connection:
         finally:
             with self._changed:
                 self._streams.pop(stream.id, None)
+                stream.gone = True
             if stream.inbox is not None:
                 stream.inbox.close()
 
