@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from orlop.shim.keeper import BORN, EXIT, Ended, ask_for_helper
+from orlop.shim.keeper import BORN, EXIT, STOP, Ended, ask_for_helper
 from orlop.shim.loop import Lock, Loop, Promise
 from orlop.sys.bare import Socket
 
@@ -25,11 +25,15 @@ class Exit(NamedTuple):
 
 
 class Children:
-    """The exits of this process's children, and of the keeper's as told over `control`."""
+    """The exits of this process's children, and of the keeper's as told over `control`.
 
-    def __init__(self, loop: Loop, control: Socket) -> None:
+    `on_stop` is called when the keeper has been told to stop.
+    """
+
+    def __init__(self, loop: Loop, control: Socket, on_stop: Callable[[], None]) -> None:
         self._loop = loop
         self._control = control
+        self._on_stop = on_stop
         self._watched: dict[int, Promise[Exit]] = {}
         self._early: dict[int, Exit] = {}
         self._expecting = 0
@@ -70,7 +74,10 @@ class Children:
         """Exits that the keeper has reaped."""
         for each in ended:
             self.told += 1
-            self._ended(each.pid, Exit(_status(each.status), each.at))
+            if each.pid == STOP:
+                self._on_stop()
+            else:
+                self._ended(each.pid, Exit(_status(each.status), each.at))
 
     async def fork(self, request: bytes, fds: Sequence[int]) -> int:
         """Have the keeper fork a helper, which is its child and outlives this process; the pid.

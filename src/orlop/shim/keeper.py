@@ -13,7 +13,8 @@ the shim is dead then, which the daemon knows how to deal with.
     hand → keeper   parts of a `marshal`ed state, each after one byte, `+` or, for the last, `.`;
                     descriptors travel with the parts; or `!` and a request to fork a helper;
                     or `=`: the shim has been told whose it is, and takes its name
-    keeper → hand   one `EXIT` for each process that ended, one `BORN` for each helper
+    keeper → hand   one `EXIT` for each process that ended, or for a signal to stop; one `BORN` for
+                    each helper
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ _PART = 32 * 1024
 _PART_FDS = 200
 _MORE, _LAST, _FORK, _NAME = b"+", b".", b"!", b"="
 _SIGKILL, _SIGTERM, _SIGCHLD = 9, 15, 17
-_HANDED_ON = (_SIGTERM,)
+_PAUSE = 0.1
+"""Seconds before a hand is forked again for which the system had no room."""
+STOP = 0
+"""In place of a process id: somebody has told the shim to stop."""
 
 
 class Ended(NamedTuple):
-    """A process that the keeper has reaped."""
+    """A process that the keeper has reaped, or `STOP`."""
 
     pid: int
     status: int
@@ -73,7 +77,6 @@ class Awakening(NamedTuple):
     state: bytes
     fds: list[int]
     ended: list[Ended]
-    signals: list[int]
 
 
 def leave(control: bare.Socket, rest: Rest) -> None:
@@ -116,13 +119,12 @@ class Keeper:
         self._awaited: Container[int] | None = None
         self._ended: list[Ended] = []
         self._news: list[bytes] = []
-        self._signals: list[int] = []
         self._pid = 0
         self._code: int | None = None
         set_child_subreaper()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         bare.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        for number in (_SIGCHLD, *_HANDED_ON):
+        for number in (_SIGCHLD, _SIGTERM):
             bare.signal(number, _note)
 
     def run(self, fds: Sequence[int]) -> int:
@@ -137,6 +139,16 @@ class Keeper:
             self._sleep()
 
     def _fork(self) -> bare.Socket:
+        """A hand. While the system has no room for one, the containers go on without."""
+        while True:
+            try:
+                return self._try_fork()
+            except OSError:
+                if not self._state:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _try_fork(self) -> bare.Socket:
         ours, theirs = bare.seqpacket_pair()
         keeper = os.getpid()
         self._pid = os.fork()
@@ -147,7 +159,7 @@ class Keeper:
         ours.setblocking(False)
         for fd in self._fds:
             os.close(fd)
-        self._fds, self._state, self._signals = [], b"", []
+        self._fds, self._state = [], b""
         self._news, self._awaited, self._code = [], None, None
         return ours
 
@@ -159,9 +171,10 @@ class Keeper:
                 return  # it died before it could take us along
             bare.set_name(HAND)
             bare.set_wakeup_fd(-1)
+            bare.signal(_SIGTERM, bare.SIG_IGN)  # the keeper tells of it
             os.close(self._wake)
             os.close(self._waker)
-            start = Awakening(keeper, control, self._state, self._fds, self._ended, self._signals)
+            start = Awakening(keeper, control, self._state, self._fds, self._ended)
             code = self._hand(start)
         except BaseException:  # noqa: BLE001 - it must never return into the keeper
             traceback.print_exc()
@@ -219,7 +232,7 @@ class Keeper:
         try:
             os.setsid()
             bare.set_wakeup_fd(-1)
-            for number in (_SIGCHLD, *_HANDED_ON):
+            for number in (_SIGCHLD, _SIGTERM):
                 bare.signal(number, bare.SIG_DFL)
             code = self._helper(request, fds)
         except BaseException:  # noqa: BLE001 - it must never return into the keeper
@@ -228,7 +241,8 @@ class Keeper:
             os._exit(code)
 
     def _remember(self, body: bytes) -> None:
-        self._state, self._watched, self._awaited, seen = marshal.loads(body)
+        self._state, self._watched, awaited, seen = marshal.loads(body)
+        self._awaited = {STOP, *awaited}
         self._ended = [each for each in self._ended[seen:] if each.pid in self._awaited]
 
     def _await_hand(self) -> int:
@@ -243,9 +257,7 @@ class Keeper:
             while self._news:
                 control.send(self._news[0])
                 del self._news[0]
-            while self._signals:
-                os.kill(self._pid, self._signals.pop())
-        except (BlockingIOError, BrokenPipeError, ProcessLookupError):
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             pass  # later; or it is going, and the next one will be told
 
     def _sleep(self) -> None:
@@ -254,7 +266,7 @@ class Keeper:
         poll.register(self._wake, select.POLLIN)
         for number, mask in self._watched.items():
             poll.register(self._fds[number], mask)
-        while not self._ended and not self._signals:
+        while not self._ended:
             if any(fd != self._wake for fd, _ in poll.poll()):
                 return
             self._take_signals()
@@ -264,7 +276,8 @@ class Keeper:
             arrived = os.read(self._wake, 4096)
         except BlockingIOError:
             return
-        self._signals += [number for number in set(arrived) if number in _HANDED_ON]
+        if _SIGTERM in arrived:
+            self._keep(Ended(STOP, 0, time.time_ns()))
         self._reap()
 
     def _reap(self) -> None:
@@ -278,9 +291,11 @@ class Keeper:
             if pid == self._pid:
                 self._code = os.waitstatus_to_exitcode(status)
             elif self._awaited is None or pid in self._awaited:
-                ended = Ended(pid, status, time.time_ns())
-                self._ended.append(ended)
-                self._news.append(EXIT.pack(*ended))
+                self._keep(Ended(pid, status, time.time_ns()))
+
+    def _keep(self, ended: Ended) -> None:
+        self._ended.append(ended)
+        self._news.append(EXIT.pack(*ended))
 
 
 def _note(_number: int, _frame: object) -> None:

@@ -75,7 +75,11 @@ class Hand:
         self, args: dict[str, Any], start: Awakening, state: dict[str, Any] | None
     ) -> None:
         self._args = args
-        _open_log(args["bundle"])
+        luggage = Luggage(start.fds)
+        if state:
+            _take_log(luggage.claim(state["log"]))
+        else:
+            _open_log(args["bundle"])
         if not start.state:
             for pid in (start.keeper, os.getpid()):
                 _raise_oom_score(pid)
@@ -87,11 +91,10 @@ class Hand:
         )
         self._loop = loop = Loop(lambda error: log.error(f"unexpected failure: {error!r}"))
         self._control = start.control
-        self._children = Children(loop, start.control)
+        self._children = Children(loop, start.control, self._terminate)
         self._publisher = Publisher(loop, args["ttrpc_address"], args["namespace"], log)
         host = Host(loop, self._children, self._publisher, log, args["namespace"], start.keeper)
         self._service = TaskService(host, self._leave)
-        luggage = Luggage(start.fds)
         number = state["server"]["listener"] if state else 0
         listener = socket.socket(fileno=luggage.claim(number))
         self._server = Server(
@@ -102,9 +105,6 @@ class Hand:
             self._server.thaw(luggage, state["server"])
         luggage.drop_rest()
         self._children.take_in(start.ended)
-        loop.on_signal(signal.SIGTERM, self._terminate)
-        if signal.SIGTERM in start.signals:
-            self._terminate()
         self._patience = float(args.get("patience", PATIENCE))
         loop.when_idle(self._patience, self._rest)
 
@@ -118,7 +118,9 @@ class Hand:
         luggage = Luggage()
         try:
             rest = self._freeze(luggage)
-        except Busy:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the containers live on
+            if not isinstance(error, Busy):
+                self._loop.report(error)
             self._patience = min(self._patience * 2, MAX_PATIENCE)
             self._loop.when_idle(self._patience, self._rest)
             return
@@ -130,7 +132,8 @@ class Hand:
             raise Busy
         server = self._server.freeze(luggage)
         service = self._service.freeze(luggage)
-        state = {"args": self._args, "server": server, "service": service}
+        log = luggage.put(STDERR)  # what is in it waits for a daemon, which may be down
+        state = {"args": self._args, "server": server, "service": service, "log": log}
         interests = self._loop.interests()
         interests.pop(self._control.fileno(), None)
         watched = {luggage.put(fd): mask for fd, mask in interests.items()}
@@ -160,7 +163,13 @@ def _open_log(bundle: str) -> None:
     except OSError:
         return
     if stat.S_ISFIFO(os.fstat(log).st_mode):
-        os.dup2(log, STDERR, inheritable=True)
+        _take_log(log)
+    else:
+        os.close(log)
+
+
+def _take_log(log: int) -> None:
+    os.dup2(log, STDERR)
     os.close(log)
 
 

@@ -12,10 +12,21 @@ import pytest
 
 from orlop import errors
 from orlop.fork.client import ForkServer
+from orlop.logger.options import NAME as LOGGER
+from orlop.logger.options import Options as LogOptions
 from orlop.rpc.convert import pack
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.task_types_pb2 import Status
-from tests.integration.shim.harness import IMPATIENCE, NAMESPACE, Shim, process_exists, wait_until
+from orlop.wire.task_v2_pb2 import StateResponse
+from tests.integration.shim.harness import (
+    IMPATIENCE,
+    NAMESPACE,
+    RUNC_ROOT,
+    Shim,
+    name_of,
+    process_exists,
+    wait_until,
+)
 from tests.integration.shim.test_lifecycle import waited
 from tests.integration.shim.test_stdio import reading
 
@@ -212,6 +223,81 @@ def test_exits_that_come_just_as_the_hand_goes(shim: Shim) -> None:
         shim.client.delete(id=name)
     events = [topic for topic, _ in shim.daemon.wait_for(160)]
     assert events == ["create", "start", "exit", "delete"] * 40
+
+
+def test_a_shim_that_finds_no_room_for_a_hand_waits_for_it(doomed: Shim) -> None:
+    top = Path("/sys/fs/cgroup")
+    group = (top / "pids" if (top / "pids").exists() else top) / f"{NAMESPACE}-full"
+    doomed.create("one", ["sleep", "60"])
+    doomed.fall_asleep()
+    group.mkdir()
+    try:
+        (group / "cgroup.procs").write_text(str(doomed.pid))
+        (group / "pids.max").write_text("1")
+        waiting = doomed.client.begin("state", id="one")
+        refused = group / "pids.events"
+        wait_until(lambda: refused.read_text() != "max 0\n")
+        (group / "pids.max").write_text("max")
+        assert StateResponse.FromString(waiting.result(10)).status == Status.CREATED
+        doomed.finish("one")
+        doomed.shutdown()
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+def test_what_it_logs_waits_for_a_reader(
+    fork_server: ForkServer, folder: Path, rootfs: Path
+) -> None:
+    os.mkfifo(folder / "log")
+    shim = Shim(fork_server, folder, rootfs, patience=IMPATIENCE)
+    try:
+        log = LogOptions(str(folder / "kept")).uri
+        shim.create("one", ["sleep", "60"], stdout=log)
+        shim.client.start(id="one")
+        shim.fall_asleep()
+        (logger,) = (pid for pid in shim.helpers if name_of(pid) == LOGGER)
+        os.kill(logger, signal.SIGKILL)
+        wait_until(lambda: any(name_of(pid) == LOGGER for pid in shim.helpers if pid != logger))
+        shim.fall_asleep()
+        reader = os.open(folder / "log", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert b"logger has ended" in os.read(reader, 4096)
+        finally:
+            os.close(reader)
+        shim.finish("one")
+        shim.shutdown()
+    finally:
+        shim.close()
+
+
+def test_a_delete_that_fails_leaves_what_can_be_deleted(shim: Shim, folder: Path) -> None:
+    runtime, logger, broken = (folder / name for name in ("runtime", "logger", "broken"))
+    runtime.write_text(
+        f'#!/bin/sh\ncase "$*" in *" delete "*) test ! -e {broken} || exit 1;; esac\n'
+        'exec runc "$@"\n'
+    )
+    logger.write_text("#!/bin/sh\nexec 5>&-\nexec cat <&3 >/dev/null\n")
+    for program in (runtime, logger):
+        program.chmod(0o755)
+    for name, streams in (
+        ("terminal", {"terminal": True, "stdout": f"binary://{logger}"}),
+        ("shared", {"stdout": f"attach+binary://{logger}"}),
+    ):
+        options = pack(Options(binary_name=str(runtime)))
+        shim.create(name, ["true"], options=options, **streams)
+        waiting = shim.client.begin("wait", id=name)
+        shim.client.start(id=name)
+        waiting.result(10)
+        stranger = Path(RUNC_ROOT, name, "stranger")  # so that the runtime must delete
+        stranger.touch()
+        broken.touch()
+        with pytest.raises(errors.Unknown):
+            shim.client.delete(id=name)
+        broken.unlink()
+        shim.fall_asleep()
+        assert shim.client.state(id=name).status == Status.STOPPED
+        shim.client.delete(id=name)
 
 
 def test_the_cgroup_of_a_shim_holds_both_processes(doomed: Shim) -> None:
