@@ -216,7 +216,8 @@ class SharedSink(Sink):
         self.target = target
         self._reader, self.fd = pipe
         self._holding = False
-        os.set_blocking(self._reader, False)
+        if self._reader != NONE:
+            os.set_blocking(self._reader, False)
         if self.fd != NULL:
             os.set_blocking(self.fd, not copied)
         if target.fd != NULL:

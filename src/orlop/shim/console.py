@@ -77,7 +77,8 @@ class Console:
 
     def __init__(self, loop: Loop, master: int, sink: Sink, *, ended: bool = False) -> None:
         self._master = master
-        os.set_blocking(master, False)
+        if master != NONE:
+            os.set_blocking(master, False)
         self._copy = Copy(loop, master, sink, ended=ended)
 
     def freeze(self, luggage: Luggage) -> list[Any]:

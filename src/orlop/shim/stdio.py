@@ -284,7 +284,7 @@ class StdinPump:
 
     def freeze(self, luggage: Luggage) -> list[Any] | None:
         """What `thaw` makes it from again, None once it has ended."""
-        if self._task is None or self._task.done:
+        if self._task is not None and self._task.done:
             return None
         if self._holding or self._source == NONE:
             raise Busy
