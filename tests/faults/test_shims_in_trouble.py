@@ -91,6 +91,29 @@ def test_sigterm_does_not_wait_for_a_stopped_shim(orlopd: Orlopd, busybox: str) 
     orlopd.ctr("containers", "rm", "held")
 
 
+def test_a_task_whose_shim_has_died_is_not_told_of_from_memory(
+    orlopd: Orlopd, busybox: str, tmp_path: Path
+) -> None:
+    runtime, hold = tmp_path / "runtime", tmp_path / "hold"
+    runtime.write_text(f'#!/bin/sh\nwhile test -e {hold}; do sleep 0.1; done\nexec runc "$@"\n')
+    runtime.chmod(0o755)
+    orlopd.ctr(
+        "run", "-d", "--null-io", "--runc-binary", str(runtime), busybox, "held", "sleep", "1000"
+    )
+    assert len(_running(orlopd)) == 1
+    with orlopd.connect() as connection:
+        pid, _ = _state(connection)
+    hold.touch()
+    try:
+        os.kill(_parent(pid), signal.SIGKILL)
+        orlopd.wait_for(lambda: not _running(orlopd), 5)
+        os.kill(pid, 0)  # it is to be buried still
+    finally:
+        hold.unlink()
+    orlopd.wait_for(lambda: not orlopd.leftovers().get("bundles"), 15)
+    orlopd.ctr("containers", "rm", "held")
+
+
 def test_a_run_that_is_given_up_at_any_moment_leaves_no_task(
     orlopd: Orlopd, busybox: str, tmp_path: Path
 ) -> None:

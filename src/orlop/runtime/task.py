@@ -58,8 +58,8 @@ class Task:
 
     @property
     def known(self) -> ProcessState | None:
-        """The first process as its shim told it last, if nothing has happened to it since."""
-        return self._known
+        """The first process as its shim told it last, if nothing has happened to either since."""
+        return None if self.shim.lost else self._known
 
     def note_exit(self, ended: Exit) -> None:
         """The shim has told how the first process ended."""
@@ -187,7 +187,7 @@ class Task:
 
     def state(self, exec_id: str = "") -> ProcessState:
         """A process as it is; DeadlineExceeded after two seconds."""
-        known, changes = self._known, self._changes
+        changes, known = self._changes, self.known
         if known is not None and not exec_id:
             return known
         request = wire.StateRequest(id=self.id, exec_id=exec_id)
