@@ -287,6 +287,39 @@ def test_what_is_sent_waits_for_room(peer: Peer) -> None:
         assert raw.status(1) == 0
 
 
+def test_a_thousand_calls_that_wait_for_room(peer: Peer) -> None:
+    """Each gets it for itself; if all looked each time, it would take a million wakings."""
+    request = content_pb2.ReadContentRequest(size=100).SerializeToString()
+    streams = range(1, 2001, 2)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "Read", request) for stream in streams))
+        (connection,) = peer.server._connections
+        end = time.monotonic() + 20
+        while sum(each.room is not None for each in list(connection._streams.values())) < 1000:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        started = time.process_time()
+        raw.send(http2.credit(0, 1 << 20) + b"".join(http2.credit(each, 200) for each in streams))
+        for _ in streams:
+            while not (got := raw.frame())[1] & http2.END_STREAM or got[0] != http2.HEADERS:
+                pass
+        assert time.process_time() - started < 5
+
+
+def test_room_for_all_wakes_who_waits_for_it(peer: Peer) -> None:
+    """Two calls share the connection's room, which is given in crumbs."""
+    request = content_pb2.ReadContentRequest(size=60_000).SerializeToString()
+    with Raw(peer, (4, 1 << 20)) as raw:
+        raw.call(1, "Read", request)
+        raw.call(3, "Read", request)
+        ended = 0
+        while ended < 2:
+            kind, flags, _, payload = raw.frame()
+            if kind == http2.DATA:
+                raw.send(http2.credit(0, len(payload)))
+            ended += kind == http2.HEADERS and bool(flags & http2.END_STREAM)
+
+
 def test_who_sends_more_than_it_may_is_left(peer: Peer) -> None:
     """The handler's answer is not read, so it takes no more, and its client gets no credit."""
     with Raw(peer, (4, 0)) as raw:

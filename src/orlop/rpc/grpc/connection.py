@@ -47,7 +47,7 @@ class _Stream:
         self.debt = 0  # what it has sent and was not let send again
         self.holds = 0  # above none it gets no credit, for the handler lags
         self.window = 0  # what we may still send
-        self.waits = False  # for room: its cancellation wakes the sender
+        self.room: threading.Condition | None = None  # which the sender waits for
         self.started = False  # our headers have gone
         self.gone = False  # nothing can be sent any more
 
@@ -75,8 +75,8 @@ class Connection:
         self._last = 0  # the newest stream that is served
         self._appetite = _READ
         self._debt = 0
-        # Guards all of the above that both sides touch, and tells of room to send.
-        self._changed = threading.Condition()
+        # Guards all of the above that both sides touch.
+        self._lock = threading.RLock()
         self._window = http2.DEFAULT_WINDOW
         self._stream_window = http2.DEFAULT_WINDOW
         self._frame_size = http2.DEFAULT_FRAME
@@ -87,19 +87,18 @@ class Connection:
 
     def retire(self) -> None:
         """No more calls will be served: of none that its client is told to make elsewhere."""
-        with self._changed:
+        with self._lock:
             self._retired = True
             last = self._last
         self._post(http2.go_away(last, http2.NO_ERROR))
 
     def close(self) -> None:
         """Close the socket and cancel the calls. Idempotent."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
             streams = list(self._streams.values())
-            self._changed.notify_all()
         self._on_close(self)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -139,7 +138,7 @@ class Connection:
             case Credit():
                 self._may_send(event)
             case Reset():
-                with self._changed:
+                with self._lock:
                     stream = self._streams.pop(event.stream, None)
                     if stream is not None:
                         stream.gone = True
@@ -173,7 +172,7 @@ class Connection:
         )
         method = self._serving.table.find(service, name)
         stream = _Stream(event.stream, path, method, context)
-        with self._changed:
+        with self._lock:
             if self._closed or self._retired:
                 return  # nobody would end it, or its client makes it elsewhere
             self._last = stream.id
@@ -195,7 +194,7 @@ class Connection:
         if self._debt >= _CONNECTION_CREDIT:
             self._post(http2.credit(0, self._debt))
             self._debt = 0
-        with self._changed:
+        with self._lock:
             stream = self._streams.get(event.stream)
         if stream is None:
             return  # the call has ended before its client knew
@@ -203,7 +202,7 @@ class Connection:
             raise Fault(http2.STREAM_CLOSED, f"more after the end of stream {stream.id}")
         if event.size > stream.allowance:
             raise Fault(http2.FLOW_CONTROL_ERROR, f"more than wanted on stream {stream.id}")
-        with self._changed:
+        with self._lock:
             stream.allowance -= event.size
             stream.debt += event.size
         if stream.error is None:
@@ -248,35 +247,39 @@ class Connection:
 
     def _hold(self, stream: _Stream) -> None:
         """From then on, until `_release`, which the handler's thread may have called before."""
-        with self._changed:
+        with self._lock:
             stream.holds += 1
 
     def _release(self, stream: _Stream) -> None:
-        with self._changed:
+        with self._lock:
             stream.holds -= 1
         if not stream.ended and not stream.gone:
             self._give_credit(stream)
 
     def _give_credit(self, stream: _Stream) -> None:
-        with self._changed:
+        with self._lock:
             size, stream.debt = stream.debt, 0
             stream.allowance += size
         if size:
             self._post(http2.credit(stream.id, size))
 
     def _may_send(self, event: Credit) -> None:
-        with self._changed:
+        with self._lock:
             stream = self._streams.get(event.stream)
+            exhausted = self._window <= 0
             if not event.stream:
                 self._window += event.size
             elif stream is not None:
                 stream.window += event.size
             if max(self._window, stream.window if stream else 0) > http2.WINDOW_MAX:
                 raise Fault(http2.FLOW_CONTROL_ERROR, "window is too large")
-            self._changed.notify_all()
+            if stream is not None:
+                self._tell_of_room([stream])
+            elif exhausted:
+                self._tell_of_room(self._streams.values())
 
     def _adapt(self, event: Settings) -> None:
-        with self._changed:
+        with self._lock:
             if event.frame is not None:
                 self._frame_size = event.frame
             if event.window is not None:
@@ -285,7 +288,13 @@ class Connection:
                     if stream.window > http2.WINDOW_MAX:
                         raise Fault(http2.FLOW_CONTROL_ERROR, "window is too large")
                 self._stream_window = event.window
-                self._changed.notify_all()
+                self._tell_of_room(self._streams.values())
+
+    def _tell_of_room(self, streams: Iterable[_Stream]) -> None:
+        """Wake those alone who may go on: a thousand may wait."""
+        for stream in streams:
+            if stream.room is not None and min(self._window, stream.window) > 0:
+                stream.room.notify()
 
     # What goes out, on the handler's thread
 
@@ -300,7 +309,7 @@ class Connection:
                 partial(self._fail, stream),
             )
         finally:
-            with self._changed:
+            with self._lock:
                 self._streams.pop(stream.id, None)
                 stream.gone = True
             if stream.inbox is not None:
@@ -374,7 +383,7 @@ class Connection:
 
     def _reserve(self, stream: _Stream, wanted: int) -> int:
         """How much of it may be sent now; waits until that is something."""
-        with self._changed:
+        with self._lock:
             while (room := min(wanted, _BATCH, self._window, stream.window)) <= 0:
                 self._await_room(stream)
             if stream.gone:
@@ -384,16 +393,16 @@ class Connection:
         return room
 
     def _await_room(self, stream: _Stream) -> None:
-        if not stream.waits:
-            stream.waits = True
-            stream.context.on_cancel(self._wake)
+        if stream.room is None:
+            stream.room = threading.Condition(self._lock)
+            stream.context.on_cancel(partial(self._wake, stream.room))
         stream.context.check()
-        self._changed.wait()
+        stream.room.wait()
         stream.context.check()
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    def _wake(self, room: threading.Condition) -> None:
+        with self._lock:
+            room.notify()
 
     def _send(self, stream: _Stream, data: bytes) -> None:
         if not stream.gone:
