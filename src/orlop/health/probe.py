@@ -33,6 +33,7 @@ _CHUNK = 64 * 1024
 _CHUNKS = 16
 _BREATH = 0.01  # seconds between reads of what is thrown away
 _CALL_LIMIT = 30.0
+_WAIT_MAX = 3600.0  # at a time: poll takes no more than 24 days
 _KILL_LIMIT = 5.0
 _KILLED = 128 + signal.SIGKILL
 _KNELL = 1.0  # seconds in which it shows whether the container has ended as well
@@ -211,7 +212,7 @@ class _Run:
             left = deadline - time.monotonic()
             if left <= 0:
                 return self._has_ended()
-            for fd, _ in poll.poll(left * 1000):
+            for fd, _ in poll.poll(min(left, _WAIT_MAX) * 1000):
                 if fd == self._fifo and self._drain():
                     poll.unregister(fd)
             if self._interrupted.is_set():

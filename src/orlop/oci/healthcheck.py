@@ -15,6 +15,7 @@ KINDS = ("NONE", "CMD", "CMD-SHELL")
 SECOND = 10**9
 _SHELL = ("/bin/sh", "-c")
 _LEAST = 10**6
+_MOST = 2**63 - 1
 _TIMES = {
     "interval": "Interval",
     "timeout": "Timeout",
@@ -113,6 +114,6 @@ def _test(found: Any) -> tuple[str, ...]:
 
 def _number(document: Mapping[str, Any], key: str) -> int:
     value = document.get(key) or 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgument(f"healthcheck: {key} {value!r} is not a number from 0 on")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise InvalidArgument(f"healthcheck: {key} {value!r} is not a number from 0 to {_MOST}")
     return value

@@ -91,7 +91,7 @@ def test_labels_are_as_nerdctl_writes_them() -> None:
     "text",
     ["", "[]", "null", '{"Test": "true"}', '{"Test": ["SHELL", "x"]}', '{"Test": ["CMD"]}',
      '{"Test": ["CMD-SHELL", " "]}', '{"Interval": "30s"}', '{"Retries": -1}', '{"Timeout": 5}',
-     '{"Retries": true}'],
+     '{"Retries": true}', '{"Interval": 9223372036854775808}'],
 )  # fmt: skip
 def test_bad_labels(text: str) -> None:
     with pytest.raises(InvalidArgument):
