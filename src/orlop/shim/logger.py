@@ -113,11 +113,12 @@ class Logger:
     def freeze(self, luggage: Luggage) -> dict[str, Any]:
         """What `thaw` makes it from again; Busy while it is being started again, or replaced."""
         ended = self._task is not None and self._task.done
-        if not ended and not self._pid:
+        if not ended and not self._pid and not self._given_up:
             raise Busy
         pipes = zip(self._readers or (NULL, NULL), (self.stdout.fd, self.stderr.fd), strict=True)
         return {
             "origin": self._program.origin,
+            "ended": ended,
             "pid": 0 if ended else self._pid,
             "began": self._began,
             "failures": self._failures,
@@ -139,11 +140,18 @@ class Logger:
         exited: Promise[Exit] = Promise(loop)
         if self._pid:
             exited = children.exit_of(self._pid)
-        else:
+        elif state["ended"]:
             self._leaving = True
             exited.resolve(Exit(0, 0))
+        else:
+            self._task = loop.spawn(self._drain())
+            return self
         self._task = loop.spawn(self._watch(exited))
         return self
+
+    @property
+    def _given_up(self) -> bool:
+        return self._failures > TRIES
 
     @classmethod
     async def start(
@@ -248,7 +256,7 @@ class Logger:
                 self._failures = 0 if steady else self._failures + 1
                 name = self._program.argv[0]
                 self._log.warning("logger has ended", logger=name, status=ended.status)
-                if self._failures > TRIES:
+                if self._given_up:
                     self._log.error("logger is given up, output is thrown away", logger=name)
                     await self._drain()
                     return
@@ -277,6 +285,7 @@ class Logger:
         finally:
             for each in both:
                 each.cancel()
+            self._close_pipes()
 
     async def _discard(self, reader: int) -> None:
         while await self._loop.read(reader, CHUNK):

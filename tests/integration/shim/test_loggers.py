@@ -157,6 +157,26 @@ def test_a_logger_that_always_dies(shim: Shim) -> None:
     assert len((shim.folder / "pids").read_text().split()) == 6
 
 
+def test_a_shim_sleeps_whose_logger_is_given_up(shim: Shim) -> None:
+    path = program(shim, "#!/bin/sh\necho $$ >> PIDS\nexec 5>&-\nsleep 0.1\n")
+    stdin = shim.fifo("stdin")
+    script = "read line; seq 500000; exit 4"
+    shim.create("one", ["sh", "-c", script], stdin=stdin, stdout=f"binary://{path}")
+    shim.client.start(id="one")
+    waiting = shim.client.begin("wait", id="one")
+
+    def tries() -> list[str]:
+        return (shim.folder / "pids").read_text().split()
+
+    wait_until(lambda: len(tries()) == 6 and not process_exists(int(tries()[-1])))
+    shim.fall_asleep()
+    Path(stdin).write_text("go\n")
+    assert task.WaitResponse.FromString(waiting.result(60)).exit_status == 4
+    shim.fall_asleep()
+    shim.client.delete(id="one")
+    assert len(tries()) == 6
+
+
 def test_a_logger_that_has_vanished_when_it_is_needed_again(shim: Shim) -> None:
     path = program(shim, "#!/bin/sh\nrm -f $0\nexec 5>&-\nsleep 0.1\n")
     assert run(shim, ["sh", "-c", "seq 500000; exit 4"], f"binary://{path}") == 4
