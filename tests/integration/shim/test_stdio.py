@@ -259,6 +259,7 @@ def test_terminal(shim: Shim) -> None:
     os.write(writer, b"\x03\nexit 4\n")
     assert wait() == 4
     os.close(writer)
+    os.set_blocking(reader, True)
     while os.read(reader, 65536):
         pass  # to the end, which comes without a delete
     os.close(reader)
