@@ -13,6 +13,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from google.protobuf.message import DecodeError
+
 from orlop.containers import Container, ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
 from orlop.events import Exchange
@@ -120,8 +122,8 @@ class Monitor:
             self._take(namespace, topic, event)
         except NotFound:
             pass  # it is gone already, and an event tells of that, too
-        except (OrlopError, OSError) as error:
-            _log.warning("namespace=%s health: %s", namespace, error)
+        except (OrlopError, OSError, DecodeError) as error:  # a shim may call anything an event
+            _log.warning("namespace=%s topic=%s health: %s", namespace, topic, error)
 
     def _take(self, namespace: str, topic: str, event: bytes) -> None:
         if topic == _STARTED:

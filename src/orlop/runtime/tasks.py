@@ -247,7 +247,8 @@ class TaskManager:
                 break
             except NotFound:
                 if self._take(task):
-                    self._finish(task, Exit(255, time.time_ns()))
+                    # Somebody else has just deleted it there: what others wait for is how it ended.
+                    self._finish(task, task.exit or Exit(255, time.time_ns()))
                 raise
             except Unavailable:
                 if not shim.lost:
