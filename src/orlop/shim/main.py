@@ -149,10 +149,12 @@ class Hand:
         self._loop.spawn(self._end())
 
     async def _end(self) -> None:
-        self._server.stop_accepting()
-        await self._publisher.drain(GOODBYE)
-        await self._server.flush()
-        self._loop.stop()
+        try:
+            self._server.stop_accepting()
+            await self._publisher.drain(GOODBYE)
+            await self._server.flush()
+        finally:
+            self._loop.stop()  # also when a client leaves, or is cut off, in the middle of its answer
 
 
 def _open_log(bundle: str) -> None:
