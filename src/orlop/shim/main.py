@@ -154,7 +154,7 @@ class Hand:
             await self._publisher.drain(GOODBYE)
             await self._server.flush()
         finally:
-            self._loop.stop()  # also when a client leaves, or is cut off, in the middle of its answer
+            self._loop.stop()  # also when a client leaves in the middle of its answer
 
 
 def _open_log(bundle: str) -> None:
