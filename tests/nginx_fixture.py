@@ -32,6 +32,8 @@ http {{
 }}
 """
 
+_NO_REQUEST = "-"  # what came was none: the hello of TLS, to find out what is spoken here
+
 
 @dataclass(frozen=True)
 class Request:
@@ -54,7 +56,8 @@ class Nginx:
     def requests(self) -> list[Request]:
         """What was asked and answered so far, in the order of the answers' ends."""
         lines = (line.split() for line in self.log.read_text().splitlines())
-        return [Request(a, b, int(c), int(d), int(e)) for a, b, c, d, e in lines]
+        found = (Request(a, b, int(c), int(d), int(e)) for a, b, c, d, e in lines)
+        return [each for each in found if each.method != _NO_REQUEST]
 
     def await_requests(self, count: int) -> list[Request]:
         """The same, when there are `count`: a line comes after its answer."""

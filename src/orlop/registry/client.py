@@ -46,9 +46,8 @@ class RegistryClient:
     """What a reference names. `ask` is asked for credentials when they are wanted.
 
     `hosts` serve it, the first that can is asked first (see `orlop.registry.hosts_toml`); without
-    any it is the registry itself, by `scheme` http or https ("" means http for localhost and https
-    for all others), with `headers` on every request to it, and to it alone. Thread-safe; `http` is
-    the caller's to close.
+    any it is the registry itself, by `scheme` http or https ("" as in `default_host`), with
+    `headers` on every request to it, and to it alone. Thread-safe; `http` is the caller's to close.
     """
 
     def __init__(

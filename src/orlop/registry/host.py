@@ -9,6 +9,7 @@ from enum import Flag, auto
 from urllib.parse import quote
 
 from orlop.errors import InvalidArgument
+from orlop.registry.probe import speaks_tls
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _SCHEMES = ("", "http", "https")
@@ -40,6 +41,10 @@ class Tls:
         return replace(self, client=())
 
 
+NO_TLS = Tls()
+_ANY_TLS = Tls(skip_verify=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """A server: `scheme` is http or https, `name` host[:port], `prefix` the path of its API.
@@ -54,7 +59,7 @@ class Host:
     namespace: str = ""
     capabilities: Capability = Capability.ALL
     headers: Mapping[str, str] = field(default_factory=dict)
-    tls: Tls = Tls()
+    tls: Tls = NO_TLS
 
     @property
     def secure(self) -> bool:
@@ -71,16 +76,23 @@ class Host:
         return f"{address}{'&' if '?' in path else '?'}ns={quote(self.namespace, safe=':')}"
 
 
-def default_host(name: str, scheme: str = "", headers: Mapping[str, str] | None = None) -> Host:
+def default_host(
+    name: str,
+    scheme: str = "",
+    headers: Mapping[str, str] | None = None,
+    tls: Tls = NO_TLS,
+) -> Host:
     """The registry `name` itself.
 
-    `scheme` is http or https; "" means http for localhost and https for all others.
+    `scheme` is http or https; "" means https, but for this machine, without settings for `tls`, it
+    means what the server there speaks; its certificate is not looked at then.
     """
     if scheme not in _SCHEMES:
         raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
     address = api_host(name)
-    scheme = scheme or ("http" if is_local(address) else "https")
-    return Host(scheme, address, headers=headers or {})
+    if not scheme and tls == NO_TLS and is_local(address):
+        scheme, tls = ("https", _ANY_TLS) if speaks_tls(address) else ("http", tls)
+    return Host(scheme or "https", address, headers=headers or {}, tls=tls)
 
 
 def api_host(name: str) -> str:

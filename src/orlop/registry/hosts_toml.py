@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,18 +41,17 @@ def find_hosts(
     `scheme` and `headers` are for the registry itself where no file says otherwise. Raises
     InvalidArgument that names the file and key for a file that makes no sense.
     """
-    itself = default_host(name, scheme, headers)
     folder = _folder(folders, name)
     if folder is None:
-        return [itself]
+        return [default_host(name, scheme, headers)]
     file = folder / _FILE
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        return [_with_certificates(itself, folder)]
+        return [default_host(name, scheme, headers, _certificates(folder))]
     except OSError as error:
         raise InvalidArgument(f'"{file}" cannot be read: {error.strerror}') from None
-    return _File(file, name, itself).hosts(text)
+    return _File(file, name).hosts(text, scheme, headers)
 
 
 def _folder(folders: Sequence[Path], name: str) -> Path | None:
@@ -64,7 +64,7 @@ def _folder(folders: Sequence[Path], name: str) -> Path | None:
     return None
 
 
-def _with_certificates(itself: Host, folder: Path) -> Host:
+def _certificates(folder: Path) -> Tls:
     """Docker's folder of certificates."""
     client = []
     for certificate in sorted(folder.glob("*.cert")):
@@ -73,21 +73,17 @@ def _with_certificates(itself: Host, folder: Path) -> Host:
             raise InvalidArgument(f'"{certificate}" has no key "{key.name}" beside it')
         client.append((str(certificate), str(key)))
     ca = tuple(str(each) for each in sorted(folder.glob("*.crt")))
-    if not ca and not client:
-        return itself
-    tls = Tls(ca=ca, client=tuple(client))
-    return Host(itself.scheme, itself.name, headers=itself.headers, tls=tls)
+    return Tls(ca=ca, client=tuple(client))
 
 
 class _File:
     """One `hosts.toml`."""
 
-    def __init__(self, path: Path, registry: str, itself: Host) -> None:
+    def __init__(self, path: Path, registry: str) -> None:
         self._path = path
         self._registry = registry
-        self._itself = itself
 
-    def hosts(self, text: bytes) -> list[Host]:
+    def hosts(self, text: bytes, scheme: str, headers: Mapping[str, str] | None) -> list[Host]:
         try:
             document = tomllib.loads(text.decode())
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -97,9 +93,11 @@ class _File:
         found = [self._host(url, table, f'host."{url}".') for url, table in mirrors.items()]
         server = self._typed("server", document.get("server", ""), str, "an address")
         own = {key: value for key, value in document.items() if key in _HOST_KEYS}
-        address = server or f"{self._itself.scheme}://{self._itself.name}"
-        found.append(self._host(address, own, "", headers=self._itself.headers))
-        return found
+        if server:
+            return [*found, self._host(server, own, "", headers)]
+        itself = default_host(self._registry, scheme, headers, self._tls("", own))
+        written = self._host(f"{itself.scheme}://{itself.name}", own, "", headers)
+        return [*found, replace(written, tls=itself.tls)]
 
     def _host(
         self, url: str, table: Any, prefix: str, headers: Mapping[str, str] | None = None
@@ -120,7 +118,7 @@ class _File:
             parts.scheme,
             name,
             prefix=path,
-            namespace="" if name == self._itself.name else self._registry,
+            namespace="" if name == api_host(self._registry) else self._registry,
             capabilities=self._capabilities(f"{prefix}capabilities", table.get("capabilities")),
             headers={**(headers or {}), **self._headers(f"{prefix}header", table)},
             tls=self._tls(prefix, table),

@@ -19,14 +19,12 @@ from urllib3.util import Url, make_headers, parse_url
 from orlop import __version__
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
-from orlop.registry.host import Tls
+from orlop.registry.host import NO_TLS, Tls
 from orlop.registry.proxies import Proxies
 from orlop.registry.sockets import FilePart, HttpPool, HttpsPool, Sockets
 from orlop.registry.tls import context
 
 Response = urllib3.BaseHTTPResponse
-
-NO_TLS = Tls()
 
 USER_AGENT = f"orlop/{__version__}"
 _CONNECT, _READ = 15.0, 60.0

@@ -95,6 +95,22 @@ def test_no_verification_where_that_is_said(guarded: str, tmp_path: Path) -> Non
         assert _fetch(client) > 100
 
 
+def test_this_machine_is_asked_what_it_speaks(guarded: str, registry: str, tmp_path: Path) -> None:
+    """Without a word of configuration, or with some that names neither scheme nor certificate."""
+    other = make_certificates(tmp_path).ca
+    name = f"{guarded}/test/busybox:latest"
+    with _client(name, tmp_path / "none", _sailor) as client:
+        assert _fetch(client) > 100
+    with _client(f"{registry}/test/busybox:latest", tmp_path / "none") as client:
+        assert _fetch(client) > 100
+    silent = _configure(tmp_path / "silent", guarded, 'capabilities = ["pull", "resolve"]')
+    with _client(name, silent, _sailor) as client:
+        assert _fetch(client) > 100
+    wary = _configure(tmp_path / "wary", guarded, f'ca = "{other}"')
+    with _client(name, wary, _sailor) as client, pytest.raises(Unavailable, match="not to be trus"):
+        client.resolve()
+
+
 def test_certificates_as_docker_keeps_them(
     certificates: Certificates, layout: Path, tmp_path: Path
 ) -> None:
@@ -105,16 +121,16 @@ def test_certificates_as_docker_keeps_them(
         folder.mkdir(parents=True)
         (folder / "own.crt").write_bytes(certificates.ca.read_bytes())
         name = f"localhost:{port}/nothing:1"
-        hosts = find_hosts([folder.parent], f"localhost:{port}", "https")
+        hosts = find_hosts([folder.parent], f"localhost:{port}")
         with Http() as http:
             client = RegistryClient(reference.parse(name), http=http, hosts=hosts)
             with pytest.raises(Unavailable):
                 client.resolve()
         (folder / "me.cert").write_bytes(certificates.client.read_bytes())
         with pytest.raises(OrlopError, match=r'me.cert" has no key "me.key"'):
-            find_hosts([folder.parent], f"localhost:{port}", "https")
+            find_hosts([folder.parent], f"localhost:{port}")
         (folder / "me.key").write_bytes(certificates.client_key.read_bytes())
-        hosts = find_hosts([folder.parent], f"localhost:{port}", "https")
+        hosts = find_hosts([folder.parent], f"localhost:{port}")
         with Http() as http:
             client = RegistryClient(reference.parse(name), http=http, hosts=hosts)
             with pytest.raises(NotFound, match="status 404"):
