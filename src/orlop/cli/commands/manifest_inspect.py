@@ -23,6 +23,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     target, data = _find(connection, args, name)
     if not args.verbose:
         sys.stdout.buffer.write(data)  # its bytes are what the digest is of
+        if sys.stdout.isatty() and not data.endswith(b"\n"):
+            sys.stdout.buffer.write(b"\n")
         sys.stdout.buffer.flush()
         return 0
     shown = [_shown(target, data)]
