@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.lying_registry import Registry
 from tests.origin_fixture import Node, Starting
 from tests.registry_fixture import PREPARED, build_busybox, run_registry, skopeo_copy
 from tests.served_fixture import Served, served
+
+# A shell's background job, and so whatever it starts, would not hear a Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

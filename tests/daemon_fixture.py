@@ -196,7 +196,7 @@ class Orlopd:
             "cgroups": [str(path) for path in _CGROUPS.glob(f"*/{self.namespace}/*/")]
             + [str(path) for path in _CGROUPS.glob(f"{self.namespace}/*/")],
             "runtime": _names(_RUNC_ROOT / self.namespace),
-            "sockets": [str(path) for path in self.state.rglob("*") if path.is_socket()],
+            "sockets": [str(path) for path in _files(self.state) if path.is_socket()],
             "bundles": _bundles(self.state) + _bundles(self.root),
         }
         return {kind: items for kind, items in found.items() if items}
@@ -276,6 +276,12 @@ def _fast_folder() -> str | None:
     if shm.is_dir() and shutil.disk_usage(shm).free > 512 << 20:
         return str(shm)
     return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All below a folder from which others are removing things."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
 
 
 def _lines_with(path: Path, text: str) -> list[str]:

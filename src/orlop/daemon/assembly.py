@@ -45,6 +45,7 @@ from orlop.runtime.binary import BinaryShims
 from orlop.runtime.checkpoints import Checkpoints
 from orlop.runtime.exits import ExitWatch
 from orlop.runtime.forked import ForkedShims
+from orlop.runtime.moves import CgroupMoves, own_procs
 from orlop.runtime.recovery import recover
 from orlop.runtime.sandbox_service import SandboxControllerService
 from orlop.runtime.sandboxes import FOLDER as SANDBOXES
@@ -133,8 +134,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(sandboxes.close)
     bundles = Bundles(Path(config.state), root)
     checkpoints = Checkpoints(containers, FolderStore(content, forks))
+    moves = CgroupMoves(own_procs())
+    closing.callback(moves.close)
     tasks = TaskManager(
-        bundles, shims, containers, exchange, reactor, checkpoints, sandboxes.bundle
+        bundles, shims, containers, exchange, reactor, checkpoints, moves, sandboxes.bundle
     )
     closing.callback(tasks.close)
 

@@ -30,6 +30,7 @@ from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
 from orlop.runtime.checkpoints import Checkpoints
 from orlop.runtime.model import ContainerLookup, Endpoint, Exit, Metric, ProcessState, Stdio
+from orlop.runtime.moves import CgroupMoves
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
@@ -65,9 +66,11 @@ class TaskManager:
         publisher: Publisher,
         reactor: Reactor,
         checkpoints: Checkpoints,
+        moves: CgroupMoves,
         sandbox: FindSandbox = lambda *_: None,
     ) -> None:
         self.checkpoints = checkpoints
+        self.moves = moves
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -173,6 +176,7 @@ class TaskManager:
         if endpoint is not None and not container.sandbox:
             raise InvalidArgument(f'container "{id}" is in no sandbox that has a task API')
         with self._claim(namespace, id):
+            self.moves.expect()
             spec = container.spec.value if container.spec is not None else b""
             with ExitStack() as undo:
                 bundle = self.bundles.create(namespace, id, spec)
