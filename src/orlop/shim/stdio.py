@@ -9,6 +9,7 @@ the pipe while no client is there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import stat
@@ -23,6 +24,7 @@ from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
+_PIPE_SIZE = 1024 * 1024  # what pipe-max-size allows everybody, unless it is changed (pipe(7))
 CLOSE_DELAY = 1.0
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
@@ -107,6 +109,7 @@ class FifoSink(Sink):
     def open(cls, loop: Loop, path: str, *, copied: bool) -> FifoSink:
         # The read end first: it makes both opens return at once, client or no client.
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        _widen(reader)
         flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_NONBLOCK if copied else 0)
         return cls(loop, reader, _reopen(reader, flags))
 
@@ -172,6 +175,14 @@ class FifoSink(Sink):
 async def _close_later(loop: Loop, fd: int) -> None:
     await loop.sleep(CLOSE_DELAY)
     os.close(fd)
+
+
+def _widen(pipe: int) -> None:
+    """Let more bytes wait in a fifo: writer and reader wake each other less often."""
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    except OSError:
+        pass  # a user's pipes have all the memory that they may have; or it is no fifo
 
 
 class HeldSink(Sink):
