@@ -166,7 +166,7 @@ class Loop:
         self._timers: list[tuple[float, int, Promise[None]]] = []
         self._order = itertools.count()
         self._signals: dict[int, Callable[[], None]] = {}
-        self._signal_pipe = -1
+        self._signal_pipe = self._signal_writer = -1
         self._running = False
         self._patience: float | None = None
         self._when_idle: Callable[[], None] = lambda: None
@@ -189,6 +189,14 @@ class Loop:
     def stop(self) -> None:
         """Make `run` return after the current turn."""
         self._running = False
+
+    def close(self) -> None:
+        """Give back what the loop itself holds; it cannot run again."""
+        self._epoll.close()
+        if self._signal_pipe >= 0:
+            signal.set_wakeup_fd(-1)
+            os.close(self._signal_pipe)
+            os.close(self._signal_writer)
 
     # Rest
 
@@ -308,8 +316,8 @@ class Loop:
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
         """Call `callback` from the loop after the signal arrived, once for any number of them."""
         if not self._signals:
-            self._signal_pipe, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self._signal_pipe, self._signal_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            signal.set_wakeup_fd(self._signal_writer, warn_on_full_buffer=False)
             self.spawn(self._take_signals(self._signal_pipe))
         self._signals[number] = callback
         signal.signal(number, _note_signal)

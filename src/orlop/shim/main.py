@@ -18,6 +18,7 @@ from orlop.shim.keeper import Awakening, Keeper, Rest, leave, take_name
 from orlop.shim.log import STDERR, Log
 from orlop.shim.logger import helper
 from orlop.shim.loop import Loop
+from orlop.shim.rehearsal import rehearse
 from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import NULL
 from orlop.shim.server import Server
@@ -60,6 +61,7 @@ def _work(args: dict[str, Any], start: Awakening) -> int:
     if state:
         args = state["args"]
     elif not args:
+        rehearse()
         orders, fds = bare.receive(bare.Socket(fileno=start.fds[0]), _ORDERS_MAX, 1)
         if not orders:
             return 0

@@ -117,7 +117,9 @@ class Client:
         while (got := read_frame(self.socket)) is not None:
             stream, _, payload = got
             response = Response.FromString(payload)
-            future = self._pending.pop(stream)
+            future = self._pending.pop(stream, None)
+            if future is None:
+                continue  # an answer to a frame that was never one
             if response.status.code:
                 error = errors.from_code(response.status.code, response.status.message)
                 future.set_exception(error)
