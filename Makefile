@@ -31,6 +31,7 @@ test-fast: setup lint ## lint and the unit tests, under two minutes
 
 test-vm: setup ## the tests of tests/vm, in a virtual machine (ARGS: arguments of pytest)
 	@$(BIN)/python -m tests.vm $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m tests.vm --hybrid)
 
 vm-shell: setup ## a root shell in that machine, with this checkout
 	@$(BIN)/python -m tests.vm --shell

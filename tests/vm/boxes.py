@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from google.protobuf.message import Message
 from orlop.client import Connection
 from orlop.errors import NotFound
 from orlop.wire import cgroups_v2_pb2
+from orlop.wire.events_pb2 import TaskOOM
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.services import containers_pb2, tasks_pb2
+from orlop.wire.services.events_pb2 import SubscribeRequest
 from orlop.wire.types_pb2 import Mount
 from tests.daemon_fixture import Orlopd
 from tests.integration.shim.harness import busybox_rootfs, runtime_spec
+from tests.patience import patient
 
 CGROUPS = Path("/sys/fs/cgroup")
 _SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -87,6 +91,21 @@ class Boxes:
         self._number = 0
 
     @contextmanager
+    def starved(self, make: Make) -> Iterator[Box]:
+        """A container of `make` one of whose processes ran out of memory, as an event told."""
+        seen: list[str] = []
+        with self.daemon.connect() as watching:
+            filters = ['topic=="/tasks/oom"']
+            events = watching.events.subscribe(SubscribeRequest(filters=filters))
+            thread = threading.Thread(target=_note_victim, args=(iter(events), seen))
+            thread.start()
+            hog = "sleep 1; head -c 100m /dev/zero | tail; sleep 1000"
+            with make("sh", "-c", hog, resources={"memory": {"limit": 16 << 20}}) as box:
+                thread.join(patient(20))
+                assert seen == [box.id]
+                yield box
+
+    @contextmanager
     def box(
         self,
         *args: str,
@@ -130,9 +149,17 @@ class Boxes:
             yield made
 
 
+Make = Callable[..., AbstractContextManager[Box]]
+"""Makes a container, as `Boxes.box` does."""
+
+
 def options(**fields: Any) -> Options:
     """Options of the runtime, containerd's `runc.v1.Options`."""
     return Options(**fields)
+
+
+def _note_victim(events: Iterator[Any], seen: list[str]) -> None:
+    seen.append(TaskOOM.FromString(next(events).event.value).container_id)
 
 
 def _delete_task(made: Box) -> None:

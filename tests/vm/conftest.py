@@ -1,4 +1,4 @@
-"""Outside of the virtual machine there is nothing to collect here."""
+"""Nothing is collected outside of the virtual machine, in there what its cgroups are for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd, serving
-from tests.vm.boxes import Boxes
+from tests.vm.boxes import CGROUPS, Boxes, Make, options
 
 INSIDE = Path("/etc/orlop-vm").exists()
-collect_ignore_glob = [] if INSIDE else ["test_*.py"]
+HYBRID = Path("/sys/fs/cgroup/unified").exists()
+if not INSIDE:
+    collect_ignore_glob = ["test_*.py"]
+elif HYBRID:
+    collect_ignore_glob = ["test_[!h]*.py"]
+else:
+    collect_ignore_glob = ["test_hybrid.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,3 +35,18 @@ def shared_daemon() -> Iterator[Orlopd]:
 @pytest.fixture(scope="session")
 def boxes(shared_daemon: Orlopd) -> Boxes:
     return Boxes(shared_daemon)
+
+
+@pytest.fixture(params=["cgroupfs", "systemd"])
+def make(request: pytest.FixtureRequest, boxes: Boxes) -> Iterator[Make]:
+    """Makes containers whose cgroups one driver or the other keeps; nothing of them may stay."""
+    if request.param == "cgroupfs":
+        yield boxes.box
+    else:
+        yield lambda *args, **changes: boxes.box(
+            *args,
+            options=options(systemd_cgroup=True),
+            cgroups_path="system.slice:orlop:{id}",
+            **changes,
+        )
+    boxes.daemon.wait_for(lambda: not list(CGROUPS.rglob("*box*/")))

@@ -19,19 +19,19 @@ TIMED_OUT = 124
 NO_ANSWER = 125
 
 
-def run(script: str, *, limit: float, shell: bool = False) -> int:
+def run(script: str, *, limit: float, shell: bool = False, parameters: str = "") -> int:
     """Boot the machine and run a shell script in the checkout; its exit status.
 
     What it prints goes to standard output as it comes; with `shell` it owns the terminal instead.
+    `parameters` are more of the kernel's command line.
     A machine that is not done after `limit` seconds is ended, and its console shown.
     """
     image = ready_image()
     with _folder() as folder:
         disk, console, status = folder / "checkout.img", folder / "console", folder / "status"
         write_disk(disk, script, (image / "python").read_text().strip())
-        command = _qemu(
-            image, disk, status, "stdio,signal=off" if shell else f"file,path={console}"
-        )
+        terminal = "stdio,signal=off" if shell else f"file,path={console}"
+        command = _qemu(image, disk, status, terminal, parameters)
         if shell:
             return subprocess.run(command, check=False).returncode
         timed_out = False
@@ -54,11 +54,11 @@ def run(script: str, *, limit: float, shell: bool = False) -> int:
         return TIMED_OUT if timed_out else NO_ANSWER
 
 
-def _qemu(image: Path, disk: Path, status: Path, console: str) -> list[str]:
+def _qemu(image: Path, disk: Path, status: Path, console: str, parameters: str) -> list[str]:
     # Modules for hardware of old PCs would take seconds to find nothing.
     kernel = (
         "console=ttyS0 quiet panic=-1 apparmor=1 security=apparmor systemd.show_status=false "
-        "modprobe.blacklist=ata_generic,ata_piix,floppy,i2c_piix4,kvm,pcspkr,psmouse"
+        "modprobe.blacklist=ata_generic,ata_piix,floppy,i2c_piix4,kvm,pcspkr,psmouse " + parameters
     )
     devices = ["virtio-rng-pci", "virtio-serial-pci"]
     drives: list[str] = []

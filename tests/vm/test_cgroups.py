@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from orlop.wire.events_pb2 import TaskOOM
 from orlop.wire.services import tasks_pb2
-from orlop.wire.services.events_pb2 import SubscribeRequest
-from tests.patience import patient
-from tests.vm.boxes import CGROUPS, Box, Boxes, options
+from tests.vm.boxes import CGROUPS, Boxes, Make, options
 
 MEBI = 1 << 20
-Make = Callable[..., AbstractContextManager[Box]]
-
-
-@pytest.fixture(params=["cgroupfs", "systemd"])
-def make(request: pytest.FixtureRequest, boxes: Boxes) -> Iterator[Make]:
-    """Makes containers whose cgroups one driver or the other keeps; nothing of them may stay."""
-    before = _cgroups()
-    if request.param == "cgroupfs":
-        yield boxes.box
-    else:
-        yield lambda *args, **changes: boxes.box(
-            *args,
-            options=options(systemd_cgroup=True),
-            cgroups_path="system.slice:orlop:{id}",
-            **changes,
-        )
-    boxes.daemon.wait_for(lambda: _cgroups() <= before | {CGROUPS / boxes.daemon.namespace})
-
-
-def _cgroups() -> set[object]:
-    return {path for path in CGROUPS.rglob("*/") if "box" in path.name or "test-" in path.name}
 
 
 @pytest.mark.short
@@ -93,21 +67,8 @@ def test_pause_and_resume_by_the_freezer(make: Make) -> None:
 
 @pytest.mark.short
 def test_out_of_memory(make: Make, boxes: Boxes) -> None:
-    with boxes.daemon.connect() as watching:
-        found = watching.events.subscribe(SubscribeRequest(filters=['topic=="/tasks/oom"']))
-        seen: list[str] = []
-        thread = threading.Thread(target=lambda: seen.append(_victim(next(iter(found)))))
-        thread.start()
-        hog = "sleep 1; head -c 100m /dev/zero | tail; sleep 1000"
-        with make("sh", "-c", hog, resources={"memory": {"limit": 16 * MEBI}}) as box:
-            thread.join(patient(20))
-            assert seen == [box.id]
-            assert box.metrics().memory_events.oom_kill == 1
-
-
-def _victim(envelope: object) -> str:
-    event = envelope.event  # type: ignore[attr-defined]
-    return TaskOOM.FromString(event.value).container_id
+    with boxes.starved(make) as box:
+        assert box.metrics().memory_events.oom_kill == 1
 
 
 def test_a_nested_cgroup_goes_with_its_container(boxes: Boxes) -> None:
@@ -115,6 +76,24 @@ def test_a_nested_cgroup_goes_with_its_container(boxes: Boxes) -> None:
         (box.cgroup / "nested").mkdir()
         cgroup = box.cgroup
     assert not cgroup.exists()
+
+
+def test_a_cgroup_for_the_shim(boxes: Boxes) -> None:
+    path = f"/{boxes.daemon.namespace}-shims/deep"
+    with boxes.box(options=options(shim_cgroup=path)) as box:
+        shim = Path(f"/proc/{box.pid}/stat").read_text().rpartition(")")[2].split()[1]
+        assert Path(f"/proc/{shim}/cgroup").read_text() == f"0::{path}\n"
+        assert box.cgroup == CGROUPS / boxes.daemon.namespace / box.id
+    top = CGROUPS / f"{boxes.daemon.namespace}-shims"
+
+    def is_gone() -> bool:
+        """Which it can be once the shim is."""
+        with suppress(OSError):
+            (top / "deep").rmdir()
+        return not (top / "deep").exists()
+
+    boxes.daemon.wait_for(is_gone)
+    top.rmdir()
 
 
 def test_huge_pages(make: Make) -> None:

@@ -134,6 +134,7 @@ def test_mount_with_mapped_ids(boxes: Boxes, tmp_path: Path) -> None:
         ({"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}, "selinux"),
         ({"linux": {"mountLabel": "system_u:object_r:container_file_t:s0"}}, "container_file_t"),
         ({"linux": {"intelRdt": {"l3CacheSchema": "L3:0=f"}}}, "Intel RDT/CAT is not enabled"),
+        ({"linux": {"resources": {"rdma": {"mlx0": {"hcaHandles": 3}}}}}, "rdma.max"),
     ],
 )
 def test_what_the_machine_lacks_reaches_the_runtime(
@@ -148,6 +149,12 @@ def test_what_the_machine_lacks_reaches_the_runtime(
     with pytest.raises(OrlopError) as refused, boxes.box(edit=edit):
         pass
     assert words in refused.value.message
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_session_keyring(boxes: Boxes, shared: bool) -> None:
+    with boxes.box("cat", "/proc/keys", options=options(no_new_keyring=shared)) as box:
+        assert (f"_ses.{box.id}" in box.output()) is not shared
 
 
 def test_the_bundle_keeps_what_nobody_knows(boxes: Boxes) -> None:
