@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from orlop.cli import catalogue
+from orlop.cli import catalogue, rootless
 from orlop.cli.each import told
 from orlop.errors import OrlopError
 
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-a",
         "--address",
-        default=os.environ.get("ORLOP_ADDRESS", "/run/orlop/orlop.sock"),
+        default=rootless.default_address(),
         help="orlopd's socket ($ORLOP_ADDRESS; %(default)s)",
     )
     parser.add_argument(
@@ -126,6 +126,7 @@ def _run(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespac
     try:
         if not getattr(module, "NEEDS_DAEMON", True):
             return int(module.run(args))
+        rootless.enter(shared.address)
         from orlop.client import Connection
 
         with Connection(shared.address, shared.namespace) as connection:

@@ -23,7 +23,7 @@ from orlop.oci import spec as runtime_spec
 from orlop.oci import users
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
-from orlop.sys.process import bounding_capabilities
+from orlop.sys.process import bounding_capabilities, in_user_namespace
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
 
@@ -140,6 +140,7 @@ def _complete(
         env={**_pairs(config.get("Env") or ()), **wanted.env},
         cwd=wanted.cwd or config.get("WorkingDir") or "/",
         user=user,
+        rootless=in_user_namespace(),
         cgroups_path=f"/{parent}/{wanted.id}",
     )
 

@@ -43,7 +43,7 @@ def default_text() -> str:
 
 def _serve(config: Config) -> int:
     if os.geteuid() != 0:
-        return _complain("must run as root: containers need it", 1)
+        return _complain("must run as root (containers need it), or by orlopd-rootless", 1)
     logs.set_up(config.log.level, config.log.format)
     limit_arenas(_ARENAS)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
+_OVERLAYS_OWN = ("trusted.overlay.", "user.overlay.")
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -57,7 +58,7 @@ def _copy_attributes(source: int, target: int) -> None:
     info = os.fstat(source)
     os.fchown(target, info.st_uid, info.st_gid)
     for name in os.listxattr(source):
-        if not name.startswith("trusted.overlay."):
+        if not name.startswith(_OVERLAYS_OWN):
             os.setxattr(target, name, os.getxattr(source, name))
     os.fchmod(target, info.st_mode & 0o7777)
     os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))

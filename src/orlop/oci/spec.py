@@ -105,7 +105,8 @@ class ContainerSpec:
     `masked` is whether paths of /proc and /sys are hidden or read-only. `resources` are limits that
     are written as in the runtime spec, and count beside the others. `init` is the path of a program
     of the host that runs as the first process and starts the real one. `uid_map` and `gid_map` are
-    of a user namespace of its own, if there are any.
+    of a user namespace of its own, if there are any. `rootless` is whether whoever runs it is
+    root in a user namespace only.
     """
 
     args: Sequence[str]
@@ -143,6 +144,7 @@ class ContainerSpec:
     resources: Mapping[str, Any] = field(default_factory=dict)
     uid_map: Sequence[IdRange] = ()
     gid_map: Sequence[IdRange] = ()
+    rootless: bool = False
     private_cgroup: bool = False
     cgroups_path: str = ""
     rootfs: str = "rootfs"
@@ -301,6 +303,8 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         _mount("/sys", "sysfs", "sysfs", [*quiet, access]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*quiet, "relatime", access]),
     ]
+    if wanted.rootless:
+        mounts = [_as_it_is(each, wanted) for each in mounts]
     if "ipc" in wanted.host_namespaces:
         # POSIX shared memory and queues belong to the namespace.
         mounts = [each for each in mounts if each["destination"] not in _OF_IPC]
@@ -313,6 +317,18 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         for t in wanted.tmpfs
     ]
     return mounts
+
+
+def _as_it_is(mount: dict[str, Any], wanted: ContainerSpec) -> dict[str, Any]:
+    """The host's mount, instead of a new one of a filesystem that shows a namespace of the host.
+
+    To make that, one must be root where the namespace comes from.
+    """
+    target = mount["destination"]
+    shows = {"/sys": wanted.network == "host", "/proc": "pid" in wanted.host_namespaces}
+    if not shows.get(target):
+        return mount
+    return _mount(target, "bind", target, ["rbind", "rprivate", *mount["options"]])
 
 
 def _bind_mount(bind: Bind) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from orlop.snapshots.driver import Driver
 from orlop.sys.mount import Mount
+from orlop.sys.process import in_user_namespace
 
 _INDEX_PARAMETER = Path("/sys/module/overlay/parameters/index")
-_USER_NAMESPACE_MAP = Path("/proc/self/uid_map")
 
 
 class OverlayDriver(Driver):
@@ -63,6 +63,6 @@ def _kernel_options() -> tuple[str, ...]:
     options = []
     if _INDEX_PARAMETER.exists():
         options.append("index=off")
-    if _USER_NAMESPACE_MAP.read_text().split() != ["0", "0", "4294967295"]:
+    if in_user_namespace():
         options.append("userxattr")
     return tuple(options)

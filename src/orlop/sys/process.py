@@ -76,6 +76,11 @@ def setns(fd: int, flags: int = 0) -> None:
     call("setns", fd, flags, about=f"setns {flags:#x}")
 
 
+def in_user_namespace() -> bool:
+    """Whether root, for this process, is root of no more than its user has (user_namespaces(7))."""
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
 def known_capabilities() -> Iterator[int]:
     """The numbers of the capabilities that this kernel has."""
     for number in itertools.count():

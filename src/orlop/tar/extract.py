@@ -16,14 +16,19 @@ from typing import Protocol
 
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
+from orlop.sys.process import in_user_namespace
 from orlop.tar import reader as tar
 from orlop.tar.reader import Entry
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS_OWN = b".wh..wh."  # metadata of the aufs driver; means nothing here
-_OPAQUE_XATTR = "trusted.overlay.opaque"
 _OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
+
+# Read while there still is a /proc. In a user namespace overlayfs is mounted with `userxattr`, and
+# devices cannot be made.
+_IN_USER_NAMESPACE = in_user_namespace()
+_OPAQUE_XATTR = f"{'user' if _IN_USER_NAMESPACE else 'trusted'}.overlay.opaque"
 
 _OPEN_FOLDERS = 64
 _FOLDER = os.O_PATH | os.O_DIRECTORY
@@ -334,6 +339,8 @@ class Extractor:
         kind = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}.get(
             entry.type, stat.S_IFIFO
         )
+        if _IN_USER_NAMESPACE and kind != stat.S_IFIFO:
+            return
         device = os.makedev(entry.major, entry.minor)
         try:
             os.mknod(name, kind | entry.mode, device, dir_fd=parent)
@@ -368,9 +375,10 @@ class Extractor:
     def _explain(self, error: OSError, path: bytes) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return ResourceExhausted(f"no space left to unpack {self._what} entry {_show(path)}")
-        return InvalidArgument(
-            f"{self._what} entry {_show(path)} cannot be unpacked: {error.strerror}"
-        )
+        why = str(error.strerror)
+        if error.errno == errno.EINVAL and _IN_USER_NAMESPACE:
+            why += ": its owner may be beyond the ids of this user namespace"
+        return InvalidArgument(f"{self._what} entry {_show(path)} cannot be unpacked: {why}")
 
 
 def _climbs(folder: list[bytes], target: bytes) -> bool:

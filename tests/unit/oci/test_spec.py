@@ -39,6 +39,17 @@ def test_host_network_shares_the_namespace() -> None:
         _build(network="bridge")
 
 
+def test_who_is_root_in_a_user_namespace_only_mounts_no_view_of_the_host() -> None:
+    def types(**wanted: Any) -> list[str]:
+        mounts = {mount["destination"]: mount for mount in _build(**wanted)["mounts"]}
+        return [mounts[target]["type"] for target in ("/sys", "/proc")]
+
+    assert types(rootless=True) == ["sysfs", "proc"]
+    host = {"network": "host", "host_namespaces": frozenset({"pid"})}
+    assert types(**host) == ["sysfs", "proc"]
+    assert types(**host, rootless=True) == ["bind", "bind"]
+
+
 def test_capabilities_are_added_and_dropped() -> None:
     def bounding(**wanted: Any) -> set[str]:
         return set(_build(**wanted)["process"]["capabilities"]["bounding"])
