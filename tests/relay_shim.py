@@ -18,9 +18,9 @@ from orlop.errors import Unavailable
 from orlop.rpc import CallContext, Service, ServiceTable
 from orlop.rpc.context import NAMESPACE_HEADER_TTRPC
 from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.table import snake_case
 from orlop.rpc.ttrpc.client import TtrpcChannel
-from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.wire import task_v3_pb2 as task
 
 TASK = task.DESCRIPTOR.services_by_name["Task"]

@@ -38,7 +38,7 @@ from orlop.restart import POLICIES, Monitor, Reviver
 from orlop.rpc import ServiceTable
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.health import HealthService
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.runtime import Bundles, Shims, TaskManager
 from orlop.runtime.binary import BinaryShims

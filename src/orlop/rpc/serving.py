@@ -18,9 +18,9 @@ from orlop.errors import Cancelled, OrlopError, Unavailable
 from orlop.rpc import dispatch
 from orlop.rpc.context import CallContext
 from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.table import ServiceTable
 from orlop.rpc.threads import ThreadPool
-from orlop.rpc.ttrpc.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 

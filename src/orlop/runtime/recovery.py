@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from orlop.errors import NotFound, OrlopError
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog

@@ -21,7 +21,7 @@ from orlop.errors import AlreadyExists, NotFound, OrlopError, Unavailable
 from orlop.events import Publisher
 from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
 from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Shim

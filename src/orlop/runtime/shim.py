@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError, Message
 
 from orlop.errors import Internal, NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc.client import TtrpcChannel
-from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.runtime.model import Endpoint
 from orlop.wire import task_v3_pb2 as task
 

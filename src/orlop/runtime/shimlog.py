@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from google.protobuf.any_pb2 import Any
 
 from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.rpc import CallContext
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.runtime.binary import BinaryShims, find_binary
 from orlop.runtime.borrowed import BorrowedShims
 from orlop.runtime.bundle import Bundle

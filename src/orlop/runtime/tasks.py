@@ -26,7 +26,7 @@ from orlop.metadata import filters
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
 from orlop.runtime.checkpoints import Checkpoints
 from orlop.runtime.model import ContainerLookup, Endpoint, Exit, Metric, ProcessState, Stdio

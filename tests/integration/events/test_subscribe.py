@@ -17,7 +17,7 @@ from orlop.rpc.client import Client
 from orlop.rpc.convert import pack
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 from orlop.wire.events_pb2 import TaskOOM
 from orlop.wire.services import events_pb2
 

@@ -20,8 +20,8 @@ from orlop.rpc.client import Client
 from orlop.rpc.convert import pack, timestamp
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc.client import TtrpcChannel
-from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.wire.events_pb2 import NamespaceCreate
 from orlop.wire.services import events_pb2, events_ttrpc_pb2, version_pb2

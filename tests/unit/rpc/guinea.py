@@ -12,8 +12,8 @@ from orlop.rpc import CallContext, Service, ServiceTable
 from orlop.rpc.client import Client
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc.client import TtrpcChannel
-from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.wire.services import content_pb2
 

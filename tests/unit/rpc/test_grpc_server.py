@@ -15,12 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orlop.errors import NotFound
-from orlop.rpc import CallContext
+from orlop.rpc import CallContext, inbox
 from orlop.rpc.client import Client
 from orlop.rpc.grpc import http2
 from orlop.rpc.grpc.hpack import Decoder, encode
 from orlop.rpc.grpc.http2 import PREFACE, frame
-from orlop.rpc.ttrpc import inbox
 from orlop.wire.services import content_pb2
 from tests.unit.rpc.guinea import CONTENT, Peer
 

@@ -14,7 +14,7 @@ from orlop.rpc.client import Client
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.health import HealthService
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 
-from orlop.rpc.ttrpc.reactor import Reactor
+from orlop.rpc.reactor import Reactor
 
 
 def test_timers_run_in_order_and_can_be_cancelled() -> None:

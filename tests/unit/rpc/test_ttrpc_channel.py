@@ -15,9 +15,9 @@ import pytest
 
 from orlop.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
 from orlop.rpc.client import Client
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.client import TtrpcChannel
-from orlop.rpc.ttrpc.reactor import Reactor
 from orlop.wire.services import content_pb2
 from tests.unit.rpc.guinea import CONTENT, Peer
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from orlop.errors import InvalidArgument, ResourceExhausted, Unimplemented
 from orlop.rpc import CallContext
-from orlop.rpc.ttrpc import inbox as inboxes
+from orlop.rpc import inbox as inboxes
+from orlop.rpc.inbox import Inbox
 from orlop.rpc.ttrpc import protocol
-from orlop.rpc.ttrpc.inbox import Inbox
 from orlop.rpc.ttrpc.protocol import Frame, FrameReader
 from orlop.wire.services import content_pb2
 from tests.unit.rpc.guinea import CONTENT, Peer

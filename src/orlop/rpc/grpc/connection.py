@@ -17,10 +17,10 @@ from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER, CallContext
 from orlop.rpc.grpc import http2, messages
 from orlop.rpc.grpc.http2 import Credit, Data, Fault, Opened, Reset, ServerProtocol, Settings
 from orlop.rpc.grpc.messages import MessageReader
+from orlop.rpc.inbox import Inbox
 from orlop.rpc.outbox import Outbox
 from orlop.rpc.serving import Serving
 from orlop.rpc.table import Method
-from orlop.rpc.ttrpc.inbox import Inbox
 
 # Much after much: to make a large buffer takes longer than all else for a short call.
 _READ, _READ_MAX = 16 * 1024, 256 * 1024

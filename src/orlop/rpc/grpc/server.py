@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from orlop.rpc.dispatch import OnCall
 from orlop.rpc.grpc.connection import Connection
+from orlop.rpc.reactor import Reactor
 from orlop.rpc.serving import SocketServer
 from orlop.rpc.table import ServiceTable
-from orlop.rpc.ttrpc.reactor import Reactor
 
 
 class GrpcServer(SocketServer):

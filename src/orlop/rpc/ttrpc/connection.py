@@ -14,10 +14,10 @@ from google.protobuf.message import Message as ProtoMessage
 from orlop.errors import InvalidArgument, Unimplemented
 from orlop.rpc import dispatch, serving
 from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER_TTRPC, CallContext
+from orlop.rpc.inbox import Inbox
 from orlop.rpc.serving import Serving
 from orlop.rpc.table import Method
 from orlop.rpc.ttrpc import protocol
-from orlop.rpc.ttrpc.inbox import Inbox
 from orlop.rpc.ttrpc.protocol import Call, Message, Refusal, ServerEvent, ServerProtocol
 
 # Much after much: to make a large buffer takes longer than all else for a short call.
