@@ -10,7 +10,7 @@ from orlop.client.states import State
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
 
-KEYS = ("id", "name", "label", "ancestor", "status", "exited")
+KEYS = ("id", "name", "label", "ancestor", "status", "exited", "health")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,17 @@ class Filters:
         """Whether containers are meant that do not run, as well."""
         return bool({"status", "exited"} & set(self.wanted))
 
-    def match(self, record: containers_pb2.Container, state: State) -> bool:
+    @property
+    def about_health(self) -> bool:
+        """Whether it counts what healthchecks say."""
+        return "health" in self.wanted
+
+    def match(self, record: containers_pb2.Container, state: State, well: str = "") -> bool:
+        """`well` is what healthchecks say, "" without any."""
         return all(
-            (all if key == "label" else any)(_is(key, value, record, state) for value in values)
+            (all if key == "label" else any)(
+                _is(key, value, record, state, well) for value in values
+            )
             for key, values in self.wanted.items()
         )
 
@@ -42,7 +50,7 @@ def parse(texts: Sequence[str]) -> Filters:
     return Filters(wanted)
 
 
-def _is(key: str, value: str, record: containers_pb2.Container, state: State) -> bool:
+def _is(key: str, value: str, record: containers_pb2.Container, state: State, well: str) -> bool:
     match key:
         case "id":
             return record.id.startswith(value)
@@ -55,4 +63,6 @@ def _is(key: str, value: str, record: containers_pb2.Container, state: State) ->
             return record.image in (value, images.full_name(value))
         case "status":
             return state.status == value
+        case "health":
+            return value == (well or "none")
     return state.status == "exited" and state.exit_code == int(value)

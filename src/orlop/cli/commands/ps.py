@@ -47,10 +47,11 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         for record in containers.list_records(connection)
     ]
     everything = args.all or args.last is not None or wanted.about_state
+    well = health.statuses(connection) if wanted.about_health or not args.quiet else {}
     shown = [
         (record, state)
         for record, state in found
-        if (everything or state.alive) and wanted.match(record, state)
+        if (everything or state.alive) and wanted.match(record, state, well.get(record.id, ""))
     ]
     shown.sort(key=lambda pair: nanoseconds(pair[0].created_at), reverse=True)
     shown = shown[: args.last]
@@ -58,7 +59,6 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         for record, _ in shown:
             print(record.id)
         return 0
-    well = health.statuses(connection)
     rows = [
         _row(record, state, well.get(record.id, ""), whole=args.no_trunc) for record, state in shown
     ]
