@@ -24,7 +24,7 @@ from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
-_PIPE_SIZE = 1024 * 1024  # what pipe-max-size allows everybody, unless it is changed (pipe(7))
+_PIPE_SIZE = 256 * 1024
 CLOSE_DELAY = 1.0
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
@@ -109,7 +109,8 @@ class FifoSink(Sink):
     def open(cls, loop: Loop, path: str, *, copied: bool) -> FifoSink:
         # The read end first: it makes both opens return at once, client or no client.
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        _widen(reader)
+        if not copied:
+            _widen(reader)
         flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_NONBLOCK if copied else 0)
         return cls(loop, reader, _reopen(reader, flags))
 
@@ -178,7 +179,11 @@ async def _close_later(loop: Loop, fd: int) -> None:
 
 
 def _widen(pipe: int) -> None:
-    """Let more bytes wait in a fifo: writer and reader wake each other less often."""
+    """Let more bytes wait in a fifo: writer and reader wake each other less often.
+
+    Not more than that: all pipes of a user count, and beyond pipe-user-pages-soft those that
+    containers make become tiny (pipe(7)).
+    """
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:
