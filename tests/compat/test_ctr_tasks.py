@@ -122,7 +122,9 @@ def test_run_rootfs(orlopd: Orlopd, tmp_path: Path) -> None:
 
 
 def test_run_with_terminal(orlopd: Orlopd, busybox: str) -> None:
-    command = orlopd.ctr_command("run", "--rm", "-t", busybox, "job", "sh", "-c", "tty; exit 3")
+    # Debian's shim may drop what is said in the last moment of a busy machine: hence the sleep.
+    talk = "tty; sleep 1; exit 3"
+    command = orlopd.ctr_command("run", "--rm", "-t", busybox, "job", "sh", "-c", talk)
     shown = subprocess.run(
         ["script", "-qec", " ".join(f"'{word}'" for word in command), "/dev/null"],
         capture_output=True, text=True, timeout=patient(60), check=False,
