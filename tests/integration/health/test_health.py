@@ -61,9 +61,9 @@ def test_healthy_and_unhealthy_and_healthy_again(orlopd: Orlopd, busybox: str) -
         shown = orlopd.orlop("ps", "-q", "--filter", f"health={wanted}").stdout
         assert len(shown.splitlines()) == found
     orlopd.wait_for(lambda: len(health(orlopd)["Log"]) == 5)
-    found = health(orlopd)
-    assert found["FailingStreak"] >= 2
-    last = found["Log"][-1]
+    report = health(orlopd)
+    assert report["FailingStreak"] >= 2
+    last = report["Log"][-1]
     assert (last["ExitCode"], last["Output"]) == (1, "ill\n")
     assert last["Start"] < last["End"]
     orlopd.orlop("exec", "one", "sh", "-c", "echo well > /state")

@@ -1,0 +1,136 @@
+"""The daemon's side of the network worker: ask it, start it, start another if it died."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TypeVar
+
+import msgspec
+
+from orlop import errors
+from orlop.fork.worker import Spawner, Worker
+from orlop.network import messages
+from orlop.network.model import Link, Neighbour
+from orlop.network.operations import AnyOperation, Route, Rule
+
+_IDLE = 60.0
+_LIMIT = 60.0
+_JOB = "orlop.network.worker:serve"
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(messages.Answer).decode
+Value = TypeVar("Value")
+
+
+class Kernel:
+    """The kernel's network, by a worker that is forked when first needed. Thread-safe.
+
+    It ends when nobody has asked for `idle` seconds, unless `keep` is set: then the next request
+    finds it warm. Every method raises the kernel's errors in words, and Unavailable when the
+    worker dies over a request: nobody knows then how far it came.
+    """
+
+    def __init__(self, forks: Spawner, *, idle: float = _IDLE) -> None:
+        self._forks = forks
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self._channel: socket.socket | None = None
+        self.keep = False
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's, if one has been started."""
+        worker = self._worker
+        return worker.pid if worker is not None else None
+
+    def close(self) -> None:
+        """End the worker; another request would start one again."""
+        with self._lock:
+            self._drop()
+
+    def apply(self, *operations: AnyOperation) -> None:
+        """Do all of these in order, or none of them."""
+        self._ask(messages.Apply(operations=list(operations), keep=self.keep), type(None))
+
+    def links(self, ns: str = "") -> list[Link]:
+        return self._ask(messages.Look(what="links", ns=ns, keep=self.keep), list[Link])
+
+    def routes(self, ns: str = "") -> list[Route]:
+        return self._ask(messages.Look(what="routes", ns=ns, keep=self.keep), list[Route])
+
+    def neighbours(self, ns: str = "") -> list[Neighbour]:
+        return self._ask(messages.Look(what="neighbours", ns=ns, keep=self.keep), list[Neighbour])
+
+    def rules(self, ns: str = "") -> list[Rule]:
+        return self._ask(messages.Look(what="rules", ns=ns, keep=self.keep), list[Rule])
+
+    def sysctl(self, name: str, ns: str = "") -> str:
+        return self._ask(messages.ReadSysctl(name=name, ns=ns, keep=self.keep), str)
+
+    def pin(self, path: str) -> None:
+        """Make a network namespace, its lo up, and pin it at the file `path`."""
+        self._ask(messages.Pin(path=path, keep=self.keep), type(None))
+
+    def filter(self, commands: str) -> str:
+        """Run commands of nftables in one transaction; what it prints."""
+        return self._ask(messages.Filter(commands=commands, keep=self.keep), str)
+
+    def _ask(self, request: messages.AnyRequest, kind: type[Value]) -> Value:
+        data = _encode(request)
+        with self._lock:
+            try:
+                answer = self._exchange(data)
+                if answer == b"":  # it had stopped reading before it saw this
+                    self._drop()
+                    answer = self._exchange(data)
+            except BaseException:
+                self._drop()
+                raise
+            if not answer:
+                pid = self.pid
+                self._drop()
+                raise errors.Unavailable(f"network worker {pid} died over a request")
+        found = _decode(answer)
+        if found.error is not None:
+            raise errors.from_code(found.error.code, found.error.message)
+        return msgspec.json.decode(found.value, type=kind)
+
+    def _exchange(self, data: bytes) -> bytes | None:
+        """The answer's bytes; empty for a worker that said goodbye, None for one that died."""
+        if self._channel is None:
+            self._start()
+        assert self._channel is not None
+        try:
+            messages.send(self._channel, data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # its goodbye may be there to be read
+        try:
+            return messages.receive(self._channel)
+        except TimeoutError:
+            raise errors.DeadlineExceeded(
+                f"network worker {self.pid} has not answered for {_LIMIT:g} seconds"
+            ) from None
+        except ConnectionResetError:
+            return None
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._worker = Worker(
+                self._forks,
+                _JOB,
+                {"idle": self._idle},
+                [theirs.fileno()],
+                name="orlop-network",
+            )
+        ours.settimeout(_LIMIT)
+        self._channel = ours
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._worker is not None:
+            self._worker.__exit__(None, None, None)
+            self._worker = None

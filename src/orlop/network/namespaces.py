@@ -1,0 +1,80 @@
+"""Named network namespaces: each is pinned by a bind mount of its file in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
+from orlop.network.kernel import Kernel
+from orlop.rpc.context import validate_identifier
+from orlop.sys.mount import MNT_DETACH, UMOUNT_NOFOLLOW, unmount
+
+
+class PinnedNamespaces:
+    """The namespaces pinned below `folder`, by containerd namespace; they outlive the daemon.
+
+    A pin that a crash has left half-made, a file with nothing mounted on it, does not count.
+    """
+
+    def __init__(self, folder: Path, kernel: Kernel) -> None:
+        self.folder = folder
+        self._kernel = kernel
+
+    def create(self, namespace: str, name: str) -> Path:
+        """Make one with nothing but lo, which is up; where it is pinned. Raises AlreadyExists."""
+        validate_identifier("network namespace", name)
+        path = self.folder / namespace / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_pinned(path):
+            raise AlreadyExists(f'network namespace "{name}"')
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+        try:
+            self._kernel.pin(str(path))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+
+    def path(self, namespace: str, name: str) -> Path:
+        """Where it is pinned; raises NotFound."""
+        validate_identifier("network namespace", name)
+        path = self.folder / namespace / name
+        if not _is_pinned(path):
+            raise NotFound(f'network namespace "{name}"')
+        return path
+
+    def names(self, namespace: str) -> list[str]:
+        return sorted(path.name for path in self._pins(namespace))
+
+    def delete(self, namespace: str, name: str) -> None:
+        """Take the pin away: the namespace ends with its last process. Raises NotFound."""
+        path = self.path(namespace, name)
+        try:
+            unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
+            path.unlink()
+        except OSError as error:
+            raise FailedPrecondition(f'network namespace "{name}": {error}') from error
+        with suppress(OSError):  # others are in there
+            path.parent.rmdir()
+
+    def _pins(self, namespace: str) -> Iterator[Path]:
+        validate_identifier("namespace", namespace)
+        folder = self.folder / namespace
+        if folder.is_dir():
+            yield from (path for path in folder.iterdir() if _is_pinned(path))
+
+
+def of_process(pid: int) -> str:
+    """The path of the network namespace of a process."""
+    return f"/proc/{pid}/ns/net"
+
+
+def _is_pinned(path: Path) -> bool:
+    """Whether something is mounted on the file: then it is of another file system."""
+    try:
+        return path.lstat().st_dev != path.parent.lstat().st_dev
+    except FileNotFoundError:
+        return False

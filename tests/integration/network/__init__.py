@@ -1,0 +1,1 @@
+"""Tests of networks, with real packets in network namespaces that they make."""

@@ -1,0 +1,98 @@
+"""A network namespace for one test, other hosts beside it, and what is in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from orlop.sys.process import CLONE_NEWNET, setns, unshare
+from tests.patience import patient
+
+_OWN = "/proc/thread-self/ns/net"
+
+
+class Host:
+    """Another host: a process that sleeps in a network namespace of its own."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"],
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        self._process.stdout.close()
+
+    @property
+    def ns(self) -> str:
+        return f"/proc/{self._process.pid}/ns/net"
+
+    def command(self, *command: str) -> list[str]:
+        return ["nsenter", f"--net={self.ns}", *command]
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run(*self.command(*command), check=check)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Lab:
+    """The test's namespace; it closes the hosts beside it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def host(self) -> Host:
+        made = Host()
+        self._stack.callback(made.close)
+        return made
+
+    def neighbour(self, here: str, there: str, link: str = "wire") -> Host:
+        """A host on a cable: our end has the address `here`, its end `there`, with prefixes."""
+        host = self.host()
+        run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns",
+            host.ns.split("/")[2])  # fmt: skip
+        run("ip", "addr", "add", here, "dev", link)
+        run("ip", "link", "set", link, "up")
+        host.run("ip", "addr", "add", there, "dev", "eth0")
+        host.run("ip", "link", "set", "eth0", "up")
+        return host
+
+
+@contextmanager
+def own_network() -> Iterator[Lab]:
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            run("ip", "link", "set", "lo", "up")
+            with ExitStack() as stack:
+                yield Lab(stack)
+        finally:
+            setns(home, CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program; with `check`, its failure fails the test."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
+    if check:
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done
+
+
+def snapshot() -> dict[str, list[str]]:
+    """Interfaces, addresses, routes and rules of this namespace, as tools show them."""
+    shown = {
+        "links": ["ip", "-br", "link"],
+        "addresses": ["ip", "-br", "addr"],
+        "routes": ["ip", "route", "show", "table", "all"],
+        "rules": ["ip", "rule"],
+        "filter": ["nft", "list", "ruleset"],
+    }
+    return {name: run(*command).stdout.splitlines() for name, command in shown.items()}
