@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from orlop.errors import PermissionDenied
 from orlop.sys.fs import open_in_root
 from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount, mount_all, unmount
 from orlop.sys.process import CLONE_NEWNS, unshare
@@ -47,13 +48,14 @@ def in_private_mounts(action: Callable[[Path], T]) -> T:
     """What `action` gives, in a thread with mounts and a working directory of its own.
 
     It gets an empty folder to mount things in, which are never visible and never left behind.
+    Raises PermissionDenied for an ordinary user.
     """
     found: list[T] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            unshare(CLONE_NEWNS)
+            _leave_mounts()
             make_private(Path("/"))
             with tempfile.TemporaryDirectory(prefix="orlop-") as folder:
                 mount("tmpfs", Path(folder), "tmpfs", 0, "mode=0700")
@@ -71,6 +73,16 @@ def in_private_mounts(action: Callable[[Path], T]) -> T:
     if failure:
         raise failure[0]
     return found[0]
+
+
+def _leave_mounts() -> None:
+    try:
+        unshare(CLONE_NEWNS)
+    except PermissionError:
+        raise PermissionDenied(
+            "only root can look into an image's filesystem: run orlop as root, whoever may use "
+            "the daemon's socket"
+        ) from None
 
 
 def _read(folder: str, path: str) -> str:

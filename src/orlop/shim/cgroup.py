@@ -101,7 +101,9 @@ def remove_empty(path: str, root: str = ROOT) -> bool:
     if not path.startswith("/") or not path.strip("/"):
         return True
     left = False
-    for top in [root, *(entry.path for entry in os.scandir(root) if entry.is_dir())]:
+    pure = os.path.exists(f"{root}/cgroup.controllers")
+    tops = [root] if pure else [entry.path for entry in os.scandir(root) if entry.is_dir()]
+    for top in tops:
         for folder, _, _ in os.walk(f"{top}{path}", topdown=False):
             try:
                 os.rmdir(folder)
