@@ -12,7 +12,7 @@ from benchmarks.measure import Result, at_least, at_most
 from benchmarks.rivals import Rival
 from benchmarks.stage import Stage, name
 from orlop.client import containers
-from orlop.client.stdio import Fifos
+from orlop.client.fifos import Fifos
 
 _READ = 1 << 20
 

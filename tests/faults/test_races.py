@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from orlop.client import Connection, containers, images
+from orlop.client import Connection, containers, creating, images
 from orlop.client.stdio import Streams
 from orlop.errors import AlreadyExists, NotFound, OrlopError, Unknown
 from orlop.wire.services import tasks_pb2
@@ -24,8 +24,8 @@ CLIENTS = 6
 
 def _make(connection: Connection, *command: str) -> list[Mount]:
     view = images.view(connection, BUSYBOX)
-    wanted = containers.Wanted(image=view, id="one", command=list(command))
-    return containers.create(connection, wanted)[1]
+    wanted = creating.Wanted(image=view, id="one", command=list(command))
+    return creating.create(connection, wanted)[1]
 
 
 def _create(connection: Connection, mounts: list[Mount]) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from orlop.client import Connection, containers, images
-from orlop.client.stdio import Fifos, Streams
+from orlop.client import Connection, containers, creating, images
+from orlop.client.fifos import Fifos
+from orlop.client.stdio import Streams
 from orlop.errors import OrlopError
 from orlop.oci.spec import ContainerSpec
 from orlop.rpc.convert import pack
@@ -35,8 +36,8 @@ def _make(connection: Connection, name: str, *command: str, terminal: bool = Fal
     """A container of the small image; the mounts of its root."""
     view = images.view(connection, BUSYBOX)
     spec = ContainerSpec(args=(), terminal=terminal)
-    wanted = containers.Wanted(image=view, id=name, command=list(command), spec=spec)
-    return containers.create(connection, wanted)[1]
+    wanted = creating.Wanted(image=view, id=name, command=list(command), spec=spec)
+    return creating.create(connection, wanted)[1]
 
 
 def _start(connection: Connection, name: str, mounts: list[Mount], streams: Streams) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from orlop.client import Connection, containers, images
+from orlop.client import Connection, containers, creating, images
 from orlop.client.stdio import Streams
 from orlop.errors import NotFound, OrlopError, Unknown
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
@@ -118,8 +118,8 @@ class Sailor(threading.Thread):
         command, code = self._random.choice(_COMMANDS)
         expected = self._made[name] = Expected(code, has_task=False)
         view = images.view(self._wire, self._image)
-        wanted = containers.Wanted(image=view, id=name, command=command)
-        _, mounts = containers.create(self._wire, wanted)
+        wanted = creating.Wanted(image=view, id=name, command=command)
+        _, mounts = creating.create(self._wire, wanted)
         self._start(name, expected, mounts)
 
     def _start(self, name: str, expected: Expected, mounts: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.client import images, names
 from orlop.client.states import State
@@ -13,8 +13,7 @@ from orlop.wire.services import containers_pb2
 KEYS = ("id", "name", "label", "ancestor", "status", "exited", "health")
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(NamedTuple):
     """What a container must be; empty takes every one."""
 
     wanted: dict[str, list[str]]

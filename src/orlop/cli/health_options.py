@@ -8,7 +8,6 @@ from typing import Any
 
 from orlop.cli.moments import duration
 from orlop.errors import InvalidArgument
-from orlop.oci.healthcheck import LABEL, Healthcheck
 
 _TIMES = {
     "interval": "between two checks (30s)",
@@ -33,7 +32,11 @@ def labels(args: argparse.Namespace, config: Mapping[str, Any]) -> dict[str, str
 
     Raises InvalidArgument.
     """
-    asked = _asked(args)
+    if not (_given(args) or config.get("Healthcheck")):
+        return {}
+    from orlop.oci.healthcheck import LABEL, Healthcheck
+
+    asked = Healthcheck.parse(_document(args))
     if args.no_healthcheck:
         if asked != Healthcheck():
             raise InvalidArgument("--no-healthcheck and --health-… exclude each other")
@@ -46,7 +49,12 @@ def labels(args: argparse.Namespace, config: Mapping[str, Any]) -> dict[str, str
     return {LABEL: check.with_shell(config.get("Shell") or ()).label}
 
 
-def _asked(args: argparse.Namespace) -> Healthcheck:
+def _given(args: argparse.Namespace) -> bool:
+    return args.no_healthcheck or any(_document(args).values())
+
+
+def _document(args: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for, as an image config would have it."""
     document: dict[str, Any] = {
         "Interval": args.health_interval,
         "Timeout": args.health_timeout,
@@ -56,4 +64,4 @@ def _asked(args: argparse.Namespace) -> Healthcheck:
     }
     if args.health_cmd is not None:
         document["Test"] = ["CMD-SHELL", args.health_cmd]
-    return Healthcheck.parse(document)
+    return document

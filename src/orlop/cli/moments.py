@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from datetime import datetime
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
           "h": 3600 * 10**9}  # fmt: skip
@@ -23,6 +22,8 @@ def moment(text: str) -> int:
         return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or "0")
     if _DURATION.fullmatch(text):
         return time.time_ns() - duration(text)
+    from datetime import datetime
+
     try:
         return int(datetime.fromisoformat(text).timestamp() * 10**6) * 1000
     except ValueError:

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
@@ -164,7 +163,7 @@ def mount(text: str) -> Bind | Tmpfs:
         unknown = set(fields) - {"readonly", "ro", "bind-propagation", "bind-recursive"}
         if not unknown and propagation in _PROPAGATIONS and recursive in ("enabled", "disabled"):
             plain = bind(f"{source}:{target}:{'ro' if read_only else 'rw'},{propagation}")
-            return replace(plain, recursive=recursive == "enabled")
+            return plain._replace(recursive=recursive == "enabled")
     elif kind == "tmpfs":
         names = {"tmpfs-size": "size", "tmpfs-mode": "mode"}
         unknown = set(fields) - set(names)

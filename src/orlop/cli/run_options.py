@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,6 +138,8 @@ def _init(args: argparse.Namespace) -> str:
         if not os.access(args.init_path, os.X_OK):
             raise InvalidArgument(f'init "{args.init_path}" is no program of this host')
         return str(Path(args.init_path).absolute())
+    import shutil
+
     for name in _INITS:
         if found := shutil.which(name):
             return found

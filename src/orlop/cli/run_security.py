@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
@@ -13,15 +12,15 @@ _SELINUX = Path("/sys/fs/selinux/enforce")
 _LABEL_FIELDS = ("user", "role", "type", "level")
 
 
-@dataclass(slots=True)
 class Security:
     """What the options say. `seccomp` is the default profile, none, or the path of one."""
 
-    no_new_privileges: bool = False
-    seccomp: bool | str = True
-    apparmor: str = ""
-    masked: bool = True
-    selinux: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.no_new_privileges = False
+        self.seccomp: bool | str = True
+        self.apparmor = ""
+        self.masked = True
+        self.selinux: dict[str, str] = {}
 
     @property
     def selinux_label(self) -> str:

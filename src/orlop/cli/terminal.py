@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import termios
-import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +14,9 @@ from orlop.errors import InvalidArgument
 @contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key through, Ctrl-C included, until the block ends."""
+    import termios
+    import tty
+
     before = termios.tcgetattr(fd)
     tty.setraw(fd)
     try:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.client import log_files, logs
+from orlop.client import log_files
 from orlop.client.connection import Connection
 from orlop.client.containers import spec_of
 from orlop.client.stdio import Streams
@@ -130,6 +130,8 @@ def _connect(path: Path) -> socket.socket | None:
 
 def _follow_log(connection: Connection, container: containers_pb2.Container) -> socket.socket:
     """The log from now on, as packets like the shim's."""
+    from orlop.client import logs
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def copy() -> None:

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from orlop.client import snapshots
 from orlop.client.connection import Connection
-from orlop.client.containers import to_mount
-from orlop.client.rootfs import in_private_mounts
+from orlop.client.rootfs import in_private_mounts, to_mount
 from orlop.errors import Unknown
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from orlop.sys.mount import Mount, mount_all

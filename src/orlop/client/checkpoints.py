@@ -10,14 +10,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.client import leases, restarts
 from orlop.client.connection import Connection
+from orlop.client.containers import CHECKPOINT_LABEL
 from orlop.errors import AlreadyExists, NotFound, OrlopError
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import any_type, pack
@@ -25,14 +26,12 @@ from orlop.wire.runc_pb2 import CheckpointOptions, Options
 from orlop.wire.services import containers_pb2, content_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Descriptor
 
-_LABEL = "containerd.io/gc.ref.content.checkpoint."
 _IMAGES = "application/vnd.containerd.container.criu.checkpoint.criu.tar"
 # What criu always writes.
 _INVENTORY = "inventory.img"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What a task is restored from: a checkpoint in the content store, or runtime options."""
 
     descriptor: Descriptor | None = None
@@ -156,9 +155,9 @@ def _place(folder: str, name: str) -> Path:
 def _kept(container: containers_pb2.Container) -> dict[str, str]:
     """Digests by the names of checkpoints."""
     return {
-        key.removeprefix(_LABEL): value
+        key.removeprefix(CHECKPOINT_LABEL): value
         for key, value in container.labels.items()
-        if key.startswith(_LABEL)
+        if key.startswith(CHECKPOINT_LABEL)
     }
 
 
@@ -172,7 +171,7 @@ def _digest(container: containers_pb2.Container, name: str) -> str:
 def _label(
     connection: Connection, container: containers_pb2.Container, name: str, digest: str
 ) -> None:
-    key = _LABEL + name
+    key = CHECKPOINT_LABEL + name
     changed = containers_pb2.Container(id=container.id, labels={key: digest} if digest else {})
     connection.containers.update(
         containers_pb2.UpdateContainerRequest(

@@ -1,31 +1,24 @@
-"""Containers made from images: create, remove, stop, and what a list shows of them."""
+"""Containers and their tasks: start, stop, remove, and what a list shows of them."""
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import checkpoints, leases, log_files, names, remapped, states
-from orlop.client.checkpoints import Origin
+from orlop.client import names, states
 from orlop.client.connection import Connection
-from orlop.client.images import ImageView
-from orlop.client.rootfs import read_texts
 from orlop.client.stdio import Streams
 from orlop.errors import DeadlineExceeded, FailedPrecondition, NotFound, OrlopError
-from orlop.oci import spec as runtime_spec
-from orlop.oci import users
-from orlop.sys.idmap import IdMapping
-from orlop.sys.mount import Mount
-from orlop.sys.process import bounding_capabilities, in_user_namespace
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount as WireMount
+
+if TYPE_CHECKING:
+    from orlop.client.checkpoints import Origin
 
 RUNTIME = "io.containerd.runc.v2"
 SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -33,138 +26,10 @@ PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
 STOP_TIMEOUT_LABEL = "orlop/stop-timeout"
 AUTO_REMOVE_LABEL = "orlop/auto-remove"
+CHECKPOINT_LABEL = "containerd.io/gc.ref.content.checkpoint."
+"""With a checkpoint's name after it, on a container that has it; the value is its digest."""
 
 _STOP_GRACE = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A container as a user asks for it; None leaves the image's own setting.
-
-    `user` is as in an image config; `spec` holds what does not depend on the image.
-    """
-
-    image: ImageView
-    id: str
-    command: Sequence[str] = ()
-    entrypoint: Sequence[str] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: str | None = None
-    user: str | None = None
-    groups: Sequence[str] = ()
-    cdi_devices: Sequence[str] = ()
-    cdi_folders: Sequence[str] = ()
-    cgroup_parent: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    runtime: str = RUNTIME
-    spec: runtime_spec.ContainerSpec = field(
-        default_factory=lambda: runtime_spec.ContainerSpec(args=())
-    )
-
-
-def create(
-    connection: Connection, wanted: Wanted
-) -> tuple[containers_pb2.Container, list[WireMount]]:
-    """Create the container's snapshot and record; the record, and the mounts of its root.
-
-    Everything is under a lease until the record holds it, and removed again on failure.
-    """
-    with leases.held(connection) as held:
-        mounts = _prepare(held, wanted)
-        try:
-            record = _create_record(held, wanted, mounts)
-        except BaseException:
-            remove_snapshot(connection, wanted.image.snapshotter, wanted.id)
-            raise
-    return record, mounts
-
-
-def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
-    image = wanted.image
-    parent, labels = remapped.parent_and_labels(
-        connection, image.snapshotter, image.chain_id, wanted.spec
-    )
-    answer = connection.snapshots.prepare(
-        snapshots_pb2.PrepareSnapshotRequest(
-            snapshotter=image.snapshotter, key=wanted.id, parent=parent, labels=labels
-        )
-    )
-    return list(answer.mounts)
-
-
-def _create_record(
-    connection: Connection, wanted: Wanted, mounts: list[WireMount]
-) -> containers_pb2.Container:
-    config = wanted.image.config
-    labels = dict(wanted.labels)
-    if config.get("StopSignal"):
-        labels.setdefault(STOP_SIGNAL_LABEL, config["StopSignal"])
-    complete = _complete(connection, wanted, mounts)
-    spec = runtime_spec.build(complete, available=grantable_capabilities())
-    if wanted.cdi_devices:
-        from orlop.oci import cdi  # noqa: PLC0415 - for those who have such devices only
-
-        cdi.inject(spec, wanted.cdi_devices, wanted.cdi_folders or cdi.DEFAULT_FOLDERS)
-    answer = connection.containers.create(
-        containers_pb2.CreateContainerRequest(
-            container=containers_pb2.Container(
-                id=wanted.id,
-                image=wanted.image.name,
-                labels=labels,
-                runtime=containers_pb2.Container.Runtime(name=wanted.runtime),
-                spec=AnyMessage(type_url=SPEC_TYPE, value=json.dumps(spec).encode()),
-                snapshotter=wanted.image.snapshotter,
-                snapshot_key=wanted.id,
-            )
-        )
-    )
-    record: containers_pb2.Container = answer.container
-    return record
-
-
-def _complete(
-    connection: Connection, wanted: Wanted, mounts: list[WireMount]
-) -> runtime_spec.ContainerSpec:
-    """What the user asked for, filled up from the image (OCI image spec, conversion.md)."""
-    config = wanted.image.config
-    plain = [replace(m, options=tuple(IdMapping.of(m.options)[1])) for m in map(to_mount, mounts)]
-    texts = read_texts(plain, ["/etc/passwd", "/etc/group"])
-    name = wanted.user if wanted.user is not None else config.get("User", "")
-    user = users.resolve(name, texts["/etc/passwd"], texts["/etc/group"])
-    if wanted.groups:
-        user = users.with_groups(user, wanted.groups, texts["/etc/group"])
-    parent = wanted.cgroup_parent.strip("/") or connection.namespace
-    return replace(
-        wanted.spec,
-        args=_command(wanted, config),
-        env={**_pairs(config.get("Env") or ()), **wanted.env},
-        cwd=wanted.cwd or config.get("WorkingDir") or "/",
-        user=user,
-        rootless=in_user_namespace(),
-        cgroups_path=f"/{parent}/{wanted.id}",
-    )
-
-
-def _command(wanted: Wanted, config: Mapping[str, Any]) -> list[str]:
-    """An entrypoint of the user's own also drops the image's command."""
-    if wanted.entrypoint is not None:
-        return [*wanted.entrypoint, *wanted.command]
-    entrypoint = config.get("Entrypoint") or []
-    return [*entrypoint, *(wanted.command or config.get("Cmd") or [])]
-
-
-def grantable_capabilities() -> list[str]:
-    """What a container can be given: the daemon runs as we do, and is bound as we are."""
-    names = runtime_spec.ALL_CAPABILITIES
-    return [names[number] for number in bounding_capabilities() if number < len(names)]
-
-
-def _pairs(env: Sequence[str]) -> dict[str, str]:
-    return dict(entry.partition("=")[::2] for entry in env)
-
-
-def to_mount(mount: WireMount) -> Mount:
-    return Mount(mount.type, mount.source, mount.target, tuple(mount.options))
 
 
 def create_task(
@@ -288,12 +153,17 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
         raise FailedPrecondition(
             f'container "{names.of(container)}" is running: stop it first, or give --force'
         )
+    from orlop.client import log_files
+
     delete_task(connection, container.id)
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
     if container.snapshot_key:
         remove_snapshot(connection, container.snapshotter, container.snapshot_key)
     log_files.remove(connection, container)
-    checkpoints.remove_all(connection, container)
+    if any(label.startswith(CHECKPOINT_LABEL) for label in container.labels):
+        from orlop.client import checkpoints
+
+        checkpoints.remove_all(connection, container)
 
 
 def remove_when_ended(connection: Connection, container: containers_pb2.Container) -> None:
@@ -329,21 +199,6 @@ def spec_of(container: containers_pb2.Container) -> dict[str, Any]:
     """The runtime spec in a container record, decoded."""
     spec: dict[str, Any] = json.loads(container.spec.value)
     return spec
-
-
-def binds_of(container: containers_pb2.Container, *, read_only: bool) -> list[runtime_spec.Bind]:
-    """The host paths that a container shows, all of them `read_only` if so."""
-    return [
-        runtime_spec.Bind(
-            mount["source"],
-            mount["destination"],
-            read_only or "ro" in mount["options"],
-            recursive="rbind" in mount["options"],
-        )
-        for mount in spec_of(container).get("mounts") or ()
-        if {"bind", "rbind"} & set(mount.get("options") or ())
-        and mount["destination"] != runtime_spec.INIT
-    ]
 
 
 def failure_status(error: OrlopError) -> int:

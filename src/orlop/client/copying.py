@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orlop.client import containers, snapshots
+from orlop.client import containers, rootfs, snapshots
 from orlop.client.connection import Connection
 from orlop.errors import FailedPrecondition, NotFound, OrlopError, Unknown, from_code
 from orlop.sys.mount import Mount
@@ -191,7 +191,7 @@ def _mounts(
     connection: Connection, container: containers_pb2.Container, spec: Mapping[str, Any]
 ) -> list[Mount]:
     if container.snapshot_key:
-        return [containers.to_mount(m) for m in snapshots.mounts_of(connection, container)]
+        return [rootfs.to_mount(m) for m in snapshots.mounts_of(connection, container)]
     root = spec.get("root", {}).get("path", "")
     if not Path(root).is_absolute():
         raise FailedPrecondition(f'container "{container.id}" has no files while it does not run')

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
-from orlop.oci import chain, mediatypes, platform, reference
-from orlop.oci.descriptor import Platform
+from orlop.oci import chain, mediatypes, platform_rules, reference
 from orlop.oci.digest import Digest
-from orlop.wire.services import content_pb2, diff_pb2, images_pb2, snapshots_pb2
+from orlop.wire.services import content_pb2, images_pb2, snapshots_pb2
 from orlop.wire.types_pb2 import Descriptor
 
 Image = images_pb2.Image
@@ -24,8 +22,7 @@ _DOCUMENT_MAX = 4 << 20
 _CONFIGS = {*mediatypes.CONFIGS, "application/octet-stream"}
 
 
-@dataclass(frozen=True, slots=True)
-class ImageView:
+class ImageView(NamedTuple):
     """One platform of an image, ready to be run: its config and the snapshot of its layers.
 
     `config` is the `config` object of the image config (OCI image spec, config.md).
@@ -102,20 +99,22 @@ def manifest(connection: Connection, target: Descriptor) -> dict[str, Any]:
     document = _read_json(connection, target.digest)
     if target.media_type not in mediatypes.INDEXES:
         return document
-    wanted = platform.host()
+    wanted = platform_rules.here()
     offers = (
         (_platform(entry.get("platform")), entry["digest"]) for entry in document["manifests"]
     )
-    best = platform.best(wanted, offers)
+    best = platform_rules.best(wanted, offers)
     if best is None:
-        raise NotFound(f"platform {platform.text(wanted)} in image index {target.digest}")
+        raise NotFound(f"platform {platform_rules.text(wanted)} in image index {target.digest}")
     return _read_json(connection, best)
 
 
-def _platform(entry: dict[str, Any] | None) -> Platform | None:
+def _platform(entry: dict[str, Any] | None) -> platform_rules.Members | None:
     if entry is None:
         return None
-    return Platform(entry.get("architecture", ""), entry.get("os", ""), entry.get("variant", ""))
+    return platform_rules.Members(
+        entry.get("architecture", ""), entry.get("os", ""), entry.get("variant", "")
+    )
 
 
 def document(connection: Connection, digest: str) -> bytes:
@@ -169,6 +168,8 @@ def _apply(
     name: str,
     parent: str,
 ) -> None:
+    from orlop.wire.services import diff_pb2
+
     key = f"extract-{os.urandom(6).hex()} {name}"
     mounts = connection.snapshots.prepare(
         snapshots_pb2.PrepareSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -100,4 +99,6 @@ def remove(connection: Connection, container: containers_pb2.Container) -> None:
         return
     own = folder(connection, container.id)
     if found.path.parent == own:
+        import shutil
+
         shutil.rmtree(own, ignore_errors=True)

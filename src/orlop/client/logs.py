@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.client import containers, log_files, restarts
 from orlop.client.connection import Connection
@@ -26,8 +26,7 @@ _RESTART_PATIENCE = 1.0
 _LONG = 10**20
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which part of a log: the last `tail` lines, what was printed from `since` on and before
     `until` (Unix time in nanoseconds); with `follow` also what is still to come."""
 

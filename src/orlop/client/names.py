@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +31,7 @@ def of(container: Record) -> str:
 
 def random_id() -> str:
     """A fresh container id: 12 hexadecimal digits."""
-    return secrets.token_hex(6)
+    return os.urandom(6).hex()
 
 
 def find(connection: Connection, wanted: str) -> Record:

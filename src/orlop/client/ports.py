@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
@@ -13,8 +13,7 @@ LABEL = "orlop/ports"
 """A JSON list of CNI port mappings: hostPort, containerPort, protocol, hostIP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """A port inside, and where it is reached outside."""
 
     inside: int

@@ -28,12 +28,10 @@ _TYPE = "io.containerd.snapshotter.v1"
 def parent_and_labels(
     connection: Connection, snapshotter: str, parent: str, spec: ContainerSpec
 ) -> tuple[str, dict[str, str]]:
-    """What a container's snapshot is to be made with.
+    """What the snapshot of a container with ids of its own is to be made with.
 
     Raises InvalidArgument for files whose owners are not mapped, OSError if they cannot be changed.
     """
-    if not spec.uid_map:
-        return parent, {}
     uids, gids = _text(spec.uid_map), _text(spec.gid_map)
     if _can_map(connection, snapshotter):
         return parent, {UIDS_LABEL: uids, GIDS_LABEL: gids}

@@ -36,7 +36,7 @@ def verify_signature(
 
     Raises PermissionDenied when none did; see `orlop.trust.signatures`.
     """
-    from orlop.trust.signatures import verify  # noqa: PLC0415 - loads what only this needs
+    from orlop.trust.signatures import verify
 
     with _client(name, answer, plain_http, hosts_dir) as client:
         target = client.resolve()

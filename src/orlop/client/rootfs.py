@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from orlop.errors import PermissionDenied
 from orlop.sys.fs import open_in_root
 from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount, mount_all, unmount
 from orlop.sys.process import CLONE_NEWNS, unshare
+from orlop.wire.types_pb2 import Mount as WireMount
 
 T = TypeVar("T")
 
@@ -57,13 +58,13 @@ def in_private_mounts(action: Callable[[Path], T]) -> T:
         try:
             _leave_mounts()
             make_private(Path("/"))
-            with tempfile.TemporaryDirectory(prefix="orlop-") as folder:
-                mount("tmpfs", Path(folder), "tmpfs", 0, "mode=0700")
+            with _empty_folder() as folder:
+                mount("tmpfs", folder, "tmpfs", 0, "mode=0700")
                 try:
-                    found.append(action(Path(folder)))
+                    found.append(action(folder))
                 finally:
                     os.chdir("/")
-                    unmount(Path(folder), MNT_DETACH)
+                    unmount(folder, MNT_DETACH)
         except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             failure.append(error)
 
@@ -83,6 +84,21 @@ def _leave_mounts() -> None:
             "only root can look into an image's filesystem: run orlop as root, whoever may use "
             "the daemon's socket"
         ) from None
+
+
+def to_mount(mount: WireMount) -> Mount:
+    return Mount(mount.type, mount.source, mount.target, tuple(mount.options))
+
+
+@contextmanager
+def _empty_folder() -> Iterator[Path]:
+    # Not by `tempfile`: its import takes longer than all that is done in the folder.
+    folder = Path(os.environ.get("TMPDIR") or "/tmp", f"orlop-{os.urandom(6).hex()}")
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        folder.rmdir()
 
 
 def _read(folder: str, path: str) -> str:

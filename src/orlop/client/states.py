@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.client.connection import Connection
 from orlop.errors import NotFound
@@ -18,8 +18,7 @@ OOM_LABEL = "orlop/oom-killed"
 _WORDS = {CREATED: "created", RUNNING: "running", PAUSED: "paused", PAUSING: "paused"}
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """`status` is created, running, paused or exited; `exit_code` counts once it has exited.
 
     Times are seconds since the epoch, 0 for none.

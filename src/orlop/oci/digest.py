@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any
 
@@ -50,4 +49,6 @@ class Digest(str):
 
 def new_hash(algorithm: str = "sha256", data: bytes = b"") -> Any:
     """A hash object of a known algorithm."""
+    import hashlib  # noqa: PLC0415 - most commands need none, and it loads OpenSSL
+
     return hashlib.new(algorithm, data)

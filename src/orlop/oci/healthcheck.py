@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.errors import InvalidArgument
 
@@ -24,8 +23,7 @@ _TIMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """What is run in a container to learn whether it is well. Times are nanoseconds.
 
     `test` is `("CMD", argument…)`, `("CMD-SHELL", line)` or `("NONE",)`; empty leaves it to the
@@ -83,7 +81,7 @@ class Healthcheck:
 
     def over(self, other: Healthcheck) -> Healthcheck:
         """This one, and where it says nothing the other."""
-        mine = {name: getattr(self, name) or getattr(other, name) for name in self.__slots__}
+        mine = {name: getattr(self, name) or getattr(other, name) for name in self._fields}
         return Healthcheck(**mine)
 
     def with_shell(self, shell: Sequence[str]) -> Healthcheck:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.errors import InvalidArgument
 from orlop.oci.digest import Digest
@@ -22,8 +22,7 @@ _DEFAULT_FOLDER = "library"
 _DEFAULT_TAG = "latest"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A full reference; `tag` and `digest` are "" where absent."""
 
     host: str

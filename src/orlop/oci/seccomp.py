@@ -7,7 +7,7 @@ like refused with EPERM. See the OCI runtime spec, config-linux.md, "Seccomp".
 
 from __future__ import annotations
 
-import platform
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -108,7 +108,7 @@ _BY_CAPABILITY = {
 
 
 def default_profile(
-    capabilities: Collection[str], machine: str = platform.machine()
+    capabilities: Collection[str], machine: str = os.uname().machine
 ) -> dict[str, Any]:
     """The `linux.seccomp` object for a process that holds `capabilities` (`CAP_…` names)."""
     rules = [

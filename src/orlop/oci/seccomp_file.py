@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ _RULE = ("names", "action", "errnoRet", "args")
 def load(
     path: str,
     capabilities: Collection[str],
-    machine: str = platform.machine(),
+    machine: str = os.uname().machine,
     kernel: str = os.uname().release,
 ) -> dict[str, Any]:
     """The `linux.seccomp` object for a process that holds `capabilities` (`CAP_…` names).

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.errors import InvalidArgument
-from orlop.oci import seccomp_file
 from orlop.oci import spec_resources as resources
 from orlop.oci.seccomp import default_profile
 from orlop.oci.spec_resources import Device
@@ -65,8 +63,7 @@ _OF_IPC = ("/dev/shm", "/dev/mqueue")
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """A host path shown inside the container; `propagation` is that of mount(8)."""
 
     source: str
@@ -76,16 +73,14 @@ class Bind:
     recursive: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Tmpfs:
+class Tmpfs(NamedTuple):
     """A filesystem in memory; `options` are those of mount(8)."""
 
     target: str
     options: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
+class IdRange(NamedTuple):
     """Ids of a user namespace: `size` of them from `inside` on are those from `outside` on."""
 
     inside: int
@@ -93,8 +88,7 @@ class IdRange:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(NamedTuple):
     """What a user may ask of a container; `build` turns it into a runtime spec.
 
     `network` is "none" (a namespace of its own with loopback only) or "host". `memory` is in bytes,
@@ -110,9 +104,9 @@ class ContainerSpec:
     """
 
     args: Sequence[str]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     cwd: str = "/"
-    user: User = field(default_factory=User)
+    user: User = User()
     terminal: bool = False
     hostname: str = ""
     network: str = "none"
@@ -135,20 +129,20 @@ class ContainerSpec:
     cpu_shares: int = 0
     cpuset: str = ""
     oom_score_adj: int | None = None
-    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    sysctls: Mapping[str, str] = field(default_factory=dict)
+    ulimits: Mapping[str, tuple[int, int]] = {}
+    sysctls: Mapping[str, str] = {}
     tmpfs: Sequence[Tmpfs] = ()
     devices: Sequence[Device] = ()
     shm_size: int = 64 << 20
     host_namespaces: frozenset[str] = frozenset()
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, Any] = {}
     uid_map: Sequence[IdRange] = ()
     gid_map: Sequence[IdRange] = ()
     rootless: bool = False
     private_cgroup: bool = False
     cgroups_path: str = ""
     rootfs: str = "rootfs"
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = {}
 
 
 def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES) -> dict[str, Any]:
@@ -183,6 +177,8 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
             linux["maskedPaths"] = list(_MASKED)
             linux["readonlyPaths"] = list(_READ_ONLY)
         if isinstance(wanted.seccomp, str):
+            from orlop.oci import seccomp_file  # noqa: PLC0415 - few have a profile of their own
+
             linux["seccomp"] = seccomp_file.load(wanted.seccomp, capabilities)
         elif wanted.seccomp:
             linux["seccomp"] = default_profile(capabilities)

@@ -7,15 +7,14 @@ The `User` of an image config (OCI image spec, config.md) or of a command line i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from orlop.errors import InvalidArgument, NotFound
 
 _ID_MAX = 2**32 - 2
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A resolved user: numeric ids, supplementary groups and the home directory."""
 
     uid: int = 0
@@ -45,7 +44,7 @@ def resolve(wanted: str, passwd: str, group: str) -> User:
 def with_groups(user: User, names: Sequence[str], group: str) -> User:
     """The user with more supplementary groups, by name or number."""
     more = (_find_group(name, group) for name in names)
-    return replace(user, additional_gids=tuple(dict.fromkeys([*user.additional_gids, *more])))
+    return user._replace(additional_gids=tuple(dict.fromkeys([*user.additional_gids, *more])))
 
 
 def _find_user(wanted: str, passwd: str) -> tuple[str, int, int, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from orlop.errors import (
@@ -76,7 +75,7 @@ class RegistryClient:
 
     def sibling(self, *, tag: str = "", digest: str = "") -> RegistryClient:
         """Another tag or digest of the same repository, on the same hosts."""
-        wanted = replace(self.reference, tag=tag, digest=digest)
+        wanted = self.reference._replace(tag=tag, digest=digest)
         return RegistryClient(wanted, http=self._http, hosts=self._hosts, ask=self._ask)
 
     def repository(self, actions: str = "pull") -> Repository:

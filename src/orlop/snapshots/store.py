@@ -13,7 +13,6 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -419,7 +418,7 @@ def _mapped(mounts: list[Mount], mapping: IdMapping | None) -> list[Mount]:
     if mapping is None:
         return mounts
     return [
-        replace(each, options=(*each.options, *mapping.options))
+        each._replace(options=(*each.options, *mapping.options))
         if each.type == "overlay" or "ro" in each.options
         else each
         for each in mounts

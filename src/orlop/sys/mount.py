@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from orlop.errors import InvalidArgument
 from orlop.sys.idmap import IdMapping
@@ -82,8 +82,7 @@ _DATA_MAX = os.sysconf("SC_PAGE_SIZE") - 1
 _NEEDS_REMOUNT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount as snapshotters hand it out: type, source, submount below the root, options."""
 
     type: str
@@ -92,8 +91,7 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """Options sorted into what mount(2) takes."""
 
     flags: int
@@ -185,7 +183,7 @@ def _mount_mapped(item: Mount, target: Path, mapping: IdMapping, options: Sequen
     lowers = [each for each in options if each.startswith(_LOWER)]
     with mapping.lowers(lowers[0].removeprefix(_LOWER).split(":")) as mapped:
         rest = [each for each in options if each not in lowers]
-        plain = replace(item, options=(*rest, _LOWER + ":".join(mapped)))
+        plain = item._replace(options=(*rest, _LOWER + ":".join(mapped)))
         mount_one(plain, target)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orlop.errors import FailedPrecondition
 from orlop.sys.mount import Mount
@@ -87,8 +87,8 @@ def for_reading(mounts: Sequence[Mount]) -> list[Mount]:
 def _for_reading(mount: Mount) -> Mount:
     if mount.type != "overlay":
         options = [option for option in mount.options if option not in ("rw", "ro")]
-        return replace(mount, options=(*options, "ro"))
-    found = layers([replace(mount, target="")])
+        return mount._replace(options=(*options, "ro"))
+    found = layers([mount._replace(target="")])
     assert found is not None
     if found.upper and found.maps:
         # Its lower folders' owners would have to be mapped, but not its upper folder's.
@@ -98,4 +98,4 @@ def _for_reading(mount: Mount) -> Mount:
     if len(found.folders) == 1 and not found.maps:
         return Mount("bind", found.folders[0], mount.target, ("bind", "ro"))
     kept = [o for o in mount.options if o.partition("=")[0] not in (*_FOR_WRITING, _LOWER, "rw")]
-    return replace(mount, options=(*kept, f"{_LOWER}={':'.join(found.folders)}"))
+    return mount._replace(options=(*kept, f"{_LOWER}={':'.join(found.folders)}"))

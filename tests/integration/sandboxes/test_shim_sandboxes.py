@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from orlop.client import Connection, containers, images
+from orlop.client import Connection, containers, creating, images
 from orlop.client.stdio import Streams
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, Unavailable
 from orlop.wire.services import containers_pb2, sandbox_pb2, tasks_pb2
@@ -50,8 +50,8 @@ def _state(connection: Connection) -> str:
 def _run(connection: Connection, image: str, name: str) -> int:
     """A container in the sandbox; its pid."""
     view = images.view(connection, image)
-    record, mounts = containers.create(
-        connection, containers.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
+    record, mounts = creating.create(
+        connection, creating.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
     )
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=record.id))
     record.id, record.sandbox = name, "pod"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
+import os
 import sys
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -17,11 +17,12 @@ from orlop.cli.each import told
 from orlop.cli.options import environment, lines_of
 from orlop.cli.session import Left
 from orlop.client import Connection, attach, containers, names, states
-from orlop.client.rootfs import read_texts_of
-from orlop.client.stdio import Channel, Fifos, Streams
+from orlop.client.stdio import Channel, Streams
 from orlop.errors import FailedPrecondition, OrlopError
-from orlop.oci import users
 from orlop.wire.services import containers_pb2, tasks_pb2
+
+if TYPE_CHECKING:
+    from orlop.oci.users import User
 
 FAILURE = 125
 Record = containers_pb2.Container
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         type_url=containers.PROCESS_TYPE,
         value=json.dumps(_process(args, connection, record)).encode(),
     )
-    exec_id = f"exec-{secrets.token_hex(6)}"
+    exec_id = f"exec-{os.urandom(6).hex()}"
     try:
         if args.detach:
             _exec(connection, record.id, exec_id, process, Streams(terminal=args.tty))
@@ -94,13 +95,18 @@ def _process(
     lines = [line for path in args.env_file for line in lines_of(path)]
     env.update(environment([*lines, *args.env]))
     if args.privileged:
-        process["capabilities"] = dict.fromkeys(_SETS, containers.grantable_capabilities())
+        from orlop.client.creating import grantable_capabilities
+
+        process["capabilities"] = dict.fromkeys(_SETS, grantable_capabilities())
         process.pop("apparmorProfile", None)
     process["env"] = [f"{key}={value}" for key, value in env.items()]
     return process
 
 
-def _user(name: str, connection: Connection, record: containers_pb2.Container) -> users.User:
+def _user(name: str, connection: Connection, record: containers_pb2.Container) -> User:
+    from orlop.client.rootfs import read_texts_of
+    from orlop.oci import users
+
     request = tasks_pb2.GetRequest(container_id=record.id)
     pid = connection.tasks.get(request).process.pid
     texts = read_texts_of(pid, ["/etc/passwd", "/etc/group"])
@@ -161,6 +167,8 @@ def _connected(
         found = stack.enter_context(closing(attach.attach(connection, record, exec_id)))
         found.takes_input = args.interactive
         return found
+    from orlop.client.fifos import Fifos
+
     fifos = stack.enter_context(
         Fifos(connection.directory / "fifo", exec_id, stdin=args.interactive, terminal=args.tty)
     )

@@ -12,8 +12,16 @@ from orlop.cli import detaching, health_options, log_options, options, run_optio
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.each import told
 from orlop.cli.session import Left
-from orlop.client import Connection, attach, containers, images, log_files, names, restarts
-from orlop.client.stdio import Fifos
+from orlop.client import (
+    Connection,
+    attach,
+    containers,
+    creating,
+    images,
+    log_files,
+    names,
+    restarts,
+)
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, OrlopError
 from orlop.oci.spec import Bind
 from orlop.rpc.context import validate_identifier
@@ -109,7 +117,7 @@ def _create(
         container, labels = (
             names.claim(connection, args.name) if args.name else (names.random_id(), {})
         )
-        wanted = containers.Wanted(
+        wanted = creating.Wanted(
             image=image,
             id=container,
             command=args.command,
@@ -129,7 +137,7 @@ def _create(
             runtime=args.runtime,
             spec=run_options.spec(args, container, _others_volumes(args, connection)),
         )
-        return containers.create(connection, wanted)
+        return creating.create(connection, wanted)
 
 
 def _others_volumes(args: argparse.Namespace, connection: Connection) -> list[Bind]:
@@ -139,7 +147,7 @@ def _others_volumes(args: argparse.Namespace, connection: Connection) -> list[Bi
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw"):
             raise InvalidArgument(f'"{text}" is not CONTAINER[:ro]')
-        found += containers.binds_of(containers.get(connection, name), read_only=mode == "ro")
+        found += creating.binds_of(containers.get(connection, name), read_only=mode == "ro")
     return found
 
 
@@ -247,6 +255,8 @@ def _attached_alone(
     args: argparse.Namespace, connection: Connection, record: Record, mounts: list[WireMount]
 ) -> int:
     """By streams that nobody else can have: all that other people's shims know."""
+    from orlop.client.fifos import Fifos
+
     folder = connection.directory / "fifo"
     with Fifos(folder, record.id, stdin=args.interactive, terminal=args.tty) as fifos:
         fifos.end_input = lambda: containers.close_stdin(connection, record.id)

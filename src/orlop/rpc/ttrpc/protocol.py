@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
@@ -37,8 +37,7 @@ _HEADER = struct.Struct(">IIBB")
 HEADER_LENGTH = _HEADER.size
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame. `payload` is None when it was too long and has been discarded."""
 
     stream: int
@@ -155,8 +154,7 @@ def decode_response(payload: bytes | None) -> bytes:
     return response.payload
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A stream that a client has opened; `open` tells whether it will send further messages."""
 
     stream: int
@@ -168,8 +166,7 @@ class Call:
     open: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A further message on an open stream, or, with `payload` None, just its end."""
 
     stream: int
@@ -177,8 +174,7 @@ class Message:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Something that the server must answer with an error on that stream."""
 
     stream: int
