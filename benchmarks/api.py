@@ -36,7 +36,7 @@ class Api:
 
     def __init__(self, rival: Rival, image: str) -> None:
         self.connection = GrpcConnection(rival.address, NAMESPACE)
-        self._image = images.view(self.connection, image)
+        self._image = images.view(self.connection, images.get(self.connection, image))
 
     def close(self) -> None:
         self.connection.close()

@@ -23,7 +23,7 @@ CLIENTS = 6
 
 
 def _make(connection: Connection, *command: str) -> list[Mount]:
-    view = images.view(connection, BUSYBOX)
+    view = images.view(connection, images.get(connection, BUSYBOX))
     wanted = creating.Wanted(image=view, id="one", command=list(command))
     return creating.create(connection, wanted)[1]
 

@@ -34,7 +34,7 @@ LIMIT = 4096
 
 def _make(connection: Connection, name: str, *command: str, terminal: bool = False) -> list[Mount]:
     """A container of the small image; the mounts of its root."""
-    view = images.view(connection, BUSYBOX)
+    view = images.view(connection, images.get(connection, BUSYBOX))
     spec = ContainerSpec(args=(), terminal=terminal)
     wanted = creating.Wanted(image=view, id=name, command=list(command), spec=spec)
     return creating.create(connection, wanted)[1]

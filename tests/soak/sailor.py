@@ -117,7 +117,7 @@ class Sailor(threading.Thread):
     def _make(self, name: str) -> None:
         command, code = self._random.choice(_COMMANDS)
         expected = self._made[name] = Expected(code, has_task=False)
-        view = images.view(self._wire, self._image)
+        view = images.view(self._wire, images.get(self._wire, self._image))
         wanted = creating.Wanted(image=view, id=name, command=command)
         _, mounts = creating.create(self._wire, wanted)
         self._start(name, expected, mounts)

@@ -10,11 +10,14 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
 from typing import NoReturn
 
 from orlop.cli import catalogue, rootless
 from orlop.cli.each import told
+from orlop.cli.protobuf import defer_pure_python
+from orlop.cli.terminal import window_size
 from orlop.errors import OrlopError
 
 USAGE_ERROR = 2
@@ -42,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{name} {chosen.command}"
     else:
         command = catalogue.COMMANDS[name]
+    defer_pure_python()
     module = importlib.import_module(f"orlop.cli.commands.{command.module}")
     command_parser = _CommandParser(
         prog=f"orlop {name}",
         description=command.summary + ".",
+        formatter_class=_Formatter,
         allow_abbrev=False,
         conflict_handler="resolve",  # -h is for the host name, where a command has one
     )
@@ -60,6 +65,23 @@ def _no_command(name: str, group: str = "") -> int:
     within = f"orlop {group}".strip()
     print(f'orlop: "{name}" is no command; see {within} --help', file=sys.stderr)
     return USAGE_ERROR
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Knows the width: argparse makes one for every option, and would load `shutil` to find out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+class _Description(_Formatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves the lines of a description as they are."""
+
+
+@cache
+def _width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return (int(columns) if columns.isdecimal() else window_size(1)[0]) - 2
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -88,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="orlop [--address SOCKET] [--namespace NAME] COMMAND …",
         description=f"Run containers with orlopd.\n\n{catalogue.overview()}",
         epilog="`orlop COMMAND --help` tells a command's options.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Description,
     )
     parser.add_argument(
         "-a",
@@ -111,7 +133,7 @@ def _group_parser(name: str) -> argparse.ArgumentParser:
         prog=f"orlop {name}",
         usage=f"orlop {name} COMMAND …",
         description="commands:\n" + catalogue.listing(catalogue.GROUPS[name]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Description,
     )
     _add_command(parser)
     return parser

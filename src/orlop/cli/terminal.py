@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,8 @@ def raw_mode(fd: int) -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """A Ctrl-C meanwhile is raised at the end: half a change would leave the terminal broken."""
+    import signal
+
     caught: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     try:

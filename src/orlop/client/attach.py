@@ -17,12 +17,12 @@ from orlop.client.connection import Connection
 from orlop.client.containers import spec_of
 from orlop.client.stdio import Streams
 from orlop.errors import FailedPrecondition, OrlopError
-from orlop.wire.services import containers_pb2, introspection_pb2
+from orlop.wire.services import containers_pb2
 
 LABEL = "orlop/attach"
 """On a container whose output clients share; the value "stdin" is for its input as well."""
 OUTPUT, STDIN = "output", "stdin"
-_PLUGIN_TYPE, _PLUGIN_ID = "io.containerd.runtime.v2", "task"
+_PLUGIN = "io.containerd.runtime.v2", "task"
 _CHUNK = 64 * 1024
 _IN = b"\0"
 _STREAMS = {"stdout": b"\1", "stderr": b"\2"}
@@ -68,7 +68,7 @@ class Attachment:
 
 def supports(connection: Connection, runtime: str) -> bool:
     """Whether a runtime's shim lets clients share streams."""
-    return runtime in _exports(connection).get("attach-runtimes", "").split(",")
+    return runtime in connection.exports(*_PLUGIN).get("attach-runtimes", "").split(",")
 
 
 def streams(container: containers_pb2.Container) -> Streams:
@@ -96,7 +96,9 @@ def attach(
     """
     takes_input = bool(exec_id) or container.labels.get(LABEL) == STDIN
     name = f"attach-{exec_id}.sock" if exec_id else "attach.sock"
-    bundle = Path(_exports(connection).get("bundles", ""), connection.namespace, container.id)
+    bundle = Path(
+        connection.exports(*_PLUGIN).get("bundles", ""), connection.namespace, container.id
+    )
     found = _connect(bundle / name)
     if found is not None:
         return Attachment(found, takes_input=takes_input)
@@ -105,12 +107,6 @@ def attach(
     raise FailedPrecondition(
         f'container "{container.id}": its output is with the client that started it'
     )
-
-
-def _exports(connection: Connection) -> dict[str, str]:
-    filters = [f"type=={_PLUGIN_TYPE},id=={_PLUGIN_ID}"]
-    answer = connection.introspection.plugins(introspection_pb2.PluginsRequest(filters=filters))
-    return dict(answer.plugins[0].exports) if answer.plugins else {}
 
 
 def _connect(path: Path) -> socket.socket | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orlop.errors import Unavailable
 from orlop.rpc.client import Client
 from orlop.rpc.ttrpc.client import TtrpcChannel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_ADDRESS = "/run/orlop/orlop.sock"
 DEFAULT_NAMESPACE = "default"
@@ -49,6 +52,8 @@ class Connection:
     @property
     def directory(self) -> Path:
         """Where the daemon's sockets are; client fifos live beside them."""
+        from pathlib import Path
+
         return Path(self.address).parent
 
     def __enter__(self) -> Connection:
@@ -75,6 +80,19 @@ class Connection:
             namespace=self.namespace,
             lease=self._lease,
         )
+
+    def exports(self, kind: str, id: str) -> Mapping[str, str]:
+        """What a plugin of the daemon tells about itself; it is asked once. Empty without it."""
+        if (kind, id) not in self._exports:
+            from orlop.wire.services.introspection_pb2 import PluginsRequest
+
+            answer = self.introspection.plugins(PluginsRequest(filters=[f"type=={kind},id=={id}"]))
+            self._exports[kind, id] = dict(answer.plugins[0].exports) if answer.plugins else {}
+        return self._exports[kind, id]
+
+    @cached_property
+    def _exports(self) -> dict[tuple[str, str], Mapping[str, str]]:
+        return {}
 
     @cached_property
     def containers(self) -> Any:

@@ -15,6 +15,7 @@ from orlop.client.connection import Connection
 from orlop.client.stdio import Streams
 from orlop.errors import DeadlineExceeded, FailedPrecondition, NotFound, OrlopError
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.task_types_pb2 import STOPPED
 from orlop.wire.types_pb2 import Mount as WireMount
 
 if TYPE_CHECKING:
@@ -179,11 +180,12 @@ def remove_when_ended(connection: Connection, container: containers_pb2.Containe
 
 
 def _kill(connection: Connection, container: str) -> None:
-    try:
+    task = states.task_of(connection, container)
+    if task is None or task.status == STOPPED:
+        return
+    with suppress(NotFound):
         send_signal(connection, container, signal.SIGKILL, everything=True)
         wait(connection, container)
-    except NotFound:
-        return
 
 
 def remove_snapshot(connection: Connection, snapshotter: str, key: str) -> None:

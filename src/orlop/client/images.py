@@ -45,12 +45,12 @@ def get(connection: Connection, name: str) -> Image:
     return found
 
 
-def exists(connection: Connection, name: str) -> bool:
+def find(connection: Connection, name: str) -> Image | None:
+    """The image record, if there is one."""
     try:
-        get(connection, name)
+        return get(connection, name)
     except NotFound:
-        return False
-    return True
+        return None
 
 
 def list_all(connection: Connection) -> list[Image]:
@@ -75,23 +75,23 @@ def config(connection: Connection, image: Image) -> dict[str, Any]:
     return _read_json(connection, manifest(connection, image.target)["config"]["digest"])
 
 
-def view(connection: Connection, name: str, *, snapshotter: str = "") -> ImageView:
-    """The image `name` for this machine's platform, unpacked if it was not.
+def view(connection: Connection, image: Image, *, snapshotter: str = "") -> ImageView:
+    """An image for this machine's platform, unpacked if it was not.
 
-    Raises NotFound for an unknown image, or one without this platform or some of its content, and
+    Raises NotFound for one without this platform or some of its content, and
     FailedPrecondition for something else than an image.
     """
-    found = manifest(connection, get(connection, name).target)
+    found = manifest(connection, image.target)
     if found["config"]["mediaType"] not in _CONFIGS:
         kind = found.get("artifactType") or found["config"]["mediaType"]
-        raise FailedPrecondition(f'"{name}" is no image that can run: it is a "{kind}"')
+        raise FailedPrecondition(f'"{image.name}" is no image that can run: it is a "{kind}"')
     document = _read_json(connection, found["config"]["digest"])
     diff_ids = [Digest.parse(text) for text in document["rootfs"]["diff_ids"]]
     where = snapshotter or DEFAULT_SNAPSHOTTER
     chains = [str(link) for link in chain.chain_ids(diff_ids)]
     if chains and not _has_snapshot(connection, where, chains[-1]):
         _unpack(connection, where, found["layers"], diff_ids, chains)
-    return ImageView(name, document.get("config") or {}, chains[-1] if chains else "", where)
+    return ImageView(image.name, document.get("config") or {}, chains[-1] if chains else "", where)
 
 
 def manifest(connection: Connection, target: Descriptor) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 from orlop.client.connection import Connection
 from orlop.errors import InvalidArgument, NotFound
 from orlop.logger import options
-from orlop.wire.services import containers_pb2, introspection_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, tasks_pb2
 
 LABEL = "orlop/log-uri"
 _OTHER_LABELS = ("containerd.io/restart.loguri", "nerdctl/log-uri")
@@ -28,10 +29,10 @@ class LogFile(NamedTuple):
 
 def folder(connection: Connection, container: str) -> Path:
     """What holds a container's log; the daemon tells where. Raises NotFound without one."""
-    request = introspection_pb2.PluginsRequest(filters=[f"type=={PLUGIN_TYPE},id=={PLUGIN_ID}"])
-    for plugin in connection.introspection.plugins(request).plugins:
-        return Path(plugin.exports["root"], connection.namespace, container)
-    raise NotFound("log folder: orlopd names none")
+    exports = connection.exports(PLUGIN_TYPE, PLUGIN_ID)
+    if not exports:
+        raise NotFound("log folder: orlopd names none")
+    return Path(exports["root"], connection.namespace, container)
 
 
 def uri(connection: Connection, container: str, driver: str, values: Mapping[str, str]) -> str:
@@ -99,6 +100,7 @@ def remove(connection: Connection, container: containers_pb2.Container) -> None:
         return
     own = folder(connection, container.id)
     if found.path.parent == own:
-        import shutil
-
-        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):
+            for file in own.iterdir():
+                file.unlink(missing_ok=True)
+            own.rmdir()

@@ -49,7 +49,7 @@ def _state(connection: Connection) -> str:
 
 def _run(connection: Connection, image: str, name: str) -> int:
     """A container in the sandbox; its pid."""
-    view = images.view(connection, image)
+    view = images.view(connection, images.get(connection, image))
     record, mounts = creating.create(
         connection, creating.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
     )

@@ -202,9 +202,12 @@ def _starting() -> Iterator[None]:
 
 def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
     name = images.full_name(args.image)
-    if args.pull == "always" or (args.pull == "missing" and not images.exists(connection, name)):
-        _pull(args, connection, name)
-    return images.view(connection, name, snapshotter=args.snapshotter)
+    found = images.find(connection, name) if args.pull == "missing" else None
+    if found is None:
+        if args.pull != "never":
+            _pull(args, connection, name)
+        found = images.get(connection, name)
+    return images.view(connection, found, snapshotter=args.snapshotter)
 
 
 def _pull(args: argparse.Namespace, connection: Connection, name: str) -> None:
