@@ -12,13 +12,11 @@ from orlop.client.bytestreams import Download, Upload
 from orlop.client.connection import Connection
 from orlop.client.images import DEFAULT_SNAPSHOTTER
 from orlop.client.streams import Progress, ProgressStream
+from orlop.client.transfers import wire_platform
 from orlop.errors import InvalidArgument
-from orlop.oci import platform as platforms
-from orlop.oci.descriptor import Platform as OciPlatform
 from orlop.rpc.convert import pack
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import transfer_pb2
-from orlop.wire.types_pb2 import Platform
 
 _SAVED = "saved"
 
@@ -61,12 +59,12 @@ def import_images(
     destination = types.ImageStore(
         name=index_name,
         labels=labels or {},
-        platforms=map(_platform, platform_names),
+        platforms=map(wire_platform, platform_names),
         extra_references=[prefix],
     )
     if unpack:
         destination.unpacks.add(
-            platform=_wire(platforms.host()), snapshotter=snapshotter or DEFAULT_SNAPSHOTTER
+            platform=wire_platform(), snapshotter=snapshotter or DEFAULT_SNAPSHOTTER
         )
     names: list[str] = []
 
@@ -120,7 +118,7 @@ def export_images(
         try:
             destination = types.ImageExportStream(
                 stream=download.id,
-                platforms=map(_platform, platform_names),
+                platforms=map(wire_platform, platform_names),
                 all_platforms=all_platforms,
                 skip_compatibility_manifest=not docker_manifest,
                 skip_non_distributable=skip_non_distributable,
@@ -143,11 +141,3 @@ def _transfer(
     connection.transfer.transfer(
         transfer_pb2.TransferRequest(source=source, destination=destination, options=options)
     )
-
-
-def _platform(name: str) -> Platform:
-    return _wire(platforms.parse(name))
-
-
-def _wire(found: OciPlatform) -> Platform:
-    return Platform(os=found.os, architecture=found.architecture, variant=found.variant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,7 +41,7 @@ def view_of(connection: Connection, snapshotter: str, parent: str) -> Iterator[l
     if not parent:
         yield []
         return
-    key = f"view-{secrets.token_hex(6)}"
+    key = f"view-{os.urandom(6).hex()}"
     request = snapshots_pb2.ViewSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
     mounts = list(connection.snapshots.view(request).mounts)
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from orlop.client import attach, containers, restarts, snapshots
-from orlop.client.checkpoints import Origin
 from orlop.client.connection import Connection
 from orlop.errors import FailedPrecondition, NotFound, OrlopError
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, STOPPED
+
+if TYPE_CHECKING:
+    from orlop.client.checkpoints import Origin
 
 
 def start(

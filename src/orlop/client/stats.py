@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orlop.client.connection import Connection
 from orlop.rpc.convert import any_type, nanoseconds
@@ -15,8 +15,7 @@ _UNLIMITED = 1 << 60
 """What is more is the kernel's way to say that there is no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a container used until `at` (both times in nanoseconds) and holds now (bytes).
 
     A limit of 0 is none.

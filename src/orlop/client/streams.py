@@ -6,9 +6,8 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from google.protobuf.any_pb2 import Any
 
@@ -74,8 +73,7 @@ class MessageStream:
         self._thread.join(_JOIN)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """What the daemon says of one object of a transfer.
 
     `name` is its ingest ref, the name of an image that was saved, or empty for the transfer itself;

@@ -12,7 +12,7 @@ from orlop.client.auth import Answer, AuthStream
 from orlop.client.connection import Connection
 from orlop.client.streams import Progress, ProgressStream
 from orlop.errors import OrlopError
-from orlop.oci import platform as platforms
+from orlop.oci import platform_rules
 from orlop.rpc.convert import pack
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import transfer_pb2
@@ -23,7 +23,12 @@ OnProgress = Callable[[Progress], None]
 
 def wire_platform(name: str = "") -> Platform:
     """`os/architecture[/variant]`, or "" for this machine."""
-    found = platforms.parse(name) if name else platforms.host()
+    if not name:
+        found: platform_rules.Platform = platform_rules.here()
+    else:
+        from orlop.oci import platform
+
+        found = platform.parse(name)
     return Platform(os=found.os, architecture=found.architecture, variant=found.variant)
 
 

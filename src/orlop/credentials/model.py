@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # A helper gives this user's name when the secret is an identity token (credential helper protocol).
 TOKEN_USER = "<token>"
@@ -10,14 +10,16 @@ _DOCKER_HUB = "https://index.docker.io/v1/"
 _DOCKER_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """A name and a password; or an identity token, which buys tokens; or a token as it is sent."""
 
     username: str = ""
-    secret: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
+    secret: str = ""
+    identity_token: str = ""
+    registry_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credential(username={self.username!r})"  # no secret gets into a log
 
     def __bool__(self) -> bool:
         return bool(self.secret or self.identity_token or self.registry_token)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from orlop.cli import detaching
 from orlop.cli.attaching import farewell, joined
 from orlop.cli.checkpoints import add_folder_option
 from orlop.cli.each import for_each
 from orlop.cli.session import Left
-from orlop.client import Connection, checkpoints, containers
-from orlop.client.checkpoints import Origin
+from orlop.client import Connection, containers
 from orlop.client.starting import create_task, start, undone
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
+
+if TYPE_CHECKING:
+    from orlop.client.checkpoints import Origin
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +49,8 @@ def _origin(
 ) -> Origin | None:
     if not args.checkpoint:
         return None
+    from orlop.client import checkpoints
+
     return checkpoints.origin(connection, record, args.checkpoint, args.checkpoint_dir)
 
 

@@ -7,7 +7,6 @@ import argparse
 from google.protobuf.empty_pb2 import Empty
 
 from orlop import __version__
-from orlop.cli import form
 from orlop.client import Connection
 
 
@@ -19,6 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, connection: Connection) -> int:
     daemon = connection.version.version(Empty())
     if args.format:
+        from orlop.cli import form
+
         server = {"Version": daemon.version, "Revision": daemon.revision}
         form.show([{"Client": {"Version": __version__}, "Server": server}], {}, args.format)
         return 0
