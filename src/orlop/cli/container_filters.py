@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from orlop.client import images, names
+from orlop.client import names
 from orlop.client.states import State
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
@@ -59,7 +59,9 @@ def _is(key: str, value: str, record: containers_pb2.Container, state: State, we
             name, equals, wanted = value.partition("=")
             return name in record.labels and (not equals or record.labels[name] == wanted)
         case "ancestor":
-            return record.image in (value, images.full_name(value))
+            from orlop.oci import reference
+
+            return record.image in (value, str(reference.normalize(value)))
         case "status":
             return state.status == value
         case "health":

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.cli import options, run_resources, run_security, user_namespaces
+from orlop.cli import options, run_resources, run_security, run_values, user_namespaces
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.oci import spec_resources as resources
 from orlop.oci.spec import Bind, ContainerSpec, Tmpfs
@@ -70,10 +70,10 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
 
 def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ()) -> ContainerSpec:
     """What is asked for, with `volumes` of others; InvalidArgument for what makes no sense."""
-    mounts = [options.mount(text) for text in args.mount]
+    mounts = [run_values.mount(text) for text in args.mount]
     binds = [each for each in mounts if isinstance(each, Bind)]
     tmpfs = [each for each in mounts if isinstance(each, Tmpfs)]
-    sysctls = dict(options.sysctl(text) for text in args.sysctl)
+    sysctls = dict(run_values.sysctl(text) for text in args.sysctl)
     if args.net == "host" and any(name.startswith("net.") for name in sysctls):
         raise InvalidArgument("sysctls of net.* would be the host's with --net host")
     if args.domainname:
@@ -95,9 +95,11 @@ def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ())
         terminal=args.tty,
         hostname=hostname,
         network=args.net,
-        binds=[*volumes, *(options.bind(text) for text in args.volume), *binds],
-        tmpfs=[*(options.tmpfs(text) for text in args.tmpfs), *tmpfs],
-        devices=[each for text in args.device if "=" not in text for each in options.devices(text)],
+        binds=[*volumes, *(run_values.bind(text) for text in args.volume), *binds],
+        tmpfs=[*(run_values.tmpfs(text) for text in args.tmpfs), *tmpfs],
+        devices=[
+            each for text in args.device if "=" not in text for each in run_values.devices(text)
+        ],
         read_only=args.read_only,
         privileged=args.privileged,
         no_new_privileges=security.no_new_privileges,
@@ -113,7 +115,7 @@ def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ())
         cpu_shares=args.cpu_shares,
         cpuset=args.cpuset_cpus,
         pids=args.pids_limit,
-        ulimits=dict(options.ulimit(text) for text in args.ulimit),
+        ulimits=dict(run_values.ulimit(text) for text in args.ulimit),
         sysctls=sysctls,
         oom_score_adj=args.oom_score_adj,
         shm_size=args.shm_size,

@@ -15,7 +15,6 @@ from orlop.client.connection import Connection
 from orlop.client.log_entries import Entry, nanoseconds, parser
 from orlop.client.log_reader import LogReader
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unavailable
-from orlop.sys.inotify import IN_MODIFY, IN_MOVE_SELF, add_watch, open_inotify
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import STOPPED
 
@@ -102,6 +101,8 @@ def _follow(
     connection: Connection, container: containers_pb2.Container, reader: LogReader, until: int
 ) -> Iterator[list[Entry]]:
     """All that comes, until the end."""
+    from orlop.sys.inotify import IN_MODIFY, IN_MOVE_SELF, add_watch, open_inotify
+
     end = _End(connection, container)
     notify = open_inotify()
     try:

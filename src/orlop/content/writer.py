@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from orlop.content.files import DATA, SHARED, disk_errors, hash_file
 from orlop.errors import FailedPrecondition, OutOfRange
 from orlop.metadata import clock
-from orlop.oci.digest import Digest, new_hash
+from orlop.oci.digest import Digest
+from orlop.oci.hashing import new_hash
 
 if TYPE_CHECKING:
     from orlop.content.store import ContentStore

@@ -17,7 +17,8 @@ from orlop.diff.compress import compressor
 from orlop.diff.confinement import confine, mounts_of, private_mounts
 from orlop.errors import Unknown
 from orlop.fork.worker import Report
-from orlop.oci.digest import Digest, new_hash
+from orlop.oci.digest import Digest
+from orlop.oci.hashing import new_hash
 from orlop.sys import process
 from orlop.sys.mount import Mount, mount, mount_all
 from orlop.tar.changes import Layer, RedirectedError

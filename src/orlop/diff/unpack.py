@@ -19,7 +19,8 @@ from orlop.diff.confinement import confine, mounts_of, private_mounts
 from orlop.diff.decompress import decompress
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.worker import MAX_MESSAGE, Report
-from orlop.oci.digest import Digest, new_hash
+from orlop.oci.digest import Digest
+from orlop.oci.hashing import new_hash
 from orlop.sys import process
 from orlop.sys.mount import MS_BIND, mount, mount_all
 from orlop.tar.extract import Extractor

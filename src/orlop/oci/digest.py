@@ -31,6 +31,8 @@ class Digest(str):
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
         """The digest of `data`."""
+        from orlop.oci.hashing import new_hash  # noqa: PLC0415 - most commands need none
+
         return cls.from_hash(new_hash(algorithm, data))
 
     @classmethod
@@ -45,10 +47,3 @@ class Digest(str):
     @property
     def hex(self) -> str:
         return self.partition(":")[2]
-
-
-def new_hash(algorithm: str = "sha256", data: bytes = b"") -> Any:
-    """A hash object of a known algorithm."""
-    import hashlib  # noqa: PLC0415 - most commands need none, and it loads OpenSSL
-
-    return hashlib.new(algorithm, data)

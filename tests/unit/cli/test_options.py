@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.cli import options, table
+from orlop.cli import options, run_values, table
 from orlop.errors import InvalidArgument
 from orlop.oci.spec import Bind
 
@@ -31,10 +31,10 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bind(tmp_path: Path) -> None:
-    assert options.bind(f"{tmp_path}:/x:ro") == Bind(str(tmp_path), "/x", read_only=True)
+    assert run_values.bind(f"{tmp_path}:/x:ro") == Bind(str(tmp_path), "/x", read_only=True)
     for bad in ("name:/x", f"{tmp_path}:x", f"{tmp_path}", f"{tmp_path}/none:/x", "/a:/b:huh"):
         with pytest.raises(InvalidArgument):
-            options.bind(bad)
+            run_values.bind(bad)
 
 
 def test_sizes_and_times() -> None:

@@ -18,7 +18,8 @@ from orlop.errors import DataLoss, InvalidArgument
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
 from orlop.oci.descriptor import Descriptor, Platform
-from orlop.oci.digest import Digest, new_hash
+from orlop.oci.digest import Digest
+from orlop.oci.hashing import new_hash
 from orlop.rpc import CallContext
 from orlop.transfer.archive import encoding, names, tarfiles
 from orlop.transfer.archive.intake import DOCKER, INDEX, LAYOUT
