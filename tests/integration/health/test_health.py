@@ -57,9 +57,9 @@ def test_healthy_and_unhealthy_and_healthy_again(orlopd: Orlopd, busybox: str) -
     orlopd.orlop("exec", "one", "sh", "-c", "echo ill > /state")
     becomes(orlopd, "unhealthy")
     assert "(unhealthy)" in orlopd.orlop("ps").stdout
-    for wanted, found in (("unhealthy", 1), ("healthy", 0), ("none", 0)):
+    for wanted, count in (("unhealthy", 1), ("healthy", 0), ("none", 0)):
         shown = orlopd.orlop("ps", "-q", "--filter", f"health={wanted}").stdout
-        assert len(shown.splitlines()) == found
+        assert len(shown.splitlines()) == count
     orlopd.wait_for(lambda: len(health(orlopd)["Log"]) == 5)
     report = health(orlopd)
     assert report["FailingStreak"] >= 2
