@@ -93,7 +93,9 @@ def to_mount(mount: WireMount) -> Mount:
 @contextmanager
 def _empty_folder() -> Iterator[Path]:
     # Not by `tempfile`: its import takes longer than all that is done in the folder.
-    folder = Path(os.environ.get("TMPDIR") or "/tmp", f"orlop-{os.urandom(6).hex()}")
+    parents = (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp")
+    parent = next((each for each in parents if each and os.access(each, os.W_OK)), ".")
+    folder = Path(parent, f"orlop-{os.urandom(6).hex()}").absolute()
     folder.mkdir(mode=0o700)
     try:
         yield folder
