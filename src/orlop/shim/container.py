@@ -310,6 +310,8 @@ class Container:
             if self.init.status == Status.STOPPED and not all:
                 raise NotFound("process already finished")
             if not all and self._may_signal(number):
+                if self.init.status == Status.RUNNING and number != signal.SIGKILL:
+                    await shortcuts.executed(self._host.loop, self.init.pid)
                 _signal(self.init.pid, number)
             else:
                 await self._runc.kill(self.id, number, all=all)

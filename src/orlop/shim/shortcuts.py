@@ -21,6 +21,8 @@ from orlop.shim.files import read_or_empty, remove
 from orlop.shim.loop import Loop, Promise
 
 _CGROUPS = "/sys/fs/cgroup/"
+_INIT = "runc:[2:INIT]\n"
+_EXECUTED_TRIES, _EXECUTED_PAUSE = 1000, 0.001
 _KNOWN_FILES = {"state.json", "exec.fifo"}
 _MARKS = ("init_process_pid", "init_process_start", "cgroup_paths", "namespace_paths")
 
@@ -53,6 +55,18 @@ async def start(loop: Loop, folder: str, ended: Promise[Exit]) -> bool:
         os.close(fd)
     remove(path)
     return True
+
+
+async def executed(loop: Loop, pid: int) -> None:
+    """Wait until the init that was started has executed its program, a moment after the start.
+
+    A signal would end runc's init, a Go program, where the container's handles or ignores it.
+    runc's own commands do not wait either, but take longer than that moment.
+    """
+    for _ in range(_EXECUTED_TRIES):
+        if read_or_empty(f"/proc/{pid}/comm") != _INIT:
+            break
+        await loop.sleep(_EXECUTED_PAUSE)
 
 
 def delete(folder: str, pid: int) -> bool:

@@ -15,6 +15,7 @@ from orlop import errors
 from orlop.rpc.convert import pack
 from orlop.shim import shortcuts
 from orlop.wire.runc_pb2 import Options
+from orlop.wire.task_types_pb2 import Status
 from tests.integration.shim.harness import NAMESPACE, RUNC_ROOT, Shim, wait_until
 from tests.integration.shim.test_lifecycle import waited
 
@@ -74,18 +75,36 @@ def test_a_shared_pid_namespace_is_left_to_runc(shim: Shim, recorder: Recorder) 
 
 def test_hooks_at_the_end_are_left_to_runc(shim: Shim, recorder: Recorder, folder: Path) -> None:
     mark = folder / "stopped"
-    bundle = shim.bundle("one", ["true"])
-    document = json.loads((bundle / "config.json").read_text())
     hook = {"path": "/bin/sh", "args": ["sh", "-c", f"cat >{mark}"]}
-    (bundle / "config.json").write_text(json.dumps({**document, "hooks": {"poststop": [hook]}}))
-    mount = {"type": "bind", "source": str(shim.rootfs), "options": ["rbind", "ro"]}
-    shim.client.create(id="one", bundle=str(bundle), rootfs=[mount], options=recorder.options)
+    create_with(shim, {"poststop": [hook]}, "true", options=recorder.options)
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
     assert waited(waiting.result(10)) == 0
     shim.client.delete(id="one")
     assert recorder.commands == ["create", "delete"]
     assert json.loads(mark.read_text())["status"] == "stopped"
+
+
+def test_a_signal_right_after_the_start_is_the_program_s(shim: Shim) -> None:
+    """Not that of runc's init, which it would end: the first process of a pid namespace has
+    nothing to fear from a signal that it does not handle."""
+    hook = {"path": "/bin/sleep", "args": ["sleep", "0.3"]}  # which holds init up after the start
+    create_with(shim, {"startContainer": [hook]}, "sleep", "60")
+    shim.client.start(id="one")
+    shim.client.kill(id="one", signal=signal.SIGTERM)
+    state = shim.client.state(id="one")
+    assert state.status == Status.RUNNING
+    assert Path(f"/proc/{state.pid}/comm").read_text() == "sleep\n"
+    shim.finish("one")
+
+
+def create_with(shim: Shim, hooks: dict[str, Any], *command: str, **options: Any) -> None:
+    """A container with hooks."""
+    bundle = shim.bundle("one", list(command))
+    document = json.loads((bundle / "config.json").read_text())
+    (bundle / "config.json").write_text(json.dumps({**document, "hooks": hooks}))
+    mount = {"type": "bind", "source": str(shim.rootfs), "options": ["rbind", "ro"]}
+    shim.client.create(id="one", bundle=str(bundle), rootfs=[mount], **options)
 
 
 def test_a_paused_container_is_killed_by_runc(shim: Shim, recorder: Recorder) -> None:
