@@ -23,13 +23,18 @@ from orlop.wire.types_pb2 import Envelope
 # A garbage collection may publish tens of thousands of events at once; the envelopes are shared
 # between subscribers.
 BUFFER = 32_768
+LATECOMERS = 30.0
+"""Seconds after the start of a daemon in which its clients are expected to subscribe again."""
 
 
 class Publisher(Protocol):
     """Where a room sends its events, once what they tell is durable."""
 
-    def publish(self, namespace: str, topic: str, message: Message) -> None:
-        """Tell subscribers that `message` happened in `namespace`; never blocks."""
+    def publish(self, namespace: str, topic: str, message: Message, *, keep: bool = False) -> None:
+        """Tell subscribers that `message` happened in `namespace`; never blocks.
+
+        With `keep`, those who subscribe soon are told as well.
+        """
         ...
 
 
@@ -101,15 +106,19 @@ class Subscription:
 class Exchange:
     """Takes events from any thread and hands each to every subscription that wants it.
 
-    Events of one publisher reach every subscriber in the order of publication.
+    Events of one publisher reach every subscriber in the order of publication. Those that are
+    published with `keep` in the exchange's first `LATECOMERS` seconds also reach who subscribes in
+    that time: they tell of what an earlier daemon's subscribers were following.
     """
 
     def __init__(self, *, capacity: int = BUFFER) -> None:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
+        self._kept: deque[tuple[Envelope, EventFields]] = deque(maxlen=capacity)
+        self._keep_until = time.monotonic() + LATECOMERS
 
-    def publish(self, namespace: str, topic: str, message: Message) -> None:
+    def publish(self, namespace: str, topic: str, message: Message, *, keep: bool = False) -> None:
         """Publish `message`, or the event that an Any holds, as of now.
 
         Raises InvalidArgument for a bad namespace or topic.
@@ -118,10 +127,11 @@ class Exchange:
         self.forward(
             Envelope(
                 timestamp=timestamp(time.time_ns()), namespace=namespace, topic=topic, event=event
-            )
+            ),
+            keep=keep,
         )
 
-    def forward(self, envelope: Envelope) -> None:
+    def forward(self, envelope: Envelope, *, keep: bool = False) -> None:
         """Pass on an event that another process published, its time and bytes untouched.
 
         Raises InvalidArgument for a bad namespace or topic, or without a time.
@@ -131,7 +141,11 @@ class Exchange:
         if nanoseconds(envelope.timestamp) == 0:
             raise InvalidArgument(f'event "{envelope.topic}" has no timestamp')
         fields = EventFields(envelope)
-        for subscription in self._subscriptions:
+        with self._lock:
+            if keep and time.monotonic() < self._keep_until:
+                self._kept.append((envelope, fields))
+            subscriptions = self._subscriptions
+        for subscription in subscriptions:
             subscription.offer(envelope, fields)
 
     def subscribe(self, wanted: Iterable[str] = ()) -> Subscription:
@@ -141,6 +155,10 @@ class Exchange:
         """
         subscription = Subscription(self, filters.parse(wanted), self._capacity)
         with self._lock:
+            if time.monotonic() >= self._keep_until:
+                self._kept.clear()
+            for envelope, fields in self._kept:
+                subscription.offer(envelope, fields)
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
 

@@ -16,7 +16,7 @@ from orlop.wire.types_pb2 import Envelope
 class Forwarder(Protocol):
     """The exchange, or somebody who watches what goes into it."""
 
-    def forward(self, envelope: Envelope) -> None: ...
+    def forward(self, envelope: Envelope, *, keep: bool = False) -> None: ...
 
 
 class EventsService(Service):

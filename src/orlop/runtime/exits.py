@@ -14,20 +14,22 @@ _TOPIC = "/tasks/exit"
 
 
 class ExitWatch:
-    """Passes events on, and notes how tasks ended: a shim that dies later cannot tell any more."""
+    """Passes events on, and notes how tasks ended: a shim that dies later cannot tell any more.
+
+    Those of tasks that an earlier daemon has made are kept for its clients, who may need a moment
+    to find this one.
+    """
 
     def __init__(self, tasks: TaskManager, exchange: Forwarder) -> None:
         self._tasks = tasks
         self._exchange = exchange
 
-    def forward(self, envelope: Envelope) -> None:
+    def forward(self, envelope: Envelope, *, keep: bool = False) -> None:
         """As `orlop.events.Exchange.forward`."""
-        if envelope.topic == _TOPIC:
-            self._note(envelope)
-        self._exchange.forward(envelope)
-
-    def _note(self, envelope: Envelope) -> None:
-        event = decoded(envelope, TaskExit)
-        if event is not None and event.id == event.container_id:
-            ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
-            self._tasks.note_exit(envelope.namespace, event.container_id, ended)
+        event = decoded(envelope, TaskExit) if envelope.topic == _TOPIC else None
+        if event is not None:
+            keep = keep or self._tasks.recovered(envelope.namespace, event.container_id)
+            if event.id == event.container_id:
+                ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
+                self._tasks.note_exit(envelope.namespace, event.container_id, ended)
+        self._exchange.forward(envelope, keep=keep)

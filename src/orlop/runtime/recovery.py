@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from orlop.errors import NotFound, OrlopError
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle
+from orlop.runtime.model import Exit
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.task import Task
@@ -25,8 +27,8 @@ _GOODBYE = 1.0
 def recover(tasks: TaskManager, reactor: Reactor) -> int:
     """Adopt every task of an earlier daemon; how many there are.
 
-    A shim that died meanwhile is cleared up silently: to clients its task is not found. Takes a
-    few seconds at most, however many shims hang.
+    Where a shim died meanwhile, its task is cleared up, and clients that subscribe soon are told
+    that it has ended. Takes a few seconds at most, however many shims hang.
     """
     bundles = tasks.bundles.all()
     if not bundles:
@@ -63,7 +65,8 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
     except OrlopError as error:
         _log.info("%s has no shim: %s", name, error)
         log.close()
-        _clear_up(tasks, bundle)
+        ended = _clear_up(tasks, bundle)
+        tasks.publish_end(bundle, ended or Exit(255, time.time_ns()), told=False, keep=True)
         return False
     except OSError:
         log.close()
@@ -79,6 +82,7 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
         return False
     except OrlopError as error:
         _log.warning("%s does not answer: %s", name, error)
+    task.recovered = True
     tasks.register(task)
     with suppress(OrlopError):
         task.state()  # once more, for good: while it is awake that costs nothing
@@ -96,9 +100,12 @@ def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:
         _log.warning("namespace=%s task=%s shim stays: %s", bundle.namespace, bundle.id, error)
 
 
-def _clear_up(tasks: TaskManager, bundle: Bundle) -> None:
+def _clear_up(tasks: TaskManager, bundle: Bundle) -> Exit | None:
+    """Remove what is left of a task; how it ended, if that can be told."""
+    ended = None
     try:
-        tasks.shims.clean_up(bundle)
+        ended = tasks.shims.clean_up(bundle)
         bundle.delete()
     except (OrlopError, OSError) as error:
         _log.warning("namespace=%s task=%s bundle stays: %s", bundle.namespace, bundle.id, error)
+    return ended

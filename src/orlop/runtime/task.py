@@ -35,7 +35,7 @@ class Task:
     Unavailable when the shim is lost, and what the shim refuses with.
 
     `pid` is that of the task's first process, 0 where it is not known; `exit` is how it ended, once
-    its shim has told.
+    its shim has told; `recovered` says that an earlier daemon made it.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Task:
         self.log = log
         self.pid = pid
         self.exit: Exit | None = None
+        self.recovered = False
         self._stdio = stdio
         self._known: ProcessState | None = None
         self._changes = 0

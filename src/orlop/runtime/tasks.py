@@ -103,6 +103,12 @@ class TaskManager:
             raise NotFound(f'task "{id}"')
         return task
 
+    def recovered(self, namespace: str, id: str) -> bool:
+        """Whether there is such a task, and an earlier daemon has made it."""
+        with self._lock:
+            task = self._tasks.get((namespace, id))
+        return task is not None and task.recovered
+
     def _all(self, namespace: str) -> list[Task]:
         with self._lock:
             return [task for (space, _), task in self._tasks.items() if space == namespace]
@@ -327,17 +333,10 @@ class TaskManager:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns())
         self.shims.forget(shim)
-        if task.exit is None:
-            self._publish_exit(task, ended)
-        ended = task.exit or ended
-        deleted = TaskDelete(
-            container_id=task.id,
-            pid=ended.pid,
-            exit_status=ended.status,
-            exited_at=timestamp(ended.at),
+        self.publish_end(
+            task.bundle, task.exit or ended, told=task.exit is not None, keep=task.recovered
         )
-        self._publisher.publish(task.namespace, "/tasks/delete", deleted)
-        self._remove(task, ended)
+        self._remove(task, task.exit or ended)
 
     def _reconnected(self, task: Task, lost: Shim) -> bool:
         """Whether only the connection was lost: the shim listens."""
@@ -349,15 +348,27 @@ class TaskManager:
         task.reconnect(shim)
         return True
 
-    def _publish_exit(self, task: Task, ended: Exit) -> None:
-        exited = TaskExit(
-            container_id=task.id,
-            id=task.id,
+    def publish_end(self, bundle: Bundle, ended: Exit, *, told: bool, keep: bool) -> None:
+        """Publish what a dead shim cannot: that a task has ended, if it did not tell, and is gone.
+
+        With `keep`, subscribers who come soon hear of it, too.
+        """
+        deleted = TaskDelete(
+            container_id=bundle.id,
             pid=ended.pid,
             exit_status=ended.status,
             exited_at=timestamp(ended.at),
         )
-        self._publisher.publish(task.namespace, "/tasks/exit", exited)
+        if not told:
+            exited = TaskExit(
+                container_id=bundle.id,
+                id=bundle.id,
+                pid=ended.pid,
+                exit_status=ended.status,
+                exited_at=timestamp(ended.at),
+            )
+            self._publisher.publish(bundle.namespace, "/tasks/exit", exited, keep=keep)
+        self._publisher.publish(bundle.namespace, "/tasks/delete", deleted, keep=keep)
 
 
 def _request(

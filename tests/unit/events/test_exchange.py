@@ -198,3 +198,25 @@ def test_service_subscribes_before_it_answers_and_ends_with_the_call(exchange: E
 def test_service_publish_needs_a_namespace(exchange: Exchange) -> None:
     with pytest.raises(FailedPrecondition):
         EventsService(exchange).publish(events_pb2.PublishRequest(topic="/a"), CallContext())
+
+
+def test_who_comes_late_gets_what_is_kept() -> None:
+    """Those who followed an earlier daemon need a moment to find this one."""
+    exchange = Exchange()
+    first = envelope("/tasks/exit", TaskExit(container_id="a"))
+    exchange.forward(first, keep=True)
+    exchange.forward(envelope("/tasks/exit", TaskExit(container_id="b")))
+    exchange.publish("other", "/tasks/oom", TaskOOM(), keep=True)
+    with exchange.subscribe(["namespace==default"]) as late, exchange.subscribe() as later:
+        assert list(late._buffer) == [first]
+        assert [each.topic for each in later._buffer] == ["/tasks/exit", "/tasks/oom"]
+        exchange.forward(first, keep=True)
+        assert len(late._buffer) == 2
+
+
+def test_after_a_while_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orlop.events.exchange.LATECOMERS", 0.0)
+    exchange = Exchange()
+    exchange.forward(envelope("/tasks/exit", TaskExit()), keep=True)
+    with exchange.subscribe() as late:
+        assert not late._buffer
