@@ -42,6 +42,8 @@ class Orlopd:
         self.namespace = f"test-{self.folder.name.removeprefix('orlopd-').replace('_', 'x')}"
         self.log = self.folder / "log"
         self.options = list(options)
+        self.inside: Sequence[str] = ()
+        """What the command line begins with, to run it in a namespace of the test's."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,16 +59,23 @@ class Orlopd:
 
     def start(self) -> None:
         """Start it and wait until it serves."""
-        command = [_program("orlopd"), "--root", str(self.root), "--state", str(self.state)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, *self.options],
+        self._process = self.spawn([*self.command(), *self.options], self.log)
+        self.wait_for(self._serves, START_LIMIT)
+
+    def command(self) -> list[str]:
+        """Its command line, without `options`."""
+        return [_program("orlopd"), "--root", str(self.root), "--state", str(self.state)]
+
+    def spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a process that is found again, with all that it starts, if it is left."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [*self.inside, *command],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, _MARK: str(self.folder)},
             )
-        self.wait_for(self._serves, START_LIMIT)
 
     def _serves(self) -> bool:
         assert self._process is not None

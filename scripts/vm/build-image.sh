@@ -50,7 +50,7 @@ inside() { chroot "$root" /usr/bin/env -u TMPDIR PATH=/usr/sbin:/usr/bin:/sbin:/
 # The system: what the guest does at boot is its run.service; nothing else has to start.
 cp "$here/run.service" "$root/etc/systemd/system/"
 install -m 755 "$here/run" "$root/usr/local/sbin/orlop-vm-run"
-for unit in containerd docker-registry nginx e2scrub_reap; do
+for unit in containerd docker docker.socket docker-registry nginx e2scrub_reap; do
     systemctl --root "$root" --quiet disable "$unit"
 done
 systemctl --root "$root" --quiet mask getty@tty1 serial-getty@ttyS0 serial-getty@hvc0 \
