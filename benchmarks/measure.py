@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+_REST = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -89,10 +91,12 @@ def medians(
     warm_up: int = 1,
     between: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
-    """The medians of two figures that are taken in turn."""
+    """The medians of two figures that are taken in turn, each of a machine that has come to rest:
+    what one has the kernel do (grace periods, writeback) is not to serve or to hinder the other."""
     found: tuple[list[float], list[float]] = ([], [])
     for index in range(warm_up + rounds):
         for measure, figures in zip((ours, theirs), found, strict=True):
+            time.sleep(_REST)
             figure = measure()
             between()
             if index >= warm_up:
