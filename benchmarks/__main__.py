@@ -9,7 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orlop
-from benchmarks import archives, calls, content, idle, output, rivals, running, transfers
+from benchmarks import (
+    archives,
+    calls,
+    content,
+    docker_engine,
+    idle,
+    output,
+    rivals,
+    running,
+    transfers,
+)
 from benchmarks.measure import Result, show, show_heading
 from benchmarks.stage import Stage
 
@@ -17,6 +27,7 @@ from benchmarks.stage import Stage
 BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "small": transfers.bench_small,
     "run": running.bench_run,
+    "docker": docker_engine.bench_docker,
     "rate": running.bench_rate,
     "exec": running.bench_exec,
     "exit": running.bench_exit,

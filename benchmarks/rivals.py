@@ -81,7 +81,7 @@ def folder(name: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _await(check: Callable[[], bool], what: str) -> None:
+def await_(check: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + _PATIENCE
     while not check():
         if time.monotonic() > end:
@@ -99,7 +99,7 @@ def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
         meter.take_in(process.pid)
         rival = Rival(name, path, process, meter)
         try:
-            _await(rival.answers, name)
+            await_(rival.answers, name)
             rival.start_time = time.perf_counter() - start
             try:
                 yield rival
@@ -156,7 +156,7 @@ def registry() -> Iterator[str]:
                 ["docker-registry", "serve", str(path / "config.yml")], stdout=log, stderr=log
             )
         try:
-            _await(lambda: _answers(host), "docker-registry")
+            await_(lambda: _answers(host), "docker-registry")
             yield host
         finally:
             process.terminate()
