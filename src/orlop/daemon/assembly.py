@@ -134,7 +134,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(sandboxes.close)
     bundles = Bundles(Path(config.state), root)
     checkpoints = Checkpoints(containers, FolderStore(content, forks))
-    moves = CgroupMoves(own_procs())
+    moves = CgroupMoves(own_procs)
     closing.callback(moves.close)
     tasks = TaskManager(
         bundles, shims, containers, exchange, reactor, checkpoints, moves, sandboxes.bundle

@@ -16,6 +16,7 @@ _HOST = re.compile(
     r"|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 )
 _NAME_MAX = 255
+_PORT_MAX = 65535
 
 DEFAULT_HOST = "docker.io"
 _DEFAULT_FOLDER = "library"
@@ -88,6 +89,9 @@ def _parse(text: str, host: str, rest: str) -> Reference:
     path, colon, tag = name.partition(":")
     if len(f"{host}/{path}") > _NAME_MAX:
         raise InvalidArgument(f'reference "{text}" has a name longer than {_NAME_MAX} characters')
+    port = host.rpartition(":")[2]
+    if port != host and port.isdecimal() and int(port) > _PORT_MAX:
+        raise InvalidArgument(f'reference "{text}": there is no port {port}')
     if not _PATH.fullmatch(path):
         hint = "; repository names are lower case" if path != path.lower() else ""
         raise InvalidArgument(f'reference "{text}": "{path}" is not a repository name{hint}')

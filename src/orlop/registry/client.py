@@ -45,8 +45,9 @@ class RegistryClient:
     """What a reference names. `ask` is asked for credentials when they are wanted.
 
     `hosts` serve it, the first that can is asked first (see `orlop.registry.hosts_toml`); without
-    any it is the registry itself, by `scheme` http or https ("" as in `default_host`), with
-    `headers` on every request to it, and to it alone. Thread-safe; `http` is the caller's to close.
+    any it is the registry itself, by `scheme` http or https ("" as in `default_host`, which may ask
+    it), with `headers` on every request to it, and to it alone. Thread-safe; `http` is the
+    caller's to close.
     """
 
     def __init__(

@@ -29,20 +29,22 @@ class Tls:
     """How a host is trusted, and told who we are.
 
     `ca` are files of certificates to trust besides the system's; `client` are pairs of files, a
-    certificate and its key, the key "" when it is in the same file.
+    certificate and its key, the key "" when it is in the same file. With `own_only` all of that is
+    about this host, and not about those that it names.
     """
 
     ca: tuple[str, ...] = ()
     client: tuple[tuple[str, str], ...] = ()
     skip_verify: bool = False
+    own_only: bool = False
 
     def for_strangers(self) -> Tls:
         """What holds for a host to which this one redirects: the trust, not who we are."""
-        return replace(self, client=())
+        return NO_TLS if self.own_only else replace(self, client=())
 
 
 NO_TLS = Tls()
-_ANY_TLS = Tls(skip_verify=True)
+_ANY_TLS = Tls(skip_verify=True, own_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,16 @@ def default_host(
 ) -> Host:
     """The registry `name` itself.
 
-    `scheme` is http or https; "" means https, but for this machine, without settings for `tls`, it
-    means what the server there speaks; its certificate is not looked at then.
+    `scheme` is http or https; "" means https, but for this machine what the server there speaks,
+    which is found out by asking it; without settings for `tls` its certificate is not looked at
+    then. Raises Unavailable when a server on this machine says nothing.
     """
     if scheme not in _SCHEMES:
         raise InvalidArgument(f'scheme "{scheme}" is neither http nor https')
     address = api_host(name)
-    if not scheme and tls == NO_TLS and is_local(address):
-        scheme, tls = ("https", _ANY_TLS) if speaks_tls(address) else ("http", tls)
+    if not scheme and is_local(address):
+        scheme = "https" if speaks_tls(address) else "http"
+        tls = _ANY_TLS if tls == NO_TLS else tls
     return Host(scheme or "https", address, headers=headers or {}, tls=tls)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orlop.errors import InvalidArgument
-from orlop.registry.host import Capability, Host, Tls, api_host, default_host
+from orlop.registry.host import NO_TLS, Capability, Host, Tls, api_host, default_host
 
 _DEFAULT = "_default"
 _FILE = "hosts.toml"
@@ -38,8 +38,9 @@ def find_hosts(
 ) -> list[Host]:
     """The hosts for the registry `name`, in the order in which they are to be tried.
 
-    `scheme` and `headers` are for the registry itself where no file says otherwise. Raises
-    InvalidArgument that names the file and key for a file that makes no sense.
+    `scheme` and `headers` are for the registry itself where no file says otherwise; one on this
+    machine is asked what it speaks (see `default_host`). Raises InvalidArgument that names the file
+    and key for a file that makes no sense.
     """
     folder = _folder(folders, name)
     if folder is None:
@@ -48,10 +49,16 @@ def find_hosts(
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        return [default_host(name, scheme, headers, _certificates(folder))]
+        tls = _certificates(folder)
+        return [default_host(name, scheme or _meant(folder, tls), headers, tls)]
     except OSError as error:
         raise InvalidArgument(f'"{file}" cannot be read: {error.strerror}') from None
     return _File(file, name).hosts(text, scheme, headers)
+
+
+def _meant(folder: Path, tls: Tls) -> str:
+    """The scheme that a registry's own folder means by saying how to trust it, "" for none."""
+    return "https" if tls != NO_TLS and folder.name != _DEFAULT else ""
 
 
 def _folder(folders: Sequence[Path], name: str) -> Path | None:
@@ -95,9 +102,11 @@ class _File:
         own = {key: value for key, value in document.items() if key in _HOST_KEYS}
         if server:
             return [*found, self._host(server, own, "", headers)]
-        itself = default_host(self._registry, scheme, headers, self._tls("", own))
-        written = self._host(f"{itself.scheme}://{itself.name}", own, "", headers)
-        return [*found, replace(written, tls=itself.tls)]
+        tls = self._tls("", own)
+        scheme = scheme or _meant(self._path.parent, tls)
+        itself = default_host(self._registry, scheme, headers, tls)
+        address = f"{itself.scheme}://{itself.name}"
+        return [*found, replace(self._host(address, own, "", headers), tls=itself.tls)]
 
     def _host(
         self, url: str, table: Any, prefix: str, headers: Mapping[str, str] | None = None

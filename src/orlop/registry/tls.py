@@ -27,7 +27,7 @@ def context(settings: Tls) -> ssl.SSLContext:
                 f'"{certificate}" and "{key or certificate}" are no certificate and key: {error}'
             ) from None
     if settings.skip_verify:
-        urllib3.disable_warnings(InsecureRequestWarning)  # the operator has said so
+        urllib3.disable_warnings(InsecureRequestWarning)  # it is meant so
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     return made

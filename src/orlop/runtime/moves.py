@@ -8,10 +8,13 @@ while the runtime is still busy with other things.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _BETWEEN = 0.004
@@ -21,12 +24,12 @@ _LONG_ENOUGH = 0.02  # seconds from the word to the runtime's own moves
 class CgroupMoves:
     """Keeps moves quick for a moment whenever some are expected.
 
-    A thread of its own does; `close` ends it. `procs` is the `cgroup.procs` of a cgroup that this
-    process is in; where there is none that it may write to, nothing is done.
+    A thread of its own does; `close` ends it. `find` tells the `cgroup.procs` of a cgroup that this
+    process is in at that moment; where there is none that it may write to, nothing is done.
     """
 
-    def __init__(self, procs: Path | None) -> None:
-        self._procs = procs
+    def __init__(self, find: Callable[[], Path | None]) -> None:
+        self._find = find
         self._until = 0.0
         self._wanted = threading.Event()
         self._closing = False
@@ -44,24 +47,24 @@ class CgroupMoves:
         self._thread.join()
 
     def _run(self) -> None:
+        told = False
         while True:
             self._wanted.wait()
             self._wanted.clear()
-            if self._closing or self._procs is None:
+            if self._closing:
                 return
-            while time.monotonic() < self._until:
-                if not self._move():
-                    return
-                time.sleep(_BETWEEN)
+            try:
+                self._keep_quick()
+            except OSError as error:
+                if not told:
+                    _log.info("moves between cgroups are not prepared: %s", error)
+                told = True
 
-    def _move(self) -> bool:
-        """Move this process to where it is."""
-        assert self._procs is not None
-        try:
-            self._procs.write_bytes(b"0")
-        except OSError:
-            return False
-        return True
+    def _keep_quick(self) -> None:
+        procs = self._find()
+        while procs is not None and time.monotonic() < self._until:
+            procs.write_bytes(b"0")  # this process, to where it is
+            time.sleep(_BETWEEN)
 
 
 def own_procs() -> Path | None:

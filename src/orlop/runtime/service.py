@@ -79,7 +79,7 @@ class TasksService(Service):
 
     def exec(self, request: wire.ExecProcessRequest, ctx: CallContext) -> Empty:
         task = self._task(ctx, request.container_id)
-        self._tasks.moves.expect()  # its start will follow
+        self._tasks.expect_start()
         task.exec(ctx, request.exec_id, _stdio(request), request.spec)
         return Empty()
 

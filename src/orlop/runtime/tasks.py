@@ -70,7 +70,7 @@ class TaskManager:
         sandbox: FindSandbox = lambda *_: None,
     ) -> None:
         self.checkpoints = checkpoints
-        self.moves = moves
+        self._moves = moves
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -182,7 +182,7 @@ class TaskManager:
         if endpoint is not None and not container.sandbox:
             raise InvalidArgument(f'container "{id}" is in no sandbox that has a task API')
         with self._claim(namespace, id):
-            self.moves.expect()
+            self.expect_start()
             spec = container.spec.value if container.spec is not None else b""
             with ExitStack() as undo:
                 bundle = self.bundles.create(namespace, id, spec)
@@ -204,6 +204,10 @@ class TaskManager:
                 undo.pop_all()
             self.register(Task(bundle, shim, log, pid, stdio or Stdio()))
         return pid
+
+    def expect_start(self) -> None:
+        """A client waits for a process that is to be started soon: have that go quickly."""
+        self._moves.expect()
 
     @contextmanager
     def _claim(self, namespace: str, id: str) -> Iterator[None]:

@@ -25,10 +25,11 @@ from orlop.wire import task_v3_pb2 as task
 _NOWHERE = "/nonexistent"
 _NAME = "rehearsal"
 _SERVICE = "containerd.task.v3.Task"
+_ANSWER_MAX = 4096
 
 
-def rehearse() -> None:
-    """Refuse to create a container that has no bundle."""
+def rehearse() -> bytes:
+    """Refuse to create a container that has no bundle; the refusal, as it is sent."""
     loop = Loop(lambda _: None)
     ours, theirs = bare.seqpacket_pair()
     client, server = socket.socketpair()
@@ -37,6 +38,7 @@ def rehearse() -> None:
     publisher = Publisher(loop, "", _NAME, log)
     host = Host(loop, children, publisher, log, _NAME, os.getpid())
     service = TaskService(host, loop.stop)
+    client.setblocking(False)
     server.setblocking(False)
     Connection(loop, server.detach(), service.find, lambda _: loop.stop())
     request = task.CreateTaskRequest(id=_NAME, bundle=_NOWHERE, stdout=_NOWHERE)
@@ -45,14 +47,16 @@ def rehearse() -> None:
             1, _SERVICE, "Create", request.SerializeToString(), metadata={}, timeout=None
         )
     )
-    loop.spawn(_hang_up(loop, client))
+    answer = loop.spawn(_answer(loop, client))
     loop.run()
     loop.close()
     ours.close()
     theirs.close()
+    return answer.result()
 
 
-async def _hang_up(loop: Loop, client: socket.socket) -> None:
-    """Take the answer, and go."""
-    await loop.readable(client.fileno())
+async def _answer(loop: Loop, client: socket.socket) -> bytes:
+    """Take the answer, and hang up."""
+    answer = await loop.read(client.fileno(), _ANSWER_MAX)
     client.close()
+    return answer

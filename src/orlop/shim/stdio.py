@@ -24,7 +24,7 @@ from orlop.shim.runc import NULL
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
-_PIPE_SIZE = 256 * 1024
+_PIPE_SIZE = 128 * 1024
 CLOSE_DELAY = 1.0
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
@@ -181,11 +181,13 @@ async def _close_later(loop: Loop, fd: int) -> None:
 def _widen(pipe: int) -> None:
     """Let more bytes wait in a fifo: writer and reader wake each other less often.
 
-    Not more than that: all pipes of a user count, and beyond pipe-user-pages-soft those that
-    containers make become tiny (pipe(7)).
+    All pipes of a user count, and beyond pipe-user-pages-soft (16,384 pages) those that root in a
+    container makes become tiny (pipe(7)). A container's output takes 64 pages so, with stderr's
+    pipe and fifo; by a shim that copies both streams it takes as many.
     """
     try:
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < _PIPE_SIZE:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:
         pass  # a user's pipes have all the memory that they may have; or it is no fifo
 

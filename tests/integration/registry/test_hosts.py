@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from orlop.errors import FailedPrecondition, NotFound, OrlopError, Unauthenticated, Unavailable
 from orlop.oci import reference
-from orlop.registry import Ask, Credentials, Http, RegistryClient, find_hosts
+from orlop.registry import Ask, Credentials, Http, RegistryClient, find_hosts, probe
+from orlop.registry.host import NO_TLS
 from tests.lying_registry import Registry
 from tests.registry_fixture import (
     SECRET,
@@ -106,9 +108,34 @@ def test_this_machine_is_asked_what_it_speaks(guarded: str, registry: str, tmp_p
     silent = _configure(tmp_path / "silent", guarded, 'capabilities = ["pull", "resolve"]')
     with _client(name, silent, _sailor) as client:
         assert _fetch(client) > 100
+    (host,) = find_hosts([tmp_path / "none"], guarded)
+    assert host.tls.skip_verify and host.tls.for_strangers() == NO_TLS
     wary = _configure(tmp_path / "wary", guarded, f'ca = "{other}"')
     with _client(name, wary, _sailor) as client, pytest.raises(Unavailable, match="not to be trus"):
         client.resolve()
+
+
+def test_a_folder_for_all_registries_says_nothing_of_this_machine(
+    guarded: str, registry: str, tmp_path: Path
+) -> None:
+    folder = _configure(tmp_path, "_default", "skip_verify = true")
+    assert [find_hosts([folder], each)[0].scheme for each in (guarded, registry)] == [
+        "https",
+        "http",
+    ]
+    own = _configure(tmp_path, registry, "skip_verify = true")
+    assert find_hosts([own], registry)[0].scheme == "https"
+
+
+def test_nobody_there_and_one_who_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_WAIT", 0.2)
+    assert find_hosts([tmp_path], f"127.0.0.1:{free_port()}")[0].scheme == "http"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        name = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unavailable, match=f'"{name}" says nothing'):
+            find_hosts([tmp_path], name)
 
 
 def test_certificates_as_docker_keeps_them(

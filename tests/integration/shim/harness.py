@@ -73,6 +73,8 @@ class Client:
         self._lock = threading.Lock()
         self._stream = -1
         self._pending: dict[int, Future[bytes]] = {}
+        self.talks_nonsense = False
+        """Whether answers may come to what was never asked."""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         rpcs = task.DESCRIPTOR.services_by_name["Task"].methods
@@ -117,9 +119,9 @@ class Client:
         while (got := read_frame(self.socket)) is not None:
             stream, _, payload = got
             response = Response.FromString(payload)
-            future = self._pending.pop(stream, None)
-            if future is None:
-                continue  # an answer to a frame that was never one
+            if self.talks_nonsense and stream not in self._pending:
+                continue
+            future = self._pending.pop(stream)
             if response.status.code:
                 error = errors.from_code(response.status.code, response.status.message)
                 future.set_exception(error)

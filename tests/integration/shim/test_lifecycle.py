@@ -383,6 +383,7 @@ def test_bad_frames_end_their_own_connection_only(shim: Shim) -> None:
     shim.client.start(id="one")
     waiting = shim.client.begin("wait", id="one")
     other = shim.connect()
+    other.talks_nonsense = True
     other.socket.sendall(os.urandom(4096))
     other.close()
     bad = shim.connect()

@@ -103,7 +103,7 @@ def test_references(typed: str, full: str) -> None:
 
 @pytest.mark.parametrize(
     "bad", ["", "/", "docker.io/", "UPPER", "a b", "x:", "x@", "x:ta/g", "x@sha256:12", "a//b",
-            "docker.io/x:" + "t" * 129, "-x", "x" * 256, "host.io:x/y"]
+            "docker.io/x:" + "t" * 129, "-x", "x" * 256, "host.io:x/y", "localhost:99999/a"]
 )  # fmt: skip
 def test_bad_references(bad: str) -> None:
     with pytest.raises(InvalidArgument):
