@@ -42,6 +42,7 @@ class Orlopd:
         self.namespace = f"test-{self.folder.name.removeprefix('orlopd-').replace('_', 'x')}"
         self.log = self.folder / "log"
         self.options = list(options)
+        self.network = "none"  # what the machine has is not touched
         self.inside: Sequence[str] = ()
         """What the command line begins with, to run it in a namespace of the test's."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +65,8 @@ class Orlopd:
 
     def command(self) -> list[str]:
         """Its command line, without `options`."""
-        return [_program("orlopd"), "--root", str(self.root), "--state", str(self.state)]
+        where = ("--root", str(self.root), "--state", str(self.state))
+        return [_program("orlopd"), *where, "--network", self.network]
 
     def spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a process that is found again, with all that it starts, if it is left."""

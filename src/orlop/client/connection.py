@@ -131,6 +131,14 @@ class Connection:
         return self._client("namespaces", "Namespaces")
 
     @cached_property
+    def networks(self) -> Any:
+        return self._client("network", "Networks")
+
+    @cached_property
+    def netns(self) -> Any:
+        return self._client("network", "NetworkNamespaces")
+
+    @cached_property
     def sandboxes(self) -> Any:
         return self._client("sandbox", "Store")
 

@@ -33,6 +33,14 @@ from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
 from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
+from orlop.network import Kernel, PinnedNamespaces
+from orlop.network.connections import Connections
+from orlop.network.networks import Networks
+from orlop.network.plan import Planner
+from orlop.network.ports import HostPorts
+from orlop.network.service import NetworkNamespacesService, NetworksService
+from orlop.network.store import NetworkStore, Pools
+from orlop.network.watch import NetworkWatch
 from orlop.oci import platform
 from orlop.restart import POLICIES, Monitor, Reviver
 from orlop.rpc import ServiceTable
@@ -55,6 +63,7 @@ from orlop.sandboxes import SandboxStore
 from orlop.sandboxes.service import SandboxStoreService
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.service import SnapshotsService
+from orlop.sys.process import CAP_NET_ADMIN, bounding_capabilities, in_user_namespace
 from orlop.transfer import Puller, Pusher
 from orlop.transfer.archive import Exporter, Importer
 from orlop.transfer.resolver import Resolver
@@ -132,15 +141,33 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         Bundles(Path(config.state), root, SANDBOXES), shims, exchange, reactor
     )
     closing.callback(sandboxes.close)
+    kernel = Kernel(forks)
+    closing.callback(kernel.close)
+    problem = _no_networks()
+    networks = _networks(config, database, kernel, exchange)
+    host_ports = HostPorts()
+    closing.callback(host_ports.close)
+    connections = Connections(networks, kernel, host_ports, exchange)
     bundles = Bundles(Path(config.state), root)
     checkpoints = Checkpoints(containers, FolderStore(content, forks))
     moves = CgroupMoves(own_procs)
     closing.callback(moves.close)
     tasks = TaskManager(
-        bundles, shims, containers, exchange, reactor, checkpoints, moves, sandboxes.bundle
+        bundles,
+        shims,
+        containers,
+        exchange,
+        reactor,
+        checkpoints,
+        moves,
+        sandboxes.bundle,
+        Planner(connections, unusable=problem),
     )
     closing.callback(tasks.close)
 
+    pins = PinnedNamespaces(Path(config.state) / "netns", kernel)
+    watch = NetworkWatch(exchange, networks, connections, tasks.pid_of)
+    closing.callback(watch.close)
     parts: list[Plugin] = [
         plugins.content(root / "content"),
         *(
@@ -163,6 +190,11 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.sandbox_controller(),
         plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
+        plugins.network(
+            "none" if problem and config.network.default == "bridge" else config.network.default,
+            pins.folder,
+            FailedPrecondition(problem) if problem else None,
+        ),
     ]
     state = Path(config.state)
     prober, files = Prober(tasks, state / "health-fifo"), StateFiles(state / "health")
@@ -182,6 +214,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         SandboxStoreService(SandboxStore(database)),
         SandboxControllerService(sandboxes),
         LeasesService(leases),
+        NetworksService(networks, connections, kernel, tasks.pid_of),
+        NetworkNamespacesService(pins, kernel, tasks.pid_of),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
@@ -206,6 +240,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     # Shims that are found again send what they have kept; they wait until it is read.
     sandboxes.recover()
     recover(tasks, reactor)
+    watch.start()
     remover.start()
     recorder.start()
     monitor.start()
@@ -214,6 +249,25 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     if origin is not None:
         origin.start()
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
+
+
+def _networks(config: Config, database: Database, kernel: Kernel, exchange: Exchange) -> Networks:
+    wanted = config.network
+    store = NetworkStore(
+        database,
+        wanted.bridge,
+        Pools(wanted.pool, wanted.pool_prefix, wanted.pool6, wanted.pool6_prefix),
+    )
+    return Networks(store, kernel, exchange, wanted.bridge, f"orlop of {config.root}")
+
+
+def _no_networks() -> str:
+    """Why this daemon can make no networks; "" if it can."""
+    if in_user_namespace():
+        return "the daemon is root in a user namespace only"
+    if CAP_NET_ADMIN not in bounding_capabilities():
+        return "the daemon lacks CAP_NET_ADMIN"
+    return ""
 
 
 def _shims(config: Config, forks: ForkServer, reactor: Reactor) -> Shims:

@@ -7,7 +7,9 @@ there instead.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -19,6 +21,7 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 SHARING = ("shared", "isolated")
 SNAPSHOTTERS = ("overlayfs", "native")
+NETWORKS = ("bridge", "host", "none")
 OWN_SHIM = "orlop"
 # Unix socket paths hold 107 bytes; a shim's socket adds "/s/" and 32 digits to the state folder.
 SOCKET_PATH_MAX = 107
@@ -111,6 +114,18 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """The interface of the first network, and the pools of subnets."""
+
+    default: str = "bridge"
+    bridge: str = "orlop0"
+    pool: str = "10.88.0.0/13"
+    pool_prefix: int = 20
+    pool6: str = "fd6f:726c:6f70::/48"
+    pool6_prefix: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -126,6 +141,7 @@ class Config:
     trust: Trust = field(default_factory=Trust)
     image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
     restart: Restart = field(default_factory=Restart)
+    network: Network = field(default_factory=Network)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -143,6 +159,7 @@ _CHOICES = {
     "log.format": FORMATS,
     "content.sharing": SHARING,
     "snapshots.default": SNAPSHOTTERS,
+    "network.default": NETWORKS,
 }
 _PATHS = (
     "root",
@@ -165,6 +182,8 @@ _MINIMUM = {
     "image_verifier.max_verifiers": -1,
     "image_verifier.per_verifier_timeout": 1,
     "restart.interval": 1,
+    "network.pool_prefix": 1,
+    "network.pool6_prefix": 1,
 }
 
 
@@ -307,6 +326,28 @@ def _check_whole(config: Config) -> None:
         raise ConfigError(
             f'address "{config.address}" is longer than {SOCKET_PATH_MAX - len(".ttrpc")} bytes'
         )
+    _check_network(config.network)
+
+
+def _check_network(network: Network) -> None:
+    name = network.bridge
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,14}", name):
+        raise ConfigError(
+            f'network.bridge must be a letter and up to 14 letters, digits, "-" and "_", '
+            f'not "{name}"'
+        )
+    pools = (("pool", network.pool, network.pool_prefix, 4, 30),
+             ("pool6", network.pool6, network.pool6_prefix, 6, 126))  # fmt: skip
+    for key, text, prefix, version, longest in pools:
+        try:
+            pool = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ConfigError(f"network.{key}: {error}") from None
+        if pool.version != version or not pool.prefixlen <= prefix <= longest:
+            raise ConfigError(
+                f"network.{key} must be a prefix of IPv{version}, and network.{key}_prefix "
+                f"between its length and {longest}"
+            )
 
 
 def dump(config: Config) -> str:

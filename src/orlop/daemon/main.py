@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orlop import __version__
 from orlop.daemon import lifecycle, logs, registry
-from orlop.daemon.config import LEVELS, Config, ConfigError, dump, load
+from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
 
@@ -66,6 +66,7 @@ def _overrides(args: argparse.Namespace) -> dict[str, str | None]:
         "state": args.state,
         "grpc.address": args.address,
         "log.level": args.log_level,
+        "network.default": args.network,
     }
 
 
@@ -86,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         help="clients' socket (orlop.sock in the state folder)",
     )
     parser.add_argument("-l", "--log-level", choices=LEVELS, help=f"({default.log.level})")
+    parser.add_argument(
+        "--network",
+        choices=NETWORKS,
+        help=f"of containers that `orlop run` is told none for ({default.network.default})",
+    )
     parser.add_argument("-v", "--version", action="version", version=f"orlopd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="")
     config = commands.add_parser("config", help="print the configuration")

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from orlop.metadata.filters import Path
 from orlop.rpc.convert import any_type
 from orlop.wire import events_pb2
-from orlop.wire.services import images_pb2
+from orlop.wire.services import images_pb2, network_pb2
 from orlop.wire.types_pb2 import Envelope
 
 _MESSAGES: tuple[type[Message], ...] = (
@@ -18,6 +18,10 @@ _MESSAGES: tuple[type[Message], ...] = (
     images_pb2.ImageCreate,
     images_pb2.ImageUpdate,
     images_pb2.ImageDelete,
+    network_pb2.NetworkCreate,
+    network_pb2.NetworkDelete,
+    network_pb2.NetworkAttach,
+    network_pb2.NetworkDetach,
 )
 _KNOWN = {message.DESCRIPTOR.full_name: message for message in _MESSAGES}
 

@@ -29,6 +29,7 @@ SNAPSHOTTER = "io.containerd.snapshotter.v1"
 STREAMING = "io.containerd.streaming.v1"
 TRANSFER = "io.containerd.transfer.v1"
 LOGS = "io.orlop.logs.v1"
+NETWORK = "io.orlop.network.v1"
 
 
 def content(root: Path) -> Plugin:
@@ -116,3 +117,17 @@ def restart(policies: tuple[str, ...]) -> Plugin:
 def logs(root: Path) -> Plugin:
     """Where orlop's own clients put the logs of detached containers."""
     return Plugin(LOGS, "file", exports={"root": str(root)})
+
+
+def network(default: str, netns: Path, error: OrlopError | None) -> Plugin:
+    """What connects containers; `default` is what orlop's own clients ask for when told nothing.
+
+    Named network namespaces are pinned below `netns`.
+    """
+    return Plugin(
+        NETWORK,
+        "bridge",
+        requires=(EVENT, METADATA),
+        exports={"default": default, "netns": str(netns)},
+        error=error,
+    )

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from orlop.errors import FailedPrecondition, ResourceExhausted
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _IDLE_READERS = 8
 
 Row = sqlite3.Row

@@ -1,6 +1,6 @@
 """Labels: string pairs on every kind of record.
 
-`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox' or
+`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'network' or
 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with an empty
 value is not stored: setting one to "" removes it.
 """

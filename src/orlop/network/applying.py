@@ -121,6 +121,8 @@ def _add_link(namespaces: Namespaces, each: op.AddLink) -> Undo:
     try:
         if each.alias:  # what a kernel takes only of one that is there
             netlink.link("set", index=namespaces.index(each.ns, each.name), ifalias=each.alias)
+        if each.hairpin:
+            netlink.brport("set", index=namespaces.index(each.ns, each.name), mode=1)
     except BaseException:
         undo()
         raise

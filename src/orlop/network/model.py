@@ -1,6 +1,9 @@
-"""What is found in a network namespace."""
+"""What is found in a network namespace, and the networks of containers."""
 
 from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
 
 import msgspec
 
@@ -46,3 +49,81 @@ class Neighbour(msgspec.Struct, frozen=True):
     address: str
     mac: str = ""
     permanent: bool = False
+
+
+class Subnet(msgspec.Struct, frozen=True):
+    """A subnet of a network, as 10.88.0.0/20, and the host's address in it."""
+
+    subnet: str
+    gateway: str
+
+    @property
+    def version(self) -> int:
+        return ipaddress.ip_network(self.subnet).version
+
+    @property
+    def prefix(self) -> int:
+        return ipaddress.ip_network(self.subnet).prefixlen
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network of containers. `bridge` is its interface on the host.
+
+    An `internal` one leads nowhere else. `mtu` 0 is that of the host's default route.
+    `created_at` is in UTC nanoseconds since the epoch.
+    """
+
+    id: str
+    namespace: str
+    name: str
+    driver: str = "bridge"
+    bridge: str = ""
+    internal: bool = False
+    mtu: int = 0
+    subnets: tuple[Subnet, ...] = ()
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    created_at: int = 0
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A container in a network: the host's end of its cable, its own, and its addresses."""
+
+    namespace: str
+    container: str
+    network: str
+    position: int
+    link: str
+    inside: str
+    mac: str
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+    def address(self, version: int) -> str:
+        """Its address of IP `version`, "" for none."""
+        for each in self.addresses:
+            if ipaddress.ip_address(each).version == version:
+                return each
+        return ""
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """`count` ports of the host from `host_port` on, that lead to those of a container.
+
+    On all addresses of the host, or on `host_address`. A `host_port` 0 is any that is free.
+    """
+
+    container_port: int
+    host_port: int = 0
+    protocol: str = "tcp"
+    host_address: str = ""
+    count: int = 1
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """That a container be in a network: by name, with addresses of its own choice or any."""
+
+    network: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    aliases: tuple[str, ...] = ()

@@ -28,8 +28,9 @@ class AddLink(Operation, frozen=True, kw_only=True):
     A veth has a `peer`, made in the namespace `peer_ns`; macvlan, ipvlan, vlan and, if it is to
     send through one, vxlan have a `parent`. `mode` is macvlan's (bridge, private, vepa, passthru)
     or ipvlan's (l2, l3, l3s). `id` is that of a vlan or vxlan, whose `remote` and `local` are
-    addresses and `port` is of UDP. `alias` is a text for people. With `exist_ok` one of the same
-    kind that is there will do, as it is.
+    addresses and `port` is of UDP. `alias` is a text for people. With `hairpin` the bridge that is
+    its `master` may send back through it what came from it. With `exist_ok` one of the same kind
+    that is there will do, as it is.
     """
 
     name: str
@@ -40,6 +41,7 @@ class AddLink(Operation, frozen=True, kw_only=True):
     mac: str = ""
     alias: str = ""
     master: str = ""
+    hairpin: bool = False
     peer: str = ""
     peer_ns: str = ""
     peer_mac: str = ""

@@ -23,15 +23,24 @@ from orlop.network.netfilter import Netfilter
 from orlop.network.sockets import Namespaces
 from orlop.sys.libc import call
 from orlop.sys.mount import MS_BIND, mount
-from orlop.sys.process import CLONE_NEWNET, keep_capabilities, setns, unshare
+from orlop.sys.process import (
+    CAP_DAC_OVERRIDE,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
+    CLONE_NEWNET,
+    keep_capabilities,
+    setns,
+    unshare,
+)
 
-_CAP_DAC_OVERRIDE, _CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 1, 12, 13, 19, 21
 _CAPABILITIES = (
-    _CAP_DAC_OVERRIDE,
-    _CAP_NET_ADMIN,
-    _CAP_NET_RAW,
-    _CAP_SYS_PTRACE,
-    _CAP_SYS_ADMIN,
+    CAP_DAC_OVERRIDE,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SYS_PTRACE,
+    CAP_SYS_ADMIN,
 )
 _decode = msgspec.json.Decoder(messages.AnyRequest).decode
 _encode = msgspec.json.Encoder().encode

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from google.protobuf.any_pb2 import Any
@@ -21,12 +23,44 @@ class ContainerRecord(Protocol):
     def spec(self) -> Any | None: ...
     @property
     def sandbox(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
 
 
 class ContainerLookup(Protocol):
     """Finds container records; `get` raises NotFound."""
 
     def get(self, namespace: str, id: str) -> ContainerRecord: ...
+
+
+class NetworkPlan(Protocol):
+    """What a task needs done for its network, whose `spec` takes the place of the record's."""
+
+    @property
+    def spec(self) -> bytes: ...
+
+    def write(self, bundle: Path) -> None:
+        """Put what the spec names into the bundle."""
+
+    def connect(self, pid: int) -> None:
+        """The task has its process, which has not begun."""
+
+    def abandon(self) -> None:
+        """There will be no such task."""
+
+
+PidOf = Callable[[str, str], int]
+"""From a namespace and a container to its process, 0 if it does not run."""
+
+
+class NetworkPlanner(Protocol):
+    """Makes the plans of those containers that want one."""
+
+    def plan(
+        self, namespace: str, container: ContainerRecord, spec: bytes, bundle: Path, pid_of: PidOf
+    ) -> NetworkPlan | None: ...
 
 
 class Exit(NamedTuple):

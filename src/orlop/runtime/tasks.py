@@ -29,7 +29,17 @@ from orlop.rpc.convert import timestamp
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
 from orlop.runtime.checkpoints import Checkpoints
-from orlop.runtime.model import ContainerLookup, Endpoint, Exit, Metric, ProcessState, Stdio
+from orlop.runtime.model import (
+    ContainerLookup,
+    ContainerRecord,
+    Endpoint,
+    Exit,
+    Metric,
+    NetworkPlan,
+    NetworkPlanner,
+    ProcessState,
+    Stdio,
+)
 from orlop.runtime.moves import CgroupMoves
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
@@ -55,7 +65,7 @@ FindSandbox = Callable[[str, str], Bundle | None]
 class TaskManager:
     """The tasks of all namespaces. Usable from any thread; the owner calls `close`.
 
-    `sandbox` finds the shim of a container that belongs to a sandbox.
+    `sandbox` finds the shim of a container that belongs to a sandbox, `networks` plans networks.
     """
 
     def __init__(
@@ -68,7 +78,9 @@ class TaskManager:
         checkpoints: Checkpoints,
         moves: CgroupMoves,
         sandbox: FindSandbox = lambda *_: None,
+        networks: NetworkPlanner | None = None,
     ) -> None:
+        self._networks = networks
         self.checkpoints = checkpoints
         self._moves = moves
         self._sandbox = sandbox
@@ -185,8 +197,13 @@ class TaskManager:
             self.expect_start()
             spec = container.spec.value if container.spec is not None else b""
             with ExitStack() as undo:
-                bundle = self.bundles.create(namespace, id, spec)
+                plan = self._plan(namespace, container, spec)
+                if plan is not None:
+                    undo.callback(plan.abandon)
+                bundle = self.bundles.create(namespace, id, plan.spec if plan else spec)
                 undo.callback(bundle.delete)
+                if plan is not None:
+                    plan.write(bundle.path)
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
                 undo.callback(log.close)
                 if options is None or not options.value:
@@ -203,11 +220,37 @@ class TaskManager:
                 pid = self._create(ctx, bundle, shim, request)
                 undo.pop_all()
             self.register(Task(bundle, shim, log, pid, stdio or Stdio()))
+            if plan is not None:
+                self._connect(ctx, namespace, id, plan, pid)
         return pid
 
     def expect_start(self) -> None:
         """A client waits for a process that is to be started soon: have that go quickly."""
         self._moves.expect()
+
+    def _plan(self, namespace: str, container: ContainerRecord, spec: bytes) -> NetworkPlan | None:
+        if self._networks is None:
+            return None
+        bundle = self.bundles.folder / namespace / container.id
+        return self._networks.plan(namespace, container, spec, bundle, self.pid_of)
+
+    def _connect(
+        self, ctx: CallContext, namespace: str, id: str, plan: NetworkPlan, pid: int
+    ) -> None:
+        """A task that cannot be connected is deleted again, before anybody knows of it."""
+        try:
+            plan.connect(pid)
+        except BaseException:
+            with suppress(OrlopError):
+                self.delete(ctx, namespace, id)
+            plan.abandon()
+            raise
+
+    def pid_of(self, namespace: str, id: str) -> int:
+        """The first process of a task, 0 where there is none that runs or is about to."""
+        with self._lock:
+            task = self._tasks.get((namespace, id))
+        return task.pid if task is not None and task.exit is None else 0
 
     @contextmanager
     def _claim(self, namespace: str, id: str) -> Iterator[None]:

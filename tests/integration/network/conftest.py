@@ -10,7 +10,8 @@ import pytest
 
 from orlop.fork.client import ForkServer
 from orlop.network import Kernel, PinnedNamespaces
-from tests.integration.network.lab import Lab, own_network
+from tests.integration.network.lab import Host, Lab, own_network, run, snapshot
+from tests.integration.network.networked import Networked
 
 
 @pytest.fixture
@@ -40,3 +41,28 @@ def pins(kernel: Kernel, tmp_path: Path) -> Iterator[PinnedNamespaces]:
     yield made
     for name in made.names("test"):
         made.delete("test", name)
+
+
+@pytest.fixture
+def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
+    """An orlopd in the test's namespace, with the small image; it must leave that as it was."""
+    other = lab.neighbour("192.168.7.1/24", "192.168.7.2/24")
+    run("ip", "addr", "add", "fd77::1/64", "dev", "wire", "nodad")
+    other.run("ip", "addr", "add", "fd77::2/64", "dev", "eth0", "nodad")
+    before = snapshot()
+    made = Networked()
+    try:
+        made.start()
+        made.ctr("images", "import", str(busybox_archive))
+        yield made
+        made.prune()
+        assert snapshot() == before
+        made.close()
+    finally:
+        made.discard()
+
+
+@pytest.fixture
+def outside(lab: Lab, daemon: Networked) -> Host:
+    """A host on a cable that knows no way to the containers: we are 192.168.7.1, it is .2."""
+    return lab.hosts[0]

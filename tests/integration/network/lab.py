@@ -45,10 +45,12 @@ class Lab:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self.hosts: list[Host] = []
 
     def host(self) -> Host:
         made = Host()
         self._stack.callback(made.close)
+        self.hosts.append(made)
         return made
 
     def neighbour(self, here: str, there: str, link: str = "wire") -> Host:
@@ -56,6 +58,8 @@ class Lab:
         host = self.host()
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns",
             host.ns.split("/")[2])  # fmt: skip
+        for inside, name in ((run, link), (host.run, "eth0")):
+            inside("ip", "link", "set", name, "addrgenmode", "none")
         run("ip", "addr", "add", here, "dev", link)
         run("ip", "link", "set", link, "up")
         host.run("ip", "addr", "add", there, "dev", "eth0")
@@ -95,4 +99,7 @@ def snapshot() -> dict[str, list[str]]:
         "rules": ["ip", "rule"],
         "filter": ["nft", "list", "ruleset"],
     }
-    return {name: run(*command).stdout.splitlines() for name, command in shown.items()}
+    found = {name: run(*command).stdout.splitlines() for name, command in shown.items()}
+    # What comes and goes with forwarding being switched on, which stays.
+    found["routes"] = [line for line in found["routes"] if not line.startswith("anycast")]
+    return found

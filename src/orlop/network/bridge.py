@@ -1,0 +1,93 @@
+"""The bridge driver: which operations make a network, and put a container into it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from orlop.network.model import Endpoint, Network
+from orlop.network.operations import (
+    AddAddress,
+    AddLink,
+    AddRoute,
+    AnyOperation,
+    DeleteLink,
+    Route,
+    SetLink,
+    SetSysctl,
+)
+
+_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+HAS_IPV6 = Path("/proc/sys/net/ipv6").exists()
+
+
+def make(network: Network, mtu: int, owner: str) -> Iterator[AnyOperation]:
+    """The host's side of a network; what is there already stays."""
+    name = network.bridge
+    versions = {each.version for each in network.subnets}
+    yield AddLink(name=name, kind="bridge", exist_ok=True, mtu=mtu, mac=_mac(network), alias=owner)
+    if HAS_IPV6:
+        yield _ipv6("", name, enabled=6 in versions)
+    for subnet in network.subnets:
+        address = f"{subnet.gateway}/{subnet.prefix}"
+        yield AddAddress(link=name, address=address, exist_ok=True)
+    yield SetLink(name=name, up=True)
+    if 4 in versions:
+        yield SetSysctl(name="net.ipv4.ip_forward", value="1")
+        yield SetSysctl(name=f"net/ipv4/conf/{name}/route_localnet", value="1")
+    if 6 in versions:
+        yield SetSysctl(name="net.ipv6.conf.all.forwarding", value="1")
+
+
+def unmake(network: Network) -> Iterator[AnyOperation]:
+    yield DeleteLink(name=network.bridge, missing_ok=True)
+
+
+def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:
+    """A cable from the bridge into the network namespace `ns`, with addresses and routes."""
+    versions = {each.version for each in network.subnets}
+    yield AddLink(
+        name=endpoint.link,
+        kind="veth",
+        peer=endpoint.inside,
+        peer_ns=ns,
+        peer_mac=endpoint.mac,
+        master=network.bridge,
+        hairpin=True,  # for who reaches itself by a published port of the host
+        mtu=mtu,
+        up=True,
+    )
+    if HAS_IPV6:
+        yield _ipv6(ns, endpoint.inside, enabled=6 in versions)
+    for subnet in network.subnets:
+        address = f"{endpoint.address(subnet.version)}/{subnet.prefix}"
+        yield AddAddress(ns=ns, link=endpoint.inside, address=address)
+    yield SetLink(ns=ns, name=endpoint.inside, up=True)
+    if not network.internal:
+        for subnet in network.subnets:
+            yield AddRoute(
+                ns=ns,
+                route=Route(
+                    destination=_EVERYWHERE[subnet.version],
+                    gateway=subnet.gateway,
+                    metric=endpoint.position,
+                ),
+            )
+
+
+def unplug(endpoint: Endpoint) -> Iterator[AnyOperation]:
+    yield DeleteLink(name=endpoint.link, missing_ok=True)
+
+
+def _ipv6(ns: str, link: str, *, enabled: bool) -> SetSysctl:
+    """An interface without a subnet of IPv6 has no addresses of it at all."""
+    return SetSysctl(
+        ns=ns, name=f"net/ipv6/conf/{link}/disable_ipv6", value="0" if enabled else "1"
+    )
+
+
+def _mac(network: Network) -> str:
+    """Of its own, as that of a bridge changes with what is plugged in otherwise."""
+    digest = hashlib.sha256(network.id.encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

@@ -1,0 +1,219 @@
+"""Containers in networks: connected before they run, let go of when they have ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
+from orlop.events import Publisher
+from orlop.network import bridge
+from orlop.network.kernel import Kernel
+from orlop.network.model import Endpoint, Network, Port, Wish
+from orlop.network.namespaces import of_process
+from orlop.network.networks import Networks
+from orlop.network.operations import DeleteLink
+from orlop.network.ports import HostPorts, Key
+from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
+
+_log = logging.getLogger(__name__)
+
+
+class Connections:
+    """Which containers are in which networks, in the records and in the kernel. Thread-safe.
+
+    What a crash leaves half-done, `reconcile` finishes or undoes.
+    """
+
+    def __init__(
+        self, networks: Networks, kernel: Kernel, ports: HostPorts, publisher: Publisher
+    ) -> None:
+        self._networks = networks
+        self._store = networks.store
+        self._kernel = kernel
+        self._ports = ports
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._pids: dict[Key, int] = {}
+
+    # A container that starts
+
+    def reserve(
+        self, namespace: str, container: str, wishes: Sequence[Wish], ports: Sequence[Port]
+    ) -> list[Endpoint]:
+        """Places, addresses and ports for a container that is to run; all or none.
+
+        Raises NotFound for a network that is not there, and what is wrong with a wish.
+        """
+        self.release(namespace, container)  # of a task that ended, but nobody has told yet
+        try:
+            found = []
+            for wish in wishes:
+                network = self._networks.get(namespace, wish.network)
+                found.append(self._store.reserve(network, container, wish))
+            if ports:
+                self._publish(namespace, container, found, ports)
+        except BaseException:
+            self.release(namespace, container)
+            raise
+        self._kernel.keep = True
+        return found
+
+    def _publish(
+        self, namespace: str, container: str, found: Sequence[Endpoint], ports: Sequence[Port]
+    ) -> None:
+        if not found:
+            raise InvalidArgument("ports can be published of containers in a network only")
+        if self._networks.get(namespace, found[0].network).internal:
+            raise InvalidArgument("an internal network publishes no ports")
+        versions = [version for version in (4, 6) if found[0].address(version)]
+        held = self._ports.hold((namespace, container), ports, versions)
+        self._store.publish(namespace, container, held)
+
+    def connect(self, namespace: str, container: str, pid: int) -> None:
+        """Plug the places of a container into the network namespace of process `pid`."""
+        with self._lock:
+            self._pids[namespace, container] = pid
+        for each in self._store.endpoints(namespace, container):
+            self._plug(each, pid)
+        if self._store.ports().get((namespace, container)):
+            self._networks.refresh()
+
+    def _plug(self, endpoint: Endpoint, pid: int) -> None:
+        network = self._networks.get(endpoint.namespace, endpoint.network)
+        ns = of_process(pid)
+        mtu = self._networks.ensure(network)
+        try:
+            self._kernel.apply(*bridge.plug(network, endpoint, ns, mtu))
+        except OrlopError:
+            # What an earlier attempt left may be in the way, or the bridge be gone.
+            self._networks.forget(network)
+            mtu = self._networks.ensure(network)
+            self._kernel.apply(*bridge.unplug(endpoint))
+            self._kernel.apply(*bridge.plug(network, endpoint, ns, mtu))
+        event = NetworkAttach(
+            network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
+        )
+        self._publisher.publish(endpoint.namespace, "/network/attach", event)
+
+    def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
+        """Put a container that runs into one more network."""
+        network = self._networks.get(namespace, wish.network)
+        endpoint = self._store.reserve(network, container, wish)
+        try:
+            self._plug(endpoint, pid)
+        except BaseException:
+            self._store.release(namespace, container, network.id)
+            raise
+        with self._lock:
+            self._pids[namespace, container] = pid
+        self._kernel.keep = True
+        return endpoint
+
+    # A container that ends
+
+    def detach(self, namespace: str, container: str, name: str) -> None:
+        """Take a container out of a network; NotFound if it is not in there."""
+        network = self._networks.get(namespace, name)
+        if not self._store.endpoints(namespace, container, network.id):
+            raise NotFound(f'container "{container}" in network "{network.name}"')
+        self._let_go(self._store.release(namespace, container, network.id))
+        if self._store.ports().get((namespace, container)):
+            self._networks.refresh()
+
+    def ended(self, namespace: str, container: str, pid: int) -> None:
+        """The task of a container has ended, if `pid` is still its own: it leaves all networks."""
+        with self._lock:
+            current = self._pids.get((namespace, container), pid)
+        if current == pid or not pid:
+            self.release(namespace, container)
+
+    def release(self, namespace: str, container: str) -> None:
+        """A container leaves all networks, and its ports are closed; fine if it has none."""
+        key = (namespace, container)
+        with self._lock:
+            self._pids.pop(key, None)
+        published = bool(self._store.ports().get(key))
+        if not published and not self._store.endpoints(*key):
+            return
+        found = self._store.release(namespace, container)
+        self._ports.release(key)
+        if published:
+            self._networks.refresh()
+        self._let_go(found)
+        self._kernel.keep = bool(self._store.endpoints())
+
+    def _let_go(self, found: Iterable[Endpoint]) -> None:
+        """Pull the cables, of what the records know no more."""
+        for each in found:
+            self._kernel.apply(*bridge.unplug(each))
+            event = NetworkDetach(network_id=each.network, container_id=each.container)
+            self._publisher.publish(each.namespace, "/network/detach", event)
+
+    # After a restart
+
+    def reconcile(self, pid_of: Callable[[str, str], int]) -> None:
+        """Make the kernel what the records say, for containers that still run.
+
+        `pid_of` finds a container's process, 0 if there is none.
+        """
+        endpoints = self._store.endpoints()
+        if not endpoints and not self._store.ports() and not self._store.all():
+            return
+        keys = {(each.namespace, each.container) for each in endpoints} | set(self._store.ports())
+        for key in sorted(keys):
+            try:
+                self._resume(key, pid_of(*key))
+            except OrlopError as error:
+                _log.warning("namespace=%s container=%s network: %s", *key, error)
+        self._pull_strays()
+        if self._store.endpoints():
+            self._kernel.keep = True
+            self._networks.refresh()
+
+    def _resume(self, key: Key, pid: int) -> None:
+        mine = self._store.endpoints(*key)
+        if not pid or not mine:
+            self.release(*key)
+            return
+        with self._lock:
+            self._pids[key] = pid
+        ports = self._store.ports().get(key)
+        if ports:
+            versions = [version for version in (4, 6) if mine[0].address(version)]
+            try:
+                self._ports.hold(key, ports, versions)
+            except FailedPrecondition as error:  # somebody was faster; the ruleset wins
+                _log.warning("namespace=%s container=%s: %s", *key, error)
+        inside = {each.name: each for each in self._kernel.links(of_process(pid))}
+        here = {each.name: each for each in self._kernel.links()}
+        for each in mine:
+            network = self._networks.get(each.namespace, each.network)
+            self._networks.ensure(network)
+            link = here.get(each.link)
+            whole = each.inside in inside and inside[each.inside].up and link is not None
+            if whole and link is not None and link.master == network.bridge:
+                continue
+            self._kernel.apply(*bridge.unplug(each))
+            self._plug(each, pid)
+
+    def _pull_strays(self) -> None:
+        """Cables on our bridges that no record knows, as a crash leaves them."""
+        bridges = {each.bridge for each in self._store.all()}
+        known = {each.link for each in self._store.endpoints()}
+        for each in self._kernel.links():
+            if each.master in bridges and each.kind == "veth" and each.name not in known:
+                with suppress(NotFound):
+                    self._kernel.apply(DeleteLink(name=each.name, missing_ok=True))
+
+    # What is there
+
+    def network_of(self, endpoint: Endpoint) -> Network:
+        return self._networks.get(endpoint.namespace, endpoint.network)
+
+    def pid(self, namespace: str, container: str) -> int:
+        """The process in whose network namespace a connected container is, 0 if unknown."""
+        with self._lock:
+            return self._pids.get((namespace, container), 0)

@@ -1,0 +1,171 @@
+"""Networks as they are: records, bridges of the host, and the ruleset over all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
+from orlop.events import Publisher
+from orlop.network import bridge, rules
+from orlop.network.kernel import Kernel
+from orlop.network.model import Network, Subnet
+from orlop.network.operations import place
+from orlop.network.store import NetworkStore
+from orlop.wire.services.network_pb2 import NetworkCreate, NetworkDelete
+
+DEFAULT = "bridge"
+_log = logging.getLogger(__name__)
+_MTU = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A network as a user asks for it."""
+
+    name: str
+    driver: str = "bridge"
+    subnets: tuple[Subnet, ...] = ()
+    ipv4: bool = True
+    ipv6: bool = False
+    internal: bool = False
+    mtu: int = 0
+    bridge: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Networks:
+    """The networks of all namespaces. Usable from any thread.
+
+    `owner` is noted on every bridge, so that two daemons do not take each other's; `table` is the
+    name of the ruleset.
+    """
+
+    def __init__(
+        self, store: NetworkStore, kernel: Kernel, publisher: Publisher, table: str, owner: str
+    ) -> None:
+        self.store = store
+        self._kernel = kernel
+        self._publisher = publisher
+        self._table = table
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._rules_lock = threading.Lock()
+        self._mtus: dict[str, int] = {}  # of those whose bridge is there
+
+    def create(self, namespace: str, wanted: Wanted) -> Network:
+        """Add a network; its bridge is made when the first container comes.
+
+        Raises what `NetworkStore.create` raises.
+        """
+        record = Network(
+            id="",
+            namespace=namespace,
+            name=wanted.name,
+            driver=wanted.driver,
+            bridge=wanted.bridge,
+            internal=wanted.internal,
+            mtu=wanted.mtu,
+            subnets=wanted.subnets,
+            labels=wanted.labels,
+        )
+        made = self.store.create(record, self._host_prefixes(), ipv4=wanted.ipv4, ipv6=wanted.ipv6)
+        self._publisher.publish(
+            namespace, "/network/create", NetworkCreate(id=made.id, name=made.name)
+        )
+        return made
+
+    def _host_prefixes(self) -> list[str]:
+        """Where the host has routes to: a subnet must be nowhere else."""
+        mine = {each.bridge for each in self.store.all()}
+        return [each.destination for each in self._kernel.routes() if each.link not in mine]
+
+    def get(self, namespace: str, name: str) -> Network:
+        """A network by name or id; the default one is made when it is first asked for."""
+        try:
+            return self.store.get(namespace, name)
+        except NotFound:
+            if name != DEFAULT:
+                raise
+        try:
+            return self.create(namespace, Wanted(DEFAULT))
+        except AlreadyExists:
+            return self.store.get(namespace, name)
+
+    def remove(self, namespace: str, name: str) -> Network:
+        """Remove a network and its bridge; FailedPrecondition while it is used."""
+        with self._lock:
+            gone = self.store.delete(namespace, name)
+            self._mtus.pop(gone.id, None)
+            self._kernel.apply(*bridge.unmake(gone))
+        self.refresh()
+        self._publisher.publish(
+            namespace, "/network/delete", NetworkDelete(id=gone.id, name=gone.name)
+        )
+        return gone
+
+    def prune(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
+        """Remove all that nobody uses and any of the filters match."""
+        found = []
+        for each in self.store.of_namespace(namespace, wanted):
+            with suppress(FailedPrecondition, NotFound):
+                found.append(self.remove(namespace, each.id))
+        return found
+
+    def ensure(self, network: Network) -> int:
+        """Make the network's bridge if it is not there; its MTU."""
+        with self._lock:
+            if network.id in self._mtus:
+                return self._mtus[network.id]
+            mtu = network.mtu or self._default_mtu()
+            self._check_owner(network)
+            self._kernel.apply(*bridge.make(network, mtu, self._owner))
+            self._mtus[network.id] = mtu
+        self.refresh()
+        return mtu
+
+    def forget(self, network: Network) -> None:
+        """Look for the network's bridge again when it is next needed."""
+        with self._lock:
+            self._mtus.pop(network.id, None)
+
+    def _check_owner(self, network: Network) -> None:
+        for each in self._kernel.links():
+            if each.name == network.bridge and each.alias != self._owner:
+                raise FailedPrecondition(
+                    f'interface "{each.name}" in {place("")} is not orlop\'s own'
+                    f" ({each.alias or each.kind or 'hardware'}): set network.bridge to another"
+                )
+
+    def _default_mtu(self) -> int:
+        """That of the way out of this host, which may be a tunnel."""
+        ways = {each.link for each in self._kernel.routes() if each.destination == "0.0.0.0/0"}
+        found = [each.mtu for each in self._kernel.links() if each.name in ways and each.mtu]
+        return min(found, default=_MTU)
+
+    def refresh(self) -> None:
+        """Make the ruleset that of the records; without networks there is none."""
+        with self._rules_lock:
+            networks = self.store.all()
+            if not networks:
+                self._kernel.filter(rules.removal(self._table))
+                return
+            addresses: dict[tuple[str, str], list[str]] = {}
+            for each in self.store.endpoints():  # ports lead to where a container came first
+                addresses.setdefault((each.namespace, each.container), list(each.addresses))
+            published = [
+                rules.Published(port, addresses.get(key, ()))
+                for key, ports in self.store.ports().items()
+                for port in ports
+            ]
+            self._kernel.filter(rules.render(self._table, networks, published))
+
+    def leave_namespace(self, namespace: str) -> None:
+        """A namespace is about to go: the networks in it that nobody uses go with it."""
+        try:
+            self.prune(namespace)
+        except OrlopError as error:
+            _log.warning("namespace=%s networks stay: %s", namespace, error)

@@ -1,0 +1,142 @@
+"""What is done to a task for its network: before it is made, once it has a process, or undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from orlop.errors import FailedPrecondition
+from orlop.network import files, wishes
+from orlop.network.connections import Connections
+from orlop.network.model import Endpoint
+from orlop.network.namespaces import of_process
+from orlop.network.wishes import SHARED, Wishes
+
+PidOf = Callable[[str, str], int]
+"""From a namespace and a container to its process, 0 if it does not run."""
+
+
+class Container(Protocol):
+    """What is read of a container's record."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+
+class Planner:
+    """Makes the plans of containers whose labels ask for a network; of no others."""
+
+    def __init__(self, connections: Connections, *, unusable: str = "") -> None:
+        self._connections = connections
+        self._unusable = unusable
+
+    def plan(
+        self, namespace: str, container: Container, spec: bytes, bundle: Path, pid_of: PidOf
+    ) -> Plan | None:
+        """The plan for a task in `bundle`, whose places in networks are reserved; None for none.
+
+        Raises FailedPrecondition where no networks are to be had, and what refuses a wish.
+        """
+        wanted = wishes.of(container.id, container.labels)
+        if wanted is None:
+            return None
+        found: list[Endpoint] = []
+        if wanted.mode == "networks":
+            if self._unusable:
+                raise FailedPrecondition(f"networks cannot be used: {self._unusable}")
+            mapped = wishes.ports(container.id, container.labels)
+            found = self._connections.reserve(namespace, container.id, wanted.networks, mapped)
+        plan = Plan(self._connections, namespace, container.id, wanted, found)
+        try:
+            plan.complete(spec, bundle, pid_of)
+        except BaseException:
+            plan.abandon()
+            raise
+        return plan
+
+
+class Plan:
+    """One task's: `spec` is what it is to be made with, `files` what goes beside it."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        namespace: str,
+        container: str,
+        wanted: Wishes,
+        endpoints: list[Endpoint],
+    ) -> None:
+        self._connections = connections
+        self._namespace = namespace
+        self._container = container
+        self._wishes = wanted
+        self._endpoints = endpoints
+        self.spec = b""
+        self.files: dict[str, str] = {}
+
+    def complete(self, spec: bytes, bundle: Path, pid_of: PidOf) -> None:
+        config: dict[str, Any] = msgspec.json.decode(spec)
+        if self._wishes.mode.startswith(SHARED):
+            self._share(config, self._wishes.mode.removeprefix(SHARED), pid_of)
+        hostname = config.get("hostname") or ""
+        self.files = {
+            "hosts": files.hosts(
+                hostname,
+                [address for each in self._endpoints for address in each.addresses],
+                [alias for each in self._endpoints for alias in each.aliases],
+                self._wishes,
+                self._gateway(),
+            ),
+            "resolv.conf": files.resolv(self._wishes, loopback=self._wishes.mode == "host"),
+        }
+        if hostname:
+            self.files["hostname"] = f"{hostname}\n"
+        mounts = config.setdefault("mounts", [])
+        taken = {each.get("destination") for each in mounts}
+        mounts += [
+            {
+                "destination": f"/etc/{name}",
+                "type": "bind",
+                "source": str(bundle / name),
+                "options": ["rbind", "rprivate"],
+            }
+            for name in self.files
+            if f"/etc/{name}" not in taken
+        ]
+        self.spec = msgspec.json.encode(config)
+
+    def _share(self, config: dict[str, Any], other: str, pid_of: PidOf) -> None:
+        pid = pid_of(self._namespace, other)
+        if not pid:
+            raise FailedPrecondition(f'container "{other}", whose network is shared, does not run')
+        for each in config["linux"]["namespaces"]:
+            if each["type"] == "network":
+                each["path"] = of_process(pid)
+
+    def _gateway(self) -> str:
+        for each in self._endpoints:
+            for subnet in self._connections.network_of(each).subnets:
+                return subnet.gateway
+        return ""
+
+    def write(self, bundle: Path) -> None:
+        """Write the files into the bundle."""
+        for name, text in self.files.items():
+            path = bundle / name
+            path.write_text(text)
+            path.chmod(0o644)
+
+    def connect(self, pid: int) -> None:
+        """The task has a process, not yet started: plug its network in."""
+        if self._endpoints and pid:
+            self._connections.connect(self._namespace, self._container, pid)
+
+    def abandon(self) -> None:
+        """The task has not come to be."""
+        if self._endpoints:
+            self._connections.release(self._namespace, self._container)

@@ -1,0 +1,89 @@
+"""Which subnet a network gets, and which address a container: arithmetic only."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable
+
+from orlop.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from orlop.network.model import Subnet
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_SMALLEST = {4: 30, 6: 126}
+
+
+def subnet(text: str, gateway: str = "") -> Subnet:
+    """A subnet as it is asked for; its gateway is its first address unless it is given.
+
+    Raises InvalidArgument for what is no subnet or too small, and a gateway outside of it.
+    """
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidArgument(f'subnet "{text}": {error}') from None
+    if network.prefixlen > _SMALLEST[network.version]:
+        raise InvalidArgument(
+            f'subnet "{text}" has no room: /{_SMALLEST[network.version]} is the smallest'
+        )
+    return Subnet(str(network), str(_usable(network, gateway) if gateway else network[1]))
+
+
+def _usable(network: IpNetwork, text: str) -> IpAddress:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise InvalidArgument(f'address "{text}": {error}') from None
+    inside = address.version == network.version and address in network
+    if not inside or address == network[0] or (network.version == 4 and address == network[-1]):
+        raise InvalidArgument(f'address "{text}" is none of a host in subnet "{network}"')
+    return address
+
+
+def overlapping(wanted: Subnet, taken: Iterable[str]) -> str:
+    """The first of `taken` that shares addresses with a subnet, "" for none."""
+    network = ipaddress.ip_network(wanted.subnet)
+    for text in taken:
+        other = ipaddress.ip_network(text)
+        if other.version == network.version and other.prefixlen and network.overlaps(other):
+            return text
+    return ""
+
+
+def free_subnet(pool: str, prefix: int, taken: Collection[str]) -> Subnet:
+    """The first part of a pool that shares no address with `taken`; ResourceExhausted if none."""
+    others = [each for each in map(ipaddress.ip_network, taken) if each.prefixlen]
+    network = ipaddress.ip_network(pool)
+    others = [each for each in others if each.version == network.version]
+    for each in network.subnets(new_prefix=prefix):
+        if not any(each.overlaps(other) for other in others):
+            return Subnet(str(each), str(each[1]))
+    raise ResourceExhausted(
+        f'address pool "{pool}" has no free /{prefix} left; give a subnet, or remove networks'
+    )
+
+
+def choose(wanted: Subnet, taken: Collection[str], last: str, asked: str = "") -> str:
+    """An address of a subnet for a container: the one `asked` for, or the next behind `last`.
+
+    So one that was given back rests as long as possible. Raises InvalidArgument for one outside,
+    FailedPrecondition for one that is taken, and ResourceExhausted.
+    """
+    network = ipaddress.ip_network(wanted.subnet)
+    gateway = ipaddress.ip_address(wanted.gateway)
+    if asked:
+        address = _usable(network, asked)
+        if address == gateway or str(address) in taken:
+            raise FailedPrecondition(f'address "{asked}" is taken in subnet "{network}"')
+        return str(address)
+    first, end = 1, network.num_addresses - (1 if network.version == 4 else 0)
+    room = end - first - 1  # without the gateway
+    if len(taken) >= room:
+        raise ResourceExhausted(f'subnet "{network}" has none of its {room} addresses left')
+    begin = int(ipaddress.ip_address(last)) - int(network[0]) if last else 0
+    for step in range(1, end):
+        offset = (begin + step - first) % (end - first) + first
+        address = network[offset]
+        if address != gateway and str(address) not in taken:
+            return str(address)
+    raise ResourceExhausted(f'subnet "{network}" has none of its {room} addresses left')

@@ -1,0 +1,130 @@
+"""The ruleset: one table that says what goes between networks, out of them, and in by ports.
+
+It is written whole whenever something changes, in one transaction, so that it is always that of
+the records. Every part of it comes from typed values: addresses, numbers, and names that were
+checked to be interfaces'.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from orlop.network.model import Network, Port
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+_FAMILY = {4: "ip", 6: "ip6"}
+
+
+class Published:
+    """A port mapping, and the addresses of the container that it leads to."""
+
+    def __init__(self, port: Port, addresses: Sequence[str]) -> None:
+        self.port = port
+        self.addresses = addresses
+
+
+def removal(table: str) -> str:
+    """Take the table away; fine if it is not there."""
+    return f"add table inet {table}\ndelete table inet {table}\n"
+
+
+def render(table: str, networks: Sequence[Network], published: Sequence[Published]) -> str:
+    """The commands that make the table what it should be."""
+    lines = [
+        *_maps(published),
+        *_chain("publish", "", _publish()),
+        *_chain("prerouting", "type nat hook prerouting priority dstnat", _TO_PUBLISH),
+        *_chain("output", "type nat hook output priority -100", _TO_PUBLISH),
+        *_chain(
+            "postrouting",
+            "type nat hook postrouting priority srcnat",
+            [line for each in networks for line in _masquerade(each)],
+        ),
+        *_chain(
+            "guard",
+            "type filter hook prerouting priority raw",
+            [f'iifname "{each.bridge}" ip daddr 127.0.0.0/8 drop' for each in networks],
+        ),
+        *_chain("forward", "type filter hook forward priority filter", _forward(networks)),
+    ]
+    body = "\n".join(f"  {line}" for line in lines)
+    return f"{removal(table)}table inet {table} {{\n{body}\n}}\n"
+
+
+_TO_PUBLISH = ["fib daddr type local jump publish"]
+
+
+def _chain(name: str, hook: str, rules: Iterable[str]) -> Iterator[str]:
+    yield f"chain {name} {{"
+    if hook:
+        yield f"  {hook}; policy accept;" if "filter" in hook else f"  {hook};"
+    yield from (f"  {rule}" for rule in rules)
+    yield "}"
+
+
+def _publish() -> Iterator[str]:
+    for version, family in _FAMILY.items():
+        yield f"dnat {family} to meta l4proto . {family} daddr . th dport map @at{version}"
+        yield f"dnat {family} to meta l4proto . th dport map @any{version}"
+
+
+def _maps(published: Sequence[Published]) -> Iterator[str]:
+    """From protocol and port of the host, and its address if it is named, to a container's."""
+    for version in _FAMILY:
+        kind = f"ipv{version}_addr"
+        at: dict[str, str] = {}
+        everywhere: dict[str, str] = {}
+        for each in published:
+            for key, host, target in _elements(each, version):
+                if host:
+                    at[f"{key[0]} . {host} . {key[1]}"] = target
+                else:
+                    everywhere[f"{key[0]} . {key[1]}"] = target
+        target = f"{kind} . inet_service"
+        yield from _map(f"at{version}", f"inet_proto . {kind} . inet_service : {target}", at)
+        yield from _map(f"any{version}", f"inet_proto . inet_service : {target}", everywhere)
+
+
+def _map(name: str, kind: str, elements: Mapping[str, str]) -> Iterator[str]:
+    yield f"map {name} {{"
+    yield f"  type {kind}"
+    if elements:
+        yield f"  elements = {{ {', '.join(f'{key} : {to}' for key, to in elements.items())} }}"
+    yield "}"
+
+
+def _elements(each: Published, version: int) -> Iterator[tuple[tuple[str, int], str, str]]:
+    port = each.port
+    if port.host_address and ipaddress.ip_address(port.host_address).version != version:
+        return
+    for address in each.addresses:
+        if ipaddress.ip_address(address).version == version:
+            for step in range(port.count):
+                key = (port.protocol, port.host_port + step)
+                yield key, port.host_address, f"{address} . {port.container_port + step}"
+
+
+def _masquerade(network: Network) -> Iterator[str]:
+    """Who goes out does so as the host; and so does who comes back in by a published port."""
+    bridge = f'"{network.bridge}"'
+    for subnet in network.subnets:
+        source = f"{_FAMILY[subnet.version]} saddr {subnet.subnet}"
+        if not network.internal:
+            yield f"{source} oifname != {bridge} masquerade"
+        yield f"ct status dnat {source} oifname {bridge} masquerade"
+    yield f"ip saddr 127.0.0.0/8 oifname {bridge} masquerade"
+
+
+def _forward(networks: Sequence[Network]) -> Iterator[str]:
+    if not networks:
+        return
+    ours = ", ".join(f'"{each.bridge}"' for each in networks)
+    yield "ct state established,related accept"
+    for each in networks:
+        yield f'iifname "{each.bridge}" oifname "{each.bridge}" accept'
+    for each in networks:
+        if each.internal:
+            yield f'iifname "{each.bridge}" drop'
+    yield f"ct status dnat oifname {{ {ours} }} accept"
+    yield f"oifname {{ {ours} }} drop"

@@ -1,0 +1,219 @@
+"""`orlop.services.network.v1`: networks of containers, and network namespaces with names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from google.protobuf.empty_pb2 import Empty
+
+from orlop.errors import InvalidArgument, NotFound
+from orlop.network.connections import Connections
+from orlop.network.kernel import Kernel
+from orlop.network.model import Counters, Endpoint, Link, Network, Subnet, Wish
+from orlop.network.namespaces import PinnedNamespaces, of_process
+from orlop.network.networks import Networks, Wanted
+from orlop.network.pools import subnet
+from orlop.rpc import CallContext, Service
+from orlop.rpc.convert import timestamp
+from orlop.wire.services import network_pb2 as wire
+
+PidOf = Callable[[str, str], int]
+"""From a namespace and a container to its process, 0 if it does not run."""
+
+
+def _running(pid_of: PidOf, namespace: str, container: str) -> int:
+    pid = pid_of(namespace, container)
+    if not pid:
+        raise NotFound(f'running task of container "{container}"')
+    return pid
+
+
+class NetworksService(Service):
+    """The thin face of networks and of who is in them."""
+
+    DESCRIPTOR = wire.DESCRIPTOR.services_by_name["Networks"]
+
+    def __init__(
+        self, networks: Networks, connections: Connections, kernel: Kernel, pid_of: PidOf
+    ) -> None:
+        self._networks = networks
+        self._connections = connections
+        self._kernel = kernel
+        self._pid_of = pid_of
+
+    def create(
+        self, request: wire.CreateNetworkRequest, ctx: CallContext
+    ) -> wire.CreateNetworkResponse:
+        asked = request.network
+        wanted = Wanted(
+            name=asked.name,
+            driver=asked.driver or "bridge",
+            subnets=tuple(subnet(each.subnet, each.gateway) for each in asked.subnets),
+            ipv4=not request.no_ipv4,
+            ipv6=request.ipv6,
+            internal=asked.internal,
+            mtu=asked.mtu,
+            bridge=asked.bridge,
+            labels=dict(asked.labels),
+        )
+        made = self._networks.create(ctx.require_namespace(), wanted)
+        return wire.CreateNetworkResponse(network=_network(made))
+
+    def get(self, request: wire.GetNetworkRequest, ctx: CallContext) -> wire.GetNetworkResponse:
+        found = self._networks.store.get(ctx.require_namespace(), request.name)
+        return wire.GetNetworkResponse(network=_network(found))
+
+    def list(
+        self, request: wire.ListNetworksRequest, ctx: CallContext
+    ) -> wire.ListNetworksResponse:
+        found = self._networks.store.of_namespace(ctx.require_namespace(), request.filters)
+        return wire.ListNetworksResponse(networks=map(_network, found))
+
+    def delete(self, request: wire.DeleteNetworkRequest, ctx: CallContext) -> Empty:
+        self._networks.remove(ctx.require_namespace(), request.name)
+        return Empty()
+
+    def prune(
+        self, request: wire.PruneNetworksRequest, ctx: CallContext
+    ) -> wire.PruneNetworksResponse:
+        gone = self._networks.prune(ctx.require_namespace(), request.filters)
+        return wire.PruneNetworksResponse(names=[each.name for each in gone])
+
+    def attach(self, request: wire.AttachRequest, ctx: CallContext) -> wire.AttachResponse:
+        namespace = ctx.require_namespace()
+        wish = Wish(
+            network=request.network,
+            ip=request.ip,
+            ip6=request.ip6,
+            mac=request.mac,
+            aliases=tuple(request.aliases),
+        )
+        pid = _running(self._pid_of, namespace, request.container_id)
+        made = self._connections.attach(namespace, request.container_id, wish, pid)
+        return wire.AttachResponse(endpoint=self._endpoint(made))
+
+    def detach(self, request: wire.DetachRequest, ctx: CallContext) -> Empty:
+        self._connections.detach(ctx.require_namespace(), request.container_id, request.network)
+        return Empty()
+
+    def inspect(self, request: wire.InspectRequest, ctx: CallContext) -> wire.InspectResponse:
+        namespace, container = ctx.require_namespace(), request.container_id
+        if bool(container) == bool(request.network):
+            raise InvalidArgument("inspect either a container or a network")
+        store = self._networks.store
+        network = store.get(namespace, request.network).id if request.network else ""
+        ports = store.ports().get((namespace, container), [])
+        return wire.InspectResponse(
+            endpoints=map(self._endpoint, store.endpoints(namespace, container, network)),
+            ports=[
+                wire.Port(
+                    container_port=each.container_port,
+                    host_port=each.host_port,
+                    protocol=each.protocol,
+                    host_address=each.host_address,
+                    count=each.count,
+                )
+                for each in ports
+            ],
+        )
+
+    def stats(
+        self, request: wire.NetworkStatsRequest, ctx: CallContext
+    ) -> wire.NetworkStatsResponse:
+        pid = _running(self._pid_of, ctx.require_namespace(), request.container_id)
+        return wire.NetworkStatsResponse(links=_links(self._kernel.links(of_process(pid))))
+
+    def _endpoint(self, endpoint: Endpoint) -> wire.Endpoint:
+        return wire.Endpoint(
+            container_id=endpoint.container,
+            network_id=endpoint.network,
+            network=self._connections.network_of(endpoint).name,
+            addresses=endpoint.addresses,
+            mac=endpoint.mac,
+            interface=endpoint.inside,
+            host_interface=endpoint.link,
+            aliases=endpoint.aliases,
+        )
+
+
+class NetworkNamespacesService(Service):
+    """The thin face of pinned network namespaces."""
+
+    DESCRIPTOR = wire.DESCRIPTOR.services_by_name["NetworkNamespaces"]
+
+    def __init__(self, pins: PinnedNamespaces, kernel: Kernel, pid_of: PidOf) -> None:
+        self._pins = pins
+        self._kernel = kernel
+        self._pid_of = pid_of
+
+    def create(
+        self, request: wire.CreateNetNSRequest, ctx: CallContext
+    ) -> wire.CreateNetNSResponse:
+        path = self._pins.create(ctx.require_namespace(), request.name)
+        return wire.CreateNetNSResponse(netns=wire.NetNS(name=request.name, path=str(path)))
+
+    def list(self, request: wire.ListNetNSRequest, ctx: CallContext) -> wire.ListNetNSResponse:
+        namespace = ctx.require_namespace()
+        return wire.ListNetNSResponse(
+            netns=[
+                wire.NetNS(name=name, path=str(self._pins.path(namespace, name)))
+                for name in self._pins.names(namespace)
+            ]
+        )
+
+    def delete(self, request: wire.DeleteNetNSRequest, ctx: CallContext) -> Empty:
+        self._pins.delete(ctx.require_namespace(), request.name)
+        return Empty()
+
+    def list_links(
+        self, request: wire.ListLinksRequest, ctx: CallContext
+    ) -> wire.ListLinksResponse:
+        namespace = ctx.require_namespace()
+        if bool(request.netns) == bool(request.container_id):
+            raise InvalidArgument("list the links of either a network namespace or a container")
+        if request.netns:
+            ns = str(self._pins.path(namespace, request.netns))
+        else:
+            ns = of_process(_running(self._pid_of, namespace, request.container_id))
+        return wire.ListLinksResponse(links=_links(self._kernel.links(ns)))
+
+
+def _network(found: Network) -> wire.Network:
+    return wire.Network(
+        id=found.id,
+        name=found.name,
+        driver=found.driver,
+        subnets=map(_subnet, found.subnets),
+        internal=found.internal,
+        mtu=found.mtu,
+        bridge=found.bridge,
+        labels=found.labels,
+        created_at=timestamp(found.created_at),
+    )
+
+
+def _subnet(found: Subnet) -> wire.Subnet:
+    return wire.Subnet(subnet=found.subnet, gateway=found.gateway)
+
+
+def _links(found: Iterable[Link]) -> Iterable[wire.Link]:
+    return (
+        wire.Link(
+            index=each.index,
+            name=each.name,
+            kind=each.kind,
+            up=each.up,
+            state=each.state,
+            mtu=each.mtu,
+            mac=each.mac,
+            alias=each.alias,
+            master=each.master,
+            addresses=each.addresses,
+            counters=_counters(each.counters),
+        )
+        for each in found
+    )
+
+
+def _counters(found: Counters) -> wire.Counters:
+    return wire.Counters(**{name: getattr(found, name) for name in Counters.__struct_fields__})

@@ -1,0 +1,355 @@
+"""Records: networks, who is in them at which address, and which ports lead where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from orlop.metadata import Database, Transaction, clock, filters, labels
+from orlop.metadata.references import ensure_namespace
+from orlop.network import pools
+from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
+from orlop.rpc.context import validate_identifier
+
+_KIND = "network"
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """What networks take their subnets from, and how large each is."""
+
+    v4: str = "10.88.0.0/13"
+    v4_prefix: int = 20
+    v6: str = "fd6f:726c:6f70::/48"
+    v6_prefix: int = 64
+
+
+class NetworkStore:
+    """The networks of all namespaces; `bridge` is the interface of the first one."""
+
+    def __init__(self, db: Database, bridge: str, available: Pools) -> None:
+        self._db = db
+        self._bridge = bridge
+        self._pools = available
+
+    # Networks
+
+    def create(
+        self, wanted: Network, taken: Iterable[str], *, ipv4: bool = True, ipv6: bool = False
+    ) -> Network:
+        """Add a network; without subnets it gets one of each family that it shall have.
+
+        `taken` are prefixes that the host has use for. Raises AlreadyExists, InvalidArgument, and
+        FailedPrecondition for a subnet that overlaps another one.
+        """
+        validate_identifier("network", wanted.name)
+        labels.validate(wanted.labels)
+        if wanted.driver != "bridge":
+            raise InvalidArgument(f'network driver "{wanted.driver}" is not "bridge"')
+        with self._db.write() as tx:
+            if _row(tx, wanted.namespace, wanted.name) is not None:
+                raise AlreadyExists(f'network "{wanted.name}"')
+            rows = tx.all("SELECT subnet FROM network_subnets")
+            used = [row["subnet"] for row in rows]
+            subnets = self._subnets(wanted.subnets, [*used, *taken], ipv4=ipv4, ipv6=ipv6)
+            ensure_namespace(tx, wanted.namespace)
+            number = secrets.token_hex(6)
+            made = Network(
+                id=number,
+                namespace=wanted.namespace,
+                name=wanted.name,
+                bridge=wanted.bridge or self._free_bridge(tx, number),
+                internal=wanted.internal,
+                mtu=wanted.mtu,
+                subnets=subnets,
+                labels={key: value for key, value in wanted.labels.items() if value},
+                created_at=clock.now(),
+            )
+            _insert(tx, made)
+        return made
+
+    def _free_bridge(self, tx: Transaction, number: str) -> str:
+        used = tx.one("SELECT 1 FROM networks WHERE bridge = ?", (self._bridge,))
+        return self._bridge if used is None else f"br-{number}"
+
+    def _subnets(
+        self, asked: Sequence[Subnet], taken: list[str], *, ipv4: bool, ipv6: bool
+    ) -> tuple[Subnet, ...]:
+        for each in asked:
+            if other := pools.overlapping(each, taken):
+                raise FailedPrecondition(f'subnet "{each.subnet}" overlaps "{other}"')
+        families = [each.version for each in asked]
+        if len(set(families)) < len(families):
+            raise InvalidArgument("a network has at most one subnet of each family")
+        found = list(asked)
+        if 4 not in families and ipv4:
+            found.append(pools.free_subnet(self._pools.v4, self._pools.v4_prefix, taken))
+        if 6 not in families and ipv6:
+            found.append(pools.free_subnet(self._pools.v6, self._pools.v6_prefix, taken))
+        if not found:
+            raise InvalidArgument("a network without a subnet")
+        return tuple(sorted(found, key=lambda each: each.version))
+
+    def get(self, namespace: str, name: str) -> Network:
+        """A network by its name or id; raises NotFound."""
+        with self._db.read() as tx:
+            return _network(tx, _required(tx, namespace, name))
+
+    def of_namespace(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
+        """Those that any of the filters match, by name; they see id, name, driver, labels."""
+        chosen = filters.parse(wanted)
+        return [
+            each
+            for each in self.all()
+            if each.namespace == namespace
+            and chosen.matches(
+                filters.record(
+                    {"id": each.id, "name": each.name, "driver": each.driver}, labels=each.labels
+                )
+            )
+        ]
+
+    def all(self) -> list[Network]:
+        """Of all namespaces, by name."""
+        with self._db.read() as tx:
+            rows = tx.all("SELECT * FROM networks ORDER BY name")
+            return [_network(tx, row) for row in rows]
+
+    def delete(self, namespace: str, name: str) -> Network:
+        """Remove a network; FailedPrecondition while containers are in it."""
+        with self._db.write() as tx:
+            network = _network(tx, _required(tx, namespace, name))
+            rows = tx.all(
+                "SELECT container FROM network_endpoints WHERE network = ? LIMIT 3", (network.id,)
+            )
+            if rows:
+                who = ", ".join(f'"{row["container"]}"' for row in rows)
+                raise FailedPrecondition(
+                    f'network "{network.name}" is used by {who}: disconnect or stop them first'
+                )
+            labels.remove(tx, _KIND, namespace, network.id)
+            tx.execute("DELETE FROM networks WHERE id = ?", (network.id,))
+        return network
+
+    # Containers in them
+
+    def reserve(
+        self, network: Network, container: str, wish: Wish, position: int | None = None
+    ) -> Endpoint:
+        """Give a container its place in a network, and addresses that nobody else has.
+
+        Raises AlreadyExists for one that is in there, and what `pools.choose` raises.
+        """
+        with self._db.write() as tx:
+            _required(tx, network.namespace, network.id)
+            key = (network.namespace, container)
+            mine = tx.all(
+                "SELECT * FROM network_endpoints WHERE namespace = ? AND container = ?", key
+            )
+            if any(row["network"] == network.id for row in mine):
+                raise AlreadyExists(f'container "{container}" in network "{network.name}"')
+            used = {row["position"] for row in mine}
+            if position is None:
+                position = next(n for n in range(len(used) + 1) if n not in used)
+            asked = {4: wish.ip, 6: wish.ip6}
+            for version, text in asked.items():
+                if text and version not in {each.version for each in network.subnets}:
+                    raise InvalidArgument(
+                        f'network "{network.name}" has no subnet for address "{text}"'
+                    )
+            chosen = tuple(_choose(tx, network, each, asked) for each in network.subnets)
+            endpoint = Endpoint(
+                namespace=network.namespace,
+                container=container,
+                network=network.id,
+                position=position,
+                link=_link(network, container),
+                inside=f"eth{position}",
+                mac=wish.mac or _mac(network, container),
+                aliases=wish.aliases,
+                addresses=chosen,
+            )
+            tx.execute(
+                "INSERT INTO network_endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(*key, network.id, position, endpoint.link, endpoint.inside, endpoint.mac),
+                    json.dumps(wish.aliases),
+                ),
+            )
+            tx.executemany(
+                "INSERT INTO network_addresses VALUES (?, ?, ?, ?)",
+                [(network.id, each, *key) for each in chosen],
+            )
+        return endpoint
+
+    def endpoints(
+        self, namespace: str = "", container: str = "", network: str = ""
+    ) -> list[Endpoint]:
+        """The places of a container, of all in a network, or all that there are."""
+        wanted = {"namespace": namespace, "container": container, "network": network}
+        given = {key: value for key, value in wanted.items() if value}
+        where = " AND ".join(f"{key} = ?" for key in given) or "1"
+        with self._db.read() as tx:
+            rows = tx.all(
+                f"SELECT * FROM network_endpoints WHERE {where}"
+                " ORDER BY namespace, container, position",
+                list(given.values()),
+            )
+            return [_endpoint(tx, row) for row in rows]
+
+    def release(self, namespace: str, container: str, network: str = "") -> list[Endpoint]:
+        """Take a container out of a network, or of all, and its ports away; where it was."""
+        found = self.endpoints(namespace, container, network)
+        with self._db.write() as tx:
+            for each in found:
+                tx.execute(
+                    "DELETE FROM network_endpoints"
+                    " WHERE namespace = ? AND container = ? AND network = ?",
+                    (namespace, container, each.network),
+                )
+            if not network:
+                tx.execute(
+                    "DELETE FROM network_ports WHERE namespace = ? AND container = ?",
+                    (namespace, container),
+                )
+        return found
+
+    # Ports
+
+    def publish(self, namespace: str, container: str, ports: Sequence[Port]) -> None:
+        """Note which ports of the host lead to a container, instead of those before."""
+        with self._db.write() as tx:
+            tx.execute(
+                "DELETE FROM network_ports WHERE namespace = ? AND container = ?",
+                (namespace, container),
+            )
+            tx.executemany(
+                "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (namespace, container, each.protocol, each.host_address, each.host_port,
+                     each.container_port, each.count)
+                    for each in ports
+                ],
+            )  # fmt: skip
+
+    def ports(self) -> dict[tuple[str, str], list[Port]]:
+        """The ports that lead to each container, by namespace and container."""
+        found: dict[tuple[str, str], list[Port]] = {}
+        with self._db.read() as tx:
+            for row in tx.all("SELECT * FROM network_ports"):
+                found.setdefault((row["namespace"], row["container"]), []).append(
+                    Port(
+                        container_port=row["container_port"],
+                        host_port=row["host_port"],
+                        protocol=row["protocol"],
+                        host_address=row["host_address"],
+                        count=row["count"],
+                    )
+                )
+        return found
+
+
+def _row(tx: Transaction, namespace: str, name: str) -> sqlite3.Row | None:
+    return tx.one(
+        "SELECT * FROM networks WHERE namespace = ? AND (name = ? OR id = ?) ORDER BY name != ?",
+        (namespace, name, name, name),
+    )
+
+
+def _required(tx: Transaction, namespace: str, name: str) -> sqlite3.Row:
+    row = _row(tx, namespace, name)
+    if row is None:
+        raise NotFound(f'network "{name}"')
+    return row
+
+
+def _insert(tx: Transaction, made: Network) -> None:
+    try:
+        tx.execute(
+            "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (made.id, made.namespace, made.name, made.driver, made.bridge, int(made.internal),
+             made.mtu, made.created_at),
+        )  # fmt: skip
+    except sqlite3.IntegrityError:
+        raise AlreadyExists(f'interface "{made.bridge}" of another network') from None
+    tx.executemany(
+        "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?)",
+        [(made.id, each.version, each.subnet, each.gateway, "") for each in made.subnets],
+    )
+    labels.replace(tx, _KIND, made.namespace, made.id, made.labels)
+
+
+def _network(tx: Transaction, row: sqlite3.Row) -> Network:
+    subnets = tx.all(
+        "SELECT subnet, gateway FROM network_subnets WHERE network = ? ORDER BY family",
+        (row["id"],),
+    )
+    return Network(
+        id=row["id"],
+        namespace=row["namespace"],
+        name=row["name"],
+        driver=row["driver"],
+        bridge=row["bridge"],
+        internal=bool(row["internal"]),
+        mtu=row["mtu"],
+        subnets=tuple(Subnet(*each) for each in subnets),
+        labels=labels.get(tx, _KIND, row["namespace"], row["id"]),
+        created_at=row["created_at"],
+    )
+
+
+def _choose(tx: Transaction, network: Network, subnet: Subnet, asked: dict[int, str]) -> str:
+    key = (network.id, subnet.version)
+    row = tx.one("SELECT last FROM network_subnets WHERE network = ? AND family = ?", key)
+    assert row is not None
+    mark = "%:%" if subnet.version == 6 else "%.%"
+    rows = tx.all(
+        "SELECT address FROM network_addresses WHERE network = ? AND address LIKE ?",
+        (network.id, mark),
+    )
+    taken = {each["address"] for each in rows}
+    chosen = pools.choose(subnet, taken, row["last"], asked[subnet.version])
+    if not asked[subnet.version]:
+        tx.execute(
+            "UPDATE network_subnets SET last = ? WHERE network = ? AND family = ?", (chosen, *key)
+        )
+    return chosen
+
+
+def _endpoint(tx: Transaction, row: sqlite3.Row) -> Endpoint:
+    addresses = tx.all(
+        "SELECT address FROM network_addresses"
+        " WHERE namespace = ? AND container = ? AND network = ? ORDER BY address LIKE '%:%'",
+        (row["namespace"], row["container"], row["network"]),
+    )
+    return Endpoint(
+        namespace=row["namespace"],
+        container=row["container"],
+        network=row["network"],
+        position=row["position"],
+        link=row["link"],
+        inside=row["inside"],
+        mac=row["mac"],
+        aliases=tuple(json.loads(row["aliases"])),
+        addresses=tuple(each["address"] for each in addresses),
+    )
+
+
+def _digest(network: Network, container: str) -> bytes:
+    text = f"{network.id}/{network.namespace}/{container}"
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _link(network: Network, container: str) -> str:
+    """The same for the same container, so that what a crash has left is found."""
+    return f"veth{_digest(network, container).hex()[:11]}"
+
+
+def _mac(network: Network, container: str) -> str:
+    """Locally administered, and the same for the same container."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, *_digest(network, container)[:5]))

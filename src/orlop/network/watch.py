@@ -1,0 +1,70 @@
+"""Hears when tasks end, and has their containers leave their networks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from orlop.errors import OrlopError, ResourceExhausted
+from orlop.events import Exchange, decoded
+from orlop.network.connections import Connections
+from orlop.network.networks import Networks
+from orlop.network.plan import PidOf
+from orlop.wire.events_pb2 import NamespaceDelete, TaskExit
+from orlop.wire.types_pb2 import Envelope
+
+_FILTERS = ['topic=="/tasks/exit"', 'topic=="/namespaces/delete"']
+_log = logging.getLogger(__name__)
+
+
+class NetworkWatch:
+    """Its thread goes from `start` to `close`; events are heard from the moment it is made."""
+
+    def __init__(
+        self, exchange: Exchange, networks: Networks, connections: Connections, pid_of: PidOf
+    ) -> None:
+        self._exchange = exchange
+        self._networks = networks
+        self._connections = connections
+        self._pid_of = pid_of
+        self._events = exchange.subscribe(_FILTERS)
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self._events.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._reconcile()
+        while not self._closing:
+            try:
+                for envelope in self._events:
+                    self._heard(envelope)
+            except ResourceExhausted:  # some were missed
+                self._events = self._exchange.subscribe(_FILTERS)
+                self._reconcile()
+
+    def _reconcile(self) -> None:
+        try:
+            self._connections.reconcile(self._pid_of)
+        except OrlopError as error:
+            _log.warning("networks cannot be made what they were: %s", error)
+
+    def _heard(self, envelope: Envelope) -> None:
+        try:
+            if envelope.topic == "/namespaces/delete":
+                gone = decoded(envelope, NamespaceDelete)
+                if gone is not None:
+                    self._networks.leave_namespace(gone.name)
+                return
+            event = decoded(envelope, TaskExit)
+            if event is not None and event.id == event.container_id:
+                self._connections.ended(envelope.namespace, event.container_id, event.pid)
+        except OrlopError as error:
+            _log.warning("namespace=%s network: %s", envelope.namespace, error)

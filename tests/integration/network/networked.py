@@ -1,0 +1,95 @@
+"""An orlopd that connects containers, in a network namespace of the test's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from orlop.wire.services import network_pb2 as wire
+from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.integration.network.lab import Host, run
+
+SERVE = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -p 80 -h /w"
+
+
+class Networked(Orlopd):
+    """Its containers are in a network unless they are told otherwise."""
+
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        super().__init__(options)
+        self.network = "bridge"
+
+    def box(
+        self,
+        name: str,
+        *command: str,
+        networks: Sequence[dict[str, Any]] = ({"network": "bridge"},),
+        ports: Sequence[dict[str, Any]] = (),
+        options: Sequence[str] = (),
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a container detached; a web server that shows its host name if nothing else."""
+        wishes = {"mode": "networks", "networks": list(networks)}
+        labels = ["-l", f"orlop/network={json.dumps(wishes)}"]
+        if ports:
+            labels += ["-l", f"orlop/ports={json.dumps(ports)}"]
+        what = command or ("sh", "-c", SERVE)
+        where = ("run", "-d", "--name", name, "-h", name, *labels, *options)
+        return self.orlop(*where, BUSYBOX, *what, check=check)
+
+    def inspect(self, name: str) -> wire.InspectResponse:
+        with self.connect() as connection:
+            answer: wire.InspectResponse = connection.networks.inspect(
+                wire.InspectRequest(container_id=name)
+            )
+        return answer
+
+    def address_of(self, name: str) -> str:
+        return self.inspect(name).endpoints[0].addresses[0]
+
+    def pid_of(self, name: str) -> int:
+        return int(json.loads(self.orlop("inspect", name).stdout)[0]["State"]["Pid"])
+
+    def within(self, name: str, *command: str, check: bool = True) -> str:
+        """What a command prints in a container; with `check`, its failure fails the test."""
+        return self.orlop("exec", name, *command, check=check).stdout
+
+    def create_network(self, name: str, **fields: Any) -> wire.Network:
+        subnets = [wire.Subnet(subnet=each) for each in fields.pop("subnets", ())]
+        ipv6 = fields.pop("ipv6", False)
+        with self.connect() as connection:
+            request = wire.CreateNetworkRequest(
+                network=wire.Network(name=name, subnets=subnets, **fields), ipv6=ipv6
+            )
+            made: wire.Network = connection.networks.create(request).network
+        return made
+
+    def gone(self, name: str) -> bool:
+        return not self.inspect(name).endpoints
+
+    def prune(self) -> None:
+        """Remove all containers, and all networks."""
+        names = self.orlop("ps", "-aq").stdout.split()
+        if names:
+            self.orlop("rm", "-f", *names)
+        for name in names:
+            self.wait_for(lambda name=name: self.gone(name))  # type: ignore[misc]
+        with self.connect() as connection:
+            connection.networks.prune(wire.PruneNetworksRequest())
+            assert not connection.networks.list(wire.ListNetworksRequest()).networks
+
+
+def fetch(url: str, host: Host | None = None) -> str:
+    """What a web server says, "" if it does not; from here, or from another host."""
+    command = ("curl", "-sS", "-g", "-m", "10", url)
+    done = host.run(*command, check=False) if host is not None else run(*command, check=False)
+    return done.stdout.strip()
+
+
+def refused(url: str, host: Host | None = None) -> bool:
+    """Whether nobody answers there at once, or within a moment."""
+    command = ("curl", "-sS", "-g", "-m", "2", url)
+    done = host.run(*command, check=False) if host is not None else run(*command, check=False)
+    return done.returncode in (7, 28)

@@ -1,0 +1,216 @@
+"""Containers on bridge networks: who reaches whom, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orlop.wire.services import network_pb2 as wire
+from tests.daemon_fixture import BUSYBOX
+from tests.integration.network.lab import Host, run, snapshot
+from tests.integration.network.networked import SERVE, Networked, fetch, refused
+
+_ECHO_BY_UDP = """
+import socket
+with socket.socket(type=socket.SOCK_DGRAM) as answering:
+    answering.bind(("", 53))
+    print(flush=True)
+    answering.sendto(*answering.recvfrom(100))
+"""
+_ASK_BY_UDP = """
+import socket
+asking = socket.socket(type=socket.SOCK_DGRAM)
+asking.settimeout(10)
+asking.connect(("192.168.7.1", 5300))
+asking.send(b"hello")
+print(asking.recv(100).decode())
+"""
+WEB = [{"hostPort": 8080, "containerPort": 80}]
+
+
+def test_a_published_port_is_reached_from_everywhere(daemon: Networked, outside: Host) -> None:
+    daemon.box("web", ports=WEB)
+    daemon.box("other", "sleep", "1000")
+    assert fetch("http://192.168.7.1:8080", outside) == "web"
+    assert fetch("http://127.0.0.1:8080") == fetch("http://192.168.7.1:8080") == "web"
+    for who in ("other", "web"):  # by the host, also itself
+        assert daemon.within(who, "wget", "-qO-", "http://192.168.7.1:8080").strip() == "web"
+    address = daemon.address_of("web")
+    assert daemon.within("other", "wget", "-qO-", f"http://{address}").strip() == "web"
+    assert refused("http://192.168.7.1:8081", outside)
+    with socket.socket() as taken, pytest.raises(OSError, match="in use"):
+        taken.bind(("", 8080))
+    daemon.orlop("rm", "-f", "web")
+    daemon.wait_for(lambda: daemon.gone("web"))
+    assert refused("http://192.168.7.1:8080", outside)
+    with socket.socket() as free:
+        free.bind(("", 8080))
+
+
+def test_containers_go_out_as_the_host_and_nobody_comes_in(
+    daemon: Networked, outside: Host
+) -> None:
+    daemon.box("web")
+    daemon.within("web", "ping", "-c", "1", "-W", "5", "192.168.7.2")
+    address = daemon.address_of("web")
+    outside.run("ip", "route", "add", "10.88.0.0/13", "via", "192.168.7.1")
+    assert refused(f"http://{address}", outside)
+    assert fetch(f"http://{address}") == "web"  # the host itself may
+    # What listens on the host's loopback is not to be reached through it.
+    daemon.within("web", "ip", "route", "add", "127.0.0.9/32", "via", "10.88.0.1", check=False)
+    mtu = re.search(r"eth0.*mtu (\d+)", daemon.within("web", "ip", "link"))
+    assert mtu is not None and mtu[1] == "1500"
+
+
+def test_networks_are_apart(daemon: Networked, outside: Host) -> None:
+    one = daemon.create_network("one", subnets=["10.201.0.0/24"], labels={"a": "b"})
+    daemon.create_network("inner", internal=True, mtu=1300)
+    daemon.box("web1", networks=[{"network": "one", "ip": "10.201.0.77"}])
+    daemon.box("near", networks=[{"network": one.id}])
+    daemon.box("far")
+    daemon.box("shut", networks=[{"network": "inner"}])
+    daemon.box("shut2", networks=[{"network": "inner"}])
+    assert daemon.within("near", "wget", "-qO-", "http://10.201.0.77").strip() == "web1"
+    for who in ("far", "shut"):
+        ping = daemon.orlop("exec", who, "ping", "-c1", "-W1", "10.201.0.77", check=False)
+        assert ping.returncode == 1, ping.stdout
+    ping = daemon.orlop("exec", "shut", "ping", "-c1", "-W1", "192.168.7.2", check=False)
+    assert ping.returncode == 1, ping.stdout
+    other = daemon.address_of("shut2")
+    assert daemon.within("shut", "wget", "-qO-", f"http://{other}").strip() == "shut2"
+    assert "mtu 1300" in daemon.within("shut", "ip", "link", "show", "eth0")
+
+
+def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> None:
+    daemon.create_network("six", ipv6=True)
+    lines = "nc -ll -p 91 -e echo first & nc -ll -p 92 -e echo second & "
+    daemon.box(
+        "web",
+        "sh",
+        "-c",
+        lines + SERVE,
+        networks=[{"network": "six", "ip6": "", "aliases": ["www"]}],
+        ports=[
+            *WEB,
+            {"hostPort": 5300, "containerPort": 53, "protocol": "udp"},
+            {"hostPort": 9001, "containerPort": 91, "count": 2, "hostIP": "192.168.7.1"},
+            {"hostPort": 0, "containerPort": 80},
+        ],
+    )
+    four, six = daemon.inspect("web").endpoints[0].addresses
+    assert ":" in six
+    daemon.box("near", "sleep", "1000", networks=[{"network": "six"}])
+    daemon.wait_for(lambda: fetch(f"http://[{six}]") == "web")
+    assert daemon.within("near", "wget", "-qO-", f"http://[{six}]").strip() == "web"
+    daemon.within("near", "ping", "-6", "-c", "1", "-W", "5", "fd77::2")
+    assert fetch("http://[fd77::1]:8080", outside) == "web"
+    inside = f"--net=/proc/{daemon.pid_of('web')}/ns/net"
+    with subprocess.Popen(
+        ["nsenter", inside, sys.executable, "-c", _ECHO_BY_UDP], stdout=subprocess.PIPE
+    ) as echo:
+        assert echo.stdout is not None and echo.stdout.readline()
+        assert outside.run(sys.executable, "-c", _ASK_BY_UDP).stdout == "hello\n"
+    for number, word in ((9001, "first"), (9002, "second")):
+        told = outside.run("busybox", "nc", "-w", "5", "192.168.7.1", str(number), check=False)
+        assert told.stdout == f"{word}\n"
+        local = run("busybox", "nc", "-w", "2", "127.0.0.1", str(number), check=False)
+        assert local.returncode == 1  # published on one address only
+    (free,) = [p.host_port for p in daemon.inspect("web").ports
+               if p.container_port == 80 and p.host_port != 8080]  # fmt: skip
+    assert fetch(f"http://192.168.7.1:{free}", outside) == "web"
+    assert f"{four}\tweb www" in daemon.within("web", "cat", "/etc/hosts")
+
+
+def test_what_cannot_be_had_is_told_and_leaves_nothing(daemon: Networked) -> None:
+    daemon.create_network("one", subnets=["10.201.0.0/30"])
+    daemon.box("first", networks=[{"network": "one"}], ports=WEB)
+    before = snapshot()
+    for networks, ports, text in (
+        ([{"network": "no"}], [], 'network "no": not found'),
+        ([{"network": "one"}], [], "none of its 1 addresses left"),
+        ([{"network": "bridge", "ip": "10.1.1.1"}], [], "none of a host in subnet"),
+        ([{"network": "bridge"}], WEB, "port 8080/tcp of the host is taken"),
+        ([{"network": "bridge", "mac": "xx"}], [], "add veth"),
+        ([], WEB, "in a network only"),
+    ):
+        done = daemon.box("second", networks=networks, ports=ports, check=False)
+        assert done.returncode == 125 and text in done.stderr, done.stderr
+        assert not daemon.inspect("second").endpoints
+        assert daemon.orlop("ps", "-aq").stdout.split() == ["first"]
+    assert [line for line in snapshot()["links"] if "veth" in line] == [
+        line for line in before["links"] if "veth" in line
+    ]
+    assert fetch("http://192.168.7.1:8080") == "first"
+
+
+def test_the_end_of_a_container_frees_all_and_a_start_takes_it_again(daemon: Networked) -> None:
+    daemon.box("web", ports=WEB)
+    first = daemon.address_of("web")
+    daemon.orlop("stop", "-t", "0", "web")
+    daemon.wait_for(lambda: daemon.gone("web"))
+    assert refused("http://192.168.7.1:8080")
+    daemon.orlop("start", "web")
+    assert fetch("http://192.168.7.1:8080") == "web"
+    assert daemon.address_of("web") != first  # which rests
+    daemon.orlop("restart", "-t", "0", "web")
+    assert fetch("http://192.168.7.1:8080") == "web"
+
+
+def test_a_restart_policy_connects_again(daemon: Networked) -> None:
+    daemon.box("web", ports=WEB, options=["--restart", "always"])
+    pid = daemon.pid_of("web")
+    os.kill(pid, signal.SIGKILL)
+    daemon.wait_for(lambda: fetch("http://192.168.7.1:8080") == "web", 30)
+
+
+def test_connections_outlive_the_daemon(daemon: Networked, outside: Host) -> None:
+    daemon.box("web", ports=WEB)
+    daemon.box("brief", "sleep", "1000")
+    pid = daemon.pid_of("brief")
+    daemon.kill9()
+    assert fetch("http://192.168.7.1:8080", outside) == "web"
+    os.kill(pid, signal.SIGKILL)
+    run("nft", "flush", "ruleset")
+    daemon.start()
+    daemon.wait_for(lambda: fetch("http://192.168.7.1:8080", outside) == "web")
+    daemon.wait_for(lambda: daemon.gone("brief"))
+    assert not daemon.gone("web")
+    with socket.socket() as taken, pytest.raises(OSError, match="in use"):
+        taken.bind(("", 8080))
+    done = daemon.box("second", ports=WEB, check=False)
+    assert "taken" in done.stderr
+
+
+def test_kill9_at_any_moment_leaks_nothing(daemon: Networked) -> None:
+    daemon.box("stays", ports=WEB)
+    for delay in (0.05, 0.15, 0.25, 0.3, 0.35, 0.4, 0.5):
+        command = daemon.orlop_command(
+            "run", "-d",
+            "-l", 'orlop/network={"mode":"networks","networks":[{"network":"bridge"}]}',
+            "-l", 'orlop/ports=[{"hostPort": 0, "containerPort": 80}]', BUSYBOX, "sleep", "1000",
+        )  # fmt: skip
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as client:
+            time.sleep(delay)
+            daemon.kill9()
+            client.wait()
+        daemon.start()
+    assert fetch("http://192.168.7.1:8080") == "stays"
+    for name in daemon.orlop("ps", "-aq").stdout.split():
+        if name != "stays":
+            daemon.orlop("rm", "-f", name)
+    cables = ("ip", "-br", "link", "show", "master", "orlop0")
+    daemon.wait_for(lambda: len(run(*cables).stdout.splitlines()) == 1)
+    with daemon.connect() as connection:
+        answer = connection.networks.inspect(wire.InspectRequest(network="bridge"))
+    assert [each.container_id for each in answer.endpoints] == ["stays"]
+    ruleset = run("nft", "list", "ruleset").stdout
+    assert re.findall(r"(?:tcp|udp) \. \d+ :", ruleset) == ["tcp . 8080 :"]

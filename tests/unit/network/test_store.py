@@ -1,0 +1,141 @@
+"""Records of networks: no address is given out twice, whoever asks at once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    ResourceExhausted,
+)
+from orlop.metadata import Database
+from orlop.network import pools
+from orlop.network.model import Endpoint, Network, Port, Wish
+from orlop.network.store import NetworkStore, Pools
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> NetworkStore:
+    return NetworkStore(Database(tmp_path / "metadata.db"), "orlop0", Pools())
+
+
+def network(store: NetworkStore, name: str = "one", subnet: str = "", **more: object) -> Network:
+    subnets = (pools.subnet(subnet),) if subnet else ()
+    wanted = Network(id="", namespace="default", name=name, subnets=subnets, **more)  # type: ignore[arg-type]
+    return store.create(wanted, [])
+
+
+def test_networks_come_and_go(store: NetworkStore) -> None:
+    one = network(store, labels={"a": "b", "gone": ""})
+    two = store.create(Network(id="", namespace="other", name="one"), [], ipv6=True)
+    assert (one.bridge, one.labels, len(one.id)) == ("orlop0", {"a": "b"}, 12)
+    assert two.bridge == f"br-{two.id}"
+    assert [each.version for each in two.subnets] == [4, 6]
+    assert one.subnets[0].subnet != two.subnets[0].subnet
+    assert store.get("default", "one") == store.get("default", one.id) == one
+    assert store.of_namespace("default", ['labels."a"==b']) == [one]
+    assert store.of_namespace("default", ["name==two"]) == []
+    with pytest.raises(AlreadyExists, match='network "one"'):
+        network(store)
+    assert store.delete("default", "one") == one
+    for missing in ("one", one.id):
+        with pytest.raises(NotFound):
+            store.get("default", missing)
+    assert network(store).labels == {}
+
+
+def test_subnets_overlap_nothing(store: NetworkStore) -> None:
+    network(store, "one", "10.1.0.0/16")
+    with pytest.raises(FailedPrecondition, match=r'subnet "10.1.2.0/24" overlaps "10.1.0.0/16"'):
+        network(store, "two", "10.1.2.0/24")
+    wanted = Network(
+        id="", namespace="default", name="three", subnets=(pools.subnet("192.168.1.0/24"),)
+    )
+    with pytest.raises(FailedPrecondition, match="overlaps"):
+        store.create(wanted, ["192.168.0.0/16"])
+    with pytest.raises(InvalidArgument, match='driver "carrier pigeon"'):
+        network(store, "four", driver="carrier pigeon")
+    with pytest.raises(InvalidArgument, match="must be letters"):
+        network(store, "a/b")
+
+
+def test_a_container_has_its_place_until_it_is_released(store: NetworkStore) -> None:
+    one, two = network(store, "one"), network(store, "two", "10.2.0.0/24")
+    first = store.reserve(one, "box", Wish(network="one", aliases=("db",)))
+    second = store.reserve(two, "box", Wish(network="two", ip="10.2.0.9", mac="02:00:00:00:00:01"))
+    assert (first.inside, second.inside) == ("eth0", "eth1")
+    assert (second.addresses, second.mac) == (("10.2.0.9",), "02:00:00:00:00:01")
+    assert first.aliases == ("db",) and len(first.link) <= 15
+    assert store.endpoints("default", "box") == [first, second]
+    with pytest.raises(AlreadyExists, match='container "box" in network "one"'):
+        store.reserve(one, "box", Wish(network="one"))
+    with pytest.raises(FailedPrecondition, match='used by "box"'):
+        store.delete("default", "one")
+    with pytest.raises(InvalidArgument, match='no subnet for address "fd00::1"'):
+        store.reserve(one, "other", Wish(network="one", ip6="fd00::1"))
+    assert store.release("default", "box", two.id) == [second]
+    assert store.reserve(two, "new", Wish(network="two", ip="10.2.0.9")).position == 0
+    assert store.release("default", "box") == [first]
+    assert store.release("default", "box") == []
+    store.delete("default", "one")
+
+
+def test_ports_are_kept_and_go_with_the_container(store: NetworkStore) -> None:
+    ports = [Port(container_port=80, host_port=8080), Port(container_port=53, host_port=53,
+             protocol="udp", host_address="127.0.0.1", count=2)]  # fmt: skip
+    store.publish("default", "box", [Port(container_port=1, host_port=1)])
+    store.publish("default", "box", ports)
+    found = store.ports()["default", "box"]
+    assert sorted(found, key=lambda each: -each.host_port) == ports
+    store.release("default", "box")
+    assert store.ports() == {}
+
+
+def test_a_thousand_at_once_get_a_thousand_addresses(store: NetworkStore) -> None:
+    small = network(store, "one", "10.1.0.0/24")
+    got: list[Endpoint] = []
+    refused: list[OrlopError] = []
+
+    def come(first: int) -> None:
+        for number in range(first, first + 40):
+            try:
+                got.append(store.reserve(small, f"c{number}", Wish(network="one")))
+            except ResourceExhausted as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=come, args=(n * 40,)) for n in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    addresses = {each.addresses[0] for each in got}
+    assert len(got) == len(addresses) == 253
+    assert len(refused) == 320 - 253
+    assert "10.1.0.1" not in addresses
+
+
+def test_a_database_of_the_version_before_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    Database(path).close()
+    tables = ("ports", "addresses", "endpoints", "subnets")
+    with sqlite3.connect(path) as before:
+        for table in tables:
+            before.execute(f"DROP TABLE network_{table}")
+        before.execute("DROP TABLE networks")
+        before.execute("PRAGMA user_version = 2")
+        before.execute("INSERT INTO namespaces VALUES ('old')")
+    before.close()
+    database = Database(path)
+    with database.read() as tx:
+        assert tx.one("SELECT 1 FROM namespaces WHERE name = 'old'") is not None
+    made = network(NetworkStore(database, "orlop0", Pools()))
+    assert made.bridge == "orlop0"
+    database.close()

@@ -1,0 +1,115 @@
+"""What containers' labels say, and the files that follow from it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import closing
+
+import pytest
+
+from orlop.errors import FailedPrecondition, InvalidArgument
+from orlop.network import files, rules, wishes
+from orlop.network.model import Network, Port, Subnet, Wish
+from orlop.network.ports import HostPorts
+from orlop.network.wishes import Wishes
+
+
+def test_labels_say_it_or_nothing() -> None:
+    assert wishes.of("box", {}) is None
+    text = json.dumps({"mode": "networks", "networks": [{"network": "a", "aliases": ["x"]}]})
+    found = wishes.of("box", {wishes.LABEL: text})
+    assert found == Wishes("networks", (Wish(network="a", aliases=("x",)),))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no", "[]", '{"mode": "net"}', "{}", '{"mode": "host", "dns": 1}', '{"mode": "\ud800"}'],
+)
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match='container "box"'):
+        wishes.of("box", {wishes.LABEL: text})
+
+
+def test_ports_are_those_of_cni() -> None:
+    text = '[{"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": "0.0.0.0"}]'
+    assert wishes.ports("box", {wishes.PORTS_LABEL: text}) == [
+        Port(container_port=80, host_port=8080)
+    ]
+    assert wishes.ports("box", {}) == []
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"containerPort": 0},
+        {"containerPort": 70000},
+        {"containerPort": 65535, "hostPort": 80, "count": 2},
+        {"containerPort": 80, "count": 2},
+        {"containerPort": 80, "hostPort": 80, "count": -1},
+        {"containerPort": 80, "protocol": "icmp"},
+        {"containerPort": 80, "hostIP": "here"},
+        {"hostPort": 80},
+    ],
+)
+def test_bad_ports_are_refused(mapping: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgument):
+        wishes.ports("box", {wishes.PORTS_LABEL: json.dumps([mapping])})
+
+
+def test_a_taken_port_is_told_and_a_held_one_is_taken() -> None:
+    ports = HostPorts()
+    with closing(ports):
+        (held,) = ports.hold(("a", "b"), [Port(container_port=80)], (4,))
+        assert held.host_port
+        wanted = Port(container_port=1, host_port=held.host_port)
+        with pytest.raises(FailedPrecondition, match=f"port {held.host_port}/tcp of the host is t"):
+            ports.hold(("a", "c"), [wanted], (4,))
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", held.host_port))
+        ports.release(("a", "b"))
+        assert ports.hold(("a", "c"), [wanted], (4,)) == [wanted]
+        with pytest.raises(FailedPrecondition, match="cannot assign"):
+            far = Port(container_port=1, host_port=held.host_port, host_address="192.0.2.77")
+            ports.hold(("a", "d"), [far], (4,))
+
+
+def test_hosts_has_the_container_and_what_was_added() -> None:
+    wanted = Wishes("networks", hosts=("db:10.0.0.9", "up:host-gateway", "v6:[fd00::9]"))
+    text = files.hosts("web", ["10.1.0.2", "fd00::2"], ["www", "web"], wanted, "10.1.0.1")
+    lines = text.splitlines()
+    assert "127.0.0.1\tlocalhost" in lines
+    for line in ("10.0.0.9\tdb", "10.1.0.1\tup", "fd00::9\tv6"):
+        assert line in lines
+    assert lines[-2:] == ["10.1.0.2\tweb www", "fd00::2\tweb www"]
+    for bad in ("db", "db:", ":10.0.0.1", "a b:10.0.0.1", "db:host"):
+        with pytest.raises(InvalidArgument, match="is not NAME:ADDRESS"):
+            files.hosts("web", [], [], Wishes("none", hosts=(bad,)), "")
+
+
+def test_resolv_conf_is_what_was_wished() -> None:
+    wanted = Wishes(
+        "host", dns=("10.0.0.53",), dns_search=("a.test", "b"), dns_options=("ndots:2",)
+    )
+    assert files.resolv(wanted, loopback=False) == (
+        "nameserver 10.0.0.53\nsearch a.test b\noptions ndots:2\n"
+    )
+    for bad in (Wishes("host", dns=("dns.test",)), Wishes("host", dns_search=("a\nnameserver 1",))):
+        with pytest.raises(InvalidArgument):
+            files.resolv(bad, loopback=False)
+
+
+def test_the_ruleset_says_who_may_go_where() -> None:
+    one = Network(id="1", namespace="n", name="one", bridge="orlop0",
+                  subnets=(Subnet("10.1.0.0/24", "10.1.0.1"),))  # fmt: skip
+    two = Network(id="2", namespace="n", name="two", bridge="br-2", internal=True,
+                  subnets=(Subnet("fd00:1::/64", "fd00:1::1"),))  # fmt: skip
+    port = Port(container_port=80, host_port=8080, count=2, host_address="127.0.0.1")
+    text = rules.render("orlop0", [one, two], [rules.Published(port, ["10.1.0.2", "fd00::2"])])
+    assert "tcp . 127.0.0.1 . 8080 : 10.1.0.2 . 80, tcp . 127.0.0.1 . 8081 : 10.1.0.2 . 81" in text
+    assert 'ip saddr 10.1.0.0/24 oifname != "orlop0" masquerade' in text
+    assert 'fd00:1::/64 oifname != "br-2"' not in text
+    assert "fd00::2" not in text
+    assert text.index('iifname "br-2" drop') < text.index('oifname { "orlop0", "br-2" } drop')
