@@ -61,6 +61,7 @@ class Extractor:
         self._root = os.open("/", _FOLDER)
         self._folders: OrderedDict[bytes, int] = OrderedDict()
         self._unpacked: set[bytes] = set()
+        self._left_out: set[bytes] = set()
         self._times: dict[bytes, int] = {}
         # A folder or link has been removed: cached descriptors may be of what is no longer there.
         self._stale = False
@@ -102,6 +103,7 @@ class Extractor:
             self._whiteout(folder, name)
             return
         parent = self._open_folder(folder)
+        self._left_out.discard(path)
         try:
             self._make[entry.type](entry, parent, name, reader)
         except OSError as error:
@@ -321,6 +323,9 @@ class Extractor:
         own = self._clean(entry.name)
         if target == own:
             raise InvalidArgument(f"{self._what} has a hard link to itself: {_show(entry.name)}")
+        if target in self._left_out:
+            self._leave_out(entry, parent, name)
+            return
         source = self._open_folder(folder)
         parent = self._open_folder(own.rpartition(b"/")[0])  # may have left the cache meanwhile
         try:
@@ -340,6 +345,7 @@ class Extractor:
             entry.type, stat.S_IFIFO
         )
         if _IN_USER_NAMESPACE and kind != stat.S_IFIFO:
+            self._leave_out(entry, parent, name)
             return
         device = os.makedev(entry.major, entry.minor)
         try:
@@ -348,6 +354,18 @@ class Extractor:
             self._make_way(entry, parent, name)
             os.mknod(name, kind | entry.mode, device, dir_fd=parent)
         self._attributes(entry, parent, name)
+
+    def _leave_out(self, entry: Entry, parent: int, name: bytes) -> None:
+        """Go without a device, or a link to one; in a layer, without what it would replace too."""
+        self._left_out.add(self._clean(entry.name))
+        if not self._layer:
+            return
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not _is_whiteout(found):  # which hides what lower layers have
+            self._remove(parent, name)
 
     def _attributes(self, entry: Entry, parent: int, name: bytes) -> None:
         """Owner, xattrs, mode and time of what is not opened: links and devices."""
