@@ -78,8 +78,7 @@ class Sailor:
 
 @pytest.fixture(scope="module")
 def sailor() -> Iterator[Sailor]:
-    for folder in CHECKOUT.parents:  # the checkout may be at home in root's
-        folder.chmod(folder.stat().st_mode | 0o011)
+    _let_in(CHECKOUT)  # which may be at home in root's
     made = Sailor()
     made.start()
     yield made
@@ -92,15 +91,47 @@ def image(sailor: Sailor, busybox_archive: Path) -> str:
     return BUSYBOX
 
 
+def _let_in(folder: Path) -> None:
+    """Let everybody get at a folder."""
+    for each in (folder, *folder.parents):
+        each.chmod(each.stat().st_mode | 0o011)
+
+
 def _pid(sailor: Sailor, name: str) -> int:
     return int(sailor.orlop("inspect", "-f", "{{.State.Pid}}", name))
 
 
+@pytest.mark.short
 def test_root_inside_is_the_user_outside(sailor: Sailor, image: str) -> None:
     assert sailor.orlop("run", "--rm", image, "id", "-u") == "0\n"
     refused = sailor.run(str(PROGRAMS / "orlop"), "run", "--rm", image, "no-such", check=False)
     assert refused.returncode == 127
     assert "executable file not found" in refused.stderr
+
+
+def test_what_the_host_mounts_and_unmounts(sailor: Sailor, image: str, tmp_path: Path) -> None:
+    """No disk is missed that comes later, and none is held back from going."""
+    _let_in(tmp_path)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    (tmp_path / "chart").touch()
+    show = ("run", "--rm", "-v", f"{tmp_path}:/data", image, "ls", "/data")
+    try:
+        assert sailor.orlop(*show) == "chart\n"
+        assert str(tmp_path) in sailor.inside("cat", "/proc/self/mountinfo")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert str(tmp_path) not in sailor.inside("cat", "/proc/self/mountinfo")
+    assert sailor.orlop(*show) == ""
+
+
+def test_the_command_inside(sailor: Sailor, image: str) -> None:
+    shown = sailor.inside(str(PROGRAMS / "orlop"), "run", "--rm", image, "echo", "ahoy")
+    assert shown == "ahoy\n"
+
+
+def test_from_a_folder_that_is_gone(sailor: Sailor) -> None:
+    gone = "cd; mkdir gone; cd gone; rmdir ../gone; exec " + str(PROGRAMS / "orlop")
+    assert sailor.run("sh", "-c", f"{gone} ps -q").stdout == ""
 
 
 def test_namespaces_of_the_host(sailor: Sailor, image: str) -> None:
@@ -152,6 +183,49 @@ def test_layers_that_take_things_away(sailor: Sailor, tmp_path: Path) -> None:
     assert shown.split() == [
         *("etc:", "conf", "pipe"), *("old:", "new"), *("var:", "keep", "marked"), "new",
     ]  # fmt: skip
+
+
+def test_what_is_missing_is_named(sailor: Sailor, tmp_path: Path) -> None:
+    def refused(*command: str) -> str:
+        done = sailor.run("env", *command, str(SCRIPT), check=False)
+        assert done.returncode == 1
+        return done.stderr
+
+    _let_in(tmp_path)
+    assert f"enable-linger {USER}" in refused("-u", "XDG_RUNTIME_DIR")
+    assert f"systemd of {USER} does not answer" in refused(f"XDG_RUNTIME_DIR={tmp_path}")
+    for name, answer, message in (
+        ("uname", "echo 5.10.0-8-amd64", "needs Linux 5.11"),
+        ("unshare", "echo --map-root-user", "util-linux 2.38"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+        assert message in refused(f"PATH={tmp_path}:{os.environ['PATH']}")
+        (tmp_path / name).unlink()
+    for name in ("subuid", "subgid"):
+        ranges = Path("/etc", name)
+        kept = ranges.read_text()
+        ranges.write_text(kept.replace(USER, "other"))
+        assert f"no ids in /etc/{name}: usermod --add-{name}s" in refused()
+        ranges.write_text(kept)
+
+
+def test_the_configuration_is_the_users(sailor: Sailor) -> None:
+    system, own = Path("/etc/orlop/config.toml"), sailor.home / ".config/orlop/config.toml"
+    system.parent.mkdir(exist_ok=True)
+    system.write_text("[log]\nlevel = 'error'\n")
+    try:
+        assert 'level = "info"' in _configuration(sailor)
+        own.parent.mkdir(parents=True)
+        own.write_text("[log]\nlevel = 'debug'\n")
+        assert 'level = "debug"' in _configuration(sailor)
+    finally:
+        system.unlink()
+
+
+def _configuration(sailor: Sailor) -> str:
+    """Of a daemon that would be started now."""
+    return sailor.run(str(SCRIPT), "config", "dump").stdout
 
 
 def test_without_the_script(sailor: Sailor) -> None:
