@@ -239,11 +239,9 @@ class Orlopd:
 def remove_namespace(namespace: str) -> None:
     """Remove what runtimes keep for a namespace whose containers are gone."""
     for group in (*_CGROUPS.glob(f"*/{namespace}"), _CGROUPS / namespace):
-        for path in sorted(group.rglob("*/"), reverse=True):
+        for path, _, _ in os.walk(group, topdown=False):  # others may remove some meanwhile
             with suppress(OSError):
-                path.rmdir()
-        with suppress(OSError):
-            group.rmdir()
+                Path(path).rmdir()
     shutil.rmtree(_RUNC_ROOT / namespace, ignore_errors=True)
 
 

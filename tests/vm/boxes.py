@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -89,6 +90,10 @@ class Boxes:
         busybox_rootfs(self.rootfs)
         daemon.folder.chmod(0o711)  # for the root of a user namespace
         self._number = 0
+
+    def cgroups(self) -> list[str]:
+        """The cgroups of any, from which systemd and runtimes are removing some."""
+        return [name for _, names, _ in os.walk(CGROUPS) for name in names if "box" in name]
 
     @contextmanager
     def starved(self, make: Make) -> Iterator[Box]:

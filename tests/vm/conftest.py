@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd, serving
-from tests.vm.boxes import CGROUPS, Boxes, Make, options
+from tests.vm.boxes import Boxes, Make, options
 
 INSIDE = Path("/etc/orlop-vm").exists()
 HYBRID = Path("/sys/fs/cgroup/unified").exists()
@@ -49,4 +49,4 @@ def make(request: pytest.FixtureRequest, boxes: Boxes) -> Iterator[Make]:
             cgroups_path="system.slice:orlop:{id}",
             **changes,
         )
-    boxes.daemon.wait_for(lambda: not list(CGROUPS.rglob("*box*/")))
+    boxes.daemon.wait_for(lambda: not boxes.cgroups())
