@@ -8,32 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.docker.dockerd import Dockerd
-from tests.compat.docker.engines import ENGINES, Harbour
+from tests.compat.docker.dockerd import Dockerd, dockerd_on
+from tests.compat.docker.engines import ENGINES
 
 
 @pytest.fixture(scope="session", params=list(ENGINES))
 def dockyard(request: pytest.FixtureRequest, busybox_archive: Path) -> Iterator[Dockerd]:
-    """A dockerd that has busybox; at its end nothing of it or of the daemon below may be left."""
+    """A dockerd on each of the daemons."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    engine = ENGINES[request.param]()
-    try:
-        harbour = Harbour(engine)
-        engine.inside = harbour.inside
-        engine.start()
-        dockerd = Dockerd(engine, harbour, busybox_archive)
-        try:
-            dockerd.start()
-            dockerd.clear()
-            yield dockerd
-            dockerd.close()
-        finally:
-            dockerd.discard()
-        harbour.close()
-        engine.close()
-    finally:
-        engine.discard()
+    with dockerd_on(ENGINES[request.param](), busybox_archive) as made:
+        yield made
 
 
 @pytest.fixture

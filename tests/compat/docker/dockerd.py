@@ -7,8 +7,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,18 @@ _PLUGINS = Path("/run/docker/plugins")  # where every dockerd looks for plugins,
 
 
 class Dockerd:
-    """Debian's dockerd on `engine`, which runs; both are in the harbour's network namespace."""
+    """Debian's dockerd on `engine`, which runs; both are in the harbour's network namespace.
 
-    def __init__(self, engine: Orlopd, harbour: Harbour, busybox: Path) -> None:
+    With `systemd` that makes the cgroups.
+    """
+
+    def __init__(
+        self, engine: Orlopd, harbour: Harbour, busybox: Path, *, systemd: bool = False
+    ) -> None:
         self.engine, self.harbour, self._busybox = engine, harbour, busybox
+        self._cgroups = ["--exec-opt", "native.cgroupdriver=systemd"] if systemd else [
+            "--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{engine.namespace}"
+        ]  # fmt: skip
         self.folder = engine.folder / "docker"
         self.folder.mkdir()
         self.socket = self.folder / "docker.sock"
@@ -50,7 +58,7 @@ class Dockerd:
             ["dockerd", "--containerd", self.engine.address, "--host", self.host,
              "--containerd-namespace", namespace,
              "--containerd-plugins-namespace", f"plugins-{namespace}",
-             "--cgroup-parent", f"/{namespace}",
+             *self._cgroups,
              "--data-root", str(self.folder / "data"), "--exec-root", str(self.exec_root),
              "--pidfile", str(self.folder / "pid"), "--config-file", str(self._settings),
              "--shutdown-timeout", "5", "--experimental"],
@@ -211,6 +219,27 @@ class Dockerd:
         for folder in (_PLUGINS, _PLUGINS.parent):
             with suppress(OSError):
                 folder.rmdir()  # others may be using it
+
+
+@contextmanager
+def dockerd_on(engine: Orlopd, busybox: Path, *, systemd: bool = False) -> Iterator[Dockerd]:
+    """A dockerd that has busybox; at its end nothing of it or of the daemon below may be left."""
+    try:
+        harbour = Harbour(engine)
+        engine.inside = harbour.inside
+        engine.start()
+        dockerd = Dockerd(engine, harbour, busybox, systemd=systemd)
+        try:
+            dockerd.start()
+            dockerd.clear()
+            yield dockerd
+            dockerd.close()
+        finally:
+            dockerd.discard()
+        harbour.close()
+        engine.close()
+    finally:
+        engine.discard()
 
 
 def identifier(text: str) -> bool:

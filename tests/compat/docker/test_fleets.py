@@ -72,11 +72,12 @@ def swarm(dockerd: Dockerd) -> Iterator[Dockerd]:
 
 def test_swarm_with_a_replicated_service(swarm: Dockerd) -> None:
     assert swarm.out("node", "ls", "--format", "{{.Availability}} {{.Status}}") == "Active Ready"
+    swarm.docker("network", "create", "--driver", "overlay", "--attachable", "lane")
     swarm.docker("config", "create", "orders", "-", input="north by east\n")
     swarm.docker(
         "service", "create", "--detach", "--no-resolve-image", "--name", "boats", "--replicas", "2",
-        "--config", "orders", "--network", "host", "busybox", "sh", "-c",
-        "trap 'exit 0' TERM; cat /orders; sleep 1000 & wait",
+        "--config", "orders", "--network", "lane", "--endpoint-mode", "dnsrr", "busybox",
+        "sh", "-c", "trap 'exit 0' TERM; cat /orders; sleep 1000 & wait",
     )  # fmt: skip
 
     def running() -> list[str]:
@@ -86,6 +87,8 @@ def test_swarm_with_a_replicated_service(swarm: Dockerd) -> None:
 
     swarm.wait_for(lambda: len(running()) == 2, 60)
     swarm.wait_for(lambda: swarm.out("service", "logs", "--raw", "boats").count("north") == 2, 30)
+    found = swarm.out("run", "--rm", "--network", "lane", "busybox", "nslookup", "boats")
+    assert found.count("Address: 10.") == 2
     swarm.docker("service", "scale", "--detach", "boats=3")
     swarm.wait_for(lambda: len(running()) == 3, 60)
     victim = running()[0]

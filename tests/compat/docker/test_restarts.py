@@ -75,12 +75,16 @@ def test_containers_outlive_a_dockerd_that_was_killed(dockerd: Dockerd) -> None:
     assert dockerd.out("exec", "boat", "echo", "ahoy") == "ahoy"
 
 
-def test_the_daemon_below_is_killed(dockerd: Dockerd) -> None:
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_the_daemon_below_comes_back(dockerd: Dockerd, how: str) -> None:
     """Containers run on, dockerd finds the next one, and ends are noticed."""
     dockerd.sleeper("boat")
     dockerd.sleeper("ship", "--restart", "always")
     boat, ship = pid(dockerd, "boat"), pid(dockerd, "ship")
-    dockerd.engine.kill9()
+    if how == "killed":
+        dockerd.engine.kill9()
+    else:
+        dockerd.engine.stop()
     dockerd.engine.start()
     assert Path(f"/proc/{boat}").exists()
     dockerd.wait_for(
