@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docker import DockerClient
+from docker.errors import APIError
 
 from orlop.sys.mount import unmount, unmount_all
 from tests.compat.docker.engines import Harbour
@@ -28,7 +29,7 @@ _PLUGINS = Path("/run/docker/plugins")  # where every dockerd looks for plugins,
 class Dockerd:
     """Debian's dockerd on `engine`, which runs; both are in the harbour's network namespace.
 
-    With `systemd` that makes the cgroups.
+    With `systemd` it is systemd that makes the cgroups.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Dockerd:
         self._process.kill()
         self._process.wait()
         self._process = None
-        (self.folder / "pid").unlink()  # the number may be somebody else's when it starts again
+        (self.folder / "pid").unlink(
+            missing_ok=True
+        )  # the number may be somebody else's when it starts again
 
     def live_restore(self, wanted: bool) -> None:
         """Have it leave containers alone when it ends, or not; it reads that while it runs."""
@@ -181,8 +184,9 @@ class Dockerd:
     def clear(self) -> None:
         """Remove what a test has made; what stays, or comes, is the image `busybox`."""
         for container in self.client.containers.list(all=True, ignore_removed=True):
-            with suppress(Exception):
+            with suppress(APIError):  # it may be on its way out
                 container.remove(force=True, v=True)
+        self.wait_for(lambda: not self.client.containers.list(all=True, ignore_removed=True))
         self.client.networks.prune()
         self.client.volumes.prune()
         for image in self.client.images.list():
@@ -211,7 +215,8 @@ class Dockerd:
             self._client.close()
             self._client = None
         for group in Path("/sys/fs/cgroup").glob(f"*/{self.engine.namespace}/buildkit"):
-            group.rmdir()  # its builder leaves it, empty
+            with suppress(OSError):
+                group.rmdir()  # its builder leaves it, empty
         # What it keeps for ever, or until it ends in peace; what is below the data is not its own.
         unmount_all(self.exec_root)
         with suppress(OSError):
