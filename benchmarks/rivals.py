@@ -134,6 +134,7 @@ def orlopd() -> Iterator[Rival]:
             *("--root", f"{path}/root"),
             *("--state", f"{path}/state"),
             *("--address", f"{path}/state/d.sock"),
+            *("--network", "none"),
         ]
         with _daemon("orlopd", path, command) as rival:
             yield rival

@@ -5,15 +5,20 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
 [ "$(id -u)" -eq 0 ] || { echo "run as root: containers need it" >&2; exit 1; }
+# In a network namespace of its own: this machine's interfaces and rules stay as they are.
+[ -n "${ORLOP_DEMO:-}" ] || exec env ORLOP_DEMO=1 unshare --net "$0"
+ip link set lo up
 
 work=$(mktemp -d)
 address=$work/state/orlop.sock
 registry_pid=
 orlopd_pid=
+other_pid=
 
 finish() {
     status=$?
-    [ "$status" -eq 0 ] || orlop rm -f deck >/dev/null 2>&1 || true
+    [ "$status" -eq 0 ] || orlop rm -f deck web visitor >/dev/null 2>&1 || true
+    [ -z "$other_pid" ] || { kill "$other_pid" && wait "$other_pid"; } 2>/dev/null || true
     [ -z "$orlopd_pid" ] || { kill "$orlopd_pid" && wait "$orlopd_pid"; } 2>/dev/null || true
     [ -z "$registry_pid" ] || { kill "$registry_pid" && wait "$registry_pid"; } 2>/dev/null || true
     if [ "$status" -ne 0 ]; then
@@ -97,6 +102,27 @@ orlopd_pid=$!
 wait_for ctr version
 show orlop exec deck echo "still here"
 show orlop ps
+
+step "Two containers on a network, and a published port seen from another host"
+unshare --net sleep 1000 &
+other_pid=$!
+sleep 0.2
+ip link add cable type veth peer name eth0 netns "$other_pid"
+ip addr add 192.0.2.1/24 dev cable
+ip link set cable up
+other() { nsenter --net="/proc/$other_pid/ns/net" "$@"; }
+other ip addr add 192.0.2.2/24 dev eth0
+other ip link set eth0 up
+show orlop network create --subnet 10.201.0.0/24 back
+show orlop run -d --name web --network back --ip 10.201.0.10 -p 8080:80 "$image" \
+    sh -c 'mkdir /www; echo "hello from the web" >/www/index.html; exec httpd -f -h /www'
+show orlop run --rm --name visitor --network back --add-host web:10.201.0.10 "$image" wget -qO- http://web
+echo "other-host\$ curl http://192.0.2.1:8080"
+other curl -sS http://192.0.2.1:8080
+show orlop port web
+show orlop network inspect back
+show orlop rm -f web
+show orlop network prune -f
 
 step "Clean up"
 show orlop stop -t 1 deck

@@ -73,6 +73,21 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "ls": Command("checkpoint_ls", "list the checkpoints of a container"),
         "rm": Command("checkpoint_rm", "remove a checkpoint"),
     },
+    "network": {
+        "create": Command("network_create", "make a network for containers"),
+        "ls": Command("network_ls", "list networks"),
+        "inspect": Command("network_inspect", "show all about networks, as JSON"),
+        "connect": Command("network_connect", "put a container into one more network"),
+        "disconnect": Command("network_disconnect", "take a container out of a network"),
+        "rm": Command("network_rm", "remove networks that no container is in"),
+        "prune": Command("network_prune", "remove all networks that no container is in"),
+    },
+    "netns": {
+        "create": Command("netns_create", "make network namespaces that live without a process"),
+        "ls": Command("netns_ls", "list them"),
+        "exec": Command("netns_exec", "run a program of this host in one"),
+        "rm": Command("netns_rm", "give them up"),
+    },
     "manifest": {
         "inspect": Command("manifest_inspect", "show the manifest or index of an image"),
     },
@@ -81,6 +96,8 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
 _GROUPS_IN_SHORT = {
     "image": "work with images",
     "checkpoint": "work with the state of processes",
+    "network": "work with networks of containers",
+    "netns": "work with network namespaces",
     "manifest": "look at manifests",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from orlop.client import Connection, containers, health, names, states
+from orlop.client import Connection, containers, health, names, networks, ports, states
 from orlop.client.health import ContainerHealth
 from orlop.client.states import State
 from orlop.rpc.convert import nanoseconds
@@ -29,10 +29,38 @@ def view(connection: Connection, record: containers_pb2.Container) -> dict[str, 
         "Config": _config(record, spec),
         "Mounts": [_mount(each) for each in spec.get("mounts") or () if _is_bind(each)],
     }
+    if networks.LABEL in record.labels:
+        shown["NetworkSettings"] = _network(connection, record)
     shown |= _record(record)
     shown["spec"] = spec
     shown["task"] = task and MessageToDict(task, preserving_proto_field_name=True)
     return shown
+
+
+def _network(connection: Connection, record: containers_pb2.Container) -> dict[str, Any]:
+    published: dict[str, list[dict[str, str]]] = {}
+    for each in ports.published(connection, record):
+        if each.outside:
+            where = {"HostIp": each.host, "HostPort": str(each.outside)}
+            published.setdefault(each.name, []).append(where)
+    found = networks.inspect(connection, container=record.id).endpoints
+    places = {
+        each.network: {
+            "NetworkID": each.network_id,
+            "IPAddress": next((one for one in each.addresses if ":" not in one), ""),
+            "GlobalIPv6Address": next((one for one in each.addresses if ":" in one), ""),
+            "MacAddress": each.mac,
+            "Aliases": list(each.aliases),
+        }
+        for each in found
+    }
+    first = next(iter(places.values()), {"IPAddress": "", "MacAddress": ""})
+    return {
+        "IPAddress": first["IPAddress"],
+        "MacAddress": first["MacAddress"],
+        "Ports": published,
+        "Networks": places,
+    }
 
 
 def _record(record: containers_pb2.Container) -> dict[str, Any]:

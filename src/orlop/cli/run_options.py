@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.cli import options, run_resources, run_security, run_values, user_namespaces
+from orlop.cli import options, run_network, run_resources, run_security, run_values, user_namespaces
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.oci import spec_resources as resources
 from orlop.oci.spec import Bind, ContainerSpec, Tmpfs
@@ -30,9 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
     add("-h", "--hostname", help="host name inside (default: the id)")
     add("--domainname", help="NIS domain name inside")
-    add(
-        "--net", "--network", choices=["none", "host"], default="none", help="network (%(default)s)"
-    )
+    run_network.configure(parser)
     for name in ("pid", "ipc", "uts"):
         add(f"--{name}", choices=["private", "host"], default="private",
             help=f"whose {name} namespace (%(default)s)")  # fmt: skip
@@ -68,24 +66,29 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
     return options.environment([*lines, *args.env])
 
 
-def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ()) -> ContainerSpec:
-    """What is asked for, with `volumes` of others; InvalidArgument for what makes no sense."""
+def spec(
+    args: argparse.Namespace,
+    container: str,
+    network: run_network.Choice,
+    volumes: Sequence[Bind] = (),
+) -> ContainerSpec:
+    """What is asked for, with volumes of others; InvalidArgument for what makes no sense."""
     mounts = [run_values.mount(text) for text in args.mount]
     binds = [each for each in mounts if isinstance(each, Bind)]
     tmpfs = [each for each in mounts if isinstance(each, Tmpfs)]
     sysctls = dict(run_values.sysctl(text) for text in args.sysctl)
-    if args.net == "host" and any(name.startswith("net.") for name in sysctls):
+    if network.namespace == "host" and any(name.startswith("net.") for name in sysctls):
         raise InvalidArgument("sysctls of net.* would be the host's with --net host")
     if args.domainname:
         sysctls["kernel.domainname"] = args.domainname
     uids, gids = user_namespaces.parse(args.userns)
-    if uids and (args.privileged or args.net == "host" or _shared(args)):
+    if uids and (args.privileged or network.namespace == "host" or _shared(args)):
         raise InvalidArgument("--userns excludes --privileged and the host's other namespaces")
     security = run_security.parse(args.security_opt)
     if args.memory_swap and not args.memory:
         raise InvalidArgument("--memory-swap needs --memory")
     shared = _shared(args)
-    hostname = args.hostname or (container if args.net == "none" else os.uname().nodename)
+    hostname = args.hostname or (os.uname().nodename if network.namespace == "host" else container)
     if "uts" in shared:
         if args.hostname:
             raise InvalidArgument("--hostname would be the host's with --uts host")
@@ -94,7 +97,7 @@ def spec(args: argparse.Namespace, container: str, volumes: Sequence[Bind] = ())
         args=(),
         terminal=args.tty,
         hostname=hostname,
-        network=args.net,
+        network=network.namespace,
         binds=[*volumes, *(run_values.bind(text) for text in args.volume), *binds],
         tmpfs=[*(run_values.tmpfs(text) for text in args.tmpfs), *tmpfs],
         devices=[

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from orlop.client import snapshots
+from orlop.client import networks, snapshots
 from orlop.client.connection import Connection
 from orlop.client.rootfs import in_private_mounts, to_mount
 from orlop.errors import Unknown
@@ -38,6 +38,12 @@ class Change(NamedTuple):
     path: str
 
 
+# Where the daemon has mounted the files of the container's network, and the image has none.
+_MOUNT_POINTS = [
+    Change(Kind.ADDED, f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")
+]
+
+
 def changes_of(connection: Connection, container: containers_pb2.Container) -> list[Change]:
     """What was added, changed and deleted, in the order of names; folders before what is in them.
 
@@ -48,7 +54,10 @@ def changes_of(connection: Connection, container: containers_pb2.Container) -> l
     right = [to_mount(mount) for mount in snapshots.mounts_of(connection, container)]
     with snapshots.view_of(connection, container.snapshotter, parent) as view:
         left = [to_mount(mount) for mount in view]
-        return in_private_mounts(lambda folder: _compare(left, right, folder))
+        changes = in_private_mounts(lambda folder: _compare(left, right, folder))
+    if networks.LABEL in container.labels:
+        changes = [each for each in changes if each not in _MOUNT_POINTS]
+    return changes
 
 
 def _compare(left: Sequence[Mount], right: Sequence[Mount], folder: Path) -> list[Change]:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from orlop.client import networks
+from orlop.client.connection import Connection
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
 
 LABEL = "orlop/ports"
-"""A JSON list of CNI port mappings: hostPort, containerPort, protocol, hostIP."""
+"""A JSON list of CNI port mappings: hostPort, containerPort, protocol, hostIP, and a count.
+
+A hostPort 0 is any that is free: the daemon knows which one while the container runs."""
 
 
 class Port(NamedTuple):
@@ -37,15 +41,37 @@ def of(container: containers_pb2.Container) -> Sequence[Port]:
     try:
         found = [
             Port(
-                int(each["containerPort"]),
+                int(each["containerPort"]) + step,
                 str(each.get("protocol") or "tcp").lower(),
                 str(each.get("hostIP") or "0.0.0.0"),
-                int(each["hostPort"]),
+                int(each["hostPort"]) + step,
             )
             for each in json.loads(text)
+            for step in range(int(each.get("count") or 1))
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InvalidArgument(
             f'container "{container.id}": label {LABEL}="{text}" is no list of ports'
         ) from None
+    return sorted(found, key=lambda port: (port.inside, port.protocol, port.host))
+
+
+def published(connection: Connection, container: containers_pb2.Container) -> Sequence[Port]:
+    """As `of`, with the ports that the daemon has chosen; without those if it does not run."""
+    wanted = of(container)
+    if all(each.outside for each in wanted):
+        return wanted
+    chosen = [
+        Port(each.container_port, each.protocol, each.host_address or "0.0.0.0", each.host_port)
+        for each in networks.inspect(connection, container=container.id).ports
+        if each.count <= 1
+    ]
+    open_ones = {(each.inside, each.protocol, each.host) for each in wanted if not each.outside}
+    taken = {each.outside for each in wanted}
+    fitting = [
+        each
+        for each in chosen
+        if (each.inside, each.protocol, each.host) in open_ones and each.outside not in taken
+    ]
+    found = [each for each in wanted if each.outside] + fitting
     return sorted(found, key=lambda port: (port.inside, port.protocol, port.host))

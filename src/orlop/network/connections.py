@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.events import Publisher
@@ -20,11 +19,14 @@ from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)
 
+PidOf = Callable[[str, str], int]
+"""From a namespace and a container to its process, 0 if it does not run."""
+
 
 class Connections:
     """Which containers are in which networks, in the records and in the kernel. Thread-safe.
 
-    What a crash leaves half-done, `reconcile` finishes or undoes.
+    What a crash leaves half-done, `forget_ended` and `resume` undo or finish.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class Connections:
 
         Raises NotFound for a network that is not there, and what is wrong with a wish.
         """
-        self.release(namespace, container)  # of a task that ended, but nobody has told yet
+        self.release(namespace, container)  # what an earlier task may have left
+        with self._lock:
+            self._pids[namespace, container] = 0  # no late exit of that one is meant
         try:
             found = []
             for wish in wishes:
@@ -78,7 +82,7 @@ class Connections:
             self._pids[namespace, container] = pid
         for each in self._store.endpoints(namespace, container):
             self._plug(each, pid)
-        if self._store.ports().get((namespace, container)):
+        if self._store.ports_of(namespace, container):
             self._networks.refresh()
 
     def _plug(self, endpoint: Endpoint, pid: int) -> None:
@@ -120,14 +124,14 @@ class Connections:
         if not self._store.endpoints(namespace, container, network.id):
             raise NotFound(f'container "{container}" in network "{network.name}"')
         self._let_go(self._store.release(namespace, container, network.id))
-        if self._store.ports().get((namespace, container)):
+        if self._store.ports_of(namespace, container):
             self._networks.refresh()
 
     def ended(self, namespace: str, container: str, pid: int) -> None:
         """The task of a container has ended, if `pid` is still its own: it leaves all networks."""
         with self._lock:
             current = self._pids.get((namespace, container), pid)
-        if current == pid or not pid:
+        if current == pid:
             self.release(namespace, container)
 
     def release(self, namespace: str, container: str) -> None:
@@ -135,15 +139,15 @@ class Connections:
         key = (namespace, container)
         with self._lock:
             self._pids.pop(key, None)
-        published = bool(self._store.ports().get(key))
-        if not published and not self._store.endpoints(*key):
+        if not self._store.endpoints(*key):
             return
-        found = self._store.release(namespace, container)
+        published = bool(self._store.ports_of(*key))
+        found = self._store.release(*key)
         self._ports.release(key)
         if published:
             self._networks.refresh()
         self._let_go(found)
-        self._kernel.keep = bool(self._store.endpoints())
+        self._kernel.keep = self._store.occupied()
 
     def _let_go(self, found: Iterable[Endpoint]) -> None:
         """Pull the cables, of what the records know no more."""
@@ -154,34 +158,40 @@ class Connections:
 
     # After a restart
 
-    def reconcile(self, pid_of: Callable[[str, str], int]) -> None:
-        """Make the kernel what the records say, for containers that still run.
+    def forget_ended(self, pid_of: PidOf) -> None:
+        """Release in the records whoever does not run; `pid_of` finds its process.
 
-        `pid_of` finds a container's process, 0 if there is none.
+        Quick, and to be done before clients are served: the kernel's part is `resume`.
         """
-        endpoints = self._store.endpoints()
-        if not endpoints and not self._store.ports() and not self._store.all():
+        for key in {(each.namespace, each.container) for each in self._store.endpoints()}:
+            with self._lock:
+                being_made = self._pids.get(key) == 0
+            if not being_made and not pid_of(*key):
+                self._store.release(*key)
+                self._ports.release(key)
+                with self._lock:
+                    self._pids.pop(key, None)
+
+    def resume(self, pid_of: PidOf) -> None:
+        """Make the kernel what the records say, for containers that an earlier daemon connected."""
+        if not self._store.all():
             return
-        keys = {(each.namespace, each.container) for each in endpoints} | set(self._store.ports())
-        for key in sorted(keys):
+        for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
             try:
                 self._resume(key, pid_of(*key))
             except OrlopError as error:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
-        if self._store.endpoints():
-            self._kernel.keep = True
-            self._networks.refresh()
+        self._kernel.keep = self._store.occupied()
+        self._networks.refresh()
 
     def _resume(self, key: Key, pid: int) -> None:
-        mine = self._store.endpoints(*key)
-        if not pid or not mine:
-            self.release(*key)
-            return
         with self._lock:
+            if key in self._pids or not pid:  # it is known: a client has started it since
+                return
             self._pids[key] = pid
-        ports = self._store.ports().get(key)
-        if ports:
+        mine = self._store.endpoints(*key)
+        if ports := self._store.ports_of(*key):
             versions = [version for version in (4, 6) if mine[0].address(version)]
             try:
                 self._ports.hold(key, ports, versions)
@@ -192,28 +202,22 @@ class Connections:
         for each in mine:
             network = self._networks.get(each.namespace, each.network)
             self._networks.ensure(network)
-            link = here.get(each.link)
-            whole = each.inside in inside and inside[each.inside].up and link is not None
-            if whole and link is not None and link.master == network.bridge:
-                continue
-            self._kernel.apply(*bridge.unplug(each))
-            self._plug(each, pid)
+            ours, theirs = here.get(each.link), inside.get(each.inside)
+            whole = ours is not None and theirs is not None and theirs.up
+            if ours is None or ours.master != network.bridge or not whole:
+                self._kernel.apply(*bridge.unplug(each))
+                self._plug(each, pid)
 
     def _pull_strays(self) -> None:
         """Cables on our bridges that no record knows, as a crash leaves them."""
+        found = self._kernel.links()  # before the records, which come before the cables
         bridges = {each.bridge for each in self._store.all()}
         known = {each.link for each in self._store.endpoints()}
-        for each in self._kernel.links():
+        for each in found:
             if each.master in bridges and each.kind == "veth" and each.name not in known:
-                with suppress(NotFound):
-                    self._kernel.apply(DeleteLink(name=each.name, missing_ok=True))
+                self._kernel.apply(DeleteLink(name=each.name, missing_ok=True))
 
     # What is there
 
     def network_of(self, endpoint: Endpoint) -> Network:
         return self._networks.get(endpoint.namespace, endpoint.network)
-
-    def pid(self, namespace: str, container: str) -> int:
-        """The process in whose network namespace a connected container is, 0 if unknown."""
-        with self._lock:
-            return self._pids.get((namespace, container), 0)

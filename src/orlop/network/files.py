@@ -19,14 +19,24 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 _RESOLVED = Path("/run/systemd/resolve/resolv.conf")
+_HOSTS = Path("/etc/hosts")
 _OF_HOST = Path("/etc/resolv.conf")
 
 
 def hosts(
-    hostname: str, addresses: Sequence[str], aliases: Sequence[str], wishes: Wishes, gateway: str
+    hostname: str,
+    addresses: Sequence[str],
+    aliases: Sequence[str],
+    wishes: Wishes,
+    gateway: str,
+    *,
+    of_host: bool = False,
 ) -> str:
-    """The text of /etc/hosts. `gateway` is the address of the host, "" where there is none."""
-    lines = [_LOCAL]
+    """The text of /etc/hosts, which begins with that of the host if `of_host`.
+
+    `gateway` is the address of the host, "" where there is none.
+    """
+    lines = [_text_of_host() if of_host else _LOCAL]
     for text in wishes.hosts:
         name, colon, address = text.partition(":")
         if address == GATEWAY:
@@ -41,6 +51,14 @@ def hosts(
     names = " ".join(dict.fromkeys([hostname, *aliases]))
     lines += [f"{address}\t{names}\n" for address in addresses if names]
     return "".join(lines)
+
+
+def _text_of_host() -> str:
+    try:
+        text = _HOSTS.read_text(errors="replace")
+    except OSError:
+        return _LOCAL
+    return text if text.endswith("\n") else f"{text}\n"
 
 
 def resolv(wishes: Wishes, *, loopback: bool) -> str:

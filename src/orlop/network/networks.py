@@ -96,12 +96,21 @@ class Networks:
             return self.store.get(namespace, name)
 
     def remove(self, namespace: str, name: str) -> Network:
-        """Remove a network and its bridge; FailedPrecondition while it is used."""
+        """Remove a network and its bridge; FailedPrecondition while it is used.
+
+        The record goes last, so that nothing is left that no record knows.
+        """
         with self._lock:
-            gone = self.store.delete(namespace, name)
+            gone = self.store.get(namespace, name)
+            self.store.check_unused(gone)
             self._mtus.pop(gone.id, None)
             self._kernel.apply(*bridge.unmake(gone))
-        self.refresh()
+            try:
+                self.refresh(without=gone.id)
+                self.store.delete(namespace, gone.id)
+            except BaseException:  # a container has come meanwhile
+                self.refresh()
+                raise
         self._publisher.publish(
             namespace, "/network/delete", NetworkDelete(id=gone.id, name=gone.name)
         )
@@ -146,10 +155,10 @@ class Networks:
         found = [each.mtu for each in self._kernel.links() if each.name in ways and each.mtu]
         return min(found, default=_MTU)
 
-    def refresh(self) -> None:
+    def refresh(self, *, without: str = "") -> None:
         """Make the ruleset that of the records; without networks there is none."""
         with self._rules_lock:
-            networks = self.store.all()
+            networks = [each for each in self.store.all() if each.id != without]
             if not networks:
                 self._kernel.filter(rules.removal(self._table))
                 return

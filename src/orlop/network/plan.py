@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from orlop.errors import FailedPrecondition
+from orlop.errors import FailedPrecondition, OrlopError
 from orlop.network import files, wishes
-from orlop.network.connections import Connections
+from orlop.network.connections import Connections, PidOf
 from orlop.network.model import Endpoint
 from orlop.network.namespaces import of_process
 from orlop.network.wishes import SHARED, Wishes
 
-PidOf = Callable[[str, str], int]
-"""From a namespace and a container to its process, 0 if it does not run."""
+_log = logging.getLogger(__name__)
 
 
 class Container(Protocol):
@@ -59,6 +59,13 @@ class Planner:
             raise
         return plan
 
+    def release(self, namespace: str, container: str) -> None:
+        """The task of a container is gone, whoever noticed first."""
+        try:
+            self._connections.release(namespace, container)
+        except OrlopError as error:
+            _log.warning("namespace=%s container=%s network: %s", namespace, container, error)
+
 
 class Plan:
     """One task's: `spec` is what it is to be made with, `files` what goes beside it."""
@@ -91,6 +98,7 @@ class Plan:
                 [alias for each in self._endpoints for alias in each.aliases],
                 self._wishes,
                 self._gateway(),
+                of_host=self._wishes.mode == "host",
             ),
             "resolv.conf": files.resolv(self._wishes, loopback=self._wishes.mode == "host"),
         }

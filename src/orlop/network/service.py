@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.errors import InvalidArgument, NotFound
-from orlop.network.connections import Connections
+from orlop.network.connections import Connections, PidOf
 from orlop.network.kernel import Kernel
 from orlop.network.model import Counters, Endpoint, Link, Network, Subnet, Wish
 from orlop.network.namespaces import PinnedNamespaces, of_process
@@ -16,9 +16,6 @@ from orlop.network.pools import subnet
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import timestamp
 from orlop.wire.services import network_pb2 as wire
-
-PidOf = Callable[[str, str], int]
-"""From a namespace and a container to its process, 0 if it does not run."""
 
 
 def _running(pid_of: PidOf, namespace: str, container: str) -> int:
@@ -102,7 +99,7 @@ class NetworksService(Service):
             raise InvalidArgument("inspect either a container or a network")
         store = self._networks.store
         network = store.get(namespace, request.network).id if request.network else ""
-        ports = store.ports().get((namespace, container), [])
+        ports = store.ports_of(namespace, container) if container else []
         return wire.InspectResponse(
             endpoints=map(self._endpoint, store.endpoints(namespace, container, network)),
             ports=[

@@ -124,17 +124,15 @@ class NetworkStore:
         """Remove a network; FailedPrecondition while containers are in it."""
         with self._db.write() as tx:
             network = _network(tx, _required(tx, namespace, name))
-            rows = tx.all(
-                "SELECT container FROM network_endpoints WHERE network = ? LIMIT 3", (network.id,)
-            )
-            if rows:
-                who = ", ".join(f'"{row["container"]}"' for row in rows)
-                raise FailedPrecondition(
-                    f'network "{network.name}" is used by {who}: disconnect or stop them first'
-                )
+            _check_unused(tx, network)
             labels.remove(tx, _KIND, namespace, network.id)
             tx.execute("DELETE FROM networks WHERE id = ?", (network.id,))
         return network
+
+    def check_unused(self, network: Network) -> None:
+        """Raise FailedPrecondition if containers are in a network."""
+        with self._db.read() as tx:
+            _check_unused(tx, network)
 
     # Containers in them
 
@@ -191,16 +189,23 @@ class NetworkStore:
         self, namespace: str = "", container: str = "", network: str = ""
     ) -> list[Endpoint]:
         """The places of a container, of all in a network, or all that there are."""
-        wanted = {"namespace": namespace, "container": container, "network": network}
-        given = {key: value for key, value in wanted.items() if value}
-        where = " AND ".join(f"{key} = ?" for key in given) or "1"
+        where, values = _where(namespace=namespace, container=container, network=network)
         with self._db.read() as tx:
             rows = tx.all(
-                f"SELECT * FROM network_endpoints WHERE {where}"
-                " ORDER BY namespace, container, position",
-                list(given.values()),
+                f"SELECT * FROM network_endpoints {where} ORDER BY namespace, container, position",
+                values,
             )
-            return [_endpoint(tx, row) for row in rows]
+            addresses: dict[tuple[str, ...], list[str]] = {}
+            for row in tx.all(
+                f"SELECT * FROM network_addresses {where} ORDER BY address LIKE '%:%'", values
+            ):
+                addresses.setdefault(_key(row), []).append(row["address"])
+        return [_endpoint(row, addresses.get(_key(row), ())) for row in rows]
+
+    def occupied(self) -> bool:
+        """Whether any container is in any network."""
+        with self._db.read() as tx:
+            return tx.one("SELECT 1 FROM network_endpoints LIMIT 1") is not None
 
     def release(self, namespace: str, container: str, network: str = "") -> list[Endpoint]:
         """Take a container out of a network, or of all, and its ports away; where it was."""
@@ -237,11 +242,16 @@ class NetworkStore:
                 ],
             )  # fmt: skip
 
-    def ports(self) -> dict[tuple[str, str], list[Port]]:
-        """The ports that lead to each container, by namespace and container."""
+    def ports_of(self, namespace: str, container: str) -> list[Port]:
+        """The ports that lead to a container."""
+        return self.ports(namespace, container).get((namespace, container), [])
+
+    def ports(self, namespace: str = "", container: str = "") -> dict[tuple[str, str], list[Port]]:
+        """The ports that lead to one container, or all, by namespace and container."""
         found: dict[tuple[str, str], list[Port]] = {}
+        where, values = _where(namespace=namespace, container=container)
         with self._db.read() as tx:
-            for row in tx.all("SELECT * FROM network_ports"):
+            for row in tx.all(f"SELECT * FROM network_ports {where}", values):
                 found.setdefault((row["namespace"], row["container"]), []).append(
                     Port(
                         container_port=row["container_port"],
@@ -252,6 +262,17 @@ class NetworkStore:
                     )
                 )
         return found
+
+
+def _where(**wanted: str) -> tuple[str, list[str]]:
+    """The clause that compares those columns for which a value is given, and the values."""
+    given = {key: value for key, value in wanted.items() if value}
+    clause = " AND ".join(f"{key} = ?" for key in given)
+    return f"WHERE {clause}" if clause else "", list(given.values())
+
+
+def _key(row: sqlite3.Row) -> tuple[str, ...]:
+    return row["namespace"], row["container"], row["network"]
 
 
 def _row(tx: Transaction, namespace: str, name: str) -> sqlite3.Row | None:
@@ -266,6 +287,17 @@ def _required(tx: Transaction, namespace: str, name: str) -> sqlite3.Row:
     if row is None:
         raise NotFound(f'network "{name}"')
     return row
+
+
+def _check_unused(tx: Transaction, network: Network) -> None:
+    rows = tx.all(
+        "SELECT container FROM network_endpoints WHERE network = ? LIMIT 3", (network.id,)
+    )
+    if rows:
+        who = ", ".join(f'"{row["container"]}"' for row in rows)
+        raise FailedPrecondition(
+            f'network "{network.name}" is used by {who}: disconnect or stop them first'
+        )
 
 
 def _insert(tx: Transaction, made: Network) -> None:
@@ -321,12 +353,7 @@ def _choose(tx: Transaction, network: Network, subnet: Subnet, asked: dict[int, 
     return chosen
 
 
-def _endpoint(tx: Transaction, row: sqlite3.Row) -> Endpoint:
-    addresses = tx.all(
-        "SELECT address FROM network_addresses"
-        " WHERE namespace = ? AND container = ? AND network = ? ORDER BY address LIKE '%:%'",
-        (row["namespace"], row["container"], row["network"]),
-    )
+def _endpoint(row: sqlite3.Row, addresses: Sequence[str]) -> Endpoint:
     return Endpoint(
         namespace=row["namespace"],
         container=row["container"],
@@ -336,7 +363,7 @@ def _endpoint(tx: Transaction, row: sqlite3.Row) -> Endpoint:
         inside=row["inside"],
         mac=row["mac"],
         aliases=tuple(json.loads(row["aliases"])),
-        addresses=tuple(each["address"] for each in addresses),
+        addresses=tuple(addresses),
     )
 
 

@@ -7,9 +7,8 @@ import threading
 
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
-from orlop.network.connections import Connections
+from orlop.network.connections import Connections, PidOf
 from orlop.network.networks import Networks
-from orlop.network.plan import PidOf
 from orlop.wire.events_pb2 import NamespaceDelete, TaskExit
 from orlop.wire.types_pb2 import Envelope
 
@@ -32,6 +31,8 @@ class NetworkWatch:
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
 
     def start(self) -> None:
+        """Call before clients are served: what does not run then is not just being made."""
+        self._connections.forget_ended(self._pid_of)
         self._thread.start()
 
     def close(self) -> None:
@@ -41,18 +42,19 @@ class NetworkWatch:
             self._thread.join()
 
     def _run(self) -> None:
-        self._reconcile()
+        self._resume()
         while not self._closing:
             try:
                 for envelope in self._events:
                     self._heard(envelope)
             except ResourceExhausted:  # some were missed
                 self._events = self._exchange.subscribe(_FILTERS)
-                self._reconcile()
+                self._connections.forget_ended(self._pid_of)
+                self._resume()
 
-    def _reconcile(self) -> None:
+    def _resume(self) -> None:
         try:
-            self._connections.reconcile(self._pid_of)
+            self._connections.resume(self._pid_of)
         except OrlopError as error:
             _log.warning("networks cannot be made what they were: %s", error)
 

@@ -91,7 +91,8 @@ class IdRange(NamedTuple):
 class ContainerSpec(NamedTuple):
     """What a user may ask of a container; `build` turns it into a runtime spec.
 
-    `network` is "none" (a namespace of its own with loopback only) or "host". `memory` is in bytes,
+    `network` is "none" (a namespace of its own with loopback only, which others may connect),
+    "host", or the path of a namespace's file. `memory` is in bytes,
     `cpus` in whole-CPU units; 0 is unlimited, and `memory_swap` is both together, -1 without limit.
     `cgroups_path` is where runc makes the cgroup. `host_namespaces` are those of pid, ipc, uts and
     cgroup that are the host's. `ulimits` are soft and hard by name, as `nofile`. `seccomp` is the
@@ -151,8 +152,8 @@ def build(wanted: ContainerSpec, *, available: Sequence[str] = ALL_CAPABILITIES)
     `available` are the capabilities that this kernel and process can grant. A privileged container
     gets all of them, the host's devices, and no masks or filters.
     """
-    if wanted.network not in ("none", "host"):
-        raise InvalidArgument(f'network "{wanted.network}" is not "none" or "host"')
+    if wanted.network not in ("none", "host") and not wanted.network.startswith("/"):
+        raise InvalidArgument(f'network "{wanted.network}" is not "none", "host" or a path')
     capabilities = _capabilities(wanted, available)
     linux: dict[str, Any] = {
         "cgroupsPath": wanted.cgroups_path,
@@ -277,9 +278,12 @@ def _namespaces(wanted: ContainerSpec) -> list[dict[str, str]]:
     kinds += ["mount", *(["user"] if wanted.uid_map else [])]
     if wanted.private_cgroup:
         kinds.append("cgroup")
-    if wanted.network == "none":
-        kinds.append("network")
-    return [{"type": kind} for kind in kinds]
+    found = [{"type": kind} for kind in kinds]
+    if wanted.network.startswith("/"):
+        found.append({"type": "network", "path": wanted.network})
+    elif wanted.network == "none":
+        found.append({"type": "network"})
+    return found
 
 
 def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:

@@ -62,6 +62,9 @@ class NetworkPlanner(Protocol):
         self, namespace: str, container: ContainerRecord, spec: bytes, bundle: Path, pid_of: PidOf
     ) -> NetworkPlan | None: ...
 
+    def release(self, namespace: str, container: str) -> None:
+        """A container's task is gone; never raises."""
+
 
 class Exit(NamedTuple):
     """How a process ended: its status (128 + signal if killed), UTC nanoseconds, and its pid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
     other = lab.neighbour("192.168.7.1/24", "192.168.7.2/24")
     run("ip", "addr", "add", "fd77::1/64", "dev", "wire", "nodad")
     other.run("ip", "addr", "add", "fd77::2/64", "dev", "eth0", "nodad")
+    for table, route in (("local", "local fd77::1 "), ("main", "fd77::/64 ")):
+        while route not in run("ip", "-6", "route", "show", "table", table).stdout:
+            time.sleep(0.01)  # the kernel makes them in its own time
     before = snapshot()
     made = Networked()
     try:
@@ -56,7 +60,7 @@ def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
         made.ctr("images", "import", str(busybox_archive))
         yield made
         made.prune()
-        assert snapshot() == before
+        assert snapshot() == before, (snapshot(), before)
         made.close()
     finally:
         made.discard()

@@ -30,14 +30,25 @@ class Networked(Orlopd):
         options: Sequence[str] = (),
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container detached; a web server that shows its host name if nothing else."""
+        """Run a container detached; a web server that shows its host name if nothing else.
+
+        By labels, as any client may: the command adds none with `--network none`.
+        """
         wishes = {"mode": "networks", "networks": list(networks)}
         labels = ["-l", f"orlop/network={json.dumps(wishes)}"]
         if ports:
             labels += ["-l", f"orlop/ports={json.dumps(ports)}"]
         what = command or ("sh", "-c", SERVE)
-        where = ("run", "-d", "--name", name, "-h", name, *labels, *options)
-        return self.orlop(*where, BUSYBOX, *what, check=check)
+        where = ("run", "-d", "--name", name, "-h", name, "--network", "none", *labels, *options)
+        done = self.orlop(*where, BUSYBOX, *what, check=check)
+        if done.returncode == 0 and not command:
+            self.wait_until_it_serves(name)
+        return done
+
+    def wait_until_it_serves(self, name: str) -> None:
+        """A web server takes a moment."""
+        asking = ("nsenter", f"--net=/proc/{self.pid_of(name)}/ns/net", "curl", "-s", "-m", "5")
+        self.wait_for(lambda: run(*asking, "http://127.0.0.1", check=False).returncode == 0)
 
     def inspect(self, name: str) -> wire.InspectResponse:
         with self.connect() as connection:
@@ -83,7 +94,7 @@ class Networked(Orlopd):
 
 def fetch(url: str, host: Host | None = None) -> str:
     """What a web server says, "" if it does not; from here, or from another host."""
-    command = ("curl", "-sS", "-g", "-m", "10", url)
+    command = ("curl", "-sS", "-g", "-m", "10", "--retry", "5", "--retry-connrefused", url)
     done = host.run(*command, check=False) if host is not None else run(*command, check=False)
     return done.stdout.strip()
 

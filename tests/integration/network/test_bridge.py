@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,10 +64,29 @@ def test_containers_go_out_as_the_host_and_nobody_comes_in(
     outside.run("ip", "route", "add", "10.88.0.0/13", "via", "192.168.7.1")
     assert refused(f"http://{address}", outside)
     assert fetch(f"http://{address}") == "web"  # the host itself may
-    # What listens on the host's loopback is not to be reached through it.
-    daemon.within("web", "ip", "route", "add", "127.0.0.9/32", "via", "10.88.0.1", check=False)
     mtu = re.search(r"eth0.*mtu (\d+)", daemon.within("web", "ip", "link"))
     assert mtu is not None and mtu[1] == "1500"
+
+
+def test_the_host_s_loopback_is_its_own(daemon: Networked, tmp_path: Path) -> None:
+    """Also for a container that is root enough to send its own loopback's packets out."""
+    daemon.box("box", "sleep", "1000")
+    inside = ("nsenter", f"--net=/proc/{daemon.pid_of('box')}/ns/net")
+    run(*inside, "ip", "addr", "flush", "dev", "lo")
+    run(*inside, "sysctl", "net.ipv4.conf.eth0.route_localnet=1")
+    run(*inside, "ip", "route", "add", "127.0.0.0/8", "via", "10.88.0.1", "src",
+        daemon.address_of("box"))  # fmt: skip
+    (tmp_path / "index.html").write_text("private")
+    serving = ["busybox", "httpd", "-f", "-p", "127.0.0.1:99", "-h", str(tmp_path)]
+    with subprocess.Popen(serving) as listening:
+        try:
+            asking = ("curl", "-sS", "-m", "2", "http://127.0.0.1:99")
+            daemon.wait_for(lambda: run(*asking, check=False).stdout == "private")
+            assert run(*inside, *asking, check=False).stdout == ""
+            run("nft", "flush", "chain", "inet", "orlop0", "guard")  # it is this that keeps it so
+            assert run(*inside, *asking, check=False).stdout == "private"
+        finally:
+            listening.kill()
 
 
 def test_networks_are_apart(daemon: Networked, outside: Host) -> None:
@@ -188,29 +208,36 @@ def test_connections_outlive_the_daemon(daemon: Networked, outside: Host) -> Non
     assert "taken" in done.stderr
 
 
+@pytest.mark.timeout(600)
 def test_kill9_at_any_moment_leaks_nothing(daemon: Networked) -> None:
+    """Around the start of a container, its removal, and that of its network."""
     daemon.box("stays", ports=WEB)
-    for delay in (0.05, 0.15, 0.25, 0.3, 0.35, 0.4, 0.5):
-        command = daemon.orlop_command(
-            "run", "-d",
-            "-l", 'orlop/network={"mode":"networks","networks":[{"network":"bridge"}]}',
-            "-l", 'orlop/ports=[{"hostPort": 0, "containerPort": 80}]', BUSYBOX, "sleep", "1000",
-        )  # fmt: skip
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as client:
-            time.sleep(delay)
-            daemon.kill9()
-            client.wait()
-        daemon.start()
+    for number, delay in enumerate((0.1, 0.25, 0.35, 0.5)):
+        name, network = f"box{number}", f"net{number}"
+        daemon.orlop("network", "create", network)
+        for words in (
+            ("run", "-d", "--name", name, "--network", network, "-p", "80", BUSYBOX, "sleep", "99"),
+            ("rm", "-f", name),
+            ("network", "rm", network),
+        ):
+            with subprocess.Popen(
+                daemon.orlop_command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as client:
+                time.sleep(delay)
+                daemon.kill9()
+                client.wait()
+            daemon.start()
     assert fetch("http://192.168.7.1:8080") == "stays"
     for name in daemon.orlop("ps", "-aq").stdout.split():
         if name != "stays":
             daemon.orlop("rm", "-f", name)
-    cables = ("ip", "-br", "link", "show", "master", "orlop0")
-    daemon.wait_for(lambda: len(run(*cables).stdout.splitlines()) == 1)
+    daemon.orlop("network", "prune", "-f")
+    cables = ("ip", "-br", "link", "show", "type", "veth")
+    daemon.wait_for(lambda: len(run(*cables).stdout.splitlines()) == 2)  # its own, and the wire
+    assert len(run("ip", "-br", "link", "show", "type", "bridge").stdout.splitlines()) == 1
     with daemon.connect() as connection:
         answer = connection.networks.inspect(wire.InspectRequest(network="bridge"))
     assert [each.container_id for each in answer.endpoints] == ["stays"]
     ruleset = run("nft", "list", "ruleset").stdout
     assert re.findall(r"(?:tcp|udp) \. \d+ :", ruleset) == ["tcp . 8080 :"]
+    assert "br-" not in ruleset

@@ -69,6 +69,11 @@ _ARGUMENTS = {
     "exec": "one true",
     "checkpoint create": "one two",
     "checkpoint rm": "one two",
+    "network ls": "",
+    "network prune": "-f",
+    "network connect": "one two",
+    "network disconnect": "one two",
+    "netns ls": "",
 }
 
 

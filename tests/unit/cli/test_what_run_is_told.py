@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orlop.cli import run_options, run_resources, run_security
+from orlop.cli.run_network import Choice
 from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
 from orlop.oci.spec import ContainerSpec
 
@@ -21,7 +22,8 @@ def parse(*flags: str) -> argparse.Namespace:
 
 
 def spec(*flags: str) -> ContainerSpec:
-    return run_options.spec(parse(*flags), "box")
+    args = parse(*flags)
+    return run_options.spec(args, "box", Choice(args.net[0] if args.net else "none"))
 
 
 def test_security() -> None:

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     container = containers.get(connection, args.container)
-    found = ports.of(container)
+    found = ports.published(connection, container)
     if args.port is None:
         for each in found:
             print(f"{each.name} -> {each.address}")

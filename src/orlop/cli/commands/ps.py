@@ -60,14 +60,20 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
             print(record.id)
         return 0
     rows = [
-        _row(record, state, well.get(record.id, ""), whole=args.no_trunc) for record, state in shown
+        _row(connection, record, state, well.get(record.id, ""), whole=args.no_trunc)
+        for record, state in shown
     ]
     form.show(rows, _COLUMNS, args.format)
     return 0
 
 
 def _row(
-    record: containers_pb2.Container, state: State, well: str, *, whole: bool
+    connection: Connection,
+    record: containers_pb2.Container,
+    state: State,
+    well: str,
+    *,
+    whole: bool,
 ) -> dict[str, Any]:
     created = nanoseconds(record.created_at) / 1e9
     return {
@@ -78,7 +84,7 @@ def _row(
         "RunningFor": table.ago(created),
         "State": state.status,
         "Status": status(state, well),
-        "Ports": _ports(record),
+        "Ports": _ports(connection, record, state),
         "Names": names.of(record),
         "Labels": dict(record.labels),
         "Runtime": record.runtime.name,
@@ -95,9 +101,10 @@ def _command(record: containers_pb2.Container, *, whole: bool) -> str:
     return text if whole or len(text) <= _COMMAND_WIDTH else text[: _COMMAND_WIDTH - 1] + "…"
 
 
-def _ports(record: containers_pb2.Container) -> str:
+def _ports(connection: Connection, record: containers_pb2.Container, state: State) -> str:
     try:
-        return ", ".join(f"{each.address}->{each.name}" for each in ports.of(record))
+        found = ports.published(connection, record) if state.alive else ports.of(record)
+        return ", ".join(f"{each.address}->{each.name}" for each in found if each.outside)
     except InvalidArgument:
         return "?"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from orlop.cli import detaching, health_options, log_options, options, run_options
+from orlop.cli import detaching, health_options, log_options, options, run_network, run_options
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.each import told
 from orlop.cli.session import Left
@@ -113,6 +113,7 @@ def create(args: argparse.Namespace, connection: Connection) -> tuple[Record, li
 def _create(
     args: argparse.Namespace, connection: Connection, image: images.ImageView
 ) -> tuple[Record, list[WireMount]]:
+    network = run_network.choose(args, connection, image.config)
     with names.naming(connection) if args.name else nullcontext():
         container, labels = (
             names.claim(connection, args.name) if args.name else (names.random_id(), {})
@@ -132,10 +133,11 @@ def _create(
             labels={
                 **health_options.labels(args, image.config),
                 **_labels(args, connection, container),
+                **network.labels,
                 **labels,
             },
             runtime=args.runtime,
-            spec=run_options.spec(args, container, _others_volumes(args, connection)),
+            spec=run_options.spec(args, container, network, _others_volumes(args, connection)),
         )
         return creating.create(connection, wanted)
 

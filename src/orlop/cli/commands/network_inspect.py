@@ -1,0 +1,45 @@
+"""`orlop network inspect`: show all about networks, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from orlop.client import Connection, networks
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", nargs="+")
+
+
+def run(args: argparse.Namespace, connection: Connection) -> int:
+    print(json.dumps([_view(connection, name) for name in args.network], indent=4))
+    return 0
+
+
+def _view(connection: Connection, name: str) -> dict[str, Any]:
+    found = networks.get(connection, name)
+    return {
+        "Name": found.name,
+        "Id": found.id,
+        "Created": found.created_at.ToJsonString(),
+        "Driver": found.driver,
+        "Internal": found.internal,
+        "Bridge": found.bridge,
+        "Mtu": found.mtu,
+        "IPAM": {
+            "Config": [{"Subnet": each.subnet, "Gateway": each.gateway} for each in found.subnets]
+        },
+        "Containers": {
+            each.container_id: {
+                "Addresses": list(each.addresses),
+                "MacAddress": each.mac,
+                "Interface": each.interface,
+                "HostInterface": each.host_interface,
+                "Aliases": list(each.aliases),
+            }
+            for each in networks.inspect(connection, network=found.id).endpoints
+        },
+        "Labels": dict(found.labels),
+    }
