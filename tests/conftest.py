@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import daemon_fixture, served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
@@ -17,6 +18,9 @@ from tests.origin_fixture import Node, Starting
 from tests.registry_fixture import PREPARED, build_busybox, run_registry, skopeo_copy
 from tests.served_fixture import Served, served
 
+# How long an example takes says something about the machine only.
+settings.register_profile("orlop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("orlop")
 # A shell's background job, and so whatever it starts, would not hear a Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

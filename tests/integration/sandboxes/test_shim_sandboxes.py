@@ -78,7 +78,7 @@ def _end(connection: Connection) -> None:
 def test_the_life_of_a_sandbox(orlopd: Orlopd, busybox: str) -> None:
     with orlopd.connect() as connection, ThreadPoolExecutor() as pool:
         shim = _create(connection)
-        assert Path(f"/proc/{shim}/comm").read_text() == "orlop-shim\n"
+        orlopd.wait_for(lambda: Path(f"/proc/{shim}/comm").read_text() == "orlop-shim\n")
         assert _state(connection) == "SANDBOX_READY"
         control = connection.sandbox_controller
         with pytest.raises(AlreadyExists):

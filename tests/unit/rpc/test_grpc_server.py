@@ -292,8 +292,11 @@ def test_a_thousand_calls_that_wait_for_room(peer: Peer) -> None:
     streams = range(1, 2001, 2)
     with Raw(peer, (4, 0)) as raw:
         raw.send(b"".join(_call(stream, "Read", request) for stream in streams))
-        (connection,) = peer.server._connections
         end = time.monotonic() + 20
+        while not (connections := list(peer.server._connections)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        (connection,) = connections
         while sum(each.room is not None for each in list(connection._streams.values())) < 1000:
             assert time.monotonic() < end
             time.sleep(0.05)
