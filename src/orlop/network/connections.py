@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.events import Publisher
@@ -110,6 +111,8 @@ class Connections:
             self._plug(endpoint, pid)
         except BaseException:
             self._store.release(namespace, container, network.id)
+            with suppress(OrlopError):  # whatever there is of it
+                self._kernel.apply(*bridge.unplug(endpoint))
             raise
         with self._lock:
             self._pids[namespace, container] = pid
@@ -123,9 +126,14 @@ class Connections:
         network = self._networks.get(namespace, name)
         if not self._store.endpoints(namespace, container, network.id):
             raise NotFound(f'container "{container}" in network "{network.name}"')
-        self._let_go(self._store.release(namespace, container, network.id))
-        if self._store.ports_of(namespace, container):
+        published = bool(self._store.ports_of(namespace, container))
+        found = self._store.release(namespace, container, network.id)
+        if not self._store.ports_of(namespace, container):
+            self._ports.release((namespace, container))
+        if published:
             self._networks.refresh()
+        self._let_go(found)
+        self._kernel.keep = self._store.occupied()
 
     def ended(self, namespace: str, container: str, pid: int) -> None:
         """The task of a container has ended, if `pid` is still its own: it leaves all networks."""

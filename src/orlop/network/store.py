@@ -208,7 +208,10 @@ class NetworkStore:
             return tx.one("SELECT 1 FROM network_endpoints LIMIT 1") is not None
 
     def release(self, namespace: str, container: str, network: str = "") -> list[Endpoint]:
-        """Take a container out of a network, or of all, and its ports away; where it was."""
+        """Take a container out of a network, or of all; where it was.
+
+        Ports lead to nobody who is in no network any more.
+        """
         found = self.endpoints(namespace, container, network)
         with self._db.write() as tx:
             for each in found:
@@ -217,11 +220,12 @@ class NetworkStore:
                     " WHERE namespace = ? AND container = ? AND network = ?",
                     (namespace, container, each.network),
                 )
-            if not network:
-                tx.execute(
-                    "DELETE FROM network_ports WHERE namespace = ? AND container = ?",
-                    (namespace, container),
-                )
+            key = (namespace, container)
+            tx.execute(
+                "DELETE FROM network_ports WHERE namespace = ? AND container = ? AND NOT EXISTS"
+                " (SELECT 1 FROM network_endpoints WHERE namespace = ? AND container = ?)",
+                (*key, *key),
+            )
         return found
 
     # Ports

@@ -91,6 +91,19 @@ def test_networks_come_and_go_by_name(daemon: Networked) -> None:
     assert daemon.orlop("network", "rm", "one", "two").stdout == "one\ntwo\n"
 
 
+def test_who_leaves_the_last_network_leaves_its_ports(daemon: Networked) -> None:
+    serve(daemon, "web", "-p", "8080:80")
+    daemon.orlop("network", "create", "one")
+    daemon.orlop("network", "connect", "one", "web")
+    daemon.orlop("network", "disconnect", "bridge", "web")
+    assert fetch("http://192.168.7.1:8080") == "web"  # by the one that is left
+    daemon.orlop("network", "disconnect", "one", "web")
+    assert not daemon.inspect("web").ports
+    assert refused("http://192.168.7.1:8080")
+    serve(daemon, "other", "-p", "8080:80")
+    assert fetch("http://192.168.7.1:8080") == "other"
+
+
 def test_names_and_resolvers(daemon: Networked) -> None:
     options = ["--add-host", "db:10.0.0.9", "--add-host", "up:host-gateway", "--dns", "10.0.0.53",
                "--dns-search", "a.test", "--dns-opt", "ndots:3", "-h", "box"]  # fmt: skip
