@@ -112,6 +112,7 @@ def test_root_inside_is_the_user_outside(sailor: Sailor, image: str) -> None:
 def test_what_the_host_mounts_and_unmounts(sailor: Sailor, image: str, tmp_path: Path) -> None:
     """No disk is missed that comes later, and none is held back from going."""
     _let_in(tmp_path)
+    tmp_path.chmod(0o755)  # to be listed when nothing is mounted on it
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
     (tmp_path / "chart").touch()
     show = ("run", "--rm", "-v", f"{tmp_path}:/data", image, "ls", "/data")
