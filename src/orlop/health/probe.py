@@ -35,6 +35,7 @@ _BREATH = 0.01  # seconds between reads of what is thrown away
 _CALL_LIMIT = 30.0
 _WAIT_MAX = 3600.0  # at a time: poll takes no more than 24 days
 _KILL_LIMIT = 5.0
+_PAUSED_LIMIT = 0.5  # a shim whose runtime is frozen obeys once it goes on
 _KILLED = 128 + signal.SIGKILL
 _KNELL = 1.0  # seconds in which it shows whether the container has ended as well
 
@@ -139,7 +140,7 @@ class _Run:
         self._task = task
         self._namespace = task.namespace
         self._id = exec_id
-        self._calls = _context(task.namespace)
+        self._calls = self._farewell = _context(task.namespace)
         self._path = path
         self._status: int | None = None
         self._interrupted = threading.Event()
@@ -172,6 +173,8 @@ class _Run:
         self._left = leave
         self._interrupted.set()
         self._calls.cancel()
+        if leave:
+            self._farewell.cancel()
         self._tell()
 
     def _tell(self) -> None:
@@ -245,16 +248,18 @@ class _Run:
 
     def _forget(self, *, kill: bool) -> None:
         """Delete the exec, killed if need be. One that was given up is deleted when it ends."""
+        given_up = self._interrupted.is_set()
+        self._farewell = _context(self._namespace, _PAUSED_LIMIT if given_up else _CALL_LIMIT)
         if self._left:
             return
         with suppress(OrlopError):
             if kill:
                 with suppress(NotFound):
-                    self._task.kill(_context(self._namespace), signal.SIGKILL, self._id)
+                    self._task.kill(self._farewell, signal.SIGKILL, self._id)
                     if self._interrupted.is_set():
                         return
                     self._task.wait(_context(self._namespace, _KILL_LIMIT), self._id)
-            self._task.delete_exec(_context(self._namespace), self._id)
+            self._task.delete_exec(self._farewell, self._id)
 
 
 def _process(container: Container, check: Healthcheck) -> AnyMessage:

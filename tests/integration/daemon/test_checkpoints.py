@@ -194,7 +194,8 @@ def test_a_restored_task_is_there_once_it_starts(box: Box) -> None:
     pid = box.start()
     assert (box.folder / "restored").read_text() == "state\n"
     assert box.status() == RUNNING
-    assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+    # The runtime tells the pid of what it has forked, which becomes the program a moment later.
+    box.orlopd.wait_for(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     os.kill(pid, signal.SIGTERM)
     ended = box.tasks.wait(tasks_pb2.WaitRequest(container_id="box"))
     assert ended.exit_status == 128 + signal.SIGTERM

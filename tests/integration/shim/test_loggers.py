@@ -92,7 +92,7 @@ def test_environment_and_arguments(shim: Shim) -> None:
 def test_a_logger_that_does_not_come_up(shim: Shim, text: str, reason: str) -> None:
     with pytest.raises(errors.Unknown, match=reason):
         shim.create("one", ["true"], stdout=f"binary://{program(shim, text)}")
-    assert shim.helpers == []
+    wait_until(lambda: shim.helpers == [])
 
 
 def test_a_logger_that_is_not_executable(shim: Shim) -> None:
