@@ -340,12 +340,14 @@ class TaskManager:
             task.bundle.delete()
         except OSError as error:
             _log.warning("namespace=%s task=%s bundle stays: %s", task.namespace, task.id, error)
-        if self._networks is not None:
-            self._networks.release(task.namespace, task.id)
-        with self._lock:
-            self._tasks.pop((task.namespace, task.id), None)
-            self._ending.discard(task)
-        task.end(ended)
+        try:
+            if self._networks is not None:
+                self._networks.release(task.namespace, task.id)
+        finally:
+            with self._lock:
+                self._tasks.pop((task.namespace, task.id), None)
+                self._ending.discard(task)
+            task.end(ended)
 
     # Shims that died
 
