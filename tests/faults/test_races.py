@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -90,6 +92,34 @@ def test_many_create_one_task(orlopd: Orlopd, busybox: str) -> None:
             assert found.count(None) == 1, found
             assert sum(isinstance(each, AlreadyExists) for each in found) == CLIENTS - 1, found
             _delete(connection)
+        containers.remove(connection, containers.get(connection, "one"), force=True)
+
+
+def test_many_ask_of_one_task_that_is_deleted(orlopd: Orlopd, busybox: str) -> None:
+    """Who asks while the shim leaves hears that there is no such task, not of a lost connection."""
+    over = threading.Event()
+
+    def ask(connection: Connection) -> None:
+        get = tasks_pb2.GetRequest(container_id="one")
+        pids = tasks_pb2.ListPidsRequest(container_id="one")
+        while not over.is_set():
+            with suppress(NotFound):
+                connection.tasks.get(get, timeout=30)
+            # Of a container without a process runC itself says what it thinks.
+            with suppress(NotFound, Unknown):
+                connection.tasks.list_pids(pids, timeout=30)
+
+    def delete(connection: Connection) -> None:
+        try:
+            for _ in range(10):
+                _create(connection, mounts)
+                _delete(connection)
+        finally:
+            over.set()
+
+    with orlopd.connect() as connection:
+        mounts = _make(connection, "true")
+        assert _all_at_once(orlopd, [delete, *[ask] * 3]) == [None] * 4
         containers.remove(connection, containers.get(connection, "one"), force=True)
 
 

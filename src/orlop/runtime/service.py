@@ -64,7 +64,7 @@ class TasksService(Service):
         return _deleted(request.exec_id, task.delete_exec(ctx, request.exec_id))
 
     def get(self, request: wire.GetRequest, ctx: CallContext) -> wire.GetResponse:
-        state = self._task(ctx, request.container_id).state(request.exec_id)
+        state = self._task(ctx, request.container_id).state(request.exec_id, ctx)
         return wire.GetResponse(process=_process(state))
 
     def list(self, request: wire.ListTasksRequest, ctx: CallContext) -> wire.ListTasksResponse:

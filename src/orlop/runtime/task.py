@@ -17,7 +17,7 @@ from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Exit, Metric, ProcessInfo, ProcessState, Stdio
-from orlop.runtime.shim import PendingCall, Shim
+from orlop.runtime.shim import Answer, PendingCall, Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.wire import task_v3_pb2 as wire
 from orlop.wire.task_types_pb2 import Status
@@ -31,8 +31,9 @@ BURIAL_TIMEOUT = 15.0
 
 
 class Task:
-    """A task that is registered. Every method raises NotFound for an exec that is not there,
-    Unavailable when the shim is lost, and what the shim refuses with.
+    """A task that is registered. Every method raises NotFound for an exec that is not there and
+    when the task is deleted meanwhile, Unavailable when the shim is lost, and what the shim
+    refuses with.
 
     `pid` is that of the task's first process, 0 where it is not known; `exit` is how it ended, once
     its shim has told; `recovered` says that an earlier daemon made it.
@@ -95,14 +96,31 @@ class Task:
             self._gone = ended
             self._changed.notify_all()
 
+    def _call(
+        self,
+        method: str,
+        request: Message,
+        answer: type[Answer],
+        ctx: CallContext | None,
+        timeout: float | None = None,
+    ) -> Answer:
+        shim = self.shim
+        try:
+            return shim.call(method, request, answer, ctx=ctx, timeout=timeout)
+        except Unavailable:
+            # Its shim leaves with the task: whoever asks just then asks for what is gone.
+            if ctx is not None and shim.lost and self.after(shim, ctx) is not None:
+                raise NotFound(f'task "{self.id}"') from None
+            raise
+
     def _do(self, method: str, request: Message, ctx: CallContext) -> None:
-        self.shim.call(method, request, Empty, ctx=ctx)
+        self._call(method, request, Empty, ctx)
 
     def start(self, ctx: CallContext, exec_id: str = "") -> int:
         """Start the task, or one of its execs; the pid."""
         request = wire.StartRequest(id=self.id, exec_id=exec_id)
         changes = self._changes if exec_id else self._change()
-        pid = self.shim.call("Start", request, wire.StartResponse, ctx=ctx).pid
+        pid = self._call("Start", request, wire.StartResponse, ctx).pid
         if not exec_id:
             self.pid = pid
             if self._stdio is not None:
@@ -128,7 +146,7 @@ class Task:
         """Forget an exec that has ended, or was never started."""
         validate_identifier("exec", exec_id)
         request = wire.DeleteRequest(id=self.id, exec_id=exec_id)
-        return exit_of(self.shim.call("Delete", request, wire.DeleteResponse, ctx=ctx))
+        return exit_of(self._call("Delete", request, wire.DeleteResponse, ctx))
 
     def kill(self, ctx: CallContext, number: int, exec_id: str = "", *, all: bool = False) -> None:
         """Send a signal; NotFound when the process has ended."""
@@ -171,7 +189,7 @@ class Task:
 
     def pids(self, ctx: CallContext) -> list[ProcessInfo]:
         """Every process in the container."""
-        answer = self.shim.call("Pids", wire.PidsRequest(id=self.id), wire.PidsResponse, ctx=ctx)
+        answer = self._call("Pids", wire.PidsRequest(id=self.id), wire.PidsResponse, ctx)
         return [
             ProcessInfo(each.pid, each.info if each.HasField("info") else None)
             for each in answer.processes
@@ -186,15 +204,18 @@ class Task:
         """The answer; a shim that cannot tell gives a process of status UNKNOWN."""
         return _state(self.id, lambda: call.result(timeout))
 
-    def state(self, exec_id: str = "") -> ProcessState:
-        """A process as it is; DeadlineExceeded after two seconds."""
+    def state(self, exec_id: str = "", ctx: CallContext | None = None) -> ProcessState:
+        """A process as it is; DeadlineExceeded after two seconds.
+
+        Only with a `ctx` it is waited for what becomes of a task whose shim is lost.
+        """
         changes, known = self._changes, self.known
         if known is not None and not exec_id:
             return known
         request = wire.StateRequest(id=self.id, exec_id=exec_id)
         state = _state(
             exec_id or self.id,
-            lambda: self.shim.call("State", request, wire.StateResponse, timeout=QUERY_TIMEOUT),
+            lambda: self._call("State", request, wire.StateResponse, ctx, QUERY_TIMEOUT),
         )
         if not exec_id:
             self._learn(state, changes)
