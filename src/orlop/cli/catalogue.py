@@ -85,6 +85,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     "netns": {
         "create": Command("netns_create", "make network namespaces that live without a process"),
         "ls": Command("netns_ls", "list them"),
+        "inspect": Command("netns_inspect", "show all that is in them, as JSON"),
         "exec": Command("netns_exec", "run a program of this host in one"),
         "rm": Command("netns_rm", "give them up"),
     },

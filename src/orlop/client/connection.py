@@ -127,6 +127,10 @@ class Connection:
         return self._client("leases", "Leases")
 
     @cached_property
+    def links(self) -> Any:
+        return self._client("links", "Links")
+
+    @cached_property
     def namespaces(self) -> Any:
         return self._client("namespaces", "Namespaces")
 

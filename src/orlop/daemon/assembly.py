@@ -35,6 +35,7 @@ from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
 from orlop.network import Kernel, PinnedNamespaces
 from orlop.network.connections import Connections
+from orlop.network.links_service import LinksService
 from orlop.network.networks import Networks
 from orlop.network.plan import Planner
 from orlop.network.ports import HostPorts
@@ -216,6 +217,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         LeasesService(leases),
         NetworksService(networks, connections, kernel, tasks.pid_of),
         NetworkNamespacesService(pins, kernel, tasks.pid_of),
+        LinksService(kernel, pins, tasks.pid_of, forks),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),

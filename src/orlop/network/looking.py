@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orlop.network.model import Counters, Link, Neighbour
@@ -11,6 +12,7 @@ from orlop.network.sockets import Namespaces
 
 _MAIN_TABLE, _LOCAL_TABLE = 254, 255
 _UNICAST = 1
+_CLONED = 0x200
 _NOARP, _PERMANENT = 0x40, 0x80
 
 
@@ -19,14 +21,22 @@ def links(namespaces: Namespaces, ns: str) -> list[Link]:
     netlink = namespaces.netlink(ns)
     addresses: dict[int, list[str]] = {}
     for each in netlink.get_addr():
-        text = each.get("local") or each.get("address")
-        addresses.setdefault(each["index"], []).append(f"{text}/{each['prefixlen']}")
+        addresses.setdefault(each["index"], []).append(address(each))
     found = list(netlink.get_links())
     names = {each["index"]: each.get("ifname") for each in found}
-    return [_link(each, names, addresses) for each in sorted(found, key=lambda x: x["index"])]
+    return [
+        link(each, names, addresses.get(each["index"], ()))
+        for each in sorted(found, key=lambda x: x["index"])
+    ]
 
 
-def _link(each: Any, names: dict[int, str], addresses: dict[int, list[str]]) -> Link:
+def address(each: Any) -> str:
+    """The kernel's message of an address, with prefix."""
+    return f"{each.get('local') or each.get('address')}/{each['prefixlen']}"
+
+
+def link(each: Any, names: Mapping[int, str], addresses: Iterable[str]) -> Link:
+    """The kernel's message of an interface; `names` are those of all, by number."""
     info = each.get("linkinfo")
     counted = each.get("stats64") or {}
     return Link(
@@ -40,7 +50,7 @@ def _link(each: Any, names: dict[int, str], addresses: dict[int, list[str]]) -> 
         alias=each.get("ifalias") or "",
         master=names.get(each.get("master") or 0, ""),
         parent=each.get("link") or 0,
-        addresses=tuple(addresses.get(each["index"], ())),
+        addresses=tuple(addresses),
         counters=Counters(
             **{name: int(counted.get(name) or 0) for name in Counters.__struct_fields__}
         ),
@@ -51,23 +61,25 @@ def routes(namespaces: Namespaces, ns: str) -> list[Route]:
     """The routes to other hosts, of all tables; not those of the kernel's own table."""
     netlink = namespaces.netlink(ns)
     names = {each["index"]: each.get("ifname") for each in netlink.get_links()}
-    found = []
-    for each in (*netlink.get_routes(family=2), *netlink.get_routes(family=10)):
-        table = each.get("table") or each["table"]
-        if table == _LOCAL_TABLE or each["type"] != _UNICAST:
-            continue
-        everywhere = "0.0.0.0" if each["family"] == socket.AF_INET else "::"
-        found.append(
-            Route(
-                destination=f"{each.get('dst') or everywhere}/{each['dst_len']}",
-                gateway=each.get("gateway") or "",
-                link=names.get(each.get("oif"), ""),
-                source=each.get("prefsrc") or "",
-                metric=each.get("priority") or 0,
-                table=0 if table == _MAIN_TABLE else table,
-            )
-        )
-    return found
+    found = (*netlink.get_routes(family=2), *netlink.get_routes(family=10))
+    return [made for each in found if (made := route(each, names)) is not None]
+
+
+def route(each: Any, names: Mapping[int, str]) -> Route | None:
+    """The kernel's message of a route; None for one that is its own business."""
+    table = each.get("table") or each["table"]
+    own = table == _LOCAL_TABLE or each["type"] != _UNICAST or each["flags"] & _CLONED
+    if own or each["family"] not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    everywhere = "0.0.0.0" if each["family"] == socket.AF_INET else "::"
+    return Route(
+        destination=f"{each.get('dst') or everywhere}/{each['dst_len']}",
+        gateway=each.get("gateway") or "",
+        link=names.get(each.get("oif"), ""),
+        source=each.get("prefsrc") or "",
+        metric=each.get("priority") or 0,
+        table=0 if table == _MAIN_TABLE else table,
+    )
 
 
 def neighbours(namespaces: Namespaces, ns: str) -> list[Neighbour]:

@@ -70,8 +70,12 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
 
 
+def frame(data: bytes) -> bytes:
+    return _LENGTH.pack(len(data)) + data
+
+
 def send(channel: socket.socket, data: bytes) -> None:
-    channel.sendall(_LENGTH.pack(len(data)) + data)
+    channel.sendall(frame(data))
 
 
 def receive(channel: socket.socket) -> bytes | None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from orlop.network.operations import Route
+
 
 class Counters(msgspec.Struct, frozen=True):
     """What has passed through an interface since it was made."""
@@ -127,3 +129,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     ip6: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a watch of a network namespace tells: an event, and the object that it is about.
+
+    `event` is link, address or route, the same with "-deleted" behind, lost or synced; an
+    address's interface is `interface`. The last one is "end", with an error's code and text.
+    """
+
+    event: str
+    link: Link | None = None
+    address: str = ""
+    interface: str = ""
+    route: Route | None = None
+    code: int = 0
+    text: str = ""

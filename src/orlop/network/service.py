@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.errors import InvalidArgument, NotFound
 from orlop.network.connections import Connections, PidOf
+from orlop.network.converting import link
 from orlop.network.kernel import Kernel
-from orlop.network.model import Counters, Endpoint, Link, Network, Subnet, Wish
+from orlop.network.model import Endpoint, Network, Subnet, Wish
 from orlop.network.namespaces import PinnedNamespaces, of_process
 from orlop.network.networks import Networks, Wanted
 from orlop.network.pools import subnet
@@ -118,7 +117,7 @@ class NetworksService(Service):
         self, request: wire.NetworkStatsRequest, ctx: CallContext
     ) -> wire.NetworkStatsResponse:
         pid = _running(self._pid_of, ctx.require_namespace(), request.container_id)
-        return wire.NetworkStatsResponse(links=_links(self._kernel.links(of_process(pid))))
+        return wire.NetworkStatsResponse(links=map(link, self._kernel.links(of_process(pid))))
 
     def _endpoint(self, endpoint: Endpoint) -> wire.Endpoint:
         return wire.Endpoint(
@@ -172,7 +171,7 @@ class NetworkNamespacesService(Service):
             ns = str(self._pins.path(namespace, request.netns))
         else:
             ns = of_process(_running(self._pid_of, namespace, request.container_id))
-        return wire.ListLinksResponse(links=_links(self._kernel.links(ns)))
+        return wire.ListLinksResponse(links=map(link, self._kernel.links(ns)))
 
 
 def _network(found: Network) -> wire.Network:
@@ -191,26 +190,3 @@ def _network(found: Network) -> wire.Network:
 
 def _subnet(found: Subnet) -> wire.Subnet:
     return wire.Subnet(subnet=found.subnet, gateway=found.gateway)
-
-
-def _links(found: Iterable[Link]) -> Iterable[wire.Link]:
-    return (
-        wire.Link(
-            index=each.index,
-            name=each.name,
-            kind=each.kind,
-            up=each.up,
-            state=each.state,
-            mtu=each.mtu,
-            mac=each.mac,
-            alias=each.alias,
-            master=each.master,
-            addresses=each.addresses,
-            counters=_counters(each.counters),
-        )
-        for each in found
-    )
-
-
-def _counters(found: Counters) -> wire.Counters:
-    return wire.Counters(**{name: getattr(found, name) for name in Counters.__struct_fields__})

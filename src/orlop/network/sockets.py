@@ -8,6 +8,7 @@ namespace alive.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
+from orlop.errors import InvalidArgument
 from orlop.sys.process import CLONE_NEWNET, setns
 
 _OWN = "/proc/thread-self/ns/net"
+_NS_GET_NSTYPE = 0xB703
 
 
 class Namespaces:
@@ -31,11 +34,18 @@ class Namespaces:
         self._files: dict[str, int] = {}
 
     def file(self, ns: str) -> int:
-        """A descriptor of the namespace, valid until `release`. Raises OSError."""
+        """A descriptor of the namespace, valid until `release`.
+
+        Raises OSError, and InvalidArgument for the file of something else.
+        """
         if not ns:
             return self.home
         if ns not in self._files:
-            self._files[ns] = os.open(ns, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(ns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            if not _is_namespace(fd):
+                os.close(fd)
+                raise InvalidArgument(f'"{ns}" is no network namespace')
+            self._files[ns] = fd
         return self._files[ns]
 
     @contextmanager
@@ -83,6 +93,13 @@ class Namespaces:
     def write_sysctl(self, ns: str, name: str, value: str) -> None:
         with self.inside(ns):
             sysctl_path(name).write_text(value)
+
+
+def _is_namespace(fd: int) -> bool:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET
+    except OSError:
+        return False
 
 
 def sysctl_path(name: str) -> Path:

@@ -35,7 +35,7 @@ from orlop.sys.process import (
     unshare,
 )
 
-_CAPABILITIES = (
+CAPABILITIES = (
     CAP_DAC_OVERRIDE,
     CAP_NET_ADMIN,
     CAP_NET_RAW,
@@ -51,7 +51,7 @@ def serve(args: dict[str, Any], fds: list[int], report: Report) -> None:
 
     `args["idle"]` is how many seconds it waits for a next one.
     """
-    keep_capabilities(_CAPABILITIES)
+    keep_capabilities(CAPABILITIES)
     channel = socket.socket(fileno=fds[0])
     handler = Handler()
     waiting: float | None = args["idle"]

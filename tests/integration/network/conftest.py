@@ -25,14 +25,20 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def kernel(lab: Lab) -> Iterator[Kernel]:
-    """The library, at home in the test's namespace."""
-    forks = ForkServer(("orlop.fork.worker",))
-    forks.start()
+def forks(lab: Lab) -> Iterator[ForkServer]:
+    """At home in the test's namespace."""
+    made = ForkServer(("orlop.fork.worker",))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def kernel(forks: ForkServer) -> Iterator[Kernel]:
+    """The library."""
     made = Kernel(forks, idle=1.0)
     yield made
     made.close()
-    forks.stop()
 
 
 @pytest.fixture

@@ -84,9 +84,11 @@ def own_network() -> Iterator[Lab]:
         os.close(home)
 
 
-def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a program; with `check`, its failure fails the test."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
+def run(*command: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program, which reads `text`; with `check`, its failure fails the test."""
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=patient(60), check=False
+    )
     if check:
         assert done.returncode == 0, f"{command}: {done.stderr}"
     return done

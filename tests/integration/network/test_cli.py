@@ -151,6 +151,8 @@ def test_network_namespaces_by_name(daemon: Networked) -> None:
     assert "b7" not in daemon.orlop("netns", "exec", "two", "ip", "link").stdout
     names = [line.split()[0] for line in daemon.orlop("netns", "ls").stdout.splitlines()]
     assert names == ["NAME", "one", "two"]
+    (found,) = json.loads(daemon.orlop("netns", "inspect", "one").stdout)
+    assert [each["name"] for each in found["Links"]] == ["lo", "b7"] and found["Name"] == "one"
     done = daemon.orlop("netns", "exec", "three", "true", check=False)
     assert done.returncode == 125 and 'network namespace "three": not found' in done.stderr
     assert daemon.orlop("netns", "exec", "one", "no-such-thing", check=False).returncode == 125

@@ -198,7 +198,7 @@ class NetworkStatsResponse(_message.Message):
     def __init__(self, links: _Optional[_Iterable[_Union[Link, _Mapping]]] = ...) -> None: ...
 
 class Link(_message.Message):
-    __slots__ = ("index", "name", "kind", "up", "state", "mtu", "mac", "alias", "master", "addresses", "counters")
+    __slots__ = ("index", "name", "kind", "up", "state", "mtu", "mac", "alias", "master", "addresses", "counters", "parent")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -210,6 +210,7 @@ class Link(_message.Message):
     MASTER_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
     index: int
     name: str
     kind: str
@@ -221,7 +222,8 @@ class Link(_message.Message):
     master: str
     addresses: _containers.RepeatedScalarFieldContainer[str]
     counters: Counters
-    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., up: _Optional[bool] = ..., state: _Optional[str] = ..., mtu: _Optional[int] = ..., mac: _Optional[str] = ..., alias: _Optional[str] = ..., master: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ...) -> None: ...
+    parent: int
+    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., up: _Optional[bool] = ..., state: _Optional[str] = ..., mtu: _Optional[int] = ..., mac: _Optional[str] = ..., alias: _Optional[str] = ..., master: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., parent: _Optional[int] = ...) -> None: ...
 
 class Counters(_message.Message):
     __slots__ = ("rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped")
