@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
@@ -23,13 +23,13 @@ from orlop.client.containers import PROCESS_TYPE, RUNTIME, SPEC_TYPE
 from orlop.client.creating import grantable_capabilities
 from orlop.client.fifos import Fifos
 from orlop.client.rootfs import to_mount
-from orlop.errors import AlreadyExists, Unavailable
+from orlop.errors import AlreadyExists, OrlopError, Unavailable
 from orlop.oci.digest import Digest
 from orlop.oci.spec import ContainerSpec, build
 from orlop.sys.mount import Mount as HostMount
 from orlop.sys.mount import mount_all, unmount
-from orlop.wire.services import containers_pb2, content_pb2, snapshots_pb2, tasks_pb2
-from orlop.wire.types_pb2 import Mount
+from orlop.wire.services import containers_pb2, content_pb2, events_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.types_pb2 import Envelope, Mount
 from tests.compat.clients.peer import SNAPSHOTTER
 from tests.daemon_fixture import Orlopd
 from tests.patience import patient
@@ -320,3 +320,50 @@ class Process:
         self._finish()
         self.fifos.__exit__(None, None, None)
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+# Events
+
+
+class Events:
+    """What is published from now on, until the end of the context."""
+
+    _PROBE = "/tasks/probe"
+
+    def __init__(self, peer: Connection, *filters: str) -> None:
+        self._peer = peer
+        self._seen: list[Envelope] = []
+        request = events_pb2.SubscribeRequest(filters=filters)
+        self._stream = peer.events.subscribe(request)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        Orlopd.wait_for(self._heard)
+
+    def _read(self) -> None:
+        with suppress(OrlopError):
+            for envelope in self._stream:
+                self._seen.append(envelope)
+
+    def _heard(self) -> bool:
+        """Whether it listens: an event of our own comes back."""
+        event = AnyMessage(type_url="google.protobuf.Empty")
+        self._peer.events.publish(events_pb2.PublishRequest(topic=self._PROBE, event=event))
+        return bool(self._seen)
+
+    @property
+    def seen(self) -> list[Envelope]:
+        return [each for each in self._seen if each.topic != self._PROBE]
+
+    def topics(self, *prefixes: str) -> list[str]:
+        return [each.topic for each in self.seen if each.topic.startswith(prefixes or "/")]
+
+    def until(self, topic: str) -> None:
+        Orlopd.wait_for(lambda: topic in self.topics(), 20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._thread.join(patient(10))
+        assert not self._thread.is_alive()
