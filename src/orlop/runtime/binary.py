@@ -38,6 +38,8 @@ API_MIN, API_MAX = 2, 3
 _SAID_MAX = 4096
 # The first containerd whose shims take BootstrapParams; those before take the options, or nothing.
 _BOOTSTRAP_SINCE = (2, 3)
+# Docker Engine 20.10 and older still offer it.
+_RETIRED = "io.containerd.runtime.v1.linux"
 # What those that take them say when they are given the options alone.
 _DEPRECATED = b"started through the deprecated API"
 _VERSION = re.compile(rb"^\s*Version:\s*v?(\d+)\.(\d+)", re.MULTILINE)
@@ -242,4 +244,7 @@ def find_binary(runtime: str) -> str:
         path = os.path.join(folder, name)  # noqa: PTH118 - a search of PATH is text
         if os.access(path, os.X_OK):
             return path
-    raise Unknown(f'runtime "{runtime}" binary not installed "{name}": file does not exist')
+    problem = f'runtime "{runtime}" binary not installed "{name}": file does not exist'
+    if runtime == _RETIRED:
+        problem += '; it went with containerd 1: use "io.containerd.runc.v2"'
+    raise Unknown(problem)

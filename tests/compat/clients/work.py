@@ -351,6 +351,11 @@ class Events:
         return bool(self._seen)
 
     @property
+    def listens(self) -> bool:
+        """Whether the daemon has not ended the stream."""
+        return self._thread.is_alive()
+
+    @property
     def seen(self) -> list[Envelope]:
         return [each for each in self._seen if each.topic != self._PROBE]
 
