@@ -34,6 +34,9 @@ from orlop.metadata import Database
 from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
 from orlop.network import Kernel, PinnedNamespaces
+from orlop.network.cni import Cni, Configurations, Plugins, Results
+from orlop.network.cni.results import CACHE
+from orlop.network.cni_networks import CniNetworks
 from orlop.network.connections import Connections
 from orlop.network.links_service import LinksService
 from orlop.network.networks import Networks
@@ -148,7 +151,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     networks = _networks(config, database, kernel, exchange)
     host_ports = HostPorts()
     closing.callback(host_ports.close)
-    connections = Connections(networks, kernel, host_ports, exchange)
+    cni = _cni(config, exchange)
+    closing.callback(cni.close)
+    connections = Connections(networks, kernel, host_ports, exchange, cni)
     bundles = Bundles(Path(config.state), root)
     checkpoints = Checkpoints(containers, FolderStore(content, forks))
     moves = CgroupMoves(own_procs)
@@ -261,6 +266,20 @@ def _networks(config: Config, database: Database, kernel: Kernel, exchange: Exch
         Pools(wanted.pool, wanted.pool_prefix, wanted.pool6, wanted.pool6_prefix),
     )
     return Networks(store, kernel, exchange, wanted.bridge, f"orlop of {config.root}")
+
+
+def _cni(config: Config, exchange: Exchange) -> CniNetworks:
+    wanted = config.network
+    return CniNetworks(
+        Cni(
+            Plugins(wanted.cni_folders, timeout=wanted.cni_timeout),
+            Results(Path(config.root) / "cni"),
+        ),
+        Configurations(Path(wanted.cni_config)),
+        Path(config.state) / "cni",
+        exchange,
+        others=Results(CACHE),
+    )
 
 
 def _no_networks() -> str:

@@ -115,7 +115,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The interface of the first network, and the pools of subnets."""
+    """The interface of the first network, the pools of subnets, and where CNI's files are."""
 
     default: str = "bridge"
     bridge: str = "orlop0"
@@ -123,6 +123,13 @@ class Network:
     pool_prefix: int = 20
     pool6: str = "fd6f:726c:6f70::/48"
     pool6_prefix: int = 64
+    cni_config: str = "/etc/cni/net.d"
+    cni_plugins: str = "/opt/cni/bin:/usr/lib/cni"
+    cni_timeout: int = 60
+
+    @property
+    def cni_folders(self) -> list[Path]:
+        return [Path(each) for each in self.cni_plugins.split(":") if each]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ _PATHS = (
     "serve.client_ca",
     "trust.policy",
     "image_verifier.bin_dir",
+    "network.cni_config",
 )
 _MAY_BE_EMPTY = ("grpc.address", "serve.cert", "serve.key", "serve.client_ca")
 _MINIMUM = {
@@ -184,6 +192,7 @@ _MINIMUM = {
     "restart.interval": 1,
     "network.pool_prefix": 1,
     "network.pool6_prefix": 1,
+    "network.cni_timeout": 1,
 }
 
 

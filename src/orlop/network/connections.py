@@ -10,12 +10,15 @@ from contextlib import suppress
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.network import bridge
+from orlop.network.cni_networks import CniNetworks
+from orlop.network.cni_records import is_cni
 from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
 from orlop.network.operations import DeleteLink
 from orlop.network.ports import HostPorts, Key
+from orlop.network.store import matching
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)
@@ -31,8 +34,14 @@ class Connections:
     """
 
     def __init__(
-        self, networks: Networks, kernel: Kernel, ports: HostPorts, publisher: Publisher
+        self,
+        networks: Networks,
+        kernel: Kernel,
+        ports: HostPorts,
+        publisher: Publisher,
+        cni: CniNetworks,
     ) -> None:
+        self.cni = cni
         self._networks = networks
         self._store = networks.store
         self._kernel = kernel
@@ -54,10 +63,13 @@ class Connections:
         with self._lock:
             self._pids[namespace, container] = 0  # no late exit of that one is meant
         try:
-            found = []
-            for wish in wishes:
+            found: list[Endpoint] = []
+            for position, wish in enumerate(wishes):
+                if is_cni(wish.network):
+                    found.append(self.cni.reserve(namespace, container, wish, position))
+                    continue
                 network = self._networks.get(namespace, wish.network)
-                found.append(self._store.reserve(network, container, wish))
+                found.append(self._store.reserve(network, container, wish, position))
             if ports:
                 self._publish(namespace, container, found, ports)
         except BaseException:
@@ -71,6 +83,11 @@ class Connections:
     ) -> None:
         if not found:
             raise InvalidArgument("ports can be published of containers in a network only")
+        if is_cni(found[0].network):
+            self.cni.check_publishes(found[0].network)
+            held = self._ports.hold((namespace, container), ports, (4,))
+            self.cni.publish(namespace, container, held)
+            return
         if self._networks.get(namespace, found[0].network).internal:
             raise InvalidArgument("an internal network publishes no ports")
         versions = [version for version in (4, 6) if found[0].address(version)]
@@ -85,6 +102,7 @@ class Connections:
             self._plug(each, pid)
         if self._store.ports_of(namespace, container):
             self._networks.refresh()
+        self.cni.connect(namespace, container, pid)
 
     def _plug(self, endpoint: Endpoint, pid: int) -> None:
         network = self._networks.get(endpoint.namespace, endpoint.network)
@@ -105,8 +123,13 @@ class Connections:
 
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
         """Put a container that runs into one more network."""
+        position = self._free_position(namespace, container)
+        if is_cni(wish.network):
+            with self._lock:
+                self._pids[namespace, container] = pid
+            return self.cni.attach(namespace, container, wish, position, pid)
         network = self._networks.get(namespace, wish.network)
-        endpoint = self._store.reserve(network, container, wish)
+        endpoint = self._store.reserve(network, container, wish, position)
         try:
             self._plug(endpoint, pid)
         except BaseException:
@@ -119,39 +142,59 @@ class Connections:
         self._kernel.keep = True
         return endpoint
 
+    def _free_position(self, namespace: str, container: str) -> int:
+        used = {each.position for each in self.endpoints(namespace, container)}
+        return next(n for n in range(len(used) + 1) if n not in used)
+
     # A container that ends
 
     def detach(self, namespace: str, container: str, name: str) -> None:
         """Take a container out of a network; NotFound if it is not in there."""
+        if is_cni(name):
+            if not self.cni.endpoints(namespace, container, name):
+                raise NotFound(f'container "{container}" in network "{name}"')
+            self.cni.release(namespace, container, name)
+            self._close_ports(namespace, container)
+            return
         network = self._networks.get(namespace, name)
         if not self._store.endpoints(namespace, container, network.id):
             raise NotFound(f'container "{container}" in network "{network.name}"')
         published = bool(self._store.ports_of(namespace, container))
         found = self._store.release(namespace, container, network.id)
-        if not self._store.ports_of(namespace, container):
-            self._ports.release((namespace, container))
+        self._close_ports(namespace, container)
         if published:
             self._networks.refresh()
         self._let_go(found)
         self._kernel.keep = self._store.occupied()
+
+    def _close_ports(self, namespace: str, container: str) -> None:
+        """Let go of the ports of who publishes none any more."""
+        if not self.ports_of(namespace, container):
+            self._ports.release((namespace, container))
 
     def ended(self, namespace: str, container: str, pid: int) -> None:
         """The task of a container has ended, if `pid` is still its own: it leaves all networks."""
         with self._lock:
             current = self._pids.get((namespace, container), pid)
         if current == pid:
-            self.release(namespace, container)
+            self.cni.release_soon(namespace, container)
+            self._release(namespace, container)
 
     def release(self, namespace: str, container: str) -> None:
         """A container leaves all networks, and its ports are closed; fine if it has none."""
+        self._release(namespace, container)
+        self.cni.release(namespace, container)
+
+    def _release(self, namespace: str, container: str) -> None:
+        """The same, but for CNI."""
         key = (namespace, container)
         with self._lock:
             self._pids.pop(key, None)
+        self._ports.release(key)
         if not self._store.endpoints(*key):
             return
         published = bool(self._store.ports_of(*key))
         found = self._store.release(*key)
-        self._ports.release(key)
         if published:
             self._networks.refresh()
         self._let_go(found)
@@ -182,6 +225,7 @@ class Connections:
 
     def resume(self, pid_of: PidOf) -> None:
         """Make the kernel what the records say, for containers that an earlier daemon connected."""
+        self._resume_cni(pid_of)
         if not self._store.all():
             return
         for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
@@ -201,10 +245,7 @@ class Connections:
         mine = self._store.endpoints(*key)
         if ports := self._store.ports_of(*key):
             versions = [version for version in (4, 6) if mine[0].address(version)]
-            try:
-                self._ports.hold(key, ports, versions)
-            except FailedPrecondition as error:  # somebody was faster; the ruleset wins
-                _log.warning("namespace=%s container=%s: %s", *key, error)
+            self._hold_again(key, ports, versions)
         inside = {each.name: each for each in self._kernel.links(of_process(pid))}
         here = {each.name: each for each in self._kernel.links()}
         for each in mine:
@@ -215,6 +256,23 @@ class Connections:
             if ours is None or ours.master != network.bridge or not whole:
                 self._kernel.apply(*bridge.unplug(each))
                 self._plug(each, pid)
+
+    def _resume_cni(self, pid_of: PidOf) -> None:
+        def lives(key: Key) -> bool:
+            with self._lock:
+                being_made = self._pids.get(key) == 0
+            return being_made or bool(pid_of(*key))
+
+        for key in {(each.namespace, each.container) for each in self.cni.endpoints()}:
+            if lives(key):
+                self._hold_again(key, self.cni.ports(*key), (4,))
+        self.cni.resume(lives)
+
+    def _hold_again(self, key: Key, ports: Sequence[Port], versions: Sequence[int]) -> None:
+        try:
+            self._ports.hold(key, ports, versions)
+        except FailedPrecondition as error:  # somebody was faster; the ruleset wins
+            _log.warning("namespace=%s container=%s: %s", *key, error)
 
     def _pull_strays(self) -> None:
         """Cables on our bridges that no record knows, as a crash leaves them."""
@@ -227,5 +285,30 @@ class Connections:
 
     # What is there
 
+    def endpoints(
+        self, namespace: str = "", container: str = "", network: str = ""
+    ) -> list[Endpoint]:
+        """The places of a container, of all in a network (its id), or all that there are."""
+        found = self._store.endpoints(namespace, container, network)
+        found += self.cni.endpoints(namespace, container, network)
+        return sorted(found, key=lambda each: (each.namespace, each.container, each.position))
+
+    def ports_of(self, namespace: str, container: str) -> list[Port]:
+        """The ports that lead to a container."""
+        found = self._store.ports_of(namespace, container)
+        return found + self.cni.ports(namespace, container)
+
     def network_of(self, endpoint: Endpoint) -> Network:
-        return self._networks.get(endpoint.namespace, endpoint.network)
+        return self.named(endpoint.namespace, endpoint.network)
+
+    def named(self, namespace: str, name: str) -> Network:
+        """A network that is there, by name or id, also one of CNI; raises NotFound."""
+        found = self.cni if is_cni(name) else self._store
+        return found.get(namespace, name)
+
+    def networks(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
+        """Those that any of the filters match, CNI's as well, by name."""
+        wanted = list(wanted)
+        found = self._store.of_namespace(namespace, wanted)
+        found += matching(self.cni.networks(namespace), wanted)
+        return sorted(found, key=lambda each: each.name)

@@ -28,7 +28,7 @@ class PinnedNamespaces:
         validate_identifier("network namespace", name)
         path = self.folder / namespace / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _is_pinned(path):
+        if is_pinned(path):
             raise AlreadyExists(f'network namespace "{name}"')
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
         try:
@@ -42,7 +42,7 @@ class PinnedNamespaces:
         """Where it is pinned; raises NotFound."""
         validate_identifier("network namespace", name)
         path = self.folder / namespace / name
-        if not _is_pinned(path):
+        if not is_pinned(path):
             raise NotFound(f'network namespace "{name}"')
         return path
 
@@ -64,7 +64,7 @@ class PinnedNamespaces:
         validate_identifier("namespace", namespace)
         folder = self.folder / namespace
         if folder.is_dir():
-            yield from (path for path in folder.iterdir() if _is_pinned(path))
+            yield from (path for path in folder.iterdir() if is_pinned(path))
 
 
 def of_process(pid: int) -> str:
@@ -72,7 +72,7 @@ def of_process(pid: int) -> str:
     return f"/proc/{pid}/ns/net"
 
 
-def _is_pinned(path: Path) -> bool:
+def is_pinned(path: Path) -> bool:
     """Whether something is mounted on the file: then it is of another file system."""
     try:
         return path.lstat().st_dev != path.parent.lstat().st_dev

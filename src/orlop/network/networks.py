@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.network import bridge, rules
+from orlop.network.cni_records import is_cni
 from orlop.network.kernel import Kernel
 from orlop.network.model import Network, Subnet
 from orlop.network.operations import place
@@ -100,6 +101,8 @@ class Networks:
 
         The record goes last, so that nothing is left that no record knows.
         """
+        if is_cni(name):
+            raise FailedPrecondition(f'network "{name}" is there as long as its configuration file')
         with self._lock:
             gone = self.store.get(namespace, name)
             self.store.check_unused(gone)

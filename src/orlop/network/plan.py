@@ -11,6 +11,7 @@ import msgspec
 
 from orlop.errors import FailedPrecondition, OrlopError
 from orlop.network import files, wishes
+from orlop.network.cni_records import is_cni
 from orlop.network.connections import Connections, PidOf
 from orlop.network.model import Endpoint
 from orlop.network.namespaces import of_process
@@ -83,6 +84,8 @@ class Plan:
         self._container = container
         self._wishes = wanted
         self._endpoints = endpoints
+        self._hostname = ""
+        self._bundle = Path()
         self.spec = b""
         self.files: dict[str, str] = {}
 
@@ -90,20 +93,9 @@ class Plan:
         config: dict[str, Any] = msgspec.json.decode(spec)
         if self._wishes.mode.startswith(SHARED):
             self._share(config, self._wishes.mode.removeprefix(SHARED), pid_of)
-        hostname = config.get("hostname") or ""
-        self.files = {
-            "hosts": files.hosts(
-                hostname,
-                [address for each in self._endpoints for address in each.addresses],
-                [alias for each in self._endpoints for alias in each.aliases],
-                self._wishes,
-                self._gateway(),
-                of_host=self._wishes.mode == "host",
-            ),
-            "resolv.conf": files.resolv(self._wishes, loopback=self._wishes.mode == "host"),
-        }
-        if hostname:
-            self.files["hostname"] = f"{hostname}\n"
+        self._hostname = config.get("hostname") or ""
+        self._bundle = bundle
+        self.files = self._files()
         mounts = config.setdefault("mounts", [])
         taken = {each.get("destination") for each in mounts}
         mounts += [
@@ -118,6 +110,23 @@ class Plan:
         ]
         self.spec = msgspec.json.encode(config)
 
+    def _files(self) -> dict[str, str]:
+        on_host = self._wishes.mode == "host"
+        found = {
+            "hosts": files.hosts(
+                self._hostname,
+                [address for each in self._endpoints for address in each.addresses],
+                [alias for each in self._endpoints for alias in each.aliases],
+                self._wishes,
+                self._gateway(),
+                of_host=on_host,
+            ),
+            "resolv.conf": files.resolv(self._wishes, loopback=on_host),
+        }
+        if self._hostname:
+            found["hostname"] = f"{self._hostname}\n"
+        return found
+
     def _share(self, config: dict[str, Any], other: str, pid_of: PidOf) -> None:
         pid = pid_of(self._namespace, other)
         if not pid:
@@ -130,7 +139,7 @@ class Plan:
         for each in self._endpoints:
             for subnet in self._connections.network_of(each).subnets:
                 return subnet.gateway
-        return ""
+        return self._connections.cni.gateway(self._namespace, self._container)
 
     def write(self, bundle: Path) -> None:
         """Write the files into the bundle."""
@@ -143,6 +152,21 @@ class Plan:
         """The task has a process, not yet started: plug its network in."""
         if self._endpoints and pid:
             self._connections.connect(self._namespace, self._container, pid)
+            if any(is_cni(each.network) for each in self._endpoints):
+                self._learn()
+
+    def _learn(self) -> None:
+        """Plugins have chosen the addresses: write the files again, which are mounted by now."""
+        self._endpoints = self._connections.endpoints(self._namespace, self._container)
+        found = self._connections.cni.resolver(self._namespace, self._container)
+        self._wishes = msgspec.structs.replace(
+            self._wishes,
+            dns=self._wishes.dns or found.servers,
+            dns_search=self._wishes.dns_search or found.search,
+            dns_options=self._wishes.dns_options or found.options,
+        )
+        self.files = self._files()
+        self.write(self._bundle)
 
     def abandon(self) -> None:
         """The task has not come to be."""

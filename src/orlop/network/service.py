@@ -56,13 +56,13 @@ class NetworksService(Service):
         return wire.CreateNetworkResponse(network=_network(made))
 
     def get(self, request: wire.GetNetworkRequest, ctx: CallContext) -> wire.GetNetworkResponse:
-        found = self._networks.store.get(ctx.require_namespace(), request.name)
+        found = self._connections.named(ctx.require_namespace(), request.name)
         return wire.GetNetworkResponse(network=_network(found))
 
     def list(
         self, request: wire.ListNetworksRequest, ctx: CallContext
     ) -> wire.ListNetworksResponse:
-        found = self._networks.store.of_namespace(ctx.require_namespace(), request.filters)
+        found = self._connections.networks(ctx.require_namespace(), request.filters)
         return wire.ListNetworksResponse(networks=map(_network, found))
 
     def delete(self, request: wire.DeleteNetworkRequest, ctx: CallContext) -> Empty:
@@ -96,11 +96,12 @@ class NetworksService(Service):
         namespace, container = ctx.require_namespace(), request.container_id
         if bool(container) == bool(request.network):
             raise InvalidArgument("inspect either a container or a network")
-        store = self._networks.store
-        network = store.get(namespace, request.network).id if request.network else ""
-        ports = store.ports_of(namespace, container) if container else []
+        network = self._connections.named(namespace, request.network).id if request.network else ""
+        ports = self._connections.ports_of(namespace, container) if container else []
         return wire.InspectResponse(
-            endpoints=map(self._endpoint, store.endpoints(namespace, container, network)),
+            endpoints=map(
+                self._endpoint, self._connections.endpoints(namespace, container, network)
+            ),
             ports=[
                 wire.Port(
                     container_port=each.container_port,

@@ -102,17 +102,7 @@ class NetworkStore:
 
     def of_namespace(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
         """Those that any of the filters match, by name; they see id, name, driver, labels."""
-        chosen = filters.parse(wanted)
-        return [
-            each
-            for each in self.all()
-            if each.namespace == namespace
-            and chosen.matches(
-                filters.record(
-                    {"id": each.id, "name": each.name, "driver": each.driver}, labels=each.labels
-                )
-            )
-        ]
+        return matching([each for each in self.all() if each.namespace == namespace], wanted)
 
     def all(self) -> list[Network]:
         """Of all namespaces, by name."""
@@ -266,6 +256,20 @@ class NetworkStore:
                     )
                 )
         return found
+
+
+def matching(networks: Iterable[Network], wanted: Iterable[str]) -> list[Network]:
+    """Those that any of the filters match; they see id, name, driver, labels."""
+    chosen = filters.parse(wanted)
+    return [
+        each
+        for each in networks
+        if chosen.matches(
+            filters.record(
+                {"id": each.id, "name": each.name, "driver": each.driver}, labels=each.labels
+            )
+        )
+    ]
 
 
 def _where(**wanted: str) -> tuple[str, list[str]]:

@@ -89,7 +89,8 @@ class Networked(Orlopd):
             self.wait_for(lambda name=name: self.gone(name))  # type: ignore[misc]
         with self.connect() as connection:
             connection.networks.prune(wire.PruneNetworksRequest())
-            assert not connection.networks.list(wire.ListNetworksRequest()).networks
+            rest = connection.networks.list(wire.ListNetworksRequest()).networks
+            assert all(each.driver == "cni" for each in rest)
 
 
 def fetch(url: str, host: Host | None = None) -> str:

@@ -1,0 +1,232 @@
+"""The commands of the spec, done to a network: a chain of plugins (spec, section 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
+from orlop.network.cni import converting, model, parsing, versions
+from orlop.network.cni.model import Attachment, Json, NetworkConfig, PluginConfig
+from orlop.network.cni.plugins import Plugins
+from orlop.network.cni.results import Remembered, Results
+
+_log = logging.getLogger(__name__)
+VALID = "cni.dev/valid-attachments"
+
+
+class Cni:
+    """Runs chains of plugins and remembers what came of it. Thread-safe.
+
+    What belongs to one attachment must not be done twice at a time, nor GC beside ADD and DEL of
+    the same network: that is the caller's to see to.
+    """
+
+    def __init__(self, plugins: Plugins, results: Results) -> None:
+        self.plugins = plugins
+        self.results = results
+
+    def version(self, network: NetworkConfig) -> str:
+        """The newest version that the network offers and all of its plugins speak.
+
+        Raises FailedPrecondition if there is none.
+        """
+        spoken = [(each.type, self.plugins.versions(each.type)) for each in network.plugins]
+        for version in reversed(network.versions):
+            if all(version in known for _, known in spoken):
+                return version
+        offered = ", ".join(network.versions)
+        lacking = [
+            f'"{kind}" speaks {", ".join(known)}'
+            for kind, known in spoken
+            if not set(known) & set(network.versions)
+        ]
+        reason = "; ".join(lacking) or "no version is spoken by all of its plugins"
+        raise FailedPrecondition(f'CNI network "{network.name}" is of version {offered}: {reason}')
+
+    def add(
+        self, network: NetworkConfig, attachment: Attachment, note: Mapping[str, Any] | None = None
+    ) -> Json:
+        """Attach a container; the result of the chain, in the version that it was run with.
+
+        It is remembered before the first plugin is run, so that what a crash leaves can be found.
+        What a chain that fails has done is undone, by DEL of the plugins that were run.
+        """
+        model.check(attachment)
+        version = self.version(network)
+        known = Remembered(
+            network=network.name,
+            attachment=attachment,
+            config=network.text,
+            note=note or {},
+        )
+        self.results.save(known)
+        result: Json | None = None
+        for number, plugin in enumerate(network.plugins):
+            try:
+                result = self._add_one(network, version, plugin, attachment, result)
+            except BaseException:
+                self._undo(network, version, attachment, result, number)
+                raise
+        assert result is not None
+        self.results.save(
+            Remembered(
+                network=network.name,
+                attachment=attachment,
+                config=network.text,
+                result=result,
+                note=known.note,
+            )
+        )
+        return result
+
+    def _add_one(
+        self,
+        network: NetworkConfig,
+        version: str,
+        plugin: PluginConfig,
+        attachment: Attachment,
+        before: Json | None,
+    ) -> Json:
+        config = _config(network, version, plugin, attachment, before)
+        printed = self.plugins.call("ADD", plugin.type, config, attachment)
+        try:
+            return converting.convert(converting.check(printed, version), version)
+        except InvalidArgument as error:
+            raise FailedPrecondition(f'CNI plugin "{plugin.type}" (ADD): {error.message}') from None
+
+    def _undo(
+        self,
+        network: NetworkConfig,
+        version: str,
+        attachment: Attachment,
+        result: Json | None,
+        last: int,
+    ) -> None:
+        """DEL of the plugins up to number `last`, that one included: it may have begun."""
+        run = network.plugins[: last + 1]
+        failures = self._delete_all(network, version, run, attachment, result)
+        for each in failures:
+            _log.warning("undoing a failed ADD to CNI network %s: %s", network.name, each)
+        if not failures:
+            self.results.remove(network.name, attachment)
+
+    def delete(self, network: NetworkConfig, attachment: Attachment) -> None:
+        """Detach a container; fine if it is not attached.
+
+        All plugins are told, whichever of them fail; the first failure is raised then, and the
+        attachment remains remembered, so that it can be tried again.
+        """
+        model.check(attachment)
+        version = self.version(network)
+        known = self.results.get(network.name, attachment)
+        result = _result_of(known, version)
+        failures = self._delete_all(network, version, network.plugins, attachment, result)
+        if failures:
+            raise failures[0]
+        self.results.remove(network.name, attachment)
+
+    def _delete_all(
+        self,
+        network: NetworkConfig,
+        version: str,
+        plugins: Collection[PluginConfig],
+        attachment: Attachment,
+        result: Json | None,
+    ) -> list[OrlopError]:
+        failures = []
+        known = result if versions.at_least(version, versions.CHECK) else None
+        for plugin in reversed(list(plugins)):
+            config = _config(network, version, plugin, attachment, known)
+            try:
+                self.plugins.call("DEL", plugin.type, config, attachment)
+            except OrlopError as error:
+                failures.append(error)
+        return failures
+
+    def check(self, network: NetworkConfig, attachment: Attachment) -> None:
+        """Raise what a plugin finds wrong with an attachment, FailedPrecondition if there is none.
+
+        Nothing is checked where the network says so. Before 0.4.0 nothing can be.
+        """
+        version = self.version(network)
+        if not versions.at_least(version, versions.CHECK):
+            raise FailedPrecondition(
+                f'CNI network "{network.name}" is of version {version}, which has no CHECK'
+            )
+        if network.disable_check:
+            return
+        result = _result_of(self.results.get(network.name, attachment), version)
+        if result is None:
+            raise FailedPrecondition(
+                f'container "{attachment.container_id}" is not attached to CNI network '
+                f'"{network.name}" by "{attachment.ifname}"'
+            )
+        for plugin in network.plugins:
+            config = _config(network, version, plugin, attachment, result)
+            self.plugins.call("CHECK", plugin.type, config, attachment)
+
+    def status(self, network: NetworkConfig) -> None:
+        """Raise Unavailable if a plugin says that it cannot ADD now; before 1.1 none is asked."""
+        version = self.version(network)
+        if versions.at_least(version, versions.GC):
+            for plugin in network.plugins:
+                config = _config(network, version, plugin)
+                self.plugins.call("STATUS", plugin.type, config, None)
+
+    def collect(self, network: NetworkConfig, valid: Collection[tuple[str, str]]) -> None:
+        """GC: what is not of the attachments `valid`, container ids and interfaces, may go.
+
+        All plugins are told, whichever of them fail; the first failure is raised then.
+        """
+        version = self.version(network)
+        if network.disable_gc or not versions.at_least(version, versions.GC):
+            return
+        attachments = [{"containerID": number, "ifname": name} for number, name in sorted(valid)]
+        failures: list[OrlopError] = []
+        for plugin in network.plugins:
+            config = {**_config(network, version, plugin), VALID: attachments}
+            try:
+                self.plugins.call("GC", plugin.type, config, None)
+            except OrlopError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+def remembered_network(known: Remembered) -> NetworkConfig:
+    """The network as it was when a container was attached to it."""
+    return parsing.network(parsing.load(known.config))
+
+
+def _result_of(known: Remembered | None, version: str) -> Json | None:
+    """What ADD found out, None if it is not remembered or of no use."""
+    if known is None or known.result is None:
+        return None
+    try:
+        return converting.convert(converting.check(known.result, version), version)
+    except InvalidArgument:
+        return None
+
+
+def _config(
+    network: NetworkConfig,
+    version: str,
+    plugin: PluginConfig,
+    attachment: Attachment | None = None,
+    result: Json | None = None,
+) -> Json:
+    """What a plugin reads (spec, section 3, "Deriving execution configuration")."""
+    config = {**plugin.config, "name": network.name, "cniVersion": version}
+    if attachment is not None:
+        asked = {
+            key: value
+            for key, value in attachment.capabilities.items()
+            if key in plugin.capabilities
+        }
+        if asked:
+            config["runtimeConfig"] = asked
+    if result is not None:
+        config["prevResult"] = result
+    return config

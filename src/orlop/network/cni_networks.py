@@ -1,0 +1,345 @@
+"""Networks of kind `cni`: containers attached to the networks that configuration files describe.
+
+What the library remembers on disk is the record: it is written before the first plugin is run, and
+goes when DEL has been done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
+from orlop.events import Publisher
+from orlop.network import cni_records as records
+from orlop.network.cni import Attachment, Cni, Configurations, NetworkConfig, Results
+from orlop.network.cni.results import Remembered
+from orlop.network.cni.runner import remembered_network
+from orlop.network.cni.turns import Turns
+from orlop.network.cni_records import PREFIX, Resolver
+from orlop.network.model import Endpoint, Network, Port, Wish
+from orlop.network.namespaces import is_pinned, of_process
+from orlop.network.ports import Key
+from orlop.sys.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, unmount
+from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 8
+
+
+class _Wanted(NamedTuple):
+    """An attachment to come, when the container has a network namespace."""
+
+    config: NetworkConfig
+    attachment: Attachment
+    note: dict[str, object]
+
+
+class CniNetworks:
+    """Which containers are attached to which CNI networks. Thread-safe.
+
+    While a container is attached its network namespace is pinned below `pins`, so that DEL finds
+    it though all its processes have ended. `others` are the results of other runtimes, whose
+    attachments GC must leave alone.
+    """
+
+    def __init__(
+        self,
+        cni: Cni,
+        configurations: Configurations,
+        pins: Path,
+        publisher: Publisher,
+        others: Results | None = None,
+    ) -> None:
+        self._cni = cni
+        self._configurations = configurations
+        self._pins = pins
+        self._publisher = publisher
+        self._others = others
+        self._turns = Turns()
+        self._lock = threading.Lock()
+        self._begun: set[Key] = set()  # what may be or come to be attached
+        self._wanted: dict[Key, list[_Wanted]] = {}
+        self._attached: dict[Key, list[Remembered]] = {}
+        self._old: list[Remembered] = []
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "cni")
+        for each in cni.results.all():
+            key = records.owner(each)
+            if key is not None:
+                self._begun.add(key)
+                self._attached.setdefault(key, []).append(each)
+                self._old.append(each)
+
+    def close(self) -> None:
+        """End plugins that run; the next daemon finishes what they have left."""
+        self._cni.plugins.close()
+        self._pool.shutdown(cancel_futures=True)
+
+    # Networks
+
+    def networks(self, namespace: str) -> list[Network]:
+        """All that there are: they are of no namespace, and of each."""
+        return [records.network(each, namespace) for each in self._configurations.all()]
+
+    def get(self, namespace: str, name: str) -> Network:
+        """By the name with its prefix; also one without a file, as long as someone is in it."""
+        try:
+            return records.network(self._config(name), namespace)
+        except NotFound:
+            with self._lock:
+                known = [each for found in self._attached.values() for each in found]
+            for each in known:
+                if f"{PREFIX}{each.network}" == name:
+                    return records.network(remembered_network(each), namespace)
+            raise
+
+    def _config(self, name: str) -> NetworkConfig:
+        return self._configurations.get(name.removeprefix(PREFIX))
+
+    # A container that starts
+
+    def reserve(self, namespace: str, container: str, wish: Wish, position: int) -> Endpoint:
+        """Note that a container that is to run shall be in a network; its addresses come later.
+
+        Raises NotFound, InvalidArgument for a wish that no plugin would hear, and
+        FailedPrecondition if DEL of an earlier attachment has failed.
+        """
+        key = (namespace, container)
+        wanted = self._want(key, wish, position)
+        with self._lock:
+            self._begun.add(key)
+            self._wanted.setdefault(key, []).append(wanted)
+        return _place(wanted, key)
+
+    def _want(self, key: Key, wish: Wish, position: int) -> _Wanted:
+        config = self._config(wish.network)
+        asked = records.capabilities(config, wish)
+        made = records.attachment(key, position, asked, str(self._pin(key)))
+        if any(each.network == config.name for each in self._of(key)):
+            raise FailedPrecondition(
+                f'container "{key[1]}" is still attached to CNI network "{config.name}": a plugin '
+                "has refused to detach it, see the log"
+            )
+        self._cni.version(config)  # what plugins are missing is told at once
+        note = {"namespace": key[0], "container": key[1], "position": position}
+        aliases = {"aliases": list(wish.aliases)} if wish.aliases else {}
+        return _Wanted(config, made, {**note, **aliases})
+
+    def publish(self, namespace: str, container: str, ports: Sequence[Port]) -> None:
+        """Have ports of the host lead to the first network that was reserved."""
+        with self._lock:
+            first = self._wanted[namespace, container][0]
+            asked = {**first.attachment.capabilities, **records.mappings(ports)}
+            changed = msgspec.structs.replace(first.attachment, capabilities=asked)
+            self._wanted[namespace, container][0] = first._replace(attachment=changed)
+
+    def check_publishes(self, network: str) -> None:
+        """Raise InvalidArgument for a network whose plugins know nothing of ports."""
+        records.require(self._config(network), "portMappings")
+
+    def connect(self, namespace: str, container: str, pid: int) -> None:
+        """Attach the network namespace of process `pid` to all that was reserved."""
+        key = (namespace, container)
+        with self._lock:
+            wanted = self._wanted.pop(key, [])
+        if wanted:
+            with self._turns.take(key):
+                for each in wanted:
+                    self._add(key, each, pid)
+
+    def attach(
+        self, namespace: str, container: str, wish: Wish, position: int, pid: int
+    ) -> Endpoint:
+        """Attach a container that runs to one more network; raises as `reserve`."""
+        key = (namespace, container)
+        with self._lock:
+            self._begun.add(key)
+        with self._turns.take(key):
+            if any(f"{PREFIX}{each.network}" == wish.network for each in self._of(key)):
+                raise AlreadyExists(f'container "{container}" in network "{wish.network}"')
+            return self._add(key, self._want(key, wish, position), pid)
+
+    def _add(self, key: Key, wanted: _Wanted, pid: int) -> Endpoint:
+        name = wanted.config.name
+        self._make_pin(key, pid)
+        try:
+            self._cni.add(wanted.config, wanted.attachment, wanted.note)
+        finally:  # what has failed half-way, and could not be undone, is remembered too
+            known = self._cni.results.get(name, wanted.attachment)
+            if known is not None:
+                with self._lock:
+                    self._attached.setdefault(key, []).append(known)
+            self._drop_pin(key)
+        assert known is not None
+        made = records.endpoint(known, key)
+        event = NetworkAttach(
+            network_id=made.network, container_id=key[1], addresses=made.addresses
+        )
+        self._publisher.publish(key[0], "/network/attach", event)
+        return made
+
+    # A container that ends
+
+    def release(self, namespace: str, container: str, network: str = "") -> None:
+        """Detach a container from a network, or from all; what a plugin refuses is logged."""
+        key = (namespace, container)
+        with self._lock:
+            if key not in self._begun:
+                return
+            self._wanted.pop(key, None)
+        with self._turns.take(key):
+            for each in reversed(self._of(key)):
+                if network in ("", f"{PREFIX}{each.network}"):
+                    self._delete(key, each)
+            self._drop_pin(key)
+            with self._lock:
+                if key not in self._attached and key not in self._wanted:
+                    self._begun.discard(key)
+
+    def release_soon(self, namespace: str, container: str) -> None:
+        """Detach it from all that it is attached to now, by another thread: plugins take time."""
+        key = (namespace, container)
+        found = self._of(key)
+        if found:
+            with suppress(RuntimeError):  # it has been closed: the next daemon will do it
+                self._pool.submit(self._release, key, found)
+
+    def _release(self, key: Key, found: Sequence[Remembered]) -> None:
+        """Detach a container, unless that has been done, and it was attached anew."""
+        with self._turns.take(key):
+            now = self._of(key)
+            for each in reversed(found):
+                if any(each is known for known in now):
+                    self._delete(key, each)
+            self._drop_pin(key)
+
+    def _delete(self, key: Key, known: Remembered) -> None:
+        netns = known.attachment.netns if is_pinned(self._pin(key)) else ""
+        attachment = msgspec.structs.replace(known.attachment, netns=netns)
+        try:
+            self._cni.delete(remembered_network(known), attachment)
+        except OrlopError as error:
+            _log.warning("namespace=%s container=%s DEL: %s", *key, error)
+            return
+        with self._lock:
+            rest = [each for each in self._attached[key] if each is not known]
+            self._attached[key] = rest
+            if not rest:
+                del self._attached[key]
+        event = NetworkDetach(network_id=f"{PREFIX}{known.network}", container_id=key[1])
+        self._publisher.publish(key[0], "/network/detach", event)
+
+    # What is there
+
+    def _of(self, key: Key) -> list[Remembered]:
+        with self._lock:
+            return list(self._attached.get(key, ()))
+
+    def endpoints(
+        self, namespace: str = "", container: str = "", network: str = ""
+    ) -> list[Endpoint]:
+        """The places of a container, of all in a network, or all that there are."""
+        with self._lock:
+            known = [(key, each) for key, found in self._attached.items() for each in found]
+        made = [records.endpoint(each, key) for key, each in known]
+        return [
+            each
+            for each in made
+            if namespace in ("", each.namespace)
+            and container in ("", each.container)
+            and network in ("", each.network)
+        ]
+
+    def ports(self, namespace: str, container: str) -> list[Port]:
+        """The ports that lead to a container."""
+        return [port for each in self._of((namespace, container)) for port in records.ports(each)]
+
+    def gateway(self, namespace: str, container: str) -> str:
+        """The host's address, as far as a result tells; "" if none does."""
+        found = map(records.gateway, self._of((namespace, container)))
+        return next(filter(None, found), "")
+
+    def resolver(self, namespace: str, container: str) -> Resolver:
+        """What the first result that has name servers says of them."""
+        found = [records.resolver(each) for each in self._of((namespace, container))]
+        return next((each for each in found if each.servers), Resolver())
+
+    # After a restart
+
+    def resume(self, lives: Callable[[Key], bool]) -> None:
+        """DEL what earlier daemons have left attached and does not live; then GC."""
+        with self._lock:
+            old, self._old = self._old, []
+        by_key: dict[Key, list[Remembered]] = {}
+        for each in old:
+            key = records.owner(each)
+            if key is not None and not lives(key):
+                by_key.setdefault(key, []).append(each)
+        for key, found in by_key.items():
+            self._release(key, found)
+        for name in sorted({each.network for each in old}):
+            try:
+                self._collect(name)
+            except OrlopError as error:
+                _log.warning("CNI network %s: GC: %s", name, error)
+
+    def _collect(self, name: str) -> None:
+        network = self._configurations.get(name)
+        with self._turns.take(None):
+            with self._lock:
+                ours = [each for found in self._attached.values() for each in found]
+            others = self._others.all() if self._others is not None else []
+            self._cni.collect(network, _names(name, [*ours, *others]))
+
+    # Network namespaces
+
+    def _pin(self, key: Key) -> Path:
+        return self._pins / records.container_id(*key)
+
+    def _make_pin(self, key: Key, pid: int) -> None:
+        self._drop_pin(key)  # which a crash may have left of an earlier one
+        path = self._pin(key)
+        if is_pinned(path):
+            return
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+            mount(of_process(pid), path, "", MS_BIND)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise FailedPrecondition(
+                f'network namespace of container "{key[1]}" cannot be pinned: {error}'
+            ) from None
+
+    def _drop_pin(self, key: Key) -> None:
+        """Let go of a namespace in which nothing is attached any more."""
+        if self._of(key):
+            return
+        path = self._pin(key)
+        if is_pinned(path):
+            unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
+        path.unlink(missing_ok=True)
+
+
+def _names(network: str, known: Iterable[Remembered]) -> set[tuple[str, str]]:
+    return {
+        (each.attachment.container_id, each.attachment.ifname)
+        for each in known
+        if each.network == network
+    }
+
+
+def _place(wanted: _Wanted, key: Key) -> Endpoint:
+    """A place whose addresses are not known yet."""
+    known = Remembered(
+        network=wanted.config.name, attachment=wanted.attachment, config=b"", note=wanted.note
+    )
+    return records.endpoint(known, key)

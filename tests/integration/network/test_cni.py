@@ -1,0 +1,265 @@
+"""Containers in CNI networks: Debian's plugins, and ones that misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import FailedPrecondition, NotFound
+from orlop.wire.services import network_pb2 as wire
+from tests.daemon_fixture import BUSYBOX
+from tests.integration.network.cni_fixture import BRIDGE, WithCni
+from tests.integration.network.lab import Host, Lab, run, snapshot
+from tests.integration.network.networked import SERVE, fetch, refused
+
+LAB = [{"network": "cni:lab"}]
+WEB = [{"hostPort": 8080, "containerPort": 80}]
+PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    return lab.neighbour("192.168.7.1/24", "192.168.7.2/24")
+
+
+@pytest.fixture
+def cni(host: Host, busybox_archive: Path) -> Iterator[WithCni]:
+    """An orlopd with the network `cni:lab`, a bridge with ports; all must be gone at the end."""
+    before = snapshot()
+    made = WithCni()
+    try:
+        made.configure("lab", made.bridge(), PORTMAP, {"type": "firewall"}, {"type": "tuning"})
+        made.start()
+        made.ctr("images", "import", str(busybox_archive))
+        yield made
+        made.assert_clean(before)
+        made.close()
+    finally:
+        made.discard()
+
+
+def test_a_container_is_reached_and_reaches_others(cni: WithCni, host: Host) -> None:
+    cni.orlop("run", "-d", "--name", "web", "--network", "cni:lab", "-p", "8080:80", "-p", "80",
+              "--ip", "10.77.0.50", "--mac-address", "02:00:00:00:77:01", "-h", "web",
+              "--network-alias", "www", BUSYBOX, "sh", "-c", SERVE)  # fmt: skip
+    cni.wait_until_it_serves("web")
+    cni.box("other", "sleep", "1000", networks=LAB)
+    assert fetch("http://192.168.7.1:8080", host) == "web"
+    assert fetch("http://127.0.0.1:8080") == "web"
+    assert cni.within("other", "wget", "-qO-", "http://10.77.0.50").strip() == "web"
+    cni.within("other", "ping", "-c", "1", "-W", "5", "192.168.7.2")
+    assert "10.77.0.50\tweb www" in cni.within("web", "cat", "/etc/hosts")
+    assert "02:00:00:00:77:01" in cni.within("web", "ip", "link", "show", "eth0")
+    with socket.socket() as taken, pytest.raises(OSError, match="in use"):
+        taken.bind(("", 8080))
+    found = cni.inspect("web")
+    assert 8080 in [each.host_port for each in found.ports]
+    (place,) = found.endpoints
+    assert (place.network, list(place.addresses), place.mac, place.interface) == (
+        "cni:lab", ["10.77.0.50"], "02:00:00:00:77:01", "eth0"
+    )  # fmt: skip
+    assert f"master {BRIDGE}" in run("ip", "link", "show", place.host_interface).stdout
+    lines = cni.orlop("port", "web").stdout.splitlines()
+    free = next(line.rpartition(":")[2] for line in lines if not line.endswith(":8080"))
+    assert fetch(f"http://192.168.7.1:{free}", host) == "web"
+    cni.orlop("stop", "-t", "0", "web")
+    cni.wait_for(lambda: cni.gone("web"))
+    assert refused("http://192.168.7.1:8080", host)
+    assert cni.addresses() == [cni.address_of("other")]
+    cni.orlop("start", "web")
+    cni.wait_until_it_serves("web")
+    assert fetch("http://192.168.7.1:8080", host) == "web"
+
+
+def test_networks_are_listed_and_shown(cni: WithCni) -> None:
+    cni.configure("two", cni.bridge("10.78.0.0/24"))
+    cni.box("box", "sleep", "1000", networks=LAB)
+    rows = [line.split() for line in cni.orlop("network", "ls").stdout.splitlines()]
+    assert ["cni:lab", "cni:lab", "cni"] in rows and ["cni:two", "cni:two", "cni"] in rows
+    assert cni.orlop("network", "ls", "-q", "-f", "name==cni:two").stdout == "cni:two\n"
+    (shown,) = json.loads(cni.orlop("network", "inspect", "cni:lab").stdout)
+    assert shown["Driver"] == "cni"
+    assert shown["Containers"]["box"]["Addresses"] == [cni.address_of("box")]
+    done = cni.orlop("network", "rm", "cni:lab", check=False)
+    assert "there as long as its configuration file" in done.stderr
+    (cni.net_d / "two.conflist").unlink()
+    with cni.connect() as connection, pytest.raises(NotFound, match='CNI network "two"'):
+        connection.networks.get(wire.GetNetworkRequest(name="cni:two"))
+    (cni.net_d / "lab.conflist").unlink()  # who is in there can be seen, and leave
+    assert "box" in cni.orlop("network", "inspect", "cni:lab").stdout
+
+
+def test_names_and_resolvers_of_the_result(cni: WithCni) -> None:
+    dns = {"nameservers": ["10.9.9.9"], "domain": "lab.test", "options": ["ndots:3"]}
+    cni.configure("lab", {**cni.bridge(), "dns": dns})
+    cni.box("box", "sleep", "1000", networks=LAB)
+    text = cni.within("box", "cat", "/etc/resolv.conf")
+    assert text == "nameserver 10.9.9.9\nsearch lab.test\noptions ndots:3\n"
+    assert f"{cni.address_of('box')}\tbox" in cni.within("box", "cat", "/etc/hosts")
+    options = ("--network", "cni:lab", "--dns", "10.8.8.8", "--add-host", "gate:host-gateway")
+    done = cni.orlop("run", "--rm", *options, BUSYBOX, "cat", "/etc/resolv.conf", "/etc/hosts")
+    assert "nameserver 10.8.8.8\nsearch lab.test\n" in done.stdout
+    assert "10.77.0.1\tgate" in done.stdout
+
+
+def test_several_networks_and_both_kinds(cni: WithCni) -> None:
+    run("ip", "link", "add", "trunk", "type", "veth", "peer", "name", "trunk2")
+    try:
+        ipam = {"type": "static", "addresses": [{"address": "10.79.0.9/24"}]}
+        cni.configure("mac", {"type": "macvlan", "master": "trunk", "ipam": ipam})
+        cni.box("box", "sleep", "1000", networks=[{"network": "bridge"}, *LAB])
+        cni.orlop("network", "connect", "cni:mac", "box")
+        links = cni.within("box", "ip", "-o", "addr")
+        assert re.search(r"eth0 .*10\.88\.", links)
+        assert re.search(r"eth1 .*10\.77\.", links)
+        assert re.search(r"eth2 .*10\.79\.0\.9/24", links)
+        done = cni.orlop("network", "connect", "cni:mac", "box", check=False)
+        assert "already exists" in done.stderr
+        cni.orlop("network", "disconnect", "cni:mac", "box")
+        cni.orlop("network", "disconnect", "cni:lab", "box")
+        assert "eth1" not in cni.within("box", "ip", "-o", "link")
+        done = cni.orlop("network", "disconnect", "cni:lab", "box", check=False)
+        assert "not found" in done.stderr
+        cni.orlop("network", "connect", "cni:lab", "box")
+        assert re.search(r"eth1 .*10\.77\.", cni.within("box", "ip", "-o", "addr"))
+    finally:
+        run("ip", "link", "del", "trunk")
+
+
+def test_rates_are_limited_by_debian_s_plugin(cni: WithCni) -> None:
+    rate = {"ingressRate": 8_000_000, "ingressBurst": 800_000}
+    cni.configure("lab", cni.bridge(), {"type": "bandwidth", **rate})
+    cni.box("box", "sleep", "1000", networks=LAB)
+    cable = cni.inspect("box").endpoints[0].host_interface
+    assert "tbf" in run("tc", "qdisc", "show").stdout, cable
+
+
+def test_what_cannot_be_had_is_told_and_leaves_nothing(cni: WithCni) -> None:
+    cni.configure("plain", {"type": "bridge", "bridge": BRIDGE})
+    cni.configure("lost", {"type": "no-such-plugin"})
+    cni.configure("new", cni.bridge(), version="1.1.0")
+    cni.plugin("bad", '[ $CNI_COMMAND = ADD ] && { echo \'{"code":7,"msg":"no way"}\'; exit 1; }')
+    cni.configure("half", cni.bridge(), {"type": "bad"})
+    for network, options, text in (
+        ("none", [], 'CNI network "none" in'),
+        ("plain", ["--ip", "10.1.1.1"], 'no plugin with the capability "ips"'),
+        ("plain", ["-p", "80"], 'no plugin with the capability "portMappings"'),
+        ("lost", [], 'CNI plugin "no-such-plugin" in'),
+        ("new", [], 'of version 1.1.0: "bridge" speaks'),
+        ("half", [], 'CNI plugin "bad" (ADD): no way (code 7)'),
+        ("lab", ["--ip", "10.99.0.1"], 'CNI plugin "bridge" (ADD): '),
+    ):
+        where = ("run", "--name", "box", "--network", f"cni:{network}", *options)
+        done = cni.orlop(*where, BUSYBOX, "true", check=False)
+        assert done.returncode == 125 and text in done.stderr, (network, done.stderr)
+        assert not cni.results() and cni.orlop("ps", "-aq").stdout == ""
+    assert not cni.addresses("half")
+    assert not run("ip", "-br", "link", "show", "master", BRIDGE, check=False).stdout
+
+
+def test_a_plugin_that_refuses_del_is_asked_again(cni: WithCni) -> None:
+    allowed = cni.folder / "allowed"
+    cni.plugin("clingy", f"[ $CNI_COMMAND != DEL ] || [ -e {allowed} ] || exit 9")
+    cni.configure("lab", cni.bridge(), {"type": "clingy"})
+    cni.box("box", "sleep", "1000", networks=LAB)
+    cni.orlop("stop", "-t", "0", "box")
+    cni.wait_for(lambda: "(DEL): exit code 9" in cni.log.read_text())
+    done = cni.orlop("start", "box", check=False)
+    assert 'still attached to CNI network "lab"' in done.stderr
+    allowed.touch()
+    cni.orlop("start", "box")
+    assert cni.within("box", "ip", "-o", "addr", "show", "eth0")
+
+
+def test_a_restart_policy_attaches_again(cni: WithCni) -> None:
+    cni.box("web", networks=LAB, ports=WEB, options=["--restart", "always"])
+    os.kill(cni.pid_of("web"), signal.SIGKILL)
+    cni.wait_for(lambda: fetch("http://192.168.7.1:8080") == "web", 30)
+    assert len(cni.addresses()) == 1
+
+
+def test_attachments_outlive_the_daemon_and_gc_knows_them(cni: WithCni, host: Host) -> None:
+    log = cni.plugin("gc", "")
+    cni.configure("modern", {"type": "gc"}, version="1.1.0")
+    cni.box("web", networks=[*LAB, {"network": "cni:modern"}], ports=WEB)
+    cni.box("brief", "sleep", "1000", networks=[*LAB, {"network": "cni:modern"}])
+    pid = cni.pid_of("brief")
+    cni.kill9()
+    assert fetch("http://192.168.7.1:8080", host) == "web"
+    os.kill(pid, signal.SIGKILL)
+    cni.start()
+    cni.wait_for(lambda: cni.gone("brief"))
+    cni.wait_for(lambda: "GC" in log.read_text())
+    words = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    assert [each for each, _ in words] == ["ADD", "ADD", "DEL", "GC"]
+    assert json.loads(words[-1][1])["cni.dev/valid-attachments"] == [
+        {"containerID": f"{cni.namespace}--web", "ifname": "eth1"}
+    ]
+    assert fetch("http://192.168.7.1:8080", host) == "web"
+    assert cni.addresses() == [cni.address_of("web")]
+    with socket.socket() as taken, pytest.raises(OSError, match="in use"):
+        taken.bind(("", 8080))
+    cni.orlop("rm", "-f", "web")
+    assert refused("http://192.168.7.1:8080", host)
+
+
+@pytest.mark.timeout(600)
+def test_kill9_at_any_moment_leaks_nothing(cni: WithCni) -> None:
+    cni.box("stays", networks=LAB, ports=WEB)
+    for number, delay in enumerate((0.15, 0.25, 0.35, 0.45, 0.6)):
+        name = f"box{number}"
+        for words in (
+            (
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--network",
+                "cni:lab",
+                "-p",
+                "80",
+                BUSYBOX,
+                "sleep",
+                "99",
+            ),
+            ("rm", "-f", name),
+        ):
+            with subprocess.Popen(
+                cni.orlop_command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as client:
+                time.sleep(delay)
+                cni.kill9()
+                client.wait()
+            cni.start()
+    assert fetch("http://192.168.7.1:8080") == "stays"
+    for name in cni.orlop("ps", "-aq").stdout.split():
+        if name != "stays":
+            cni.orlop("rm", "-f", name)
+    cni.wait_for(lambda: len(cni.results()) == 1)
+    assert cni.addresses() == [cni.address_of("stays")]
+    assert len(run("ip", "-br", "link", "show", "master", BRIDGE).stdout.splitlines()) == 1
+
+
+def test_many_at_once(cni: WithCni) -> None:
+    for number in range(12):
+        cni.orlop(
+            "create", "--name", f"box{number}", "--network", "cni:lab", BUSYBOX, "sleep", "99"
+        )
+    starts = [subprocess.Popen(cni.orlop_command("start", f"box{number}")) for number in range(12)]
+    assert [each.wait() for each in starts] == [0] * 12
+    assert len(set(cni.addresses())) == 12
+
+
+def test_a_shared_namespace_is_refused_with_reason(cni: WithCni) -> None:
+    cni.box("box", "sleep", "1000", networks=LAB)
+    with cni.connect() as connection, pytest.raises(FailedPrecondition):
+        connection.networks.delete(wire.DeleteNetworkRequest(name="cni:lab"))
