@@ -11,6 +11,7 @@ from pathlib import Path
 import orlop
 from benchmarks import (
     archives,
+    attaching,
     calls,
     content,
     docker_engine,
@@ -45,6 +46,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "content": content.bench_content,
     "lists": calls.bench_lists,
     "start": calls.bench_start,
+    "attach": attaching.bench_attach,
 }
 
 

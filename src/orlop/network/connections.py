@@ -18,11 +18,12 @@ from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
 from orlop.network.operations import DeleteLink
 from orlop.network.ports import HostPorts, Key
-from orlop.network.store import matching
+from orlop.network.store import GUEST, matching
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)
 
+_NONE = -1  # the pid of who has none
 PidOf = Callable[[str, str], int]
 """From a namespace and a container to its process, 0 if it does not run."""
 
@@ -99,14 +100,13 @@ class Connections:
         with self._lock:
             self._pids[namespace, container] = pid
         for each in self._store.endpoints(namespace, container):
-            self._plug(each, pid)
+            self._plug(each, of_process(pid))
         if self._store.ports_of(namespace, container):
             self._networks.refresh()
         self.cni.connect(namespace, container, pid)
 
-    def _plug(self, endpoint: Endpoint, pid: int) -> None:
+    def _plug(self, endpoint: Endpoint, ns: str) -> None:
         network = self._networks.get(endpoint.namespace, endpoint.network)
-        ns = of_process(pid)
         mtu = self._networks.ensure(network)
         try:
             self._kernel.apply(*bridge.plug(network, endpoint, ns, mtu))
@@ -128,17 +128,38 @@ class Connections:
             with self._lock:
                 self._pids[namespace, container] = pid
             return self.cni.attach(namespace, container, wish, position, pid)
+        made = self.enter(namespace, container, wish, of_process(pid), position)
+        with self._lock:
+            self._pids[namespace, container] = pid
+        return made
+
+    def enter(
+        self,
+        namespace: str,
+        container: str,
+        wish: Wish,
+        ns: str,
+        position: int,
+        interface: str = "",
+        ports: Sequence[Port] = (),
+    ) -> Endpoint:
+        """Put the network namespace at the path `ns` into a network."""
+        with self._lock:
+            self._pids.setdefault((namespace, container), _NONE)  # it is known to be there
         network = self._networks.get(namespace, wish.network)
-        endpoint = self._store.reserve(network, container, wish, position)
+        endpoint = self._store.reserve(network, container, wish, position, interface)
         try:
-            self._plug(endpoint, pid)
+            if ports:
+                self._publish(namespace, container, [endpoint], ports)
+            self._plug(endpoint, ns)
+            if ports:
+                self._networks.refresh()
         except BaseException:
             self._store.release(namespace, container, network.id)
+            self._close_ports(namespace, container)
             with suppress(OrlopError):  # whatever there is of it
                 self._kernel.apply(*bridge.unplug(endpoint))
             raise
-        with self._lock:
-            self._pids[namespace, container] = pid
         self._kernel.keep = True
         return endpoint
 
@@ -215,6 +236,8 @@ class Connections:
         Quick, and to be done before clients are served: the kernel's part is `resume`.
         """
         for key in {(each.namespace, each.container) for each in self._store.endpoints()}:
+            if key[1].startswith(GUEST):
+                continue
             with self._lock:
                 being_made = self._pids.get(key) == 0
             if not being_made and not pid_of(*key):
@@ -230,7 +253,10 @@ class Connections:
             return
         for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
             try:
-                self._resume(key, pid_of(*key))
+                if key[1].startswith(GUEST):
+                    self._resume_guest(key)
+                else:
+                    self._resume(key, pid_of(*key))
             except OrlopError as error:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
@@ -255,7 +281,21 @@ class Connections:
             whole = ours is not None and theirs is not None and theirs.up
             if ours is None or ours.master != network.bridge or not whole:
                 self._kernel.apply(*bridge.unplug(each))
-                self._plug(each, pid)
+                self._plug(each, of_process(pid))
+
+    def _resume_guest(self, key: Key) -> None:
+        """Who comes with a namespace of its own is there as long as its cable is."""
+        here = {each.name for each in self._kernel.links()}
+        with self._lock:
+            if key in self._pids:
+                return
+            self._pids[key] = _NONE
+        mine = self._store.endpoints(*key)
+        if not all(each.link in here for each in mine):
+            self.release(*key)
+        elif ports := self._store.ports_of(*key):
+            versions = [version for version in (4, 6) if mine[0].address(version)]
+            self._hold_again(key, ports, versions)
 
     def _resume_cni(self, pid_of: PidOf) -> None:
         def lives(key: Key) -> bool:

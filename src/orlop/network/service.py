@@ -7,8 +7,9 @@ from google.protobuf.empty_pb2 import Empty
 from orlop.errors import InvalidArgument, NotFound
 from orlop.network.connections import Connections, PidOf
 from orlop.network.converting import link
+from orlop.network.guests import Guest, Guests
 from orlop.network.kernel import Kernel
-from orlop.network.model import Endpoint, Network, Subnet, Wish
+from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
 from orlop.network.namespaces import PinnedNamespaces, of_process
 from orlop.network.networks import Networks, Wanted
 from orlop.network.pools import subnet
@@ -32,6 +33,7 @@ class NetworksService(Service):
     def __init__(
         self, networks: Networks, connections: Connections, kernel: Kernel, pid_of: PidOf
     ) -> None:
+        self._guests = Guests(connections, kernel)
         self._networks = networks
         self._connections = connections
         self._kernel = kernel
@@ -114,6 +116,43 @@ class NetworksService(Service):
             ],
         )
 
+    def attach_namespace(
+        self, request: wire.AttachNamespaceRequest, ctx: CallContext
+    ) -> wire.AttachNamespaceResponse:
+        wish = Wish(network=request.network, ip=request.ip, ip6=request.ip6, mac=request.mac)
+        ports = [
+            Port(
+                container_port=each.container_port,
+                host_port=each.host_port,
+                protocol=each.protocol or "tcp",
+                host_address=each.host_address,
+                count=each.count or 1,
+            )
+            for each in request.ports
+        ]
+        namespace, guest = ctx.require_namespace(), _guest(request.id)
+        return self._attached(self._guests.attach(namespace, guest, request.netns, wish, ports))
+
+    def detach_namespace(self, request: wire.DetachNamespaceRequest, ctx: CallContext) -> Empty:
+        self._guests.detach(ctx.require_namespace(), _guest(request.id))
+        return Empty()
+
+    def check_namespace(
+        self, request: wire.CheckNamespaceRequest, ctx: CallContext
+    ) -> wire.AttachNamespaceResponse:
+        namespace, guest = ctx.require_namespace(), _guest(request.id)
+        return self._attached(self._guests.check(namespace, guest, request.netns))
+
+    def keep_namespaces(self, request: wire.KeepNamespacesRequest, ctx: CallContext) -> Empty:
+        self._guests.keep(ctx.require_namespace(), request.group, list(map(_guest, request.ids)))
+        return Empty()
+
+    def _attached(self, endpoint: Endpoint) -> wire.AttachNamespaceResponse:
+        network = self._connections.network_of(endpoint)
+        return wire.AttachNamespaceResponse(
+            endpoint=self._endpoint(endpoint), network=_network(network)
+        )
+
     def stats(
         self, request: wire.NetworkStatsRequest, ctx: CallContext
     ) -> wire.NetworkStatsResponse:
@@ -173,6 +212,10 @@ class NetworkNamespacesService(Service):
         else:
             ns = of_process(_running(self._pid_of, namespace, request.container_id))
         return wire.ListLinksResponse(links=map(link, self._kernel.links(ns)))
+
+
+def _guest(id: wire.NamespaceID) -> Guest:
+    return Guest(id.group, id.id, id.interface)
 
 
 def _network(found: Network) -> wire.Network:

@@ -16,6 +16,8 @@ from orlop.network import pools
 from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
 from orlop.rpc.context import validate_identifier
 
+GUEST = "cni:"
+"""What the container of an endpoint begins with that is none of ours (`guests`)."""
 _KIND = "network"
 
 
@@ -127,9 +129,16 @@ class NetworkStore:
     # Containers in them
 
     def reserve(
-        self, network: Network, container: str, wish: Wish, position: int | None = None
+        self,
+        network: Network,
+        container: str,
+        wish: Wish,
+        position: int | None = None,
+        inside: str = "",
     ) -> Endpoint:
         """Give a container its place in a network, and addresses that nobody else has.
+
+        Its interface there is called `inside`, "eth" and its position if that is "".
 
         Raises AlreadyExists for one that is in there, and what `pools.choose` raises.
         """
@@ -157,7 +166,7 @@ class NetworkStore:
                 network=network.id,
                 position=position,
                 link=_link(network, container),
-                inside=f"eth{position}",
+                inside=inside or f"eth{position}",
                 mac=wish.mac or _mac(network, container),
                 aliases=wish.aliases,
                 addresses=chosen,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orlop.errors import (
+    AlreadyExists,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -130,6 +131,9 @@ def test_a_chain_is_added_checked_and_deleted(shop: Shop) -> None:
         "netns": "/run/netns/box", "cniArgs": [["A", "b"], ["C", ""]], "result": other,
         "capabilityArgs": {"mac": "02:00:00:00:00:01", "ips": ["10.1.0.5"]},
     }  # fmt: skip
+
+    with pytest.raises(AlreadyExists, match='"box" to CNI network "lab" by "eth0"'):
+        shop.cni.add(network, box)
 
     shop.log.unlink()
     shop.cni.check(network, box)
@@ -253,6 +257,7 @@ def test_the_newest_version_that_all_speak_is_taken(shop: Shop) -> None:
     }
     assert [config["cniVersion"] for *_, config in shop.told()] == ["0.4.0", "0.4.0"]
     assert shop.told()[1][2]["prevResult"] == result
+    shop.cni.delete(both, BOX)
     with pytest.raises(FailedPrecondition, match=r'of version 1.1.0: "old" speaks 0.3.1, 0.4.0'):
         shop.cni.add(chain("old", cniVersion="1.1.0"), BOX)
     shop.plugin("old")  # a new one in its place is asked again

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, OrlopError
 from orlop.network.cni import converting, model, parsing, versions
 from orlop.network.cni.model import Attachment, Json, NetworkConfig, PluginConfig
 from orlop.network.cni.plugins import Plugins
@@ -52,8 +52,14 @@ class Cni:
 
         It is remembered before the first plugin is run, so that what a crash leaves can be found.
         What a chain that fails has done is undone, by DEL of the plugins that were run.
+        AlreadyExists if it is remembered: DEL must come first.
         """
         model.check(attachment)
+        if self.results.get(network.name, attachment) is not None:
+            raise AlreadyExists(
+                f'attachment of container "{attachment.container_id}" to CNI network '
+                f'"{network.name}" by "{attachment.ifname}"'
+            )
         version = self.version(network)
         known = Remembered(
             network=network.name,

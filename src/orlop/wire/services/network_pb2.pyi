@@ -169,6 +169,64 @@ class DetachRequest(_message.Message):
     network: str
     def __init__(self, container_id: _Optional[str] = ..., network: _Optional[str] = ...) -> None: ...
 
+class NamespaceID(_message.Message):
+    __slots__ = ("group", "id", "interface")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    id: str
+    interface: str
+    def __init__(self, group: _Optional[str] = ..., id: _Optional[str] = ..., interface: _Optional[str] = ...) -> None: ...
+
+class AttachNamespaceRequest(_message.Message):
+    __slots__ = ("id", "netns", "network", "ip", "ip6", "mac", "ports")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NETNS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    IP_FIELD_NUMBER: _ClassVar[int]
+    IP6_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    id: NamespaceID
+    netns: str
+    network: str
+    ip: str
+    ip6: str
+    mac: str
+    ports: _containers.RepeatedCompositeFieldContainer[Port]
+    def __init__(self, id: _Optional[_Union[NamespaceID, _Mapping]] = ..., netns: _Optional[str] = ..., network: _Optional[str] = ..., ip: _Optional[str] = ..., ip6: _Optional[str] = ..., mac: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...) -> None: ...
+
+class AttachNamespaceResponse(_message.Message):
+    __slots__ = ("endpoint", "network")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    endpoint: Endpoint
+    network: Network
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+
+class DetachNamespaceRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: NamespaceID
+    def __init__(self, id: _Optional[_Union[NamespaceID, _Mapping]] = ...) -> None: ...
+
+class CheckNamespaceRequest(_message.Message):
+    __slots__ = ("id", "netns")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NETNS_FIELD_NUMBER: _ClassVar[int]
+    id: NamespaceID
+    netns: str
+    def __init__(self, id: _Optional[_Union[NamespaceID, _Mapping]] = ..., netns: _Optional[str] = ...) -> None: ...
+
+class KeepNamespacesRequest(_message.Message):
+    __slots__ = ("group", "ids")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    ids: _containers.RepeatedCompositeFieldContainer[NamespaceID]
+    def __init__(self, group: _Optional[str] = ..., ids: _Optional[_Iterable[_Union[NamespaceID, _Mapping]]] = ...) -> None: ...
+
 class InspectRequest(_message.Message):
     __slots__ = ("container_id", "network")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,1 @@
+"""`orlop-cni`: a CNI plugin by which others put their containers into orlop's networks."""
