@@ -71,6 +71,7 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
                 route=Route(
                     destination=_EVERYWHERE[subnet.version],
                     gateway=subnet.gateway,
+                    link=endpoint.inside,  # others may be in the same subnet
                     metric=endpoint.position,
                 ),
             )
