@@ -156,7 +156,7 @@ def test_gc_takes_out_all_but_the_valid_of_its_own_group(daemon: Networked, box:
     box.cni.collect(network, [("guest", "eth1"), ("unknown", "eth0")])
     assert _places(daemon) == ["cni:elsewhere/guest/eth2", "cni:orlop/guest/eth1"]
     routes = box.host.run("ip", "route").stdout
-    assert "eth1 metric 1" in routes and "eth2 metric 2" in routes
+    assert "eth1 proto static metric 1" in routes and "eth2 proto static metric 2" in routes
     box.cni.collect(network, [])
     box.cni.collect(elsewhere, [])
     assert _places(daemon) == []
