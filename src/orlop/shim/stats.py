@@ -2,12 +2,17 @@
 
 The messages are `io.containerd.cgroups.v1.Metrics` and `io.containerd.cgroups.v2.Metrics`; which
 one depends on the host. A file that a kernel lacks leaves its fields at zero.
+
+A scrape of the metrics reads some twenty thousand files this way: each is opened from its folder,
+which saves the kernel the way there, and read at once.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.message import Message
@@ -19,6 +24,7 @@ from orlop.wire import cgroups_v1_pb2 as v1
 from orlop.wire import cgroups_v2_pb2 as v2
 
 UNLIMITED = 2**64 - 1
+_CHUNK = 4096
 NANOSECONDS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 # Keys of memory.stat on cgroup v1 whose fields have another name.
@@ -39,6 +45,7 @@ _V1_MEMORY_ENTRIES = {
     "kernel": "memory.kmem",
     "kernel_tcp": "memory.kmem.tcp",
 }
+_V1_BLKIO_PREFIXES = ("blkio.bfq", "blkio", "blkio.throttle")
 _V1_BLKIO = {
     "io_service_bytes_recursive": "io_service_bytes_recursive",
     "io_serviced_recursive": "io_serviced_recursive",
@@ -53,86 +60,211 @@ _V1_BLKIO = {
 
 def collect(cgroup: Cgroup) -> Message:
     """The statistics message of a container; NotFound if its cgroup does not exist (any more)."""
-    if not cgroup.exists():
-        raise NotFound("cgroup does not exist")
-    return collect_v2(cgroup.unified) if cgroup.unified is not None else collect_v1(cgroup)
+    return Collector().collect(cgroup)
 
 
-def collect_v1(cgroup: Cgroup) -> v1.Metrics:
-    metrics = v1.Metrics()
-    if folder := cgroup.folder("pids"):
-        metrics.pids.current = _number(f"{folder}/pids.current")
-        metrics.pids.limit = _number(f"{folder}/pids.max", unlimited=0)
-    _v1_cpu(cgroup, metrics.cpu)
-    if folder := cgroup.folder("memory"):
-        _v1_memory(folder, metrics)
-    if folder := cgroup.folder("blkio"):
-        _v1_blkio(folder, metrics.blkio)
-    if folder := cgroup.folder("hugetlb"):
-        for size in _page_sizes(folder):
+class Folder:
+    """An open folder of a cgroup; files of it are read by their names."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def names(self) -> list[str]:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, name: str) -> bytes:
+        """A kernel file, b"" if this kernel has none; raises NotFound if the cgroup goes."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+        except OSError:
+            return b""
+        try:
+            data = part = os.read(fd, _CHUNK)
+            while len(part) == _CHUNK:
+                part = os.read(fd, _CHUNK)
+                data += part
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise NotFound("cgroup does not exist") from None
+            return b""
+        finally:
+            os.close(fd)
+        return data
+
+    def number(self, name: str, unlimited: int = UNLIMITED) -> int:
+        data = self.read(name)
+        return int(data) if data[:1].isdigit() else unlimited if data[:3] == b"max" else 0
+
+    def pairs(self, name: str) -> Iterator[tuple[bytes, int]]:
+        """The lines `key value` of a flat file."""
+        for line in self.read(name).splitlines():
+            key, _, value = line.partition(b" ")
+            if value.isdigit():
+                yield key, int(value)
+
+
+class Collector:
+    """Collects statistics of any number of containers, one after another.
+
+    It remembers what is the same for all: which files this kernel has, and its devices' names.
+    """
+
+    def __init__(self) -> None:
+        self._blkio_files: dict[str, list[str]] | None = None
+        self._page_sizes: list[str] | None = None
+        self._devices: dict[str, str] | None = None
+
+    def collect(self, cgroup: Cgroup) -> Message:
+        """Raises NotFound if the cgroup does not exist (any more)."""
+        if cgroup.unified is not None:
+            with _opened(cgroup.unified) as folder:
+                if folder is None:
+                    raise NotFound("cgroup does not exist")
+                return self._v2(folder)
+        metrics, found = v1.Metrics(), False
+        for controller, take in _V1_CONTROLLERS.items():
+            if (path := cgroup.controllers.get(controller)) is not None:
+                with _opened(path) as folder:
+                    if folder is not None:
+                        take(self, folder, metrics)
+                        found = True
+        if not found and not cgroup.exists():
+            raise NotFound("cgroup does not exist")
+        return metrics
+
+    # Version 1
+
+    def _v1_pids(self, folder: Folder, metrics: v1.Metrics) -> None:
+        metrics.pids.current = folder.number("pids.current")
+        metrics.pids.limit = folder.number("pids.max", unlimited=0)
+
+    def _v1_cpuacct(self, folder: Folder, metrics: v1.Metrics) -> None:
+        usage = metrics.cpu.usage
+        usage.total = folder.number("cpuacct.usage")
+        usage.per_cpu.extend(map(int, folder.read("cpuacct.usage_percpu").split()))
+        ticks = dict(folder.pairs("cpuacct.stat"))
+        usage.user = ticks.get(b"user", 0) * NANOSECONDS_PER_TICK
+        usage.kernel = ticks.get(b"system", 0) * NANOSECONDS_PER_TICK
+
+    def _v1_cpu(self, folder: Folder, metrics: v1.Metrics) -> None:
+        found = dict(folder.pairs("cpu.stat"))
+        throttling = metrics.cpu.throttling
+        throttling.periods = found.get(b"nr_periods", 0)
+        throttling.throttled_periods = found.get(b"nr_throttled", 0)
+        throttling.throttled_time = found.get(b"throttled_time", 0)
+
+    def _v1_memory(self, folder: Folder, metrics: v1.Metrics) -> None:
+        memory = metrics.memory
+        _fill(memory, _V1_MEMORY_FIELDS, folder.pairs("memory.stat"))
+        for name, prefix in _V1_MEMORY_ENTRIES.items():
+            if usage := folder.read(f"{prefix}.usage_in_bytes"):
+                entry = getattr(memory, name)
+                entry.usage = int(usage)
+                entry.max = folder.number(f"{prefix}.max_usage_in_bytes")
+                entry.limit = folder.number(f"{prefix}.limit_in_bytes")
+                entry.failcnt = folder.number(f"{prefix}.failcnt")
+        _fill(metrics.memory_oom_control, _V1_OOM_FIELDS, folder.pairs("memory.oom_control"))
+
+    def _v1_blkio(self, folder: Folder, metrics: v1.Metrics) -> None:
+        if self._blkio_files is None:
+            there = set(folder.names())
+            # The schedulers that count, before the throttling layer that always does.
+            self._blkio_files = {
+                field: [
+                    name for prefix in _V1_BLKIO_PREFIXES if (name := f"{prefix}.{file}") in there
+                ]
+                for field, file in _V1_BLKIO.items()
+            }
+        for field, names in self._blkio_files.items():
+            for name in names:
+                if entries := list(self._blkio_entries(folder.read(name))):
+                    getattr(metrics.blkio, field).extend(entries)
+                    break
+
+    def _blkio_entries(self, data: bytes) -> Iterator[v1.BlkIOEntry]:
+        for line in data.decode(errors="replace").splitlines():
+            fields = line.replace(":", " ").split()
+            if len(fields) < 3 or not fields[0].isdigit():
+                continue  # the total over all devices
+            major, minor, *operation, value = fields
+            if self._devices is None:
+                self._devices = _device_names()
+            yield v1.BlkIOEntry(
+                op=operation[0] if operation else "",
+                device=self._devices.get(f"{major}:{minor}", ""),
+                major=int(major),
+                minor=int(minor),
+                value=int(value),
+            )
+
+    def _v1_hugetlb(self, folder: Folder, metrics: v1.Metrics) -> None:
+        for size in self._sizes(folder):
             prefix = f"hugetlb.{size}"
             metrics.hugetlb.add(
                 pagesize=size,
-                usage=_number(f"{folder}/{prefix}.usage_in_bytes"),
-                max=_number(f"{folder}/{prefix}.max_usage_in_bytes"),
-                failcnt=_number(f"{folder}/{prefix}.failcnt"),
+                usage=folder.number(f"{prefix}.usage_in_bytes"),
+                max=folder.number(f"{prefix}.max_usage_in_bytes"),
+                failcnt=folder.number(f"{prefix}.failcnt"),
             )
-    if folder := cgroup.folder("rdma"):
+
+    def _v1_rdma(self, folder: Folder, metrics: v1.Metrics) -> None:
         _rdma(folder, metrics.rdma)
-    return metrics
+
+    # Version 2
+
+    def _v2(self, folder: Folder) -> v2.Metrics:
+        metrics = v2.Metrics()
+        metrics.pids.current = folder.number("pids.current")
+        metrics.pids.limit = folder.number("pids.max")
+        _fill(metrics.cpu, _V2_CPU_FIELDS, folder.pairs("cpu.stat"))
+        _pressure(folder.read("cpu.pressure"), metrics.cpu)
+        _v2_memory(folder, metrics)
+        _v2_io(folder, metrics.io)
+        for size in self._sizes(folder):
+            prefix = f"hugetlb.{size}"
+            metrics.hugetlb.add(
+                pagesize=size,
+                current=folder.number(f"{prefix}.current"),
+                max=folder.number(f"{prefix}.max"),
+                failcnt=dict(folder.pairs(f"{prefix}.events")).get(b"max", 0),
+            )
+        _rdma(folder, metrics.rdma)
+        return metrics
+
+    def _sizes(self, folder: Folder) -> list[str]:
+        """The page sizes that hugetlb accounts, such as "2MB"; files are hugetlb.SIZE.KIND."""
+        if self._page_sizes is None:
+            names = folder.names()
+            self._page_sizes = sorted({n.split(".")[1] for n in names if n.startswith("hugetlb.")})
+        return self._page_sizes
 
 
-def _v1_cpu(cgroup: Cgroup, cpu: v1.CPUStat) -> None:
-    if folder := cgroup.folder("cpuacct"):
-        cpu.usage.total = _number(f"{folder}/cpuacct.usage")
-        cpu.usage.per_cpu.extend(map(int, read_or_empty(f"{folder}/cpuacct.usage_percpu").split()))
-        ticks = dict(_pairs(f"{folder}/cpuacct.stat"))
-        cpu.usage.user = ticks.get("user", 0) * NANOSECONDS_PER_TICK
-        cpu.usage.kernel = ticks.get("system", 0) * NANOSECONDS_PER_TICK
-    if folder := cgroup.folder("cpu"):
-        throttling = dict(_pairs(f"{folder}/cpu.stat"))
-        cpu.throttling.periods = throttling.get("nr_periods", 0)
-        cpu.throttling.throttled_periods = throttling.get("nr_throttled", 0)
-        cpu.throttling.throttled_time = throttling.get("throttled_time", 0)
+@contextmanager
+def _opened(path: str) -> Iterator[Folder | None]:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield Folder(fd)
+    finally:
+        os.close(fd)
 
 
-def _v1_memory(folder: str, metrics: v1.Metrics) -> None:
-    pairs = _pairs(f"{folder}/memory.stat")
-    _fill(metrics.memory, ((_V1_MEMORY_NAMES.get(key, key), value) for key, value in pairs))
-    for name, prefix in _V1_MEMORY_ENTRIES.items():
-        if os.path.exists(f"{folder}/{prefix}.usage_in_bytes"):
-            entry = getattr(metrics.memory, name)
-            entry.usage = _number(f"{folder}/{prefix}.usage_in_bytes")
-            entry.max = _number(f"{folder}/{prefix}.max_usage_in_bytes")
-            entry.limit = _number(f"{folder}/{prefix}.limit_in_bytes")
-            entry.failcnt = _number(f"{folder}/{prefix}.failcnt")
-    _fill(metrics.memory_oom_control, _pairs(f"{folder}/memory.oom_control"))
-
-
-def _v1_blkio(folder: str, blkio: v1.BlkIOStat) -> None:
-    names = _device_names()
-    for field, file in _V1_BLKIO.items():
-        # The schedulers that count, before the throttling layer that always does.
-        for prefix in ("blkio.bfq", "blkio", "blkio.throttle"):
-            entries = list(_v1_blkio_entries(read_or_empty(f"{folder}/{prefix}.{file}"), names))
-            if entries:
-                getattr(blkio, field).extend(entries)
-                break
-
-
-def _v1_blkio_entries(text: str, names: Mapping[str, str]) -> Iterator[v1.BlkIOEntry]:
-    for line in text.splitlines():
-        fields = line.replace(":", " ").split()
-        if len(fields) < 3 or not fields[0].isdigit():
-            continue  # the total over all devices
-        major, minor, *operation, value = fields
-        yield v1.BlkIOEntry(
-            op=operation[0] if operation else "",
-            device=names.get(f"{major}:{minor}", ""),
-            major=int(major),
-            minor=int(minor),
-            value=int(value),
-        )
+_V1_CONTROLLERS = {
+    "pids": Collector._v1_pids,
+    "cpuacct": Collector._v1_cpuacct,
+    "cpu": Collector._v1_cpu,
+    "memory": Collector._v1_memory,
+    "blkio": Collector._v1_blkio,
+    "hugetlb": Collector._v1_hugetlb,
+    "rdma": Collector._v1_rdma,
+}
 
 
 def _device_names() -> dict[str, str]:
@@ -140,102 +272,84 @@ def _device_names() -> dict[str, str]:
     return {f"{row[0]}:{row[1]}": f"/dev/{row[2]}" for row in rows if len(row) > 2}
 
 
-def collect_v2(folder: str) -> v2.Metrics:
-    metrics = v2.Metrics()
-    metrics.pids.current = _number(f"{folder}/pids.current")
-    metrics.pids.limit = _number(f"{folder}/pids.max")
-    _fill(metrics.cpu, _pairs(f"{folder}/cpu.stat"))
-    _pressure(f"{folder}/cpu.pressure", metrics.cpu)
-    _v2_memory(folder, metrics)
-    _v2_io(folder, metrics.io)
-    for size in _page_sizes(folder):
-        prefix = f"hugetlb.{size}"
-        metrics.hugetlb.add(
-            pagesize=size,
-            current=_number(f"{folder}/{prefix}.current"),
-            max=_number(f"{folder}/{prefix}.max"),
-            failcnt=dict(_pairs(f"{folder}/{prefix}.events")).get("max", 0),
-        )
-    _rdma(folder, metrics.rdma)
-    return metrics
-
-
-def _v2_memory(folder: str, metrics: v2.Metrics) -> None:
+def _v2_memory(folder: Folder, metrics: v2.Metrics) -> None:
     memory = metrics.memory
-    _fill(memory, _pairs(f"{folder}/memory.stat"))
-    memory.usage = _number(f"{folder}/memory.current")
-    memory.usage_limit = _number(f"{folder}/memory.max")
-    memory.max_usage = _number(f"{folder}/memory.peak")
-    memory.swap_usage = _number(f"{folder}/memory.swap.current")
-    memory.swap_limit = _number(f"{folder}/memory.swap.max")
-    memory.swap_max_usage = _number(f"{folder}/memory.swap.peak")
-    _pressure(f"{folder}/memory.pressure", memory)
-    _fill(metrics.memory_events, _pairs(f"{folder}/memory.events"))
+    _fill(memory, _V2_MEMORY_FIELDS, folder.pairs("memory.stat"))
+    memory.usage = folder.number("memory.current")
+    memory.usage_limit = folder.number("memory.max")
+    memory.max_usage = folder.number("memory.peak")
+    memory.swap_usage = folder.number("memory.swap.current")
+    memory.swap_limit = folder.number("memory.swap.max")
+    memory.swap_max_usage = folder.number("memory.swap.peak")
+    _pressure(folder.read("memory.pressure"), memory)
+    _fill(metrics.memory_events, _V2_EVENTS_FIELDS, folder.pairs("memory.events"))
 
 
-def _v2_io(folder: str, io: v2.IOStat) -> None:
-    for line in read_or_empty(f"{folder}/io.stat").splitlines():
-        device, *pairs = line.split()
-        major, _, minor = device.partition(":")
-        entry = io.usage.add(major=int(major), minor=int(minor))
-        _fill(entry, _assignments(pairs))
-    _pressure(f"{folder}/io.pressure", io)
+def _v2_io(folder: Folder, io: v2.IOStat) -> None:
+    for line in folder.read("io.stat").splitlines():
+        device, *words = line.split()
+        major, _, minor = device.partition(b":")
+        if major.isdigit() and minor.isdigit():
+            entry = io.usage.add(major=int(major), minor=int(minor))
+            _fill(entry, _V2_IO_FIELDS, _assignments(words))
+    _pressure(folder.read("io.pressure"), io)
 
 
-def _pressure(path: str, message: Any) -> None:
+def _pressure(data: bytes, message: Any) -> None:
     """Pressure stall information: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`."""
-    for line in read_or_empty(path).splitlines():
-        kind, *pairs = line.split()
-        data = getattr(message.psi, kind)
-        for pair in pairs:
-            key, _, value = pair.partition("=")
-            setattr(data, key, int(value) if key == "total" else float(value))
+    for line in data.splitlines():
+        kind, *words = line.split()
+        if kind not in _PSI:
+            continue
+        stall = getattr(message.psi, kind.decode())
+        for word in words:
+            key, _, value = word.partition(b"=")
+            if name := _PSI_FIELDS.get(key):
+                setattr(stall, name, int(value) if key == b"total" else float(value))
 
 
-def _rdma(folder: str, stat: Any) -> None:
+def _rdma(folder: Folder, stat: Any) -> None:
     """`mlx4_0 hca_handle=2 hca_object=2000`, the same on both versions."""
     for name, entries in (("rdma.current", stat.current), ("rdma.max", stat.limit)):
-        for line in read_or_empty(f"{folder}/{name}").splitlines():
-            device, *pairs = line.split()
-            values = dict(_assignments(pairs, unlimited=2**32 - 1))
+        for line in folder.read(name).splitlines():
+            device, *words = line.split()
+            values = dict(_assignments(words, unlimited=2**32 - 1))
             entries.add(
-                device=device,
-                hca_handles=values.get("hca_handle", 0),
-                hca_objects=values.get("hca_object", 0),
+                device=device.decode(errors="replace"),
+                hca_handles=values.get(b"hca_handle", 0),
+                hca_objects=values.get(b"hca_object", 0),
             )
 
 
-def _page_sizes(folder: str) -> list[str]:
-    """The page sizes that hugetlb accounts, such as "2MB"; files are named hugetlb.SIZE.KIND."""
-    return sorted(
-        {name.split(".")[1] for name in os.listdir(folder) if name.startswith("hugetlb.")}
-    )
-
-
-def _fill(message: Message, pairs: Iterable[tuple[str, int]]) -> None:
-    """Set the scalar fields that bear the keys' names; other keys have no place."""
-    fields = message.DESCRIPTOR.fields_by_name
-    for key, value in pairs:
-        if key in fields and fields[key].message_type is None:
-            setattr(message, key, value)
-
-
-def _pairs(path: str) -> Iterator[tuple[str, int]]:
-    """The lines `key value` of a flat kernel file."""
-    for line in read_or_empty(path).splitlines():
-        key, _, value = line.partition(" ")
+def _assignments(words: Iterable[bytes], unlimited: int = UNLIMITED) -> Iterator[tuple[bytes, int]]:
+    for word in words:
+        key, _, value = word.partition(b"=")
         if value.isdigit():
             yield key, int(value)
+        elif value == b"max":
+            yield key, unlimited
 
 
-def _assignments(words: Iterable[str], unlimited: int = UNLIMITED) -> Iterator[tuple[str, int]]:
-    for word in words:
-        key, _, value = word.partition("=")
-        yield key, unlimited if value == "max" else int(value)
+def _fields(kind: type[Message], renamed: Mapping[str, str] = {}) -> dict[bytes, str]:
+    """From a kernel file's keys to the scalar fields of a message; other keys have no place."""
+    names = {f.name: f.name for f in kind.DESCRIPTOR.fields if f.message_type is None}
+    names.update(renamed)
+    return {key.encode(): name for key, name in names.items()}
 
 
-def _number(path: str, unlimited: int = UNLIMITED) -> int:
-    text = read_or_empty(path).strip()
-    if text == "max":
-        return unlimited
-    return int(text) if text.isdigit() else 0
+_V1_MEMORY_FIELDS = _fields(v1.MemoryStat, _V1_MEMORY_NAMES)
+_V1_OOM_FIELDS = _fields(v1.MemoryOomControl)
+_V2_CPU_FIELDS = _fields(v2.CPUStat)
+_V2_MEMORY_FIELDS = _fields(v2.MemoryStat)
+_V2_EVENTS_FIELDS = _fields(v2.MemoryEvents)
+_V2_IO_FIELDS = _fields(v2.IOEntry)
+_PSI = (b"some", b"full")
+_PSI_FIELDS = _fields(v2.PSIData)
+
+
+def _fill(
+    message: Message, fields: Mapping[bytes, str], pairs: Iterable[tuple[bytes, int]]
+) -> None:
+    for key, value in pairs:
+        if (name := fields.get(key)) is not None:
+            setattr(message, name, value)
