@@ -16,6 +16,7 @@ from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
 from orlop.oci.descriptor import Descriptor
 from orlop.origin import Origin, Settings, Tls
+from orlop.web import Limits
 from tests.archive_fixture import CONFIG, MANIFEST, Files, digest_of
 from tests.served_fixture import Answered, Body, ask
 
@@ -35,9 +36,10 @@ class Node:
         name: str = NAME,
         port: int = 0,
         tls: Tls | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._folder = folder
-        self._settings = Settings("127.0.0.1", port, NAMESPACE, name, push, blob_max, tls)
+        self._settings = Settings("127.0.0.1", port, NAMESPACE, name, push, blob_max, tls, limits)
         self.start()
 
     def start(self) -> None:

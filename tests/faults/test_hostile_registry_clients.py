@@ -10,10 +10,9 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from orlop.origin import http as server
-from orlop.origin import pace
+from orlop.web import Limits
 from tests.archive_fixture import digest_of
-from tests.origin_fixture import Node
+from tests.origin_fixture import Node, Starting
 
 BLOB = bytes(range(256)) * 4096
 
@@ -104,11 +103,9 @@ def test_a_push_that_breaks_off_keeps_what_came(pushable: Node) -> None:
     assert pushable.ask("PUT", f"{place}?digest={digest_of(BLOB)}").status == 201
 
 
-def test_silent_and_slow_clients_are_sent_away(
-    pushable: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pace.Pace.__init__, "__defaults__", (0.5,))
-    with closing(connect(pushable)) as silent, closing(connect(pushable)) as dripping:
+def test_silent_and_slow_clients_are_sent_away(starting: Starting) -> None:
+    node = starting(limits=Limits(patience=0.5))
+    with closing(connect(node)) as silent, closing(connect(node)) as dripping:
         began = time.monotonic()
         with suppress(OSError):
             while time.monotonic() < began + 5:
@@ -118,10 +115,8 @@ def test_silent_and_slow_clients_are_sent_away(
         assert silent.recv(1) == b""
 
 
-def test_no_more_connections_than_there_are_threads_for(
-    pushable: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 8)
+def test_no_more_connections_than_there_are_threads_for(starting: Starting) -> None:
+    pushable = starting(push=True, limits=Limits(connections=8))
     before = threading.active_count()
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(connect(pushable))) for _ in range(40)]

@@ -5,6 +5,7 @@ enabled, images that are pushed here become images of that namespace. Nothing is
 out of the content store's own files, and come in through its ingests.
 """
 
-from orlop.origin.serving import Origin, Settings, Tls
+from orlop.origin.serving import Origin, Settings
+from orlop.web import Tls
 
 __all__ = ["Origin", "Settings", "Tls"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from orlop.origin.exchange import Refusal, Reply, Request
+from orlop.errors import OrlopError
+from orlop.origin.exchange import Refusal, refusal_of
 from orlop.origin.reads import Reads
 from orlop.origin.uploads import SESSION
 from orlop.origin.writes import Writes
+from orlop.web import Reply, Request
+
+_log = logging.getLogger(__name__)
 
 _PATH_MAX = 1024
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
@@ -33,6 +39,21 @@ class Api:
         self._writes = writes
 
     def answer(self, request: Request) -> Reply:
+        try:
+            reply = self._find(request)
+        except Refusal as refusal:
+            reply = refusal.reply()
+        except OrlopError as error:
+            refused = refusal_of(error)
+            level = logging.ERROR if refused.status >= 500 else logging.DEBUG
+            _log.log(level, "registry request %s %s: %s", request.method, request.path, error)
+            reply = refused.reply()
+        return _named(reply)
+
+    def refuse(self, status: int, message: str) -> Reply:
+        return _named(Refusal(status, "UNSUPPORTED", message).reply())
+
+    def _find(self, request: Request) -> Reply:
         """Raises Refusal, and errors of the rooms below."""
         if len(request.path) > _PATH_MAX:
             raise Refusal(414, "NAME_INVALID", f"paths are at most {_PATH_MAX} characters long")
@@ -116,3 +137,9 @@ def _not_allowed(request: Request, allowed: str) -> Refusal:
         f"this registry does not allow {request.method[:16]} here",
         {"Allow": allowed},
     )
+
+
+def _named(reply: Reply) -> Reply:
+    """By this header clients know a registry."""
+    headers = {**reply.headers, "Docker-Distribution-Api-Version": "registry/2.0"}
+    return replace(reply, headers=headers)

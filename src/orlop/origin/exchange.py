@@ -1,14 +1,11 @@
-"""The nouns of one HTTP exchange: a request, its reply, and the refusal that is a reply too."""
+"""How a registry says no."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from orlop import errors
-from orlop.content import BlobReader
-from orlop.origin.body import Body
+from orlop.web import Reply
 
 
 class Refusal(Exception):
@@ -29,55 +26,6 @@ class Refusal(Exception):
     def reply(self) -> Reply:
         error = {"code": self.code, "message": self.message, "detail": None}
         return Reply.json({"errors": [error]}, status=self.status, headers=self.headers)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`path` is decoded; `query` has the first value of each key; header names are lower case."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of an open blob, in bytes. Whoever sends it closes the blob."""
-
-    blob: BlobReader
-    start: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is sent back; the length of the body is its own affair."""
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Slice = b""
-
-    @property
-    def length(self) -> int:
-        return self.body.length if isinstance(self.body, Slice) else len(self.body)
-
-    def close(self) -> None:
-        if isinstance(self.body, Slice):
-            self.body.blob.close()
-
-    @classmethod
-    def json(
-        cls,
-        document: object,
-        *,
-        status: int = 200,
-        media_type: str = "application/json",
-        headers: Mapping[str, str] | None = None,
-    ) -> Reply:
-        body = json.dumps(document, separators=(",", ":")).encode()
-        return cls(status, {"Content-Type": media_type, **(headers or {})}, body)
 
 
 _STATUSES: tuple[tuple[type[errors.OrlopError], int, str], ...] = (

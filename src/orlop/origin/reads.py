@@ -12,11 +12,12 @@ from orlop.content import BlobReader, ContentStore
 from orlop.errors import NotFound
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
-from orlop.origin.exchange import Refusal, Reply, Request, Slice
+from orlop.origin.exchange import Refusal
 from orlop.origin.graph import Document
 from orlop.origin.offers import Offers
 from orlop.origin.repositories import Repositories
 from orlop.origin.uploads import parse_digest
+from orlop.web import Reply, Request, Slice
 
 _PAGE_MAX = 1000
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{1,19})?|-([0-9]{1,19}))")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 
 from orlop.content import ContentStore
-from orlop.errors import FailedPrecondition, InvalidArgument
+from orlop.errors import InvalidArgument
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
 from orlop.oci import reference
 from orlop.origin.api import Api
 from orlop.origin.holds import Holds
-from orlop.origin.http import HttpServer
 from orlop.origin.offers import Offers
 from orlop.origin.pushes import Pushes
 from orlop.origin.reads import Reads
@@ -20,15 +18,8 @@ from orlop.origin.repositories import Repositories
 from orlop.origin.uploads import Uploads
 from orlop.origin.writes import Writes
 from orlop.rpc.context import validate_identifier
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files. With `client_ca`, every client must show a certificate that it has signed."""
-
-    cert: str
-    key: str
-    client_ca: str = ""
+from orlop.web import HttpServer, Limits, Tls
+from orlop.web.server import listen_tcp
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,7 @@ class Settings:
     push: bool = False
     blob_max: int = 64 << 30
     tls: Tls | None = None
+    limits: Limits | None = None
 
 
 class Origin:
@@ -54,10 +46,11 @@ class Origin:
     def __init__(
         self, settings: Settings, content: ContentStore, images: ImageStore, leases: LeaseStore
     ) -> None:
-        context = _context(settings.tls) if settings.tls else None
-        self._server = HttpServer(settings.host, settings.port, context)
+        context = settings.tls.context("the registry") if settings.tls else None
+        listener = listen_tcp(settings.host, settings.port, "the registry")
+        self._server = HttpServer("registry", listener, context, settings.limits)
         shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.address = f"{shown}:{self._server.port}"
+        self.address = f"{shown}:{listener.getsockname()[1]}"
         self.name = settings.name or self.address
         self._writes: Writes | None = None
         try:
@@ -89,25 +82,10 @@ class Origin:
         return Api(Reads(content, offers, repositories, namespace), self._writes)
 
     def start(self) -> None:
-        self._server.start(self._api.answer)
+        self._server.start(self._api)
 
     def close(self) -> None:
         """Break off what goes on, and wait for the threads."""
         self._server.close()
         if self._writes is not None:
             self._writes.close()
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(tls.cert, tls.key or None)
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(f'"{each}"' for each in (tls.cert, tls.key, tls.client_ca) if each)
-        raise FailedPrecondition(f"certificates of the registry, {names}: {error}") from error
-    return context

@@ -23,9 +23,9 @@ from orlop.errors import (
     Unavailable,
 )
 from orlop.oci.digest import Digest
-from orlop.origin.body import Body
 from orlop.origin.exchange import Refusal
 from orlop.origin.holds import Holds
+from orlop.web import Body
 
 SESSION = re.compile(r"[0-9a-f]{32}")
 _WARM_MAX = 64

@@ -8,11 +8,12 @@ from urllib.parse import quote
 from orlop.errors import InvalidArgument
 from orlop.oci import reference
 from orlop.oci.manifest import DOCUMENT_MAX
-from orlop.origin.exchange import Refusal, Reply, Request
+from orlop.origin.exchange import Refusal
 from orlop.origin.offers import Offers
 from orlop.origin.pushes import Pushes
 from orlop.origin.repositories import Repositories, Repository
 from orlop.origin.uploads import Uploads, parse_digest, range_of
+from orlop.web import Reply, Request
 
 _CONTENT_RANGE = re.compile(r"(?:bytes )?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?")
 

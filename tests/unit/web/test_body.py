@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orlop.origin.body import BadRequest, Body
+from orlop.web.body import BadRequest, Body
 
 CHUNKED = {"transfer-encoding": "chunked"}
 

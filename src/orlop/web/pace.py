@@ -24,7 +24,7 @@ _DRAIN_PATIENCE = 5.0
 class Pace:
     """A deadline that progress moves on, up to `patience` seconds from now."""
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, patience: float) -> None:
         self._patience = patience
         self._deadline = 0.0
         self.begin()
@@ -51,11 +51,11 @@ class HeadTooLarge(Exception):
 class PacedReader(io.RawIOBase):
     """What a client sends, in time. `begin_head` bounds what comes before a body, in bytes."""
 
-    def __init__(self, connection: socket.socket, head_max: int) -> None:
+    def __init__(self, connection: socket.socket, head_max: int, patience: float) -> None:
         self._connection = connection
         self._head_max = head_max
         self._head_left: int | None = head_max
-        self.pace = Pace()
+        self.pace = Pace(patience)
 
     def begin_head(self) -> None:
         self._head_left = self._head_max
@@ -80,19 +80,24 @@ class PacedReader(io.RawIOBase):
         return count
 
 
-def send(connection: socket.socket, data: bytes) -> None:
-    """Send all of a short message; raises TimeoutError when it takes too long."""
-    connection.settimeout(PATIENCE)
-    connection.sendall(data)
+def send(connection: socket.socket, data: bytes, patience: float) -> None:
+    """Send all of a message; raises TimeoutError when it takes too long."""
+    pace = Pace(patience)
+    view = memoryview(data)
+    for start in range(0, len(view), _AT_ONCE):
+        piece = view[start : start + _AT_ONCE]
+        connection.settimeout(pace.left())
+        connection.sendall(piece)
+        pace.earn(len(piece))
 
 
-def send_file(connection: socket.socket, fd: int, start: int, length: int) -> None:
+def send_file(connection: socket.socket, fd: int, start: int, length: int, patience: float) -> None:
     """Send a part of a file, with or without TLS.
 
     Pieces that stay in the processor's cache were a quarter faster than `sendfile` over loopback,
     whose receiver has a page at a time to copy.
     """
-    pace = Pace()
+    pace = Pace(patience)
     buffer = memoryview(bytearray(min(length, _AT_ONCE)))
     end = start + length
     while start < end:

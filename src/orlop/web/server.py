@@ -12,21 +12,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from orlop.errors import FailedPrecondition, OrlopError
-from orlop.origin import pace
-from orlop.origin.body import BadRequest, Body
-from orlop.origin.exchange import Refusal, Reply, Request, Slice, refusal_of
+from orlop.errors import FailedPrecondition
+from orlop.web import pace
+from orlop.web.body import BadRequest, Body
+from orlop.web.exchange import Reply, Request, Site, Slice
 
 _log = logging.getLogger(__name__)
 
-CONNECTIONS_MAX = 256
 _BACKLOG = 128
 _HEAD_MAX = 64 << 10
 _LINE_MAX = 16 << 10
@@ -34,27 +33,40 @@ _QUERY_MAX = 32
 _STOP_LIMIT = 5.0
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
-Answer = Callable[[Request], Reply]
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Connections at a time, and seconds that a client may take for nothing."""
+
+    connections: int = 256
+    patience: float = pace.PATIENCE
 
 
 class HttpServer:
-    """Listens from the start, so that its port is known; serves after `start`.
+    """Serves a socket that listens, after `start`; `close` closes it as well.
 
-    Raises FailedPrecondition when the address cannot be had. `tls` None is plain HTTP.
+    `name` says in the log whose clients these are. `tls` None is plain HTTP.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._name = name
         self._tls = tls
+        self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
         self._closed = False
-        self._listener = _listen(host, port)
+        self._listener = listener
         self._acceptor: threading.Thread | None = None
-        self.port: int = self._listener.getsockname()[1]
 
-    def start(self, answer: Answer) -> None:
+    def start(self, site: Site) -> None:
         self._acceptor = threading.Thread(
-            target=self._accept, args=(answer,), name="origin-accept", daemon=True
+            target=self._accept, args=(site,), name=f"{self._name}-accept", daemon=True
         )
         self._acceptor.start()
 
@@ -73,7 +85,7 @@ class HttpServer:
         for thread in threads:
             thread.join(max(end - time.monotonic(), 0))
 
-    def _accept(self, answer: Answer) -> None:
+    def _accept(self, site: Site) -> None:
         while not self._closed:
             try:
                 connection, _ = self._listener.accept()
@@ -81,16 +93,17 @@ class HttpServer:
                 if self._closed:
                     return
                 # Out of descriptors, or a client that has gone again.
-                _log.warning("cannot accept a registry client: %s", error)
+                _log.warning("cannot accept a %s client: %s", self._name, error)
                 threading.Event().wait(0.1)
                 continue
-            self._take(connection, answer)
+            self._take(connection, site)
 
-    def _take(self, connection: socket.socket, answer: Answer) -> None:
+    def _take(self, connection: socket.socket, site: Site) -> None:
         """Give a connection its thread, if there is room for one more."""
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(pace.PATIENCE)
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(self._limits.patience)
             if self._tls is not None:
                 # The handshake is the client's to delay: it happens in the thread.
                 connection = self._tls.wrap_socket(
@@ -100,10 +113,10 @@ class HttpServer:
             connection.close()
             return
         thread = threading.Thread(
-            target=self._converse, args=(connection, answer), name="origin", daemon=True
+            target=self._converse, args=(connection, site), name="origin", daemon=True
         )
         with self._lock:
-            welcome = not self._closed and len(self._open) < CONNECTIONS_MAX
+            welcome = not self._closed and len(self._open) < self._limits.connections
             if welcome:
                 self._open[connection] = thread
         if not welcome:
@@ -112,18 +125,18 @@ class HttpServer:
         try:
             thread.start()
         except RuntimeError as error:
-            _log.warning("cannot serve a registry client: %s", error)
+            _log.warning("cannot serve a %s client: %s", self._name, error)
             self._forget(connection)
 
-    def _converse(self, connection: socket.socket, answer: Answer) -> None:
+    def _converse(self, connection: socket.socket, site: Site) -> None:
         try:
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
-            _Conversation(connection, answer)
+            _Conversation(connection, site, self._limits.patience)
         except (OSError, BadRequest) as error:
-            _log.debug("a registry client has gone: %s", error)
+            _log.debug("a %s client has gone: %s", self._name, error)
         except Exception:  # noqa: BLE001 - one client's fault must not end the thread unsaid
-            _log.exception("a registry client's request failed")
+            _log.exception("a %s client's request failed", self._name)
         finally:
             self._forget(connection)
 
@@ -140,15 +153,16 @@ class _Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     connection: socket.socket
 
-    def __init__(self, connection: socket.socket, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, connection: socket.socket, site: Site, patience: float) -> None:
+        self._site = site
+        self._patience = patience
         super().__init__(connection, connection.getpeername(), None)  # type: ignore[arg-type]
 
     def setup(self) -> None:
         self.connection = self.request
-        self._raw = pace.PacedReader(self.connection, _HEAD_MAX)
+        self._raw = pace.PacedReader(self.connection, _HEAD_MAX, self._patience)
         self.rfile = io.BufferedReader(self._raw, _LINE_MAX)
-        self.wfile = _Output(self.connection)
+        self.wfile = _Output(self.connection, self._patience)
         self._hang_up = False
 
     def finish(self) -> None:
@@ -184,7 +198,7 @@ class _Conversation(BaseHTTPRequestHandler):
         except BadRequest as error:
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
             return
-        reply = self._reply(request)
+        reply = self._site.answer(request)
         try:
             # What is left of a body would be read as the next request.
             if not request.body.finished:
@@ -211,17 +225,6 @@ class _Conversation(BaseHTTPRequestHandler):
         body = Body.of(self.rfile, headers)
         return Request(self.command, unquote(parts.path), query, headers, body)
 
-    def _reply(self, request: Request) -> Reply:
-        try:
-            return self._answer(request)
-        except Refusal as refusal:
-            return refusal.reply()
-        except OrlopError as error:
-            refused = refusal_of(error)
-            level = logging.ERROR if refused.status >= 500 else logging.DEBUG
-            _log.log(level, "registry request %s %s: %s", request.method, request.path, error)
-            return refused.reply()
-
     def _send(self, reply: Reply) -> None:
         status = HTTPStatus(reply.status)
         lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
@@ -230,22 +233,22 @@ class _Conversation(BaseHTTPRequestHandler):
             lines.append(f"Content-Length: {reply.length}")
         if self.close_connection:
             lines.append("Connection: close")
-        lines += ["Docker-Distribution-Api-Version: registry/2.0", "", ""]
+        lines += ["", ""]
         head = "\r\n".join(lines).encode("latin-1", "replace")
         if self.command == "HEAD" or status in _BODILESS:
-            pace.send(self.connection, head)
+            pace.send(self.connection, head, self._patience)
         elif isinstance(reply.body, Slice):
-            pace.send(self.connection, head)
+            pace.send(self.connection, head, self._patience)
             part = reply.body
-            pace.send_file(self.connection, part.blob.fd, part.start, part.length)
+            pace.send_file(self.connection, part.file.fd, part.start, part.length, self._patience)
         else:
-            pace.send(self.connection, head + reply.body)
+            pace.send(self.connection, head + reply.body, self._patience)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is not even a request, and hang up."""
         self._hang_up = self.close_connection = True
         text = message or HTTPStatus(code).phrase.lower()
-        self._send(Refusal(code, "UNSUPPORTED", text).reply())
+        self._send(self._site.refuse(code, text))
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
@@ -254,24 +257,26 @@ class _Conversation(BaseHTTPRequestHandler):
 class _Output(io.BufferedIOBase):
     """What `BaseHTTPRequestHandler` itself says: "100 Continue"."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, patience: float) -> None:
         self._connection = connection
+        self._patience = patience
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        pace.send(self._connection, bytes(data))
+        pace.send(self._connection, bytes(data), self._patience)
         return len(data)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen_tcp(host: str, port: int, what: str) -> socket.socket:
+    """Raises FailedPrecondition when the address cannot be had, naming `what` it was for."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise FailedPrecondition(
-            f'cannot serve the registry on "{host}:{port}": {error.strerror}'
+            f'cannot serve {what} on "{host}:{port}": {error.strerror}'
         ) from error
 
 

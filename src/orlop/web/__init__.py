@@ -1,0 +1,21 @@
+"""An HTTP/1.1 server for what the daemon shows: its registry, its metrics.
+
+A site answers requests; the server holds connections, and ends what a client draws out.
+"""
+
+from orlop.web.body import BadRequest, Body
+from orlop.web.exchange import Reply, Request, Site, Slice
+from orlop.web.server import HttpServer, Limits
+from orlop.web.tls import Tls
+
+__all__ = [
+    "BadRequest",
+    "Body",
+    "HttpServer",
+    "Limits",
+    "Reply",
+    "Request",
+    "Site",
+    "Slice",
+    "Tls",
+]

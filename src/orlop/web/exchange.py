@@ -1,0 +1,77 @@
+"""The nouns of one HTTP exchange: a request, its reply, and who answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orlop.web.body import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` is decoded; `query` has the first value of each key; header names are lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Body
+
+
+class OpenFile(Protocol):
+    """What a part of is sent."""
+
+    @property
+    def fd(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of an open file, in bytes. Whoever sends it closes the file."""
+
+    file: OpenFile
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is sent back; the length of the body is its own affair."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Slice = b""
+
+    @property
+    def length(self) -> int:
+        return self.body.length if isinstance(self.body, Slice) else len(self.body)
+
+    def close(self) -> None:
+        if isinstance(self.body, Slice):
+            self.body.file.close()
+
+    @classmethod
+    def json(
+        cls,
+        document: object,
+        *,
+        status: int = 200,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return cls(status, {"Content-Type": media_type, **(headers or {})}, body)
+
+
+class Site(Protocol):
+    """What a server shows."""
+
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request, whatever comes of it; an error raised hangs up."""
+
+    def refuse(self, status: int, message: str) -> Reply:
+        """The reply to what is not even a request."""
