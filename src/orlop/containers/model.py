@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 from google.protobuf.any_pb2 import Any
@@ -27,3 +28,11 @@ class Container(msgspec.Struct, frozen=True):
     extensions: Mapping[str, Any] = msgspec.field(default_factory=dict)
     created_at: int = 0
     updated_at: int = 0
+
+
+class Facts(NamedTuple):
+    """A few things of a container, for those who go through all of them often."""
+
+    image: str
+    runtime: str
+    labels: dict[str, str]

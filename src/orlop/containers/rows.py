@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from google.protobuf.any_pb2 import Any
 
-from orlop.containers.model import Container
+from orlop.containers.model import Container, Facts
 from orlop.errors import NotFound
 from orlop.metadata import Transaction, labels
 from orlop.metadata.database import Row
@@ -51,6 +51,23 @@ def get_all(tx: Transaction, namespace: str) -> Iterator[Container]:
     extensions = _all_extensions(tx, namespace)
     for row in rows:
         yield _container(row, all_labels.get(row[0], {}), extensions.get(row[0], {}))
+
+
+def facts(tx: Transaction, keys: Sequence[str]) -> dict[tuple[str, str], Facts]:
+    """Of all namespaces, by namespace and id, with those labels alone that `keys` names."""
+    found: dict[tuple[str, str], Facts] = {}
+    for namespace, name, image, runtime in tx.execute(
+        "SELECT namespace, id, image, runtime FROM containers"
+    ):
+        found[namespace, name] = Facts(image, runtime, {})
+    marks = ", ".join("?" * len(keys))
+    for namespace, name, key, value in tx.execute(
+        f"SELECT namespace, owner, key, value FROM labels WHERE kind = ? AND key IN ({marks})",
+        (KIND, *keys),
+    ):
+        if (container := found.get((namespace, name))) is not None:
+            container.labels[key] = value
+    return found
 
 
 def _all_extensions(tx: Transaction, namespace: str) -> dict[str, dict[str, Any]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
 
 from orlop.containers import rows
-from orlop.containers.model import Container
+from orlop.containers.model import Container, Facts
 from orlop.errors import AlreadyExists, InvalidArgument
 from orlop.events import Publisher
 from orlop.metadata import Database, clock, fieldmask, filters, labels
@@ -47,6 +47,11 @@ class ContainerStore:
         if chosen.everything:
             return containers
         return [container for container in containers if chosen.matches(_lookup(container))]
+
+    def facts(self, keys: Sequence[str]) -> Mapping[tuple[str, str], Facts]:
+        """A few things of all containers, by namespace and id; of their labels those in `keys`."""
+        with self._db.read() as tx:
+            return rows.facts(tx, keys)
 
     def create(self, namespace: str, container: Container) -> Container:
         """Add a container and return it with its times set.

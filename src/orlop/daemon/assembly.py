@@ -10,7 +10,7 @@ from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
-from orlop.daemon import registry
+from orlop.daemon import metrics, registry
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.daemon.oom import OomRecorder
@@ -243,6 +243,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     origin = None
     if config.serve.address:
         origin = registry.start(config.serve, content, images, leases, closing)
+    scraped = metrics.listen(config, closing) if config.metrics.address else None
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
     sandboxes.recover()
@@ -256,6 +257,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     if origin is not None:
         origin.start()
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
+    if scraped is not None:
+        metrics.start(scraped, config, forks, tasks, containers, [])
+        _log.info('serving metrics on "%s"', scraped.address)
 
 
 def _networks(config: Config, database: Database, kernel: Kernel, exchange: Exchange) -> Networks:

@@ -133,6 +133,20 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where metrics are scraped; `address` "" is nowhere."""
+
+    address: str = ""
+    token: str = ""
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+    public: bool = False
+    labels: tuple[str, ...] = ()
+    max_containers: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -149,6 +163,7 @@ class Config:
     image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
     restart: Restart = field(default_factory=Restart)
     network: Network = field(default_factory=Network)
+    metrics: Metrics = field(default_factory=Metrics)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -175,11 +190,19 @@ _PATHS = (
     "serve.cert",
     "serve.key",
     "serve.client_ca",
+    "metrics.token",
+    "metrics.cert",
+    "metrics.key",
+    "metrics.client_ca",
     "trust.policy",
     "image_verifier.bin_dir",
     "network.cni_config",
 )
-_MAY_BE_EMPTY = ("grpc.address", "serve.cert", "serve.key", "serve.client_ca")
+_MAY_BE_EMPTY = (
+    "grpc.address",
+    *(f"{part}.{name}" for part in ("serve", "metrics") for name in ("cert", "key", "client_ca")),
+    "metrics.token",
+)
 _MINIMUM = {
     "grpc.uid": -1,
     "grpc.gid": -1,
@@ -191,6 +214,7 @@ _MINIMUM = {
     "image_verifier.per_verifier_timeout": 1,
     "restart.interval": 1,
     "network.pool_prefix": 1,
+    "metrics.max_containers": 1,
     "network.pool6_prefix": 1,
     "network.cni_timeout": 1,
 }
@@ -251,6 +275,8 @@ class _Reader:
             return self._runtimes(self._typed(key, value, dict, "a table"))
         if isinstance(default, str):
             return self._string(key, self._typed(key, value, str, "a string"))
+        if isinstance(default, tuple):
+            return self._strings(key, value)
         if isinstance(default, bool):
             return self._switch(key, value)
         if isinstance(default, int):
@@ -265,6 +291,11 @@ class _Reader:
     def _string(self, key: str, value: str) -> str:
         check_string(key, value, f'configuration "{self._source}"')
         return value
+
+    def _strings(self, key: str, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self._wrong(key, "a list of strings", value)
+        return tuple(value)
 
     def _switch(self, key: str, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -388,6 +419,8 @@ def _toml(value: Any) -> str:
         case str():
             plain = value.replace("\\", "\\\\").replace('"', '\\"')
             return f'"{plain}"' if plain.isprintable() else repr(value)
+        case tuple() | list():
+            return f"[{', '.join(map(_toml, value))}]"
         case dict():
             return "a table"
         case _:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from orlop import __version__
-from orlop.daemon import lifecycle, logs, registry
+from orlop.daemon import lifecycle, logs, metrics, registry
 from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
@@ -28,6 +28,7 @@ def main() -> int:
     try:
         config = load(args.config, _overrides(args))
         registry.check(config.serve)
+        metrics.check(config.metrics)
     except ConfigError as error:
         return _complain(str(error), _USAGE_ERROR)
     if args.command == "config":

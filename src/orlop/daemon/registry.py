@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from orlop.daemon import listening
 from orlop.daemon.config import ConfigError, Serve
 
 # Who serves no registry pays nothing for it, and a configuration is checked before there are rooms.
 if TYPE_CHECKING:
-    import ipaddress
-
     from orlop.content import ContentStore
     from orlop.images.store import ImageStore
     from orlop.leases.store import LeaseStore
@@ -27,8 +26,8 @@ def check(serve: Serve) -> None:
     """
     if not serve.address:
         return
-    host, _ = _address(serve.address)
-    loopback = host == "localhost" or _ip(host).is_loopback
+    host, _ = listening.host_and_port("serve.address", serve.address)
+    loopback = listening.is_loopback(host)
     if bool(serve.cert) != bool(serve.key):
         raise ConfigError(f"{_KEYS}.cert and serve.key go together")
     if serve.client_ca and not serve.cert:
@@ -45,7 +44,7 @@ def check(serve: Serve) -> None:
             f'{_KEYS}.push: on "{serve.address}" anybody could push; set serve.client_ca, and '
             "only clients with a certificate of it are served"
         )
-    if serve.push and not serve.name and _is_wildcard(host):
+    if serve.push and not serve.name and listening.is_wildcard(host):
         raise ConfigError(f"{_KEYS}.name must say what host pushed images belong to")
 
 
@@ -57,7 +56,7 @@ def start(
     closing: ExitStack,
 ) -> Origin:
     """Listen; the caller starts it. Raises FailedPrecondition and InvalidArgument."""
-    host, port = _address(serve.address)
+    host, port = listening.host_and_port("serve.address", serve.address)
     from orlop.origin import Origin, Settings, Tls  # noqa: PLC0415 - see above
 
     tls = Tls(serve.cert, serve.key, serve.client_ca) if serve.cert else None
@@ -65,28 +64,3 @@ def start(
     origin = Origin(settings, content, images, leases)
     closing.callback(origin.close)
     return origin
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f'{_KEYS}.address must be host:port, not "{text}"')
-    if host != "localhost":
-        _ip(host)
-    return host, int(port)
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    import ipaddress  # noqa: PLC0415 - see above
-
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        raise ConfigError(
-            f'{_KEYS}.address must begin with an IP address or localhost, not "{host}"'
-        ) from None
-
-
-def _is_wildcard(host: str) -> bool:
-    return host != "localhost" and _ip(host).is_unspecified

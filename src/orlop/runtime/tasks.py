@@ -121,6 +121,11 @@ class TaskManager:
             task = self._tasks.get((namespace, id))
         return task is not None and task.recovered
 
+    def everything(self) -> list[Task]:
+        """The tasks of all namespaces."""
+        with self._lock:
+            return list(self._tasks.values())
+
     def _all(self, namespace: str) -> list[Task]:
         with self._lock:
             return [task for (space, _), task in self._tasks.items() if space == namespace]

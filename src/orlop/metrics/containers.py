@@ -1,0 +1,200 @@
+"""The metrics of containers, gathered for one scrape."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from orlop.containers import ContainerStore
+from orlop.containers.model import Facts
+from orlop.errors import OrlopError
+from orlop.fork.worker import Spawner, Worker
+from orlop.metrics.labels import Labels
+from orlop.metrics.target import Target
+from orlop.oci.healthcheck import LABEL as HEALTHCHECK
+from orlop.restart.rules import COUNT
+from orlop.rpc.convert import any_type
+from orlop.runtime import TaskManager
+from orlop.runtime.shims import OWN_RUNTIMES
+from orlop.runtime.task import QUERY_TIMEOUT, Task
+from orlop.wire.task_types_pb2 import Status
+
+_JOB = "orlop.metrics.worker:collect"
+_SHARE = 64
+"""Containers that are worth a worker of their own."""
+_WORKERS = 4
+_PATIENCE = 20.0
+
+GONE, SILENT, LOST = "gone", "silent", "lost"
+
+
+class Options(NamedTuple):
+    """`most` containers are looked at; `health` is the folder of their states."""
+
+    labels: Labels
+    most: int
+    health: Path
+
+
+class Found(NamedTuple):
+    """Samples by metric, as text in pieces; and what is not among them.
+
+    `failures` counts containers by reason, `dropped` samples, `omitted` containers beyond the cap.
+    """
+
+    parts: dict[str, list[bytes]]
+    containers: int
+    failures: Counter[str]
+    dropped: int
+    omitted: int
+
+
+class Containers:
+    """Looks at the containers that have tasks; their shims are not woken, but for strange ones."""
+
+    def __init__(
+        self, forks: Spawner, tasks: TaskManager, records: ContainerStore, options: Options
+    ) -> None:
+        self._forks = forks
+        self._tasks = tasks
+        self._records = records
+        self._options = options
+
+    def collect(self) -> Found:
+        tasks = sorted(self._tasks.everything(), key=lambda task: (task.namespace, task.id))
+        omitted = max(0, len(tasks) - self._options.most)
+        failures: Counter[str] = Counter()
+        targets = self._targets(tasks[: self._options.most], failures)
+        parts: dict[str, list[bytes]] = {}
+        dropped = 0
+        for share, answer in _in_parallel(self._forks, _shares(targets)):
+            if isinstance(answer, OrlopError):
+                failures[LOST] += share
+                continue
+            failures.update(answer.failures)
+            dropped += answer.dropped
+            for name, text in answer.parts.items():
+                parts.setdefault(name, []).append(text)
+        return Found(parts, len(targets), failures, dropped, omitted)
+
+    def _targets(self, tasks: Sequence[Task], failures: Counter[str]) -> list[Target]:
+        wanted = (*self._options.labels.keys, COUNT, HEALTHCHECK)
+        records = self._records.facts(wanted)
+        asked = []
+        targets = []
+        for task in tasks:
+            record = records.get((task.namespace, task.id))
+            if record is None:
+                failures[GONE] += 1
+                continue
+            target = self._target(task, record)
+            if target.pid and not (task.shim.own or record.runtime in OWN_RUNTIMES):
+                asked.append((task, target))
+            else:
+                targets.append(target)
+        targets += _ask(asked, failures)
+        return targets
+
+    def _target(self, task: Task, record: Facts) -> Target:
+        labels = self._options.labels.of(
+            task.id, task.namespace, record.runtime, record.image, record.labels
+        )
+        ended = task.exit is not None
+        facts = [("orlop_container_state", f'state="{_state(task)}"', 1.0)]
+        count = record.labels.get(COUNT, "0")
+        facts.append(("orlop_container_restarts_total", "", int(count) if count.isdecimal() else 0))
+        health = ""
+        if HEALTHCHECK in record.labels:
+            health = str(self._options.health / task.namespace / f"{task.id}.json")
+        return Target(task.id, labels, 0 if ended else task.pid, facts, health)
+
+
+def _state(task: Task) -> str:
+    if task.exit is not None:
+        return "stopped"
+    known = task.known
+    return Status.Name(known.status).lower() if known is not None else "unknown"
+
+
+def _ask(asked: Sequence[tuple[Task, Target]], failures: Counter[str]) -> Iterator[Target]:
+    """The shims of others know where their containers are: in a virtual machine, say."""
+    calls = []
+    for task, target in asked:
+        try:
+            calls.append((task, target, task.begin_stats()))
+        except OrlopError:
+            failures[SILENT] += 1
+            yield target._replace(pid=0)
+    deadline = time.monotonic() + QUERY_TIMEOUT
+    for task, target, call in calls:
+        told = target._replace(pid=0)
+        try:
+            data = task.read_stats(call, max(0.0, deadline - time.monotonic())).data
+            message = base64.b64encode(data.value).decode()
+            told = told._replace(statistics=any_type(data), message=message)
+        except OrlopError:
+            failures[SILENT] += 1
+        yield told
+
+
+# Workers
+
+
+class _Answer(NamedTuple):
+    parts: dict[str, bytes]
+    failures: Counter[str]
+    dropped: int
+
+
+def _shares(targets: list[Target]) -> list[list[Target]]:
+    count = min(_WORKERS, len(os.sched_getaffinity(0)), -(-len(targets) // _SHARE))
+    return [targets[number::count] for number in range(count)]
+
+
+def _in_parallel(
+    forks: Spawner, shares: Sequence[list[Target]]
+) -> list[tuple[int, _Answer | OrlopError]]:
+    """What each worker says of its share, or why it cannot."""
+    if len(shares) <= 1:
+        return [(len(each), _collect(forks, each)) for each in shares]
+    with ThreadPoolExecutor(len(shares), thread_name_prefix="scrape") as pool:
+        answers = pool.map(lambda share: _collect(forks, share), shares)
+        return [(len(share), answer) for share, answer in zip(shares, answers, strict=True)]
+
+
+def _collect(forks: Spawner, share: Sequence[Target]) -> _Answer | OrlopError:
+    with ExitStack() as stack:
+        source, sink = stack.enter_context(_file()), stack.enter_context(_file())
+        os.write(source, json.dumps(share).encode())
+        try:
+            worker = stack.enter_context(
+                Worker(forks, _JOB, {}, [source, sink], name="orlop-metrics")
+            )
+            timer = threading.Timer(_PATIENCE, worker.cancel)
+            timer.daemon = True
+            timer.start()
+            stack.callback(timer.cancel)
+            answer = worker.result()
+        except OrlopError as error:
+            return error
+        parts = {name: os.pread(sink, length, start) for name, start, length in answer["parts"]}
+    return _Answer(parts, Counter(answer["failures"]), answer["dropped"])
+
+
+@contextmanager
+def _file() -> Iterator[int]:
+    """In memory; workers' messages are limited."""
+    fd = os.memfd_create("orlop-metrics", os.MFD_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,127 @@
+"""One scrape: the daemon's own metrics and those of its containers, as one text."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orlop import tally
+from orlop.metrics.containers import Containers, Found
+from orlop.metrics.internals import Internals, Reading
+from orlop.metrics.worker import FAMILIES
+
+END = b"# EOF\n"
+
+
+class Outcomes:
+    """What scrapes have met, which the next one tells."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.seconds = tally.Timing()
+        self.failures = tally.Counter("reason")
+        self.dropped = tally.Counter()
+        self._last: Found | None = None
+
+    def take(self, found: Found) -> None:
+        for reason, count in found.failures.items():
+            self.failures.add(reason, by=count)
+        self.dropped.add(by=found.dropped)
+        self._last = found
+
+    def _containers(self) -> float:
+        return self._last.containers if self._last else 0
+
+    def _omitted(self) -> float:
+        return self._last.omitted if self._last else 0
+
+    def readings(self) -> list[Reading]:
+        return [
+            Reading("orlop_metrics_scrape_seconds", "Time that scrapes took", self.seconds),
+            Reading(
+                "orlop_metrics_container_failures_total",
+                "Containers that a scrape could not look at, by reason",
+                self.failures,
+            ),
+            Reading(
+                "orlop_metrics_dropped_samples_total",
+                "Samples left out because a container has too many of a metric",
+                self.dropped,
+            ),
+            Reading(
+                "orlop_metrics_containers", "Containers of the present scrape", self._containers
+            ),
+            Reading(
+                "orlop_metrics_containers_omitted",
+                "Containers with a task that are beyond metrics.max_containers",
+                self._omitted,
+            ),
+            Reading("orlop_metrics_containers_limit", "metrics.max_containers", lambda: self._most),
+        ]
+
+
+class Scraper:
+    """Makes the text; who asks while it is made for another waits, and may get the same."""
+
+    def __init__(self, internals: Internals, containers: Containers, outcomes: Outcomes) -> None:
+        self._internals = internals
+        self._containers = containers
+        self._outcomes = outcomes
+        self._shared = {False: Shared(self._text), True: Shared(self._text)}
+
+    def text(self, *, openmetrics: bool) -> bytes:
+        """Raises what a room below does when the database cannot be read."""
+        return self._shared[openmetrics].get(openmetrics)
+
+    def _text(self, openmetrics: bool) -> bytes:
+        began = time.perf_counter()
+        found = self._containers.collect()
+        self._outcomes.take(found)
+        pieces = [self._internals.text(openmetrics=openmetrics).encode()]
+        for family in FAMILIES:
+            if texts := found.parts.get(family.name):
+                pieces.append(family.head(openmetrics=openmetrics).encode())
+                pieces += texts
+        if openmetrics:
+            pieces.append(END)
+        text = b"".join(pieces)
+        self._outcomes.seconds.observe(time.perf_counter() - began)
+        return text
+
+
+@dataclass(slots=True)
+class _Turn:
+    done: threading.Event = field(default_factory=threading.Event)
+    text: bytes | None = None
+
+
+class Shared:
+    """Makes something for one at a time; all who come meanwhile get the next, made once."""
+
+    def __init__(self, make: Callable[[bool], bytes]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._next: _Turn | None = None
+
+    def get(self, argument: bool) -> bytes:
+        with self._lock:
+            mine = self._next
+            first = mine is None
+            if mine is None:
+                mine = self._next = _Turn()
+        if not first:
+            mine.done.wait()
+            if mine.text is None:
+                raise ConnectionAbortedError("the scrape failed")
+            return mine.text
+        try:
+            with self._turn:
+                with self._lock:
+                    self._next = None  # who comes now wants what is still to be seen
+                mine.text = self._make(argument)
+        finally:
+            mine.done.set()
+        return mine.text

@@ -1,0 +1,245 @@
+"""What containers are said to use, against what they have really done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.metrics_fixture import Metrics, Scraped, scraped
+from tests.patience import patient
+
+MIB = 1 << 20
+_TICKS = os.sysconf("SC_CLK_TCK")
+_FRAMES, _FRAME = 2000, 1000
+
+
+@contextmanager
+def running(
+    daemon: Orlopd, archive: Path, name: str, *command: str, options: tuple[str, ...] = ()
+) -> Iterator[int]:
+    """A container for the time of the context; its first process."""
+    daemon.ctr("images", "import", str(archive))
+    daemon.ctr("run", "-d", *options, BUSYBOX, name, *command)
+    try:
+        yield _pid(daemon, name)
+    finally:
+        daemon.ctr("task", "rm", "-f", name, check=False)
+        daemon.ctr("container", "rm", name, check=False)
+
+
+def _pid(daemon: Orlopd, name: str) -> int:
+    rows = (line.split() for line in daemon.ctr("task", "ls").stdout.splitlines())
+    return next(int(row[1]) for row in rows if row[0] == name)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    shared = f"type=bind,src={folder},dst=/disk,options=rbind:rw"
+    script = (
+        "dd if=/dev/zero of=/dev/shm/held bs=1M count=48; touch /disk/ready; while :; do :; done"
+    )
+    with (
+        scraped(tmp_path) as served,
+        running(
+            served.daemon, busybox_archive, "busy", "/bin/sh", "-c", script,
+            options=("--mount", shared),
+        ) as pid,
+        _frames_into(pid) as send,
+    ):  # fmt: skip
+        daemon = served.daemon
+        daemon.wait_for((folder / "ready").exists, 30)
+        before = served.scrape()
+        # Processor: one process, of which the kernel tells the same elsewhere.
+        daemon.wait_for(lambda: _cpu_seconds(pid) > 3, 60)
+        low = _cpu_seconds(pid)
+        seen = served.scrape().one("container_cpu_total_nanoseconds", container_id="busy") / 1e9
+        high = _cpu_seconds(pid)
+        assert low * 0.95 <= seen <= high * 1.05 + 0.1
+        # Memory: a file in memory is all there is.
+        memory = before.one("container_memory_usage_usage_bytes", container_id="busy")
+        kernel = before.one("container_memory_kernel_usage_bytes", container_id="busy")
+        assert memory - kernel == pytest.approx(48 * MIB, rel=0.05)
+        assert before.one("container_memory_cache_bytes", container_id="busy") == pytest.approx(
+            48 * MIB, rel=0.05
+        )
+        _check_writes(served, tmp_path)
+        send()
+        after = served.scrape()
+        here = {"container_id": "busy", "interface": "eth0"}
+        got = after.one("container_network_receive_packets_total", **here)
+        assert got == pytest.approx(_FRAMES, rel=0.05)
+        got = after.one("container_network_receive_bytes_total", **here)
+        assert got == pytest.approx(_FRAMES * _FRAME, rel=0.05)
+        _check_processes(after, pid)
+
+
+def _check_writes(served: Scraped, folder: Path) -> None:
+    """Bytes that reach a disk count where a limit is set, be it one that nothing meets."""
+    device = os.stat(folder).st_dev  # noqa: PTH116 - of the disk
+    name = f"{os.major(device)}:{os.minor(device)}"
+    cgroup = Path(f"/sys/fs/cgroup/blkio/{served.daemon.namespace}/busy")
+    if not Path(f"/sys/dev/block/{name}").exists():
+        return  # no disk below
+    (cgroup / "blkio.throttle.write_bps_device").write_text(f"{name} {1 << 40}")
+    served.daemon.ctr(
+        "task", "exec", "--exec-id", "writer", "busy",
+        "/bin/dd", "if=/dev/zero", "of=/disk/file", "bs=1M", "count=16", "oflag=direct",
+    )  # fmt: skip
+    written = served.scrape().one(
+        "container_blkio_io_service_bytes_recursive_bytes",
+        container_id="busy", op="Write", major=str(os.major(device)), minor=str(os.minor(device)),
+    )  # fmt: skip
+    assert written == pytest.approx(16 * MIB, rel=0.05)
+
+
+def _check_processes(found: Metrics, pid: int) -> None:
+    assert found.one("container_processes", container_id="busy") == 1
+    assert found.one("container_threads", container_id="busy") == 1
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    assert found.one("container_file_descriptors", container_id="busy") == files
+    started = found.one("container_start_time_seconds", container_id="busy")
+    assert time.time() - patient(300) < started <= time.time() + 1
+
+
+@contextmanager
+def _frames_into(pid: int) -> Iterator[Callable[[], None]]:
+    """A cable from a namespace of its own to the container's `eth0`; what is yielded sends."""
+    space = f"frames-{pid}"
+    _ip("netns", "add", space)
+    _ip("netns", "attach", f"{space}-c", str(pid))
+    try:
+        quiet = "net.ipv6.conf.default.disable_ipv6=1"
+        for each in (space, f"{space}-c"):
+            _ip("netns", "exec", each, "sysctl", "-qw", quiet)
+        _ip(
+            "-n",
+            space,
+            "link",
+            "add",
+            "out",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            f"{space}-c",
+        )
+        _ip("-n", f"{space}-c", "link", "set", "eth0", "up")
+        _ip("-n", space, "link", "set", "out", "up")
+        code = (
+            "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
+            "s.bind(('out', 0))\n"
+            "head = b'\\xff' * 6 + b'\\x02' * 6 + b'\\x88\\xb5'\n"
+            f"for _ in range({_FRAMES}): s.send(head + bytes({_FRAME - 14}))\n"
+        )
+        yield lambda: _ip("netns", "exec", space, "python3", "-c", code)
+    finally:
+        for each in (f"{space}-c", space):
+            with suppress(subprocess.CalledProcessError):
+                _ip("netns", "delete", each)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def test_labels_state_restarts_and_the_cap(tmp_path: Path, busybox_archive: Path) -> None:
+    settings = 'labels = ["image", "name", "pod", "com.example/tier"]\nmax_containers = 2\n'
+    with (
+        scraped(tmp_path, settings) as served,
+        running(
+            served.daemon, busybox_archive, "a", "/bin/sleep", "1000",
+            options=(
+                "--label", 'com.example/tier=front "1"\\',
+                "--label", "containerd.io/restart.count=3",
+                "--label", "io.kubernetes.pod.name=web",
+            ),
+        ),
+        running(served.daemon, busybox_archive, "b", "/bin/true"),
+        running(served.daemon, busybox_archive, "c", "/bin/sleep", "1000"),
+    ):  # fmt: skip
+        served.daemon.wait_for(
+            lambda: bool(served.scrape().all("orlop_container_state", state="stopped")), 20
+        )
+        found = served.scrape()
+        labels = {
+            "image": BUSYBOX, "name": "a", "pod": "web", "label_com_example_tier": 'front "1"\\',
+            "pod_namespace": "", "namespace": served.daemon.namespace, "container_id": "a",
+            "runtime": "io.containerd.runc.v2",
+        }  # fmt: skip
+        assert found.one("container_pids_current", **labels) == 1
+        assert found.one("orlop_container_restarts_total", container_id="a") == 3
+        assert found.one("orlop_container_state", container_id="a", state="running") == 1
+        assert found.all("container_pids_current", container_id="b") == []
+        assert found.all("container_pids_current", container_id="c") == []
+        assert found.one("orlop_metrics_containers") == 2
+        assert found.one("orlop_metrics_containers_omitted") == 1
+        served.scrape(openmetrics=True)
+
+
+def test_no_shim_wakes(tmp_path: Path, busybox_archive: Path) -> None:
+    with (
+        scraped(tmp_path) as served,
+        running(served.daemon, busybox_archive, "quiet", "/bin/sleep", "1000") as pid,
+    ):
+        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        hands = Path(f"/proc/{keeper}/task/{keeper}/children")
+        served.daemon.wait_for(lambda: hands.read_text().split() == [str(pid)], 30)
+        switches = _switches(keeper)
+        for _ in range(5):
+            assert served.scrape().one("container_pids_current", container_id="quiet") == 1
+        assert _switches(keeper) == switches
+
+
+def _switches(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return [line for line in lines if "ctxt_switches" in line]
+
+
+def test_shims_of_others_are_asked(tmp_path: Path, busybox_archive: Path) -> None:
+    more = '[runtimes]\n"io.example.other.v2" = "/usr/bin/containerd-shim-runc-v2"\n'
+    with (
+        scraped(tmp_path, more=more) as served,
+        running(
+            served.daemon, busybox_archive, "asked", "/bin/sleep", "1000",
+            options=("--runtime", "io.example.other.v2"),
+        ),
+    ):  # fmt: skip
+        found = served.scrape()
+        here = {"container_id": "asked", "runtime": "io.example.other.v2"}
+        assert found.one("container_pids_current", **here) == 1
+        assert found.one("container_cpu_total_nanoseconds", **here) > 0
+
+
+def test_containers_that_end_during_scrapes(tmp_path: Path, busybox_archive: Path) -> None:
+    with (
+        scraped(tmp_path) as served,
+        running(served.daemon, busybox_archive, "stays", "/bin/sleep", "1000"),
+    ):
+        daemon = served.daemon
+        command = daemon.ctr_command("run", "--rm", BUSYBOX)
+        churn = subprocess.Popen(
+            ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do "$@" brief-$i /bin/true; done',
+             "churn", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        scrapes = 0
+        while churn.poll() is None or scrapes < 3:
+            found = served.scrape()
+            assert found.one("container_pids_current", container_id="stays") == 1
+            assert found.total("orlop_metrics_container_failures_total", reason="unreadable") == 0
+            scrapes += 1
+        assert churn.returncode == 0
