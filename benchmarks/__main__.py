@@ -15,6 +15,7 @@ from benchmarks import (
     calls,
     content,
     docker_engine,
+    garbage,
     idle,
     output,
     rivals,
@@ -45,6 +46,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "calls": calls.bench_calls,
     "content": content.bench_content,
     "lists": calls.bench_lists,
+    "garbage": garbage.bench_garbage,
     "start": calls.bench_start,
     "attach": attaching.bench_attach,
 }

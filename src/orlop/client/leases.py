@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from orlop.client.connection import Connection
+from orlop.errors import NotFound
 from orlop.wire.services import leases_pb2
+
+_LIFE = 24 * 3600
+_EXPIRE = "containerd.io/gc.expire"
 
 
 @contextmanager
 def held(connection: Connection) -> Iterator[Connection]:
-    """The connection with a lease of its own, which goes at the end."""
-    lease = connection.leases.create(leases_pb2.CreateRequest()).lease.id
+    """The connection with a lease of its own, which goes at the end, or after a day."""
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + _LIFE))
+    request = leases_pb2.CreateRequest(labels={_EXPIRE: expires})
+    lease = connection.leases.create(request).lease.id
     try:
         yield connection.with_lease(lease)
     finally:
-        connection.leases.delete(leases_pb2.DeleteRequest(id=lease))
+        with suppress(NotFound):
+            connection.leases.delete(leases_pb2.DeleteRequest(id=lease))

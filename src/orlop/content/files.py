@@ -1,7 +1,7 @@
 """The store's folders: `blobs/<algorithm>/<hex>`, and per ingest `ingest/<name>/`.
 
 An ingest's folder has `data`, the bytes written so far, or `shared`, a link to another namespace's
-blob that holds the bytes already.
+blob that holds the bytes already. What lies in `trash/` is being deleted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,9 @@ class Files:
         self.root = root
         self._blobs = root / "blobs"
         self._ingest = root / "ingest"
-        for folder in (root, self._blobs, self._ingest, *map(self._blobs.joinpath, _ALGORITHMS)):
+        self._trash = root / "trash"
+        folders = (root, self._blobs, self._ingest, self._trash)
+        for folder in (*folders, *map(self._blobs.joinpath, _ALGORITHMS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def blob(self, digest: str) -> Path:
@@ -92,6 +95,19 @@ class Files:
 
     def remove(self, digest: str) -> None:
         self.blob(digest).unlink(missing_ok=True)
+
+    def doom(self, digest: str) -> Path | None:
+        """Take a blob's name from its file, at once; the file, to be deleted, if there is one."""
+        doomed = self._trash / secrets.token_hex(8)
+        try:
+            return self.blob(digest).rename(doomed)
+        except FileNotFoundError:
+            return None
+
+    def empty_trash(self) -> None:
+        """Delete what was doomed before a crash. Only at start."""
+        for path in self._trash.iterdir():
+            path.unlink(missing_ok=True)
 
 
 def ingest_name(namespace: str, ref: str) -> str:

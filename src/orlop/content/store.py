@@ -23,6 +23,7 @@ from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unav
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.references import attach_to_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.digest import Digest
 from orlop.wire import events_pb2
 
@@ -124,17 +125,43 @@ class ContentStore:
     def delete(self, namespace: str, digest: str) -> None:
         """Take a blob from a namespace; its file goes with the last one. Raises NotFound."""
         Digest.parse(digest)
+        if not self.collect([(namespace, digest)], lambda *_: True):
+            raise NotFound(f'content "{digest}"')
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Take those blobs from their namespaces that nothing keeps; how many there were."""
+        gone = []
         with self._blob_lock:
             with self._database.write() as tx:
-                if not records.delete(tx, namespace, digest):
-                    raise NotFound(f'content "{digest}"')
-                labels.remove(tx, _KIND, namespace, digest)
-                records.release_from_leases(tx, namespace, "content", digest)
-                orphaned = not records.known_anywhere(tx, digest)
-            if orphaned:
-                self.files.remove(digest)
-        event = events_pb2.ContentDelete(digest=digest)
-        self._publisher.publish(namespace, "/content/delete", event)
+                for namespace, digest in keys:
+                    if records.find(tx, namespace, digest) and dead(tx, namespace, digest):
+                        records.delete(tx, namespace, digest)
+                        labels.remove(tx, _KIND, namespace, digest)
+                        records.release_from_leases(tx, namespace, "content", digest)
+                        gone.append((namespace, digest))
+                orphans = {each for _, each in gone if not records.known_anywhere(tx, each)}
+            doomed = [path for each in orphans if (path := self.files.doom(each)) is not None]
+        for path in doomed:  # large ones take long
+            path.unlink(missing_ok=True)
+        for namespace, digest in gone:
+            event = events_pb2.ContentDelete(digest=digest)
+            self._publisher.publish(namespace, "/content/delete", event)
+        return len(gone)
+
+    def collect_ingests(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Give up those writes that nobody has gone on with in time; how many."""
+        gone = []
+        with self._lock:
+            idle = [key for key in keys if key not in self._open_refs]
+        with self._database.write() as tx:
+            for namespace, ref in idle:
+                if records.find_ingest(tx, namespace, ref) and dead(tx, namespace, ref):
+                    records.delete_ingest(tx, namespace, ref)
+                    records.release_from_leases(tx, namespace, "ingests", ref)
+                    gone.append((namespace, ref))
+        for namespace, ref in gone:
+            self.files.drop_ingest(ingest_name(namespace, ref))
+        return len(gone)
 
     def open(self, namespace: str, digest: str) -> BlobReader:
         """Open a blob for reading; raises NotFound."""
@@ -314,6 +341,7 @@ class ContentStore:
         A record whose file has gone or has another size is dropped and logged: a blob that cannot
         be read must not keep a client from writing it again.
         """
+        self.files.empty_trash()
         present = self.files.sizes()
         with self._database.write() as tx:
             records.delete_expired_ingests(tx, clock.now())

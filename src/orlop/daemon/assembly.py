@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from orlop.containers import ContainerStore
@@ -22,6 +24,7 @@ from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange
 from orlop.events.service import EventsService, TtrpcEventsService
 from orlop.fork.client import ForkServer
+from orlop.gc import Collector, Scheduler, Thresholds
 from orlop.health import ContainerHealthService, Prober, StateFiles
 from orlop.health import Monitor as HealthMonitor
 from orlop.images.service import ImagesService
@@ -31,6 +34,7 @@ from orlop.introspection.service import API_VERSION, IntrospectionService, Versi
 from orlop.leases.service import LeasesService
 from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
+from orlop.metadata.sweeping import Sweep
 from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
 from orlop.network import Kernel, PinnedNamespaces
@@ -128,6 +132,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     applier = Applier(content, forks, limits)
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
+    garbage = _garbage(config, database, content, images, leases, snapshotters)
+    closing.callback(garbage.close)
     unpacking = Unpacking(snapshotters, leases, applier, forks)
     settings = config.image_verifier
     verifiers = Verifiers(
@@ -194,6 +200,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         plugins.task_runtime(here, _LOG_SCHEMES, bundles=bundles.folder, shared=shims.own_runtimes),
         plugins.sandbox_store(),
         plugins.sandbox_controller(),
+        plugins.gc(),
         plugins.restart(POLICIES),
         plugins.logs(root / "logs"),
         plugins.network(
@@ -211,7 +218,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         IntrospectionService(Catalogue(parts), identity.load(root)),
         NamespacesService(namespaces),
         ContentService(content),
-        ImagesService(images),
+        ImagesService(images, garbage.collect),
         ContainersService(containers),
         SnapshotsService(snapshotters, config.snapshots.default),
         DiffService(applier, Comparer(content, forks)),
@@ -219,7 +226,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         ContainerHealthService(health),
         SandboxStoreService(SandboxStore(database)),
         SandboxControllerService(sandboxes),
-        LeasesService(leases),
+        LeasesService(leases, garbage.collect),
         NetworksService(networks, connections, kernel, tasks.pid_of),
         NetworkNamespacesService(pins, kernel, tasks.pid_of),
         LinksService(kernel, pins, tasks.pid_of, forks),
@@ -253,6 +260,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     recorder.start()
     monitor.start()
     health.start()
+    garbage.start()
     servers.serve()
     if origin is not None:
         origin.start()
@@ -260,6 +268,26 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     if scraped is not None:
         metrics.start(scraped, config, forks, tasks, containers, [])
         _log.info('serving metrics on "%s"', scraped.address)
+
+
+def _garbage(
+    config: Config,
+    database: Database,
+    content: ContentStore,
+    images: ImageStore,
+    leases: LeaseStore,
+    snapshotters: Mapping[str, SnapshotStore],
+) -> Scheduler:
+    sweeps: dict[str, Sweep] = {
+        "content": content.collect,
+        "ingest": content.collect_ingests,
+        "image": images.collect,
+        "lease": leases.collect,
+        **{f"snapshot/{name}": store.collect for name, store in snapshotters.items()},
+    }
+    scheduler = Scheduler(Collector(database, sweeps), Thresholds(**asdict(config.gc)))
+    database.on_write = scheduler.touch
+    return scheduler
 
 
 def _networks(config: Config, database: Database, kernel: Kernel, exchange: Exchange) -> Networks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import math
 import os
 import re
 import tomllib
@@ -114,6 +115,17 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Gc:
+    """When garbage is collected; delays are in seconds."""
+
+    pause_threshold: float = 0.02
+    deletion_threshold: int = 0
+    mutation_threshold: int = 100
+    schedule_delay: float = 0.0
+    startup_delay: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """The interface of the first network, the pools of subnets, and where CNI's files are."""
 
@@ -162,6 +174,7 @@ class Config:
     trust: Trust = field(default_factory=Trust)
     image_verifier: ImageVerifier = field(default_factory=ImageVerifier)
     restart: Restart = field(default_factory=Restart)
+    gc: Gc = field(default_factory=Gc)
     network: Network = field(default_factory=Network)
     metrics: Metrics = field(default_factory=Metrics)
     runtimes: Mapping[str, str] = field(default_factory=dict)
@@ -213,11 +226,14 @@ _MINIMUM = {
     "image_verifier.max_verifiers": -1,
     "image_verifier.per_verifier_timeout": 1,
     "restart.interval": 1,
+    "gc.deletion_threshold": 0,
+    "gc.mutation_threshold": 1,
     "network.pool_prefix": 1,
     "metrics.max_containers": 1,
     "network.pool6_prefix": 1,
     "network.cni_timeout": 1,
 }
+_MAXIMUM = {"gc.pause_threshold": 0.5}
 
 
 def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:
@@ -281,9 +297,11 @@ class _Reader:
             return self._switch(key, value)
         if isinstance(default, int):
             return self._number(key, self._typed(key, value, int, "a whole number"))
+        if isinstance(default, float):
+            return self._fraction(key, self._typed(key, value, (int, float), "a number"))
         return self.table(default, self._typed(key, value, dict, "a table"), f"{key}.")
 
-    def _typed(self, key: str, value: Any, kind: type, expected: str) -> Any:
+    def _typed(self, key: str, value: Any, kind: type | tuple[type, ...], expected: str) -> Any:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise self._wrong(key, expected, value)
         return value
@@ -307,6 +325,13 @@ class _Reader:
         if value < least:
             raise self._wrong(key, f"a whole number of at least {least}", value)
         return value
+
+    def _fraction(self, key: str, value: float) -> float:
+        most = _MAXIMUM.get(key, math.inf)
+        if not 0 <= value <= most:
+            expected = "a number that is not negative" if math.isinf(most) else f"from 0 to {most}"
+            raise self._wrong(key, expected, value)
+        return float(value)
 
     def _runtimes(self, value: Mapping[str, Any]) -> dict[str, str]:
         for name, target in value.items():

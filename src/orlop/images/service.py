@@ -1,9 +1,8 @@
-"""`containerd.services.images.v1.Images`.
-
-Deletion is answered as soon as the name is gone; `sync` has no collection to wait for.
-"""
+"""`containerd.services.images.v1.Images`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -20,8 +19,10 @@ class ImagesService(Service):
 
     DESCRIPTOR = wire.DESCRIPTOR.services_by_name["Images"]
 
-    def __init__(self, store: ImageStore) -> None:
+    def __init__(self, store: ImageStore, collect: Callable[[CallContext], None]) -> None:
+        """`collect` waits for a collection of garbage."""
         self._store = store
+        self._collect = collect
 
     def get(self, request: wire.GetImageRequest, ctx: CallContext) -> wire.GetImageResponse:
         image = self._store.get(ctx.require_namespace(), request.name)
@@ -61,6 +62,8 @@ class ImagesService(Service):
         self._store.delete(
             ctx.require_namespace(), request.name, target=request.target.digest, lease=ctx.lease
         )
+        if request.sync:
+            self._collect(ctx)
         return Empty()
 
 

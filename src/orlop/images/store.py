@@ -19,6 +19,7 @@ from orlop.metadata.database import Row
 from orlop.metadata.fieldmask import Mask
 from orlop.metadata.filters import Lookup
 from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.wire.services.images_pb2 import ImageCreate, ImageDelete, ImageUpdate
@@ -145,11 +146,24 @@ class ImageStore:
             image = _get(tx, namespace, name)
             if target and image.target.digest != target:
                 raise NotFound(f'image "{name}" with target "{target}"')
-            tx.execute("DELETE FROM images WHERE namespace = ? AND name = ?", (namespace, name))
-            labels.remove(tx, _KIND, namespace, name)
+            self._remove(tx, namespace, name)
             if lease:
                 detach_from_lease(tx, namespace, lease, _RESOURCE, name)
-            self._announce(tx, namespace, "delete", ImageDelete(name=name))
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Remove the images whose time is over and that nothing keeps; how many."""
+        removed = 0
+        with self._db.write() as tx:
+            for namespace, name in keys:
+                if _row(tx, namespace, name) is not None and dead(tx, namespace, name):
+                    self._remove(tx, namespace, name)
+                    removed += 1
+        return removed
+
+    def _remove(self, tx: Transaction, namespace: str, name: str) -> None:
+        tx.execute("DELETE FROM images WHERE namespace = ? AND name = ?", (namespace, name))
+        labels.remove(tx, _KIND, namespace, name)
+        self._announce(tx, namespace, "delete", ImageDelete(name=name))
 
     def _announce(self, tx: Transaction, namespace: str, what: str, event: Message) -> None:
         tx.after_commit(partial(self._publisher.publish, namespace, f"/images/{what}", event))
@@ -243,8 +257,11 @@ def _image(row: Row, own_labels: Mapping[str, str]) -> Image:
 
 def _write(tx: Transaction, namespace: str, image: Image, lease: str) -> None:
     tx.execute(
-        "INSERT OR REPLACE INTO images (namespace, name, media_type, digest, size, annotations,"
-        " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO images (namespace, name, media_type, digest, size, annotations, created_at,"
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (namespace, name) DO UPDATE SET media_type = excluded.media_type,"
+        " digest = excluded.digest, size = excluded.size, annotations = excluded.annotations,"
+        " updated_at = excluded.updated_at",
         (
             namespace,
             image.name,

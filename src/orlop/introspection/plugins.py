@@ -18,6 +18,7 @@ from orlop.oci.descriptor import Platform
 CONTENT = "io.containerd.content.v1"
 DIFFER = "io.containerd.differ.v1"
 EVENT = "io.containerd.event.v1"
+GC = "io.containerd.gc.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
 METADATA = "io.containerd.metadata.v1"
@@ -112,6 +113,11 @@ def sandbox_controller() -> Plugin:
 def restart(policies: tuple[str, ...]) -> Plugin:
     """What starts containers again; clients refuse policies that are not among its capabilities."""
     return Plugin(RESTART, "restart", requires=(METADATA, RUNTIME), capabilities=policies)
+
+
+def gc() -> Plugin:
+    """What collects garbage."""
+    return Plugin(GC, "scheduler", requires=(METADATA,))
 
 
 def logs(root: Path) -> Plugin:

@@ -1,10 +1,8 @@
-"""`containerd.services.leases.v1.Leases`.
-
-Deletion is answered as soon as the lease is gone: what it kept is nobody's any more, and `sync` has
-no collection to wait for.
-"""
+"""`containerd.services.leases.v1.Leases`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -20,8 +18,10 @@ class LeasesService(Service):
 
     DESCRIPTOR = wire.DESCRIPTOR.services_by_name["Leases"]
 
-    def __init__(self, store: LeaseStore) -> None:
+    def __init__(self, store: LeaseStore, collect: Callable[[CallContext], None]) -> None:
+        """`collect` waits for a collection of garbage."""
         self._store = store
+        self._collect = collect
 
     def create(self, request: wire.CreateRequest, ctx: CallContext) -> wire.CreateResponse:
         lease = self._store.create(ctx.require_namespace(), request.id, request.labels)
@@ -29,6 +29,8 @@ class LeasesService(Service):
 
     def delete(self, request: wire.DeleteRequest, ctx: CallContext) -> Empty:
         self._store.delete(ctx.require_namespace(), request.id)
+        if request.sync:
+            self._collect(ctx)
         return Empty()
 
     def list(self, request: wire.ListRequest, ctx: CallContext) -> wire.ListResponse:

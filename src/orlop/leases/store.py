@@ -10,6 +10,7 @@ from orlop.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from orlop.leases.model import Lease, Resource
 from orlop.metadata import Database, Transaction, clock, filters, labels
 from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.digest import Digest
 
 _KIND = "lease"
@@ -59,12 +60,27 @@ class LeaseStore:
             if chosen.matches(filters.record({"id": lease.id}, labels=lease.labels))
         ]
 
+    def relabel(self, namespace: str, id: str, own_labels: Mapping[str, str]) -> None:
+        """Give a lease other labels instead of those it has; raises NotFound."""
+        with self._db.write() as tx:
+            _require(tx, namespace, id)
+            labels.replace(tx, _KIND, namespace, id, own_labels)
+
     def delete(self, namespace: str, id: str) -> None:
         """Remove a lease; what only it kept may now be collected. Raises NotFound."""
         with self._db.write() as tx:
             _require(tx, namespace, id)
-            tx.execute("DELETE FROM leases WHERE namespace = ? AND id = ?", (namespace, id))
-            labels.remove(tx, _KIND, namespace, id)
+            _remove(tx, namespace, id)
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Remove the leases that have ended; how many."""
+        removed = 0
+        with self._db.write() as tx:
+            for namespace, lease in keys:
+                if _exists(tx, namespace, lease) and dead(tx, namespace, lease):
+                    _remove(tx, namespace, lease)
+                    removed += 1
+        return removed
 
     def add_resource(self, namespace: str, id: str, resource: Resource) -> None:
         """Keep a resource, whether it exists yet or not.
@@ -112,6 +128,11 @@ class LeaseStore:
 def _exists(tx: Transaction, namespace: str, id: str) -> bool:
     key = (namespace, id)
     return tx.one("SELECT 1 FROM leases WHERE namespace = ? AND id = ?", key) is not None
+
+
+def _remove(tx: Transaction, namespace: str, id: str) -> None:
+    tx.execute("DELETE FROM leases WHERE namespace = ? AND id = ?", (namespace, id))
+    labels.remove(tx, _KIND, namespace, id)
 
 
 def _require(tx: Transaction, namespace: str, id: str) -> None:

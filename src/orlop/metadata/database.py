@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from orlop.errors import FailedPrecondition, ResourceExhausted
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _IDLE_READERS = 8
 
 Row = sqlite3.Row
@@ -55,7 +55,8 @@ class Transaction:
 class Database:
     """The database file at `path`, created and migrated when opened.
 
-    Raises FailedPrecondition when the file was written by a newer orlop.
+    Raises FailedPrecondition when the file was written by a newer orlop. `on_write` is called after
+    each write, and must not wait.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,6 +66,7 @@ class Database:
         self._pool_lock = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
+        self.on_write: Callable[[], None] = lambda: None
         self._writer = self._connect()
         self._migrate()
 
@@ -123,6 +125,7 @@ class Database:
                     self._writer.execute("ROLLBACK")
                 raise
         transaction.run_after_commit()
+        self.on_write()
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:

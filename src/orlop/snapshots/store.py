@@ -27,6 +27,7 @@ from orlop.errors import (
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead, Key
 from orlop.snapshots import records
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Info, Kind, Usage
@@ -288,17 +289,38 @@ class SnapshotStore:
             record = self._get(tx, namespace, key)
             if records.has_children(tx, record.id):
                 raise FailedPrecondition(f'cannot remove snapshot with child: "{key}"')
-            tx.execute("DELETE FROM snapshots WHERE id = ?", (record.id,))
-            labels.remove(tx, self._kind, namespace, key)
-            tx.execute(
-                "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",
-                (namespace, self._resource, key),
-            )
+            self._remove(tx, namespace, record)
+        self._removed(namespace, record)
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Remove those that nothing keeps and that have no children any more; how many."""
+        gone = []
+        with self._database.write() as tx:
+            for namespace, key in keys:
+                record = records.find(tx, self.name, namespace, key)
+                if record is None or records.has_children(tx, record.id):
+                    continue
+                if dead(tx, namespace, key):
+                    self._remove(tx, namespace, record)
+                    gone.append((namespace, record))
+        for namespace, record in gone:
+            self._removed(namespace, record)
+        return len(gone)
+
+    def _remove(self, tx: Transaction, namespace: str, record: Record) -> None:
+        tx.execute("DELETE FROM snapshots WHERE id = ?", (record.id,))
+        labels.remove(tx, self._kind, namespace, record.key)
+        tx.execute(
+            "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",
+            (namespace, self._resource, record.key),
+        )
+
+    def _removed(self, namespace: str, record: Record) -> None:
         self._delete_later(record.id)
         self._publisher.publish(
             namespace,
             "/snapshot/remove",
-            events_pb2.SnapshotRemove(key=key, snapshotter=self.name),
+            events_pb2.SnapshotRemove(key=record.key, snapshotter=self.name),
         )
 
     def stat(self, namespace: str, key: str) -> Info:

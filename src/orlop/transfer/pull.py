@@ -100,7 +100,7 @@ class Puller:
             if self._gate is not None:
                 self._gate.check(client, target, work)
             tell(Progress(f"Pulling from {client.reference}"))
-            with holding(self._leases, namespace, ctx.lease) as lease:
+            with holding(self._leases, namespace, ctx.lease, patient=True) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell)
                 self._fetch(fetcher, target, wanted, work)
                 images = [self._images.put(namespace, each) for each in wanted.images(target)]

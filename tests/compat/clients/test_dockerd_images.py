@@ -50,7 +50,7 @@ from tests.compat.clients.peer import (
     snapshots,
     tasks,
 )
-from tests.compat.docker.engines import ENGINES, Containerd
+from tests.compat.docker.engines import ENGINES
 from tests.daemon_fixture import BUSYBOX, Orlopd, serving
 
 pytestmark = pytest.mark.root
@@ -220,10 +220,7 @@ def test_layers_of_containers(busybox: Orlopd, peer: Connection) -> None:
     work.remove(peer, f"{layer.id}-view")
     layer.release()
     assert leases(peer) == set()
-    if isinstance(busybox, Containerd):
-        assert set(snapshots(peer)) == {base}
-    else:  # orlopd has no collector yet
-        assert set(snapshots(peer)) == {base, layer.id, f"{layer.id}-init"}
+    assert set(snapshots(peer)) == {base}
 
 
 def test_remapped_layers(busybox: Orlopd, peer: Connection) -> None:

@@ -23,7 +23,7 @@ STEPS: dict[str, tuple[type, str]] = {
     "publish": (Files, "publish"),
     "record": (ContentStore, "_record"),
     "drop": (Files, "drop_ingest"),
-    "remove": (Files, "remove"),
+    "doom": (Files, "doom"),
 }
 POINTS = [f"{when}:{step}" for step in STEPS for when in ("before", "after")]
 FIRST = b"first"

@@ -60,7 +60,7 @@ def test_killed_at(root: Path, point: str) -> None:
         output, _ = writer.communicate(timeout=60)
     assert writer.returncode == -9
     first, *rest = output.split()
-    gone = {first} if point.endswith(":remove") else set()
+    gone = {first} if point.endswith(":doom") else set()
     _check_whole(root, {first, *rest} - gone)
 
 

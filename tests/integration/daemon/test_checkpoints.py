@@ -20,7 +20,7 @@ import pytest
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.rpc.convert import pack
 from orlop.wire.runc_pb2 import CheckpointOptions, Options
-from orlop.wire.services import containers_pb2, content_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, content_pb2, leases_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import CREATED, RUNNING, STOPPED
 from orlop.wire.types_pb2 import Descriptor
 from tests.daemon_fixture import Orlopd
@@ -73,7 +73,9 @@ class Box:
     def __init__(self, orlopd: Orlopd, folder: Path) -> None:
         self.orlopd = orlopd
         self.folder = folder
-        self.connection = orlopd.connect()
+        with orlopd.connect() as connection:
+            connection.leases.create(leases_pb2.CreateRequest(id="box"))
+        self.connection = orlopd.connect(lease="box")  # holds the checkpoints
         self.tasks = self.connection.tasks
 
     def calls(self, verb: str) -> list[str]:

@@ -189,7 +189,8 @@ def test_an_image_that_expires_joins_the_lease(store: ImageStore, db: Database) 
 
 
 def test_service(store: ImageStore) -> None:
-    service, ctx = ImagesService(store), CallContext(namespace="default")
+    collected: list[CallContext] = []
+    service, ctx = ImagesService(store, collected.append), CallContext(namespace="default")
     ServiceTable(service)
     sent = wire.Image(
         name=NAME,
@@ -212,6 +213,8 @@ def test_service(store: ImageStore) -> None:
     mismatch = wire.DeleteImageRequest(name=NAME, target={"digest": digest("b")})
     with pytest.raises(NotFound):
         service.delete(mismatch, ctx)
+    assert not collected
     service.delete(wire.DeleteImageRequest(name=NAME, sync=True), ctx)
+    assert collected == [ctx]
     with pytest.raises(FailedPrecondition):
         service.list(wire.ListImagesRequest(), CallContext())

@@ -111,7 +111,8 @@ def test_unknown_leases_are_not_found(store: LeaseStore, db: Database) -> None:
 
 
 def test_service(store: LeaseStore) -> None:
-    service, ctx = LeasesService(store), CallContext(namespace="default")
+    collected: list[CallContext] = []
+    service, ctx = LeasesService(store, collected.append), CallContext(namespace="default")
     ServiceTable(service)
     lease = service.create(wire.CreateRequest(labels={"k": "v"}), ctx).lease
     assert lease.id
@@ -124,6 +125,9 @@ def test_service(store: LeaseStore) -> None:
     service.delete_resource(wire.DeleteResourceRequest(id=lease.id, resource=resource), ctx)
     assert not service.list_resources(listed, ctx).resources
     service.delete(wire.DeleteRequest(id=lease.id, sync=True), ctx)
+    service.create(wire.CreateRequest(id="other"), ctx)
+    service.delete(wire.DeleteRequest(id="other"), ctx)
+    assert collected == [ctx]
     assert not service.list(wire.ListRequest(), ctx).leases
 
 

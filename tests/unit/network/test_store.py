@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from orlop.metadata import Database
 from orlop.network import pools
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.store import NetworkStore, Pools
+from tests import old_database
 
 
 @pytest.fixture
@@ -124,15 +124,8 @@ def test_a_thousand_at_once_get_a_thousand_addresses(store: NetworkStore) -> Non
 
 def test_a_database_of_the_version_before_is_brought_forward(tmp_path: Path) -> None:
     path = tmp_path / "metadata.db"
-    Database(path).close()
-    tables = ("ports", "addresses", "endpoints", "subnets")
-    with sqlite3.connect(path) as before:
-        for table in tables:
-            before.execute(f"DROP TABLE network_{table}")
-        before.execute("DROP TABLE networks")
-        before.execute("PRAGMA user_version = 2")
+    with old_database.of_version(path, 2) as before:
         before.execute("INSERT INTO namespaces VALUES ('old')")
-    before.close()
     database = Database(path)
     with database.read() as tx:
         assert tx.one("SELECT 1 FROM namespaces WHERE name = 'old'") is not None

@@ -11,6 +11,7 @@ from orlop.events import Exchange
 from orlop.metadata import Database
 from orlop.namespaces.store import NamespaceStore
 from orlop.sandboxes import Sandbox, SandboxStore
+from tests import old_database
 
 SPACE = "default"
 SPEC = Any(type_url="x/spec", value=b"{}")
@@ -106,14 +107,8 @@ def test_a_namespace_with_a_sandbox_stays(database: Database, store: SandboxStor
 
 def test_a_database_of_before(tmp_path: Path) -> None:
     """One of schema version 1 is brought up to date, with what it holds."""
-    import sqlite3
-    from importlib import resources
-
-    script = resources.files("orlop.metadata").joinpath("schema_v1.sql").read_text()
-    with sqlite3.connect(tmp_path / "metadata.db") as before:
-        before.executescript(f"{script}\nINSERT INTO namespaces VALUES ('kept');")
-        before.execute("PRAGMA user_version = 1")
-    before.close()
+    with old_database.of_version(tmp_path / "metadata.db", 1) as before:
+        before.execute("INSERT INTO namespaces VALUES ('kept')")
     database = Database(tmp_path / "metadata.db")
     assert [each.name for each in NamespaceStore(database, Exchange()).list()] == ["kept"]
     assert SandboxStore(database).create("kept", _pod()).id == "pod"

@@ -1,0 +1,126 @@
+"""One collection: read what may be garbage, prove it, have the rooms remove it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orlop.gc.expiry import EXPIRE, moment
+from orlop.gc.graph import Graph, Node
+from orlop.metadata import Database, Transaction
+from orlop.metadata.sweeping import Dead, Key, Sweep
+
+# So many names are looked at in one transaction: a write of a client waits for no more.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What came of a collection: seconds, and how many records of each kind have gone."""
+
+    seconds: float
+    removed: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Batch(NamedTuple):
+    last: int
+    dead: Mapping[str, Sequence[Key]]
+
+
+class Collector:
+    """Collects among the records of all namespaces.
+
+    `sweepers` remove what is dead: "content", "image", "ingest", "lease" and "snapshot/" with the
+    name of each snapshotter. Records of other kinds stay.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sweepers: Mapping[str, Sweep],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._sweepers = sweepers
+        self._now = now
+
+    def waiting(self) -> tuple[int, int]:
+        """How many names are to be looked at, and how many of them have lost a keeper."""
+        with self._database.read() as tx:
+            row = tx.one("SELECT count(*), ifnull(sum(lost), 0) FROM gc_log")
+        assert row is not None
+        return row[0], row[1]
+
+    def next_expiry(self) -> float | None:
+        """When the next lease, image or ingest ends, in Unix seconds."""
+        with self._database.read() as tx:
+            ends = [end for _, end in _expiring(tx)]
+        return min(ends, default=None)
+
+    def run(self) -> Collection:
+        """Remove all garbage, also that which only this makes garbage."""
+        begin = time.monotonic()
+        removed: Counter[str] = Counter()
+        self._sweep(self._expired(), removed)
+        while (batch := self._look()) is not None:
+            self._sweep(batch.dead, removed)
+            with self._database.write() as tx:
+                tx.execute("DELETE FROM gc_log WHERE position <= ?", (batch.last,))
+        return Collection(time.monotonic() - begin, dict(removed))
+
+    def _expired(self) -> Mapping[str, Sequence[Key]]:
+        now = self._now()
+        dead: dict[str, list[Key]] = {}
+        with self._database.read() as tx:
+            for node, end in _expiring(tx):
+                if end < now:
+                    dead.setdefault(node.kind, []).append((node.namespace, node.name))
+        return dead
+
+    def _look(self) -> _Batch | None:
+        """The oldest names, and which of their records are dead; None when there are none."""
+        with self._database.read() as tx:
+            rows = tx.all(
+                "SELECT position, namespace, name FROM gc_log ORDER BY position LIMIT ?", (_BATCH,)
+            )
+            if not rows:
+                return None
+            graph = Graph(tx, self._now())
+            dead: dict[str, list[Key]] = {}
+            for key in dict.fromkeys((namespace, name) for _, namespace, name in rows):
+                for node in graph.nodes(*key):
+                    if node.kind in self._sweepers and not graph.is_kept(node):
+                        dead.setdefault(node.kind, []).append((node.namespace, node.name))
+        return _Batch(rows[-1][0], dead)
+
+    def _sweep(self, dead: Mapping[str, Sequence[Key]], removed: Counter[str]) -> None:
+        for kind, keys in dead.items():
+            for start in range(0, len(keys), _BATCH):
+                batch = keys[start : start + _BATCH]
+                removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
+
+    def _is_dead(self, kind: str) -> Dead:
+        def dead(tx: Transaction, namespace: str, name: str) -> bool:
+            return not Graph(tx, self._now()).is_kept(Node(kind, namespace, name))
+
+        return dead
+
+
+def _expiring(tx: Transaction) -> list[tuple[Node, float]]:
+    """What has an end, and when that is."""
+    found = [
+        (Node("ingest", namespace, ref), end / 10**9)
+        for namespace, ref, end in tx.all(
+            "SELECT namespace, ref, expires_at FROM ingests WHERE expires_at IS NOT NULL"
+        )
+    ]
+    for kind in ("lease", "image"):
+        for namespace, owner, text in tx.all(
+            "SELECT namespace, owner, value FROM labels WHERE kind = ? AND key = ?", (kind, EXPIRE)
+        ):
+            if (end := moment(text)) is not None:
+                found.append((Node(kind, namespace, owner), end))
+    return found

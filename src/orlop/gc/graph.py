@@ -1,0 +1,178 @@
+"""Who keeps whom, asked backwards: is there a way from a record to one that is kept?
+
+A record is kept for its own sake (a container, an image, a lease that has not ended, the label
+`containerd.io/gc.root`), or because another one that is kept refers to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orlop.gc.expiry import EXPIRE, has_passed
+from orlop.metadata import Transaction
+
+_ROOT = "containerd.io/gc.root"
+_FLAT = "containerd.io/gc.flat"
+_REF = "containerd.io/gc.ref."
+_BREF = "containerd.io/gc.bref."
+_SNAPSHOT = "snapshot/"
+# Records that stay until somebody deletes them.
+_LASTING = {
+    "container": "SELECT 1 FROM containers WHERE namespace = ? AND id = ?",
+    "sandbox": "SELECT 1 FROM sandboxes WHERE namespace = ? AND id = ?",
+    "network": "SELECT 1 FROM networks WHERE namespace = ? AND name = ?",
+}
+_RESOURCES = {"content": "content", "image": "images", "ingest": "ingests"}
+
+
+class Node(NamedTuple):
+    """A record: `kind` as in the table of labels, or "ingest"."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Graph:
+    """The records as one transaction sees them; `now` is in Unix seconds."""
+
+    def __init__(self, tx: Transaction, now: float) -> None:
+        self._tx = tx
+        self._now = now
+
+    def nodes(self, namespace: str, name: str) -> Iterator[Node]:
+        """The collectible records that have a name, or live as long as one that had it."""
+        key = (namespace, name)
+        if self._tx.one("SELECT 1 FROM content WHERE namespace = ? AND digest = ?", key):
+            yield Node("content", *key)
+        if self._tx.one("SELECT 1 FROM images WHERE namespace = ? AND name = ?", key):
+            yield Node("image", *key)
+        for (snapshotter,) in self._tx.all(
+            "SELECT DISTINCT snapshotter FROM snapshots WHERE namespace = ? AND key = ?", key
+        ):
+            yield Node(f"{_SNAPSHOT}{snapshotter}", *key)
+        for kind, owner, label in self._labels(namespace, name):
+            if label.startswith(_BREF):
+                yield Node(kind, namespace, owner)
+
+    def is_kept(self, node: Node) -> bool:
+        """Whether something keeps the record."""
+        # With each record: whether it must be kept in full, or a flat lease on it will do.
+        ways, seen = [(node, False)], {(node, False)}
+        while ways:
+            current, full = ways.pop()
+            if self._is_root(current, full=full):
+                return True
+            for step in self._keepers(current, full=full):
+                if step not in seen:
+                    seen.add(step)
+                    ways.append(step)
+        return False
+
+    def _is_root(self, node: Node, *, full: bool) -> bool:
+        kind, namespace, name = node
+        if kind in _LASTING:
+            return self._tx.one(_LASTING[kind], (namespace, name)) is not None
+        match kind:
+            case "lease":
+                labels = self._own_labels(node)
+                ended = has_passed(labels.get(EXPIRE, ""), self._now)
+                return not ended and not (full and _FLAT in labels)
+            case "image":
+                there = self._tx.one(
+                    "SELECT 1 FROM images WHERE namespace = ? AND name = ?", (namespace, name)
+                )
+                expires = self._own_labels(node).get(EXPIRE, "")
+                return there is not None and not has_passed(expires, self._now)
+            case "ingest":
+                row = self._tx.one(
+                    "SELECT expires_at FROM ingests WHERE namespace = ? AND ref = ?",
+                    (namespace, name),
+                )
+                return row is not None and (row[0] is None or row[0] / 10**9 > self._now)
+            case _:
+                return _ROOT in self._own_labels(node)
+
+    def _keepers(self, node: Node, *, full: bool) -> Iterator[tuple[Node, bool]]:
+        """The records that keep this one if they are kept, and whether they must be in full."""
+        kind, namespace, name = node
+        if kind == "lease" or kind in _LASTING:
+            return
+        resource = _RESOURCES.get(kind) or kind.replace(_SNAPSHOT, "snapshots/", 1)
+        for (lease,) in self._tx.all(
+            "SELECT lease FROM lease_resources WHERE namespace = ? AND id = ? AND type = ?",
+            (namespace, name, resource),
+        ):
+            yield Node("lease", namespace, lease), full
+        if kind == "content":
+            yield from self._keepers_of_content(namespace, name, full=full)
+        elif kind.startswith(_SNAPSHOT):
+            yield from self._keepers_of_snapshot(node, full=full)
+        for owner_kind, owner, label in self._labels(namespace, name):
+            if _refers(label, kind):
+                yield Node(owner_kind, namespace, owner), True
+        for label, value in self._own_labels(node).items():
+            if label.startswith(_BREF):
+                yield Node(_kind_of(label.removeprefix(_BREF)), namespace, value), True
+
+    def _keepers_of_content(
+        self, namespace: str, digest: str, *, full: bool
+    ) -> Iterator[tuple[Node, bool]]:
+        key = (namespace, digest)
+        for (image,) in self._tx.all(
+            "SELECT name FROM images WHERE namespace = ? AND digest = ?", key
+        ):
+            yield Node("image", namespace, image), full
+        for (ref,) in self._tx.all(
+            "SELECT ref FROM ingests WHERE namespace = ? AND expected = ?", key
+        ):
+            yield Node("ingest", namespace, ref), full
+
+    def _keepers_of_snapshot(self, node: Node, *, full: bool) -> Iterator[tuple[Node, bool]]:
+        kind, namespace, key = node
+        snapshotter = kind.removeprefix(_SNAPSHOT)
+        for (container,) in self._tx.all(
+            "SELECT id FROM containers"
+            " WHERE namespace = ? AND snapshot_key = ? AND snapshotter = ? LIMIT 1",
+            (namespace, key, snapshotter),
+        ):
+            yield Node("container", namespace, container), full
+        for (child,) in self._tx.all(
+            "SELECT key FROM snapshots WHERE parent ="
+            " (SELECT id FROM snapshots WHERE snapshotter = ? AND namespace = ? AND key = ?)",
+            (snapshotter, namespace, key),
+        ):
+            yield Node(kind, namespace, child), full
+
+    def _labels(self, namespace: str, value: str) -> list[tuple[str, str, str]]:
+        """The labels of garbage collection that name something so: kind, owner and key."""
+        return [
+            (kind, owner, key)
+            for kind, owner, key in self._tx.all(
+                "SELECT kind, owner, key FROM labels WHERE namespace = ? AND value = ?"
+                " AND key >= 'containerd.io/gc.' AND key < 'containerd.io/gc/'",
+                (namespace, value),
+            )
+        ]
+
+    def _own_labels(self, node: Node) -> dict[str, str]:
+        rows = self._tx.all(
+            "SELECT key, value FROM labels WHERE kind = ? AND namespace = ? AND owner = ?"
+            " AND key >= 'containerd.io/gc.' AND key < 'containerd.io/gc/'",
+            node,
+        )
+        return {key: value for key, value in rows if value}
+
+
+def _refers(label: str, kind: str) -> bool:
+    """Whether a label refers to records of a kind."""
+    return label.startswith(_REF) and _kind_of(label.removeprefix(_REF)) == kind
+
+
+def _kind_of(text: str) -> str:
+    """`content.l.0` is content, `snapshot.overlayfs/x` is snapshot/overlayfs."""
+    kind, dot, rest = text.partition(".")
+    if kind == "snapshot" and dot:
+        return _SNAPSHOT + rest.partition("/")[0]
+    return kind.partition("/")[0]
