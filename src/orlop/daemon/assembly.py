@@ -42,6 +42,7 @@ from orlop.network.cni import Cni, Configurations, Plugins, Results
 from orlop.network.cni.results import CACHE
 from orlop.network.cni_networks import CniNetworks
 from orlop.network.connections import Connections
+from orlop.network.dns.director import NameServer
 from orlop.network.links_service import LinksService
 from orlop.network.networks import Networks
 from orlop.network.plan import Planner
@@ -154,7 +155,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     kernel = Kernel(forks)
     closing.callback(kernel.close)
     problem = _no_networks()
-    networks = _networks(config, database, kernel, exchange)
+    networks = _networks(config, database, kernel, exchange, forks, containers)
+    closing.callback(networks.names.close)
     host_ports = HostPorts()
     closing.callback(host_ports.close)
     cni = _cni(config, exchange)
@@ -290,14 +292,22 @@ def _garbage(
     return scheduler
 
 
-def _networks(config: Config, database: Database, kernel: Kernel, exchange: Exchange) -> Networks:
+def _networks(
+    config: Config,
+    database: Database,
+    kernel: Kernel,
+    exchange: Exchange,
+    forks: ForkServer,
+    containers: ContainerStore,
+) -> Networks:
     wanted = config.network
     store = NetworkStore(
         database,
         wanted.bridge,
         Pools(wanted.pool, wanted.pool_prefix, wanted.pool6, wanted.pool6_prefix),
     )
-    return Networks(store, kernel, exchange, wanted.bridge, f"orlop of {config.root}")
+    names = NameServer(forks, Path(config.state) / "dns.sock", store, containers.get)
+    return Networks(store, kernel, exchange, names, wanted.bridge, f"orlop of {config.root}")
 
 
 def _cni(config: Config, exchange: Exchange) -> CniNetworks:

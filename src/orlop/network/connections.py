@@ -101,6 +101,7 @@ class Connections:
             self._pids[namespace, container] = pid
         for each in self._store.endpoints(namespace, container):
             self._plug(each, of_process(pid))
+        self._networks.names.update(namespace, container)
         if self._store.ports_of(namespace, container):
             self._networks.refresh()
         self.cni.connect(namespace, container, pid)
@@ -152,10 +153,12 @@ class Connections:
             if ports:
                 self._publish(namespace, container, [endpoint], ports)
             self._plug(endpoint, ns)
+            self._networks.names.update(namespace, container)
             if ports:
                 self._networks.refresh()
         except BaseException:
             self._store.release(namespace, container, network.id)
+            self._update_names(namespace, container)
             self._close_ports(namespace, container)
             with suppress(OrlopError):  # whatever there is of it
                 self._kernel.apply(*bridge.unplug(endpoint))
@@ -182,6 +185,7 @@ class Connections:
             raise NotFound(f'container "{container}" in network "{network.name}"')
         published = bool(self._store.ports_of(namespace, container))
         found = self._store.release(namespace, container, network.id)
+        self._update_names(namespace, container)
         self._close_ports(namespace, container)
         if published:
             self._networks.refresh()
@@ -216,10 +220,22 @@ class Connections:
             return
         published = bool(self._store.ports_of(*key))
         found = self._store.release(*key)
+        self._update_names(*key)
         if published:
             self._networks.refresh()
         self._let_go(found)
         self._kernel.keep = self._store.occupied()
+
+    def renamed(self, namespace: str, container: str) -> None:
+        """A container's record has changed, and maybe its name."""
+        if self._store.endpoints(namespace, container):
+            self._update_names(namespace, container)
+
+    def _update_names(self, namespace: str, container: str) -> None:
+        try:
+            self._networks.names.update(namespace, container)
+        except OrlopError as error:
+            _log.warning("namespace=%s container=%s names: %s", namespace, container, error)
 
     def _let_go(self, found: Iterable[Endpoint]) -> None:
         """Pull the cables, of what the records know no more."""
@@ -261,6 +277,10 @@ class Connections:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
         self._kernel.keep = self._store.occupied()
+        try:
+            self._networks.names.resume()
+        except OrlopError as error:
+            _log.warning("names of containers are not answered: %s", error)
         self._networks.refresh()
 
     def _resume(self, key: Key, pid: int) -> None:

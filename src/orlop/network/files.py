@@ -18,9 +18,7 @@ ff00::0\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
-_RESOLVED = Path("/run/systemd/resolve/resolv.conf")
 _HOSTS = Path("/etc/hosts")
-_OF_HOST = Path("/etc/resolv.conf")
 
 
 def hosts(
@@ -59,70 +57,3 @@ def _text_of_host() -> str:
     except OSError:
         return _LOCAL
     return text if text.endswith("\n") else f"{text}\n"
-
-
-def resolv(wishes: Wishes, *, loopback: bool) -> str:
-    """The text of /etc/resolv.conf: the host's, but for what is wished otherwise.
-
-    Name servers on the host's loopback are of use only where that is seen, with `loopback`.
-    """
-    servers, search, options = _host_resolv(loopback=loopback)
-    servers = list(wishes.dns) or servers
-    search = list(wishes.dns_search) or search
-    options = list(wishes.dns_options) or options
-    lines = [f"nameserver {_address(each)}" for each in servers]
-    if search and search != ["."]:
-        lines.append(f"search {' '.join(map(_word, search))}")
-    if options:
-        lines.append(f"options {' '.join(map(_word, options))}")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _host_resolv(*, loopback: bool) -> tuple[list[str], list[str], list[str]]:
-    found = _parse(_OF_HOST)
-    if loopback:
-        return found
-    servers = [each for each in found[0] if not _is_local(each)]
-    if found[0] and not servers:
-        servers = [each for each in _parse(_RESOLVED)[0] if not _is_local(each)]
-    return servers, found[1], found[2]
-
-
-def _parse(path: Path) -> tuple[list[str], list[str], list[str]]:
-    servers: list[str] = []
-    search: list[str] = []
-    options: list[str] = []
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        match line.split():
-            case ["nameserver", address, *_]:
-                servers.append(address)
-            case ["search" | "domain", *names]:
-                search = names
-            case ["options", *names]:
-                options += names
-    return servers, search, options
-
-
-def _is_local(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return True  # no use either
-
-
-def _address(text: str) -> str:
-    try:
-        ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        raise InvalidArgument(f'name server "{text}" is no address') from None
-    return text
-
-
-def _word(text: str) -> str:
-    if not text or any(letter.isspace() for letter in text):
-        raise InvalidArgument(f'"{text}" is no word of resolv.conf')
-    return text

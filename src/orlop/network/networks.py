@@ -12,6 +12,7 @@ from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.network import bridge, rules
 from orlop.network.cni_records import is_cni
+from orlop.network.dns.director import NameServer
 from orlop.network.kernel import Kernel
 from orlop.network.model import Network, Subnet
 from orlop.network.operations import place
@@ -46,9 +47,17 @@ class Networks:
     """
 
     def __init__(
-        self, store: NetworkStore, kernel: Kernel, publisher: Publisher, table: str, owner: str
+        self,
+        store: NetworkStore,
+        kernel: Kernel,
+        publisher: Publisher,
+        names: NameServer,
+        table: str,
+        owner: str,
     ) -> None:
         self.store = store
+        self.names = names
+        names.moved = self.refresh
         self._kernel = kernel
         self._publisher = publisher
         self._table = table
@@ -114,6 +123,7 @@ class Networks:
             except BaseException:  # a container has come meanwhile
                 self.refresh()
                 raise
+        self.names.leave(gone)
         self._publisher.publish(
             namespace, "/network/delete", NetworkDelete(id=gone.id, name=gone.name)
         )
@@ -173,7 +183,7 @@ class Networks:
                 for key, ports in self.store.ports().items()
                 for port in ports
             ]
-            self._kernel.filter(rules.render(self._table, networks, published))
+            self._kernel.filter(rules.render(self._table, networks, published, self.names.ports()))
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace is about to go: the networks in it that nobody uses go with it."""

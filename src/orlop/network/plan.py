@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from orlop.errors import FailedPrecondition, OrlopError
-from orlop.network import files, wishes
+from orlop.network import files, resolvconf, wishes
 from orlop.network.cni_records import is_cni
 from orlop.network.connections import Connections, PidOf
 from orlop.network.model import Endpoint
@@ -121,7 +121,7 @@ class Plan:
                 self._gateway(),
                 of_host=on_host,
             ),
-            "resolv.conf": files.resolv(self._wishes, loopback=on_host),
+            "resolv.conf": resolvconf.text(self._wishes, self._name_servers(), loopback=on_host),
         }
         if self._hostname:
             found["hostname"] = f"{self._hostname}\n"
@@ -140,6 +140,12 @@ class Plan:
             for subnet in self._connections.network_of(each).subnets:
                 return subnet.gateway
         return self._connections.cni.gateway(self._namespace, self._container)
+
+    def _name_servers(self) -> list[str]:
+        """Where the names of containers are answered: first where the way out is."""
+        networks = [self._connections.network_of(each) for each in self._endpoints]
+        asked = sorted(networks, key=lambda each: each.internal)
+        return [each.subnets[0].gateway for each in asked if each.driver == "bridge"]
 
     def write(self, bundle: Path) -> None:
         """Write the files into the bundle."""

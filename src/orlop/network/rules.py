@@ -29,12 +29,24 @@ def removal(table: str) -> str:
     return f"add table inet {table}\ndelete table inet {table}\n"
 
 
-def render(table: str, networks: Sequence[Network], published: Sequence[Published]) -> str:
-    """The commands that make the table what it should be."""
+def render(
+    table: str,
+    networks: Sequence[Network],
+    published: Sequence[Published],
+    names: Mapping[str, tuple[int, int]],
+) -> str:
+    """The commands that make the table what it should be.
+
+    `names` says where DNS queries to a gateway are answered: the ports of UDP and TCP.
+    """
     lines = [
         *_maps(published),
         *_chain("publish", "", _publish()),
-        *_chain("prerouting", "type nat hook prerouting priority dstnat", _TO_PUBLISH),
+        *_chain(
+            "prerouting",
+            "type nat hook prerouting priority dstnat",
+            [*_to_names(networks, names), *_TO_PUBLISH],
+        ),
         *_chain("output", "type nat hook output priority -100", _TO_PUBLISH),
         *_chain(
             "postrouting",
@@ -61,6 +73,17 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> Iterator[str]:
         yield f"  {hook}; policy accept;" if "filter" in hook else f"  {hook};"
     yield from (f"  {rule}" for rule in rules)
     yield "}"
+
+
+def _to_names(networks: Sequence[Network], names: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Port 53 of a gateway is another one for its containers: the host's own stays free."""
+    for each in networks:
+        for subnet in each.subnets:
+            family = _FAMILY[subnet.version]
+            ports = names.get(subnet.gateway, ())
+            for protocol, port in zip(("udp", "tcp"), ports, strict=False):
+                asked = f'iifname "{each.bridge}" {family} daddr {subnet.gateway}'
+                yield f"{asked} {protocol} dport 53 redirect to :{port}"
 
 
 def _publish() -> Iterator[str]:

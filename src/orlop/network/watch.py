@@ -9,10 +9,10 @@ from orlop.errors import OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
 from orlop.network.connections import Connections, PidOf
 from orlop.network.networks import Networks
-from orlop.wire.events_pb2 import NamespaceDelete, TaskExit
+from orlop.wire.events_pb2 import ContainerUpdate, NamespaceDelete, TaskExit
 from orlop.wire.types_pb2 import Envelope
 
-_FILTERS = ['topic=="/tasks/exit"', 'topic=="/namespaces/delete"']
+_FILTERS = ['topic=="/tasks/exit"', 'topic=="/namespaces/delete"', 'topic=="/containers/update"']
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +64,11 @@ class NetworkWatch:
                 gone = decoded(envelope, NamespaceDelete)
                 if gone is not None:
                     self._networks.leave_namespace(gone.name)
+                return
+            if envelope.topic == "/containers/update":
+                changed = decoded(envelope, ContainerUpdate)
+                if changed is not None:
+                    self._connections.renamed(envelope.namespace, changed.id)
                 return
             event = decoded(envelope, TaskExit)
             if event is not None and event.id == event.container_id:

@@ -27,6 +27,7 @@ class Networked(Orlopd):
         *command: str,
         networks: Sequence[dict[str, Any]] = ({"network": "bridge"},),
         ports: Sequence[dict[str, Any]] = (),
+        dns: Sequence[str] = (),
         options: Sequence[str] = (),
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
@@ -34,7 +35,7 @@ class Networked(Orlopd):
 
         By labels, as any client may: the command adds none with `--network none`.
         """
-        wishes = {"mode": "networks", "networks": list(networks)}
+        wishes = {"mode": "networks", "networks": list(networks), "dns": list(dns)}
         labels = ["-l", f"orlop/network={json.dumps(wishes)}"]
         if ports:
             labels += ["-l", f"orlop/ports={json.dumps(ports)}"]

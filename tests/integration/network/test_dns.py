@@ -1,0 +1,258 @@
+"""Names of containers by DNS, with the clients that containers have and real upstreams."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+from tests.integration.network.lab import Host, run
+from tests.integration.network.name_servers import LONG, dnsmasq, hostile
+from tests.integration.network.networked import Networked
+
+UPSTREAM = "192.168.7.2"
+_MANY = """
+import os, select, socket, sys
+count, name = int(sys.argv[1]), sys.argv[2]
+parts = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+waiting = {}
+poll = select.poll()
+for number in range(count):
+    asking = socket.socket(type=socket.SOCK_DGRAM)
+    asking.connect((sys.argv[3], 53))
+    waiting[asking.fileno()] = (number, asking)
+    poll.register(asking, select.POLLIN)
+for number, asking in waiting.values():
+    head = number.to_bytes(2) + bytes.fromhex("01000001000000000000")
+    asking.send(head + parts + bytes.fromhex("0000010001"))
+answers = 0
+while waiting and (ready := poll.poll(20000)):
+    for fd, _ in ready:
+        number, asking = waiting.pop(fd)
+        poll.unregister(fd)
+        data = asking.recv(4096)
+        answers += data[:2] == number.to_bytes(2) and data[3] & 15 == 0 and data[7] == 1
+print(answers)
+"""
+
+
+class Box:
+    """A container as those see it that ask from its place, also without a daemon."""
+
+    def __init__(self, daemon: Networked, name: str) -> None:
+        self.pid = daemon.pid_of(name)
+        self._resolv_conf = f"/proc/{self.pid}/root/etc/resolv.conf"
+        found = re.search(r"nameserver (\S+)", Path(self._resolv_conf).read_text())
+        assert found is not None
+        self._server = found[1]
+
+    def run(self, *command: str) -> str:
+        """What a program of the host prints in the container's network."""
+        return run("nsenter", f"--net=/proc/{self.pid}/ns/net", *command, check=False).stdout
+
+    def dig(self, *words: str) -> str:
+        """All that dig has to say of the container's name server."""
+        return self.run("dig", "+tries=1", "+time=15", f"@{self._server}", *words)
+
+    def short(self, *words: str) -> list[str]:
+        """The answers alone, sorted."""
+        return sorted(self.dig("+short", *words).split())
+
+    def getent(self, name: str) -> set[str]:
+        """What glibc finds there."""
+        copied = f"mount -t tmpfs none /mnt; cp {self._resolv_conf} /mnt"
+        script = f"{copied}; mount --bind /mnt/resolv.conf /etc/resolv.conf; getent ahosts {name}"
+        lines = self.run("unshare", "-m", "sh", "-c", script).splitlines()
+        return {line.split()[0] for line in lines}
+
+
+def dns_process() -> int:
+    """Its pid, whoever listens on the port that the ruleset names; 0 if nobody does."""
+    found = re.search(rf":{port()}\s.*pid=(\d+)", run("ss", "-Hulnp").stdout)
+    return int(found[1]) if found is not None else 0
+
+
+def port() -> str:
+    """The port to which queries by UDP are redirected."""
+    ruleset = run("nft", "list", "chain", "inet", "orlop0", "prerouting").stdout
+    found = re.search(r"udp dport 53 redirect to :(\d+)", ruleset)
+    return found[1] if found is not None else "none"
+
+
+def test_containers_find_each_other_by_name(daemon: Networked) -> None:
+    daemon.create_network("back", ipv6=True)
+    both = [{"network": "bridge", "aliases": ["store"]}, {"network": "back", "aliases": ["Data"]}]
+    daemon.box("web")
+    web = Box(daemon, "web")
+    daemon.box("db", networks=both)
+    daemon.box("db2", networks=[{"network": "bridge", "aliases": ["store"]}])
+    db2 = Box(daemon, "db2")
+    address = daemon.address_of("db")
+    back = daemon.inspect("db").endpoints[1].addresses
+    assert len(back) == 2
+    for name in ("db", "DB", "db.bridge"):
+        assert daemon.within("web", "wget", "-qO-", f"http://{name}").strip() == "db"
+        assert web.short(name) == sorted(web.getent(name)) == [address]
+    assert f"Address: {address}" in daemon.within("web", "nslookup", "db")
+    two = sorted([address, daemon.address_of("db2")])
+    assert web.short("store") == two
+    assert {web.dig("+short", "store").split()[0] for _ in range(4)} == set(two)
+    assert web.short("-x", address) == ["db.bridge."]
+    assert db2.short("+tcp", "store") == two
+    assert "status: NOERROR" in (text := web.dig("db", "AAAA")) and "ANSWER: 0" in text
+    # Another network's names are not to be had, and IPv6 is where it is.
+    assert web.short("data") == []
+    daemon.box("near", networks=[{"network": "back"}])
+    near = Box(daemon, "near")
+    assert near.short("data", "AAAA") == [back[1]]
+    assert near.getent("data") == set(back)
+    assert near.short("-x", back[1]) == ["db.back."]
+
+
+def test_names_come_and_go(daemon: Networked) -> None:
+    daemon.create_network("inner", internal=True)
+    daemon.box("web", networks=[{"network": "inner"}])
+    web = Box(daemon, "web")
+    daemon.box("db")
+    db = Box(daemon, "db")
+    assert "NXDOMAIN" in web.dig("db")  # internal: nobody else is asked
+    daemon.orlop("network", "connect", "--alias", "store", "inner", "db")
+    for name in ("db", "store", "db.inner"):
+        assert len(web.short(name)) == 1
+    assert len(db.short("web")) == 1
+    daemon.orlop("rename", "db", "base")
+    daemon.wait_for(lambda: len(web.short("base")) == 1)
+    daemon.orlop("network", "disconnect", "inner", "base")
+    assert "NXDOMAIN" in web.dig("base")
+    daemon.orlop("network", "connect", "inner", "base")
+    assert len(web.short("base")) == 1
+    daemon.orlop("stop", "-t", "0", "base")
+    daemon.wait_for(lambda: "NXDOMAIN" in web.dig("base"))
+    daemon.orlop("start", "base")
+    assert len(web.short("base")) == 1
+
+
+def test_everything_else_is_asked_of_the_upstream(daemon: Networked, outside: Host) -> None:
+    with dnsmasq(UPSTREAM, *LONG, "--edns-packet-max=4096", host=outside):
+        daemon.box("web", dns=[UPSTREAM])
+        web = Box(daemon, "web")
+        for how in ((), ("+tcp",), ("+noedns",)):
+            assert web.short(*how, "www.example.test") == ["203.0.113.7"]
+        assert daemon.address_of("web") in web.short("web")
+        assert web.getent("www.example.test") == {"203.0.113.7"}
+        assert "NXDOMAIN" in web.dig("no.test")
+        cut = web.dig("+ignore", "+noedns", "long.test", "TXT")
+        assert re.search(r"flags: [^;]*\btc\b", cut)
+        assert web.dig("+noedns", "long.test", "TXT").count("x" * 200) == 12  # by TCP
+        whole = web.dig("+ignore", "+bufsize=4096", "long.test", "TXT")
+        assert whole.count("x" * 200) == 12 and "(UDP)" in whole
+    assert "SERVFAIL" in web.dig("www.example.test")  # nobody there: told at once
+
+
+def test_another_upstream_is_asked_when_one_says_nothing(daemon: Networked, outside: Host) -> None:
+    outside.run("ip", "addr", "add", "192.168.7.3/24", "dev", "eth0")
+    with hostile(UPSTREAM, outside), dnsmasq("192.168.7.3", host=outside):
+        daemon.box("web", dns=["192.168.7.99", UPSTREAM, "192.168.7.3"])
+        web = Box(daemon, "web")
+        for name in ("silent", "servfail", "bare", "truncated"):
+            expected = [] if name == "truncated" else ["203.0.113.7"]
+            assert web.short("+ignore", f"{name}.example.test") == expected, name
+        assert web.short("+tcp", "garbage.example.test") == ["203.0.113.7"]
+
+
+def test_lies_are_not_believed(daemon: Networked, outside: Host) -> None:
+    with hostile(UPSTREAM, outside):
+        daemon.box("web", dns=[UPSTREAM])
+        web = Box(daemon, "web")
+        for name in ("garbage", "wrongid", "wrongname", "plain"):
+            assert web.short(f"{name}.test") == ["203.0.113.66"], name
+        assert "SERVFAIL" in web.dig("servfail.test")
+        assert "SERVFAIL" in web.dig("silent.test")  # before the client gives up
+        assert web.short("plain.test") == ["203.0.113.66"]
+
+
+def test_a_host_s_own_name_server_is_not_in_the_way(daemon: Networked) -> None:
+    """Whichever comes first."""
+    with dnsmasq("", "--no-hosts"):  # of all addresses
+        daemon.box("web")
+        web = Box(daemon, "web")
+        assert len(web.short("web")) == 1
+    with dnsmasq(""):
+        assert len(web.short("web")) == 1
+        assert run("dig", "@127.0.0.1", "+short", "a.example.test").stdout == "203.0.113.7\n"
+
+
+def test_whoever_is_in_no_network_is_refused(daemon: Networked, outside: Host) -> None:
+    daemon.box("web")
+    outside.run("ip", "route", "add", "10.88.0.0/13", "via", "192.168.7.1")
+    asked = outside.run("dig", "@10.88.0.1", "-p", port(), "+tries=1", "+time=5", "web")
+    assert "REFUSED" in asked.stdout
+
+
+def test_names_outlive_the_daemon_and_the_process(daemon: Networked, outside: Host) -> None:
+    with dnsmasq(UPSTREAM, host=outside):
+        daemon.box("web", dns=[UPSTREAM])
+        web = Box(daemon, "web")
+        daemon.box("db", networks=[{"network": "bridge", "aliases": ["store"]}])
+        db = Box(daemon, "db")
+        first = dns_process()
+        daemon.kill9()
+        assert len(web.short("store")) == 1
+        assert web.short("www.example.test") == ["203.0.113.7"]
+        os.kill(db.pid, signal.SIGKILL)
+        daemon.start()
+        daemon.wait_for(lambda: web.short("store") == [])  # it has ended meanwhile
+        assert dns_process() == first  # found again
+        daemon.orlop("start", "db")
+        assert len(web.short("store")) == 1
+
+        os.kill(first, signal.SIGKILL)
+        daemon.wait_for(lambda: dns_process() not in (0, first))
+        assert len(web.short("store")) == 1
+        second = dns_process()
+        daemon.kill9()
+        os.kill(second, signal.SIGKILL)
+        daemon.start()
+        daemon.wait_for(lambda: dns_process() not in (0, second))
+        assert len(web.short("store")) == 1
+        assert web.short("www.example.test") == ["203.0.113.7"]
+        daemon.stop()
+        assert len(web.short("store")) == 1
+        daemon.start()
+
+
+def test_a_thousand_queries_at_once(daemon: Networked, outside: Host) -> None:
+    daemon.box("web", dns=[UPSTREAM])
+    web = Box(daemon, "web")
+    assert web.run(sys.executable, "-c", _MANY, "1000", "web", "10.88.0.1") == "1000\n"
+    with dnsmasq(UPSTREAM, host=outside):
+        asking = (sys.executable, "-c", _MANY, "1000", "a.example.test", "10.88.0.1")
+        assert web.run(*asking) == "1000\n"
+
+
+def test_hostile_queries_are_survived(daemon: Networked) -> None:
+    daemon.box("web")
+    web = Box(daemon, "web")
+    before = dns_process()
+    assert web.run(sys.executable, "-c", _GARBAGE) == "done\n"
+    assert len(web.short("web")) == 1
+    assert dns_process() == before
+
+
+_GARBAGE = """
+import os, socket
+with socket.socket(type=socket.SOCK_DGRAM) as asking:
+    asking.connect(("10.88.0.1", 53))
+    for number in range(3000):
+        asking.send(os.urandom(number % 200))
+        asking.send(os.urandom(2) + bytes.fromhex("01000001000000000001") + os.urandom(number % 60))
+held = [socket.create_connection(("10.88.0.1", 53)) for _ in range(200)]
+for each in held[:50]:
+    try:
+        each.sendall(b"\\xff\\xff" + os.urandom(3000))
+    except OSError:
+        pass
+print("done")
+"""
