@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
 set -eu
-packages="attr busybox-static containerd containernetworking-plugins curl docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps prometheus python3-venv runc skopeo tini umoci util-linux"
+packages="attr bind9-dnsutils busybox-static containerd containernetworking-plugins curl dnsmasq-base docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps prometheus python3-venv runc skopeo tini umoci util-linux"
 machine="debootstrap e2fsprogs qemu-system-x86" # the virtual machine of the tests
 if [ "${1:-}" = --list ]; then # what the virtual machine needs in its turn
     echo "$packages"
