@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from orlop.client import leases
 from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from orlop.oci import chain, mediatypes, platform_rules, reference
@@ -90,7 +91,9 @@ def view(connection: Connection, image: Image, *, snapshotter: str = "") -> Imag
     where = snapshotter or DEFAULT_SNAPSHOTTER
     chains = [str(link) for link in chain.chain_ids(diff_ids)]
     if chains and not _has_snapshot(connection, where, chains[-1]):
-        _unpack(connection, where, found["layers"], diff_ids, chains)
+        with leases.held(connection) as held:
+            _unpack(held, where, found["layers"], diff_ids, chains)
+            _hold_by(held, found["config"]["digest"], where, chains[-1])
     return ImageView(image.name, document.get("config") or {}, chains[-1] if chains else "", where)
 
 
@@ -158,6 +161,14 @@ def _unpack(
         if not _has_snapshot(connection, snapshotter, name):
             _apply(connection, snapshotter, layer, str(diff_id), name, parent)
         parent = name
+
+
+def _hold_by(connection: Connection, config: str, snapshotter: str, chain_id: str) -> None:
+    """The config keeps the snapshot of the layers from now on."""
+    key = f"containerd.io/gc.ref.snapshot.{snapshotter}"
+    request = content_pb2.UpdateRequest(info={"digest": config, "labels": {key: chain_id}})
+    request.update_mask.paths.append(f"labels.{key}")
+    connection.content.update(request)
 
 
 def _apply(

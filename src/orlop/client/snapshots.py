@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from orlop.client import leases
 from orlop.client.connection import Connection
 from orlop.errors import FailedPrecondition
 from orlop.wire.services import containers_pb2, snapshots_pb2
@@ -43,10 +44,11 @@ def view_of(connection: Connection, snapshotter: str, parent: str) -> Iterator[l
         return
     key = f"view-{os.urandom(6).hex()}"
     request = snapshots_pb2.ViewSnapshotRequest(snapshotter=snapshotter, key=key, parent=parent)
-    mounts = list(connection.snapshots.view(request).mounts)
-    try:
-        yield mounts
-    finally:
-        connection.snapshots.remove(
-            snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
-        )
+    with leases.held(connection) as held:
+        mounts = list(held.snapshots.view(request).mounts)
+        try:
+            yield mounts
+        finally:
+            held.snapshots.remove(
+                snapshots_pb2.RemoveSnapshotRequest(snapshotter=snapshotter, key=key)
+            )

@@ -214,7 +214,7 @@ class Unpacker:
         if job.extraction is None or job.done is None or not job.done.implicit or not job.parent:
             return
         key = f"inherit-{secrets.token_hex(6)} {job.chain}"
-        (below,) = self._snapshotter.view(self._namespace, key, job.parent)
+        (below,) = self._snapshotter.view(self._namespace, key, job.parent, {}, self._fetcher.lease)
         try:
             options = dict(option.partition("=")[::2] for option in below.options)
             lowers = options.get("lowerdir", below.source).split(":")

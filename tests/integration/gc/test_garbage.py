@@ -176,3 +176,14 @@ def test_killed_while_it_collects(orlopd: Orlopd, busybox_archive: Path) -> None
         orlopd.wait_for(lambda: _blobs(orlopd) == [] and _snapshots(orlopd) == [])
         assert not [path for path in (orlopd.root / "content/blobs").rglob("*") if path.is_file()]
     orlopd.wait_for(lambda: not list((orlopd.root / "snapshots/overlayfs/snapshots").iterdir()))
+
+
+def test_what_a_run_unpacks_stays_with_its_image(orlopd: Orlopd, registry: str) -> None:
+    name = f"{registry}/test/busybox:latest"
+    orlopd.orlop("pull", "--no-unpack", name)
+    assert _snapshots(orlopd) == []
+    orlopd.orlop("run", "--rm", name, "true")
+    _collect(orlopd)
+    assert len(_snapshots(orlopd)) == 1
+    orlopd.orlop("rmi", name)
+    assert (_blobs(orlopd), _snapshots(orlopd)) == ([], [])
