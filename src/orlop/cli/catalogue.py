@@ -89,6 +89,10 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "exec": Command("netns_exec", "run a program of this host in one"),
         "rm": Command("netns_rm", "give them up"),
     },
+    "system": {
+        "df": Command("system_df", "show what images and containers take of the disk"),
+        "prune": Command("system_prune", "remove what is not in use"),
+    },
     "manifest": {
         "inspect": Command("manifest_inspect", "show the manifest or index of an image"),
     },
@@ -99,6 +103,7 @@ _GROUPS_IN_SHORT = {
     "checkpoint": "work with the state of processes",
     "network": "work with networks of containers",
     "netns": "work with network namespaces",
+    "system": "work with all of it",
     "manifest": "look at manifests",
 }
 

@@ -25,3 +25,9 @@ def held(connection: Connection) -> Iterator[Connection]:
     finally:
         with suppress(NotFound):
             connection.leases.delete(leases_pb2.DeleteRequest(id=lease))
+
+
+def collect(connection: Connection) -> None:
+    """Wait until what nothing keeps is gone."""
+    lease = connection.leases.create(leases_pb2.CreateRequest()).lease.id
+    connection.leases.delete(leases_pb2.DeleteRequest(id=lease, sync=True))

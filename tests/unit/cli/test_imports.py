@@ -58,6 +58,8 @@ _ARGUMENTS = {
     "images": "",
     "image ls": "",
     "image prune": "",
+    "system df": "",
+    "system prune": "",
     "ps": "",
     "stats": "",
     "version": "",

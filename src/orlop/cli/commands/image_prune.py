@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orlop.cli.each import for_each
 from orlop.cli.terminal import ask
@@ -28,21 +28,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     tests = [_test(text) for text in args.filter]
-    used = {record.image for record in containers.list_records(connection)}
-    names = [
-        image.name
-        for image in images.list_all(connection)
-        if image.name not in used
-        and (args.all or _is_dangling(image.name))
-        and all(test(image) for test in tests)
-    ]
+    names = unused(connection, tagged=args.all, tests=tests)
     if names and not args.force:
         question = f"remove {len(names)} image names that no container uses? [y/N] "
         if ask(question).lower() not in ("y", "yes"):
             return 1
-    status = for_each(names, lambda name: images.remove(connection, name))
-    print(f"{len(names)} names to remove; layers stay until they are collected")
-    return status
+    return for_each(names, lambda name: images.remove(connection, name))
+
+
+def unused(connection: Connection, *, tagged: bool, tests: Sequence[Keep] = ()) -> list[str]:
+    """The names of images that no container uses and that pass all tests; without `tagged` only of
+    those that have no tag."""
+    used = {record.image for record in containers.list_records(connection)}
+    return [
+        image.name
+        for image in images.list_all(connection)
+        if image.name not in used
+        and (tagged or _is_dangling(image.name))
+        and all(test(image) for test in tests)
+    ]
 
 
 def _is_dangling(name: str) -> bool:

@@ -1,0 +1,71 @@
+"""`orlop system`: what is used of the disk, and what can go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orlop.client import usage
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+
+def _df(orlopd: Orlopd) -> dict[str, dict[str, Any]]:
+    lines = orlopd.orlop("system", "df", "--format", "json").stdout.splitlines()
+    return {row["Type"]: row for row in map(json.loads, lines)}
+
+
+def _usage(orlopd: Orlopd) -> usage.Usage:
+    with orlopd.connect() as connection:
+        return usage.of(connection)
+
+
+def test_what_is_used(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "--name", "ended", busybox, "sh", "-c", "head -c 3000000 /dev/zero > /x")
+    orlopd.orlop("run", "-d", "--name", "runs", busybox, "sleep", "1000")
+    before = _usage(orlopd)
+    (image,) = before.images
+    assert (image.name, image.used, image.unique) == (busybox, True, image.size)
+    stored = [path.stat().st_size for path in (orlopd.root / "content/blobs").rglob("*")
+              if path.is_file()]  # fmt: skip
+    assert image.size > sum(stored) / 2
+    sizes = {each.id: (each.size, each.alive) for each in before.containers}
+    by_name = sorted(sizes.values())
+    assert by_name[1][0] >= 3_000_000 > by_name[0][0]
+    assert [alive for _, alive in by_name] == [True, False]
+    orlopd.orlop("tag", busybox, "second:1")
+    after = _usage(orlopd)
+    assert [each.unique for each in after.images] == [0, 0]
+    assert (after.images_size, after.total) == (before.images_size, before.total)
+    rows = _df(orlopd)
+    assert (rows["Images"]["TotalCount"], rows["Images"]["Active"]) == (2, 1)
+    assert rows["Containers"]["Reclaimable"].startswith("2.9 MiB")
+    shown = orlopd.orlop("system", "df", "-v").stdout
+    assert "docker.io/library/second:1" in shown and "container" in shown
+    orlopd.orlop("rm", "-f", "ended", "runs")
+
+
+def test_what_is_not_in_use_goes(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    orlopd.orlop("run", "--name", "ended", busybox, "true")
+    orlopd.orlop("create", "--name", "new", "--restart", "always", busybox, "true")
+    orlopd.orlop("run", "-d", "--name", "runs", busybox, "sleep", "1000")
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"x" * 100_000)
+    with blob.open("rb") as stdin:
+        orlopd.ctr("content", "ingest", "nobody", stdin=stdin)
+    refused = orlopd.orlop("system", "prune", "-a", check=False)
+    assert refused.returncode == 1
+    assert len(_usage(orlopd).containers) == 3
+    shown = orlopd.orlop("system", "prune", "-a", "-f").stdout
+    assert shown.splitlines()[-1].startswith("reclaimed ")
+    left = _usage(orlopd)
+    assert [each.alive for each in left.containers] == [True]
+    assert [image.name for image in left.images] == [busybox]
+    assert left.held == 0
+    orlopd.orlop("rm", "-f", "runs")
+    orlopd.orlop("system", "prune", "-a", "-f")
+    assert _usage(orlopd).total == 0
