@@ -25,6 +25,7 @@ from orlop.metadata import Database, Transaction, clock, fieldmask, filters, lab
 from orlop.metadata.references import attach_to_lease, ensure_namespace
 from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.digest import Digest
+from orlop.tally import Counter
 from orlop.wire import events_pb2
 
 _KIND = "content"
@@ -76,6 +77,7 @@ class ContentStore:
         self._open_refs: set[tuple[str, str]] = set()
         # Blob files and their rows change together.
         self._blob_lock = threading.Lock()
+        self.committed = Counter()
 
     def info(self, namespace: str, digest: str) -> Info:
         """Raises NotFound, and InvalidArgument for a malformed digest."""
@@ -281,6 +283,7 @@ class ContentStore:
         self.files.drop_ingest(ingest.folder.name)
         if there:
             raise AlreadyExists(f'content "{digest}"')
+        self.committed.add(by=size)
         event = events_pb2.ContentCreate(digest=digest, size=size)
         self._publisher.publish(ingest.namespace, "/content/create", event)
 

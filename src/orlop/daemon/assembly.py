@@ -53,9 +53,11 @@ from orlop.network.watch import NetworkWatch
 from orlop.oci import platform
 from orlop.restart import POLICIES, Monitor, Reviver
 from orlop.rpc import ServiceTable
+from orlop.rpc.calls import Calls
 from orlop.rpc.grpc.server import GrpcServer
 from orlop.rpc.health import HealthService
 from orlop.rpc.reactor import Reactor
+from orlop.rpc.serving import SocketServer
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.runtime import Bundles, Shims, TaskManager
 from orlop.runtime.binary import BinaryShims
@@ -94,8 +96,10 @@ class Servers:
     def __init__(self, config: Config, table: ServiceTable, reactor: Reactor) -> None:
         self._config = config
         private = config.grpc.uid < 0 and config.grpc.gid < 0
-        self._grpc = GrpcServer(table, reactor)
-        self._ttrpc = TtrpcServer(table, reactor, same_user=private)
+        counted = bool(config.metrics.address)
+        self.calls = {"grpc": Calls(), "ttrpc": Calls()} if counted else {}
+        self._grpc = GrpcServer(table, reactor, calls=self.calls.get("grpc"))
+        self._ttrpc = TtrpcServer(table, reactor, same_user=private, calls=self.calls.get("ttrpc"))
         self._mode = 0o600 if private else 0o660
 
     def listen(self) -> None:
@@ -106,6 +110,11 @@ class Servers:
     def serve(self) -> None:
         self._grpc.start()
         self._ttrpc.start()
+
+    def counted(self) -> dict[str, tuple[SocketServer, Calls]]:
+        """The servers with what they count, where metrics are served."""
+        servers = {"grpc": self._grpc, "ttrpc": self._ttrpc}
+        return {name: (servers[name], calls) for name, calls in self.calls.items()}
 
     def stop(self) -> None:
         self._grpc.stop(grace=0.2)
@@ -268,7 +277,20 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         origin.start()
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
     if scraped is not None:
-        metrics.start(scraped, config, forks, tasks, containers, [])
+        from orlop.daemon.readings import Rooms  # noqa: PLC0415 - brings Prometheus's library
+
+        rooms = Rooms(
+            servers=servers.counted(),
+            forks=forks,
+            exchange=exchange,
+            database=database,
+            content=content,
+            puller=puller,
+            unpacking=unpacking,
+            resolver=resolver,
+            tasks=tasks,
+        )
+        metrics.start(scraped, config, rooms, containers)
         _log.info('serving metrics on "%s"', scraped.address)
 
 

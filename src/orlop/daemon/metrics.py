@@ -12,10 +12,8 @@ from orlop.daemon.config import Config, ConfigError, Metrics
 # Who serves no metrics pays nothing for them.
 if TYPE_CHECKING:
     from orlop.containers import ContainerStore
-    from orlop.fork.client import ForkServer
+    from orlop.daemon.readings import Rooms
     from orlop.metrics.endpoint import Endpoint
-    from orlop.metrics.internals import Reading
-    from orlop.runtime import TaskManager
 
 PRELOAD = "orlop.metrics.worker"
 _KEYS = "configuration: metrics"
@@ -70,15 +68,9 @@ def listen(config: Config, closing: ExitStack) -> Endpoint:
     return endpoint
 
 
-def start(
-    endpoint: Endpoint,
-    config: Config,
-    forks: ForkServer,
-    tasks: TaskManager,
-    containers: ContainerStore,
-    readings: list[Reading],
-) -> None:
+def start(endpoint: Endpoint, config: Config, rooms: Rooms, containers: ContainerStore) -> None:
     """Serve metrics. Raises InvalidArgument for labels that contradict each other."""
+    from orlop.daemon.readings import readings  # noqa: PLC0415 - see above
     from orlop.metrics.containers import Containers, Options  # noqa: PLC0415 - see above
     from orlop.metrics.internals import Internals  # noqa: PLC0415 - see above
     from orlop.metrics.labels import Labels  # noqa: PLC0415 - see above
@@ -89,8 +81,8 @@ def start(
     options = Options(Labels(metrics.labels), metrics.max_containers, Path(config.state) / "health")
     endpoint.start(
         Scraper(
-            Internals([*readings, *outcomes.readings()]),
-            Containers(forks, tasks, containers, options),
+            Internals([*readings(rooms), *outcomes.readings()]),
+            Containers(rooms.forks, rooms.tasks, containers, options),
             outcomes,
         )
     )

@@ -18,6 +18,7 @@ from orlop.metadata import filters
 from orlop.metadata.filters import Filter
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import nanoseconds, pack, timestamp
+from orlop.tally import Counter
 from orlop.wire.types_pb2 import Envelope
 
 # A garbage collection may publish tens of thousands of events at once; the envelopes are shared
@@ -68,7 +69,14 @@ class Subscription:
             self._ended = True
             self._error = ResourceExhausted(f"event subscriber fell {self._capacity} events behind")
             self._changed.notify_all()
+        # Its reader still gets what is in the buffer; this one, and all that come, it does not.
+        self._exchange.dropped.add()
         self._exchange.drop(self)
+
+    @property
+    def waiting(self) -> int:
+        """Events that its reader has not taken yet."""
+        return len(self._buffer)
 
     def close(self) -> None:
         """End the subscription and wake its reader; what is buffered is dropped. Idempotent."""
@@ -117,6 +125,8 @@ class Exchange:
         self._subscriptions: tuple[Subscription, ...] = ()
         self._kept: deque[tuple[Envelope, EventFields]] = deque(maxlen=capacity)
         self._keep_until = time.monotonic() + LATECOMERS
+        self.published = Counter("topic")
+        self.dropped = Counter()
 
     def publish(self, namespace: str, topic: str, message: Message, *, keep: bool = False) -> None:
         """Publish `message`, or the event that an Any holds, as of now.
@@ -140,6 +150,7 @@ class Exchange:
         _validate_topic(envelope.topic)
         if nanoseconds(envelope.timestamp) == 0:
             raise InvalidArgument(f'event "{envelope.topic}" has no timestamp')
+        self.published.add(envelope.topic)
         fields = EventFields(envelope)
         with self._lock:
             if keep and time.monotonic() < self._keep_until:
@@ -161,6 +172,10 @@ class Exchange:
                 subscription.offer(envelope, fields)
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
+
+    def backlogs(self) -> list[int]:
+        """For every subscription, how many events wait for its reader."""
+        return [each.waiting for each in self._subscriptions]
 
     def drop(self, subscription: Subscription) -> None:
         """Forget an ended subscription (subscriptions only)."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from orlop.errors import Unavailable
 from orlop.fork.server import MAX_REQUEST
+from orlop.tally import Counter, Timing
 
 
 class ForkServer:
@@ -28,6 +29,8 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._ready = False
+        self.forks = Timing("name")
+        self.failures = Counter("name")
 
     @property
     def pid(self) -> int | None:
@@ -53,13 +56,14 @@ class ForkServer:
         message = json.dumps({"entry": entry, "args": args, "name": name}).encode()
         if len(message) > MAX_REQUEST:
             raise Unavailable(f"fork request for {entry} is {len(message)} bytes long")
-        with self._lock:
+        with self.forks.timed(name), self._lock:
             try:
                 answer = self._ask(message, fds)
             except OSError:
                 self._drop()
                 answer = self._retry(message, fds)
         if "error" in answer:
+            self.failures.add(name)
             raise Unavailable(f"fork {name}: {answer['error']}")
         return int(answer["pid"])
 

@@ -19,6 +19,8 @@ from orlop.wire.services import version_pb2
 # The containerd release whose behaviour clients may expect: they parse the version as semver and
 # compare it to know what the daemon can do. The build part says what it really is.
 API_VERSION = "2.1.0"
+VERSION = f"{API_VERSION}+orlop.{__version__}"
+REVISION = f"orlop-{__version__}"
 
 
 class VersionService(Service):
@@ -27,9 +29,7 @@ class VersionService(Service):
     DESCRIPTOR = version_pb2.DESCRIPTOR.services_by_name["Version"]
 
     def version(self, request: Empty, ctx: CallContext) -> version_pb2.VersionResponse:
-        return version_pb2.VersionResponse(
-            version=f"{API_VERSION}+orlop.{__version__}", revision=f"orlop-{__version__}"
-        )
+        return version_pb2.VersionResponse(version=VERSION, revision=REVISION)
 
 
 class IntrospectionService(Service):

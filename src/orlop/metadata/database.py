@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orlop.errors import FailedPrecondition, ResourceExhausted
+from orlop.tally import Timing
 
 SCHEMA_VERSION = 4
 _IDLE_READERS = 8
@@ -67,6 +69,7 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
         self.on_write: Callable[[], None] = lambda: None
+        self.transactions = Timing("kind")
         self._writer = self._connect()
         self._migrate()
 
@@ -98,6 +101,7 @@ class Database:
     def read(self) -> Iterator[Transaction]:
         """A read transaction: one consistent snapshot, never blocked by a writer."""
         connection = self._take_reader()
+        began = time.perf_counter()
         try:
             connection.execute("BEGIN DEFERRED")
             try:
@@ -106,6 +110,7 @@ class Database:
                 connection.execute("ROLLBACK")
         finally:
             self._give_back(connection)
+            self.transactions.observe(time.perf_counter() - began, "read")
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -115,7 +120,9 @@ class Database:
         work before or after. Raises ResourceExhausted when the disk is full.
         """
         transaction = Transaction(self._writer)
+        wanted = time.perf_counter()
         with self._write_lock, self._disk_errors():
+            began = time.perf_counter()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield transaction
@@ -124,6 +131,10 @@ class Database:
                 if self._writer.in_transaction:  # SQLite may have rolled back by itself
                     self._writer.execute("ROLLBACK")
                 raise
+            finally:
+                ended = time.perf_counter()
+        self.transactions.observe(began - wanted, "wait")
+        self.transactions.observe(ended - began, "write")
         transaction.run_after_commit()
         self.on_write()
 

@@ -22,17 +22,20 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from orlop.tally import Counter, Distribution, Timing, Values
+from orlop.tally import Counter, Distribution, Times, Values
 
 _END = "# EOF\n"
 _TOTAL = "_total"
 
 Numbers = Mapping[Values, float]
-Source = Counter | Timing | Callable[[], float | Numbers]
+Source = Counter | Times | Callable[[], float | Numbers]
 
 
 class Reading(NamedTuple):
-    """A metric of the daemon. One that is a function is a counter if it is named "_total"."""
+    """A metric of the daemon. One that is a function is a counter if it is named "_total".
+
+    `labels` are those of a function, and may give those of a count other names.
+    """
 
     name: str
     help: str
@@ -65,10 +68,10 @@ class Internals(Collector):
 
 def _metric(reading: Reading) -> Metric:
     name, text, source, labels = reading
-    if isinstance(source, Timing):
-        return _histogram(name, text, source)
+    if isinstance(source, Times):
+        return _histogram(name, text, labels or source.labels, source)
     if isinstance(source, Counter):
-        labels, numbers = source.labels, source.read()
+        labels, numbers = labels or source.labels, source.read()
     else:
         told = source()
         numbers = dict(told) if isinstance(told, Mapping) else {(): told}
@@ -79,8 +82,8 @@ def _metric(reading: Reading) -> Metric:
     return metric
 
 
-def _histogram(name: str, text: str, source: Timing) -> Metric:
-    metric = HistogramMetricFamily(name, text, labels=source.labels)
+def _histogram(name: str, text: str, labels: tuple[str, ...], source: Times) -> Metric:
+    metric = HistogramMetricFamily(name, text, labels=labels)
     for values, found in source.read().items():
         metric.add_metric(
             values,

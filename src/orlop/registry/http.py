@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Protocol
@@ -61,8 +61,15 @@ class Http:
     """
 
     def __init__(
-        self, connections: int = 8, proxies: Proxies | None = None, *, read_limit: float = _READ
+        self,
+        connections: int = 8,
+        proxies: Proxies | None = None,
+        *,
+        read_limit: float = _READ,
+        answered: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
+        """`answered` is told of every request: its host, and the status or "error"."""
+        self._answered = answered
         self._read_limit = read_limit
         self._connections = connections
         self._proxies = proxies or Proxies()
@@ -187,15 +194,21 @@ class Http:
         if scheme not in ("http", "https") or not host:
             raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
         proxy = self._proxies.proxy(scheme, host, parts.port or (443 if scheme == "https" else 80))
-        return self._manager(tls if scheme == "https" else None, proxy).urlopen(
-            method,
-            url,
-            body=body,
-            headers=headers,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
+        code = "error"
+        try:
+            response = self._manager(tls if scheme == "https" else None, proxy).urlopen(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            code = str(response.status)
+        finally:
+            self._answered(parts.netloc or host, code)
+        return response
 
     def _manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:
         with self._lock:

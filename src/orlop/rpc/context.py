@@ -53,6 +53,7 @@ class CallContext:
         self.lease = lease
         self.deadline = deadline
         self.metadata: Mapping[str, str] = metadata or {}
+        self.received = self.sent = 0  # messages, which transports count
         self._lock = threading.Lock()
         self._cancelled = False
         self._callbacks: list[Callable[[], None]] = []

@@ -8,7 +8,6 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from orlop.errors import (
@@ -22,9 +21,6 @@ from orlop.errors import (
 from orlop.rpc.context import CallContext
 
 _log = logging.getLogger(__name__)
-
-# Called after each call: service, method, status code, seconds.
-OnCall = Callable[[str, str, int, float], None]
 
 UNIX_BACKLOG = 1024
 # sockaddr_un.sun_path is 108 bytes with the final zero (unix(7)).

@@ -16,8 +16,9 @@ from typing import Protocol
 
 from orlop.errors import Cancelled, OrlopError, Unavailable
 from orlop.rpc import dispatch
+from orlop.rpc.calls import Calls
 from orlop.rpc.context import CallContext
-from orlop.rpc.dispatch import LiveCalls, OnCall
+from orlop.rpc.dispatch import LiveCalls
 from orlop.rpc.reactor import Reactor
 from orlop.rpc.table import ServiceTable
 from orlop.rpc.threads import ThreadPool
@@ -47,7 +48,7 @@ class Serving:
     reactor: Reactor
     pool: ThreadPool
     live: LiveCalls
-    on_call: OnCall | None
+    calls: Calls | None
 
     def submit(self, action: Callable[..., None], *args: object) -> None:
         """Have a thread do it; nothing happens when the server is stopping."""
@@ -63,6 +64,9 @@ class Serving:
     ) -> None:
         """Answer a call, or fail it; neither raises when the client has gone."""
         started, code, timer = time.perf_counter(), 0, None
+        counted = self.table.find(service, method) if self.calls is not None else None
+        if counted is not None and self.calls is not None:
+            self.calls.began(counted)
         if (left := context.remaining()) is not None:
             timer = self.reactor.call_later(left, context.cancel)
         try:
@@ -78,8 +82,8 @@ class Serving:
             if timer is not None:
                 timer.cancel()
             self.live.remove(context)
-        if self.on_call is not None:
-            self.on_call(service, method, code, time.perf_counter() - started)
+            if counted is not None and self.calls is not None:
+                self.calls.ended(counted, context, code, time.perf_counter() - started)
 
 
 class SocketServer:
@@ -97,7 +101,7 @@ class SocketServer:
         connect: Callable[[Serving, socket.socket, Callable[[Connection], None]], Connection],
         *,
         same_user: bool,
-        on_call: OnCall | None,
+        calls: Calls | None,
     ) -> None:
         self._name = name
         self._reactor = reactor
@@ -105,11 +109,21 @@ class SocketServer:
         self._same_user = same_user
         self._live = LiveCalls()
         self._pool = ThreadPool(_THREADS, name)
-        self._serving = Serving(table, reactor, self._pool, self._live, on_call)
+        self._serving = Serving(table, reactor, self._pool, self._live, calls)
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._stopping = False
         self._connections: set[Connection] = set()
+
+    @property
+    def threads(self) -> int:
+        """How many serve calls, or wait for some."""
+        return self._pool.size
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return self._pool.waiting
 
     def add_unix(self, path: Path, mode: int = 0o600) -> None:
         """Listen at `path`; FailedPrecondition when another server does."""

@@ -52,6 +52,15 @@ class ThreadPool:
             else:
                 self._late += 1
 
+    @property
+    def size(self) -> int:
+        return len(self._threads)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs for which there may be no more threads."""
+        return self._late
+
     def close(self) -> None:
         """Take no more, and return when all that was taken is done."""
         with self._lock:

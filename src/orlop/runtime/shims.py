@@ -63,6 +63,12 @@ class Shims:
         self._groups: dict[tuple[str, str], Shim] = {}
 
     @property
+    def alive(self) -> int:
+        """How many are in use and answer."""
+        with self._lock:
+            return sum(not shim.closed.is_set() for shim in self._users)
+
+    @property
     def own_runtimes(self) -> list[str]:
         """The runtime names that mean the built-in shim."""
         return [name for name, mark in self._runtimes.items() if mark == self._own.mark]

@@ -85,7 +85,17 @@ class Distribution:
         return made
 
 
-class Timing:
+class Times:
+    """What is read of how long things took, in seconds: distributions by values of the labels."""
+
+    labels: Values
+    bounds: tuple[float, ...]
+
+    def read(self) -> dict[Values, Distribution]:
+        raise NotImplementedError
+
+
+class Timing(Times):
     """How long things took, in seconds, for each set of values of the labels; from any thread."""
 
     def __init__(self, *labels: str, bounds: tuple[float, ...] = SECONDS, most: int = MOST) -> None:

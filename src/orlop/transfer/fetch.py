@@ -41,7 +41,9 @@ class Fetcher:
         lease: str,
         ctx: CallContext,
         tell: Report,
+        fetched: Callable[[int], None] = lambda _: None,
     ) -> None:
+        self._fetched = fetched  # told of bytes as they come
         self.content = content
         self.client = client
         self.namespace = namespace
@@ -65,6 +67,7 @@ class Fetcher:
             return self.content.read(self.namespace, wanted.digest)
         self.say(DOWNLOADING, wanted, 0)
         data = self.client.fetch_document(wanted)
+        self._fetched(len(data))
         with self.writer(wanted) as writer:
             if writer is not None:
                 if writer.offset != wanted.size:
@@ -129,6 +132,7 @@ class Fetcher:
             for chunk in stream:
                 self._ctx.check()
                 writer.write(chunk)
+                self._fetched(len(chunk))
                 told()
                 self.say(DOWNLOADING, wanted, writer.offset)
 

@@ -6,6 +6,7 @@ resumable ingests, and no snapshot is half-made.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from orlop.leases.store import LeaseStore
 from orlop.oci.descriptor import Descriptor, Platform
 from orlop.registry import RegistryClient
 from orlop.rpc import CallContext
+from orlop.tally import Counter, Timing
 from orlop.transfer.documents import Documents
 from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
@@ -72,6 +74,8 @@ class Puller:
         self._leases = leases
         self._unpacking = unpacking
         self._gate = gate
+        self.pulls = Timing("outcome")
+        self.fetched = Counter()
 
     def pull(
         self,
@@ -88,6 +92,25 @@ class Puller:
         is not what its digest says, PermissionDenied for what a policy or an image verifier
         rejects, and what else a registry or layer does wrong.
         """
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            image = self._pull(namespace, client, wanted, ctx, report)
+            outcome = "done"
+        except Cancelled:
+            outcome = "cancelled"
+            raise
+        finally:
+            self.pulls.observe(time.perf_counter() - began, outcome)
+        return image
+
+    def _pull(
+        self,
+        namespace: str,
+        client: RegistryClient,
+        wanted: Wanted,
+        ctx: CallContext,
+        report: Report,
+    ) -> Image:
         self._unpacking.check(wanted.unpack)
         tell = Throttle(report)
         # The work ends with the call, and also with the first of its parts that fails.
@@ -101,7 +124,7 @@ class Puller:
                 self._gate.check(client, target, work)
             tell(Progress(f"Pulling from {client.reference}"))
             with holding(self._leases, namespace, ctx.lease, patient=True) as lease:
-                fetcher = Fetcher(self._content, client, namespace, lease, work, tell)
+                fetcher = Fetcher(self._content, client, namespace, lease, work, tell, self._count)
                 self._fetch(fetcher, target, wanted, work)
                 images = [self._images.put(namespace, each) for each in wanted.images(target)]
         except Cancelled:
@@ -116,6 +139,9 @@ class Puller:
             tell(Progress(SAVED, image.name, size, size, target.digest, target.media_type))
         tell(Progress(f"Completed pull from {client.reference}"))
         return images[0]
+
+    def _count(self, size: int) -> None:
+        self.fetched.add(by=size)
 
     def _fetch(
         self, fetcher: Fetcher, target: Descriptor, wanted: Wanted, work: CallContext

@@ -10,6 +10,7 @@ from orlop.oci import reference
 from orlop.registry import Ask, Credentials, Http, RegistryClient, find_hosts
 from orlop.rpc import CallContext
 from orlop.rpc.convert import pack
+from orlop.tally import Counter
 from orlop.transfer.streams import Streams
 from orlop.wire import transfer_types_pb2 as types
 
@@ -23,6 +24,11 @@ class Resolver:
     def __init__(self, streams: Streams, folders: Sequence[Path] = ()) -> None:
         self._streams = streams
         self._folders = folders
+        self.requests = Counter("host", "code")
+
+    def http(self) -> Http:
+        """Connections for the clients of one job; the caller closes it."""
+        return Http(answered=self.requests.add)
 
     def client(
         self, namespace: str, registry: types.OCIRegistry, http: Http, ctx: CallContext

@@ -12,7 +12,6 @@ from orlop.errors import AlreadyExists, Unimplemented
 from orlop.images.model import Image
 from orlop.images.store import ImageStore
 from orlop.oci import platform
-from orlop.registry import Http
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import any_type
 from orlop.transfer import convert
@@ -92,7 +91,7 @@ class TransferService(Service):
         ctx: CallContext,
         report: Report,
     ) -> None:
-        with Http() as http:
+        with self._resolver.http() as http:
             client = self._resolver.client(namespace, source, http, ctx)
             self._puller.pull(namespace, client, self._wanted(source, destination), ctx, report)
 
@@ -120,7 +119,7 @@ class TransferService(Service):
         report: Report,
     ) -> None:
         platforms = convert.to_platforms(source.platforms)
-        with Http() as http:
+        with self._resolver.http() as http:
             client = self._resolver.client(namespace, destination, http, ctx)
             self._pusher.push(namespace, source.name, client, platforms, ctx, report)
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orlop.diff.apply import Applier
-from orlop.errors import InvalidArgument
+from orlop.errors import Cancelled, InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.leases.store import LeaseStore
 from orlop.oci import platform
 from orlop.oci.descriptor import Platform
 from orlop.rpc import CallContext
 from orlop.snapshots import Snapshotter
+from orlop.tally import Timing
 from orlop.transfer.documents import Found
 from orlop.transfer.jobs import finish
 from orlop.transfer.parts import Parts
-from orlop.transfer.unpack import Unpacker, layer_jobs
+from orlop.transfer.unpack import LayerJob, Unpacker, layer_jobs
 
 # What to unpack for: a platform, and the name of a snapshotter.
 Target = tuple[Platform, str]
@@ -39,6 +41,7 @@ class Unpacking:
         self._leases = leases
         self._forks = forks
         self._layers_at_once = layers_at_once
+        self.layers = Timing("outcome")
 
     def check(self, targets: Sequence[Target]) -> None:
         """Raises InvalidArgument for a snapshotter that is not there."""
@@ -83,9 +86,20 @@ class Unpacking:
         jobs = layer_jobs(found)
         unpacker.skip_present(jobs)
         try:
-            finish([pool.submit(unpacker.prepare, job) for job in jobs], work)
+            finish([pool.submit(self._prepare, unpacker, job) for job in jobs], work)
             for job in jobs:
                 unpacker.commit(job)
         finally:
             unpacker.discard(jobs)
         unpacker.label_config(found.manifest.config, jobs)
+
+    def _prepare(self, unpacker: Unpacker, job: LayerJob) -> None:
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            unpacker.prepare(job)
+            outcome = "present" if job.skip else "done"
+        except Cancelled:
+            outcome = "cancelled"
+            raise
+        finally:
+            self.layers.observe(time.perf_counter() - began, outcome)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orlop.errors import NotFound, OrlopError
 from orlop.rpc import CallContext, Service, ServiceTable
+from orlop.rpc.calls import Calls
 from orlop.rpc.client import Client
 from orlop.rpc.grpc.client import GrpcChannel
 from orlop.rpc.grpc.server import GrpcServer
@@ -90,19 +91,16 @@ class Peer:
     def __init__(self, kind: str, path: Path) -> None:
         self.kind, self.path, self.guinea = kind, path, Guinea()
         self.reactor = Reactor()
-        self.calls: list[tuple[str, str, int, float]] = []
+        self.calls = Calls()
         self.table = ServiceTable(self.guinea)
         self.server: Any
         if kind == "grpc":
-            self.server = GrpcServer(self.table, self.reactor, on_call=self._on_call)
+            self.server = GrpcServer(self.table, self.reactor, calls=self.calls)
         else:
-            self.server = TtrpcServer(self.table, self.reactor, on_call=self._on_call)
+            self.server = TtrpcServer(self.table, self.reactor, calls=self.calls)
         self.server.add_unix(path)
         self.server.start()
         self.channels: list[Any] = []
-
-    def _on_call(self, service: str, method: str, code: int, seconds: float) -> None:
-        self.calls.append((service, method, code, seconds))
 
     def serve(self, **methods: Callable[[Any, CallContext], Any]) -> None:
         """Have some methods of the guinea do something else."""

@@ -279,12 +279,42 @@ def test_calls_are_counted(peer: Peer) -> None:
     client.info(content_pb2.InfoRequest())
     with pytest.raises(NotFound):
         client.delete(content_pb2.DeleteContentRequest())
-    list(client.list(content_pb2.ListContentRequest()))
+    sent = len(list(client.list(content_pb2.ListContentRequest())))
     peer.server.stop()
     name = "containerd.services.content.v1.Content"
-    counted = [(service, method, code) for service, method, code, _ in peer.calls]
-    assert counted == [(name, "Info", 0), (name, "Delete", 5), (name, "List", 0)]
-    assert all(0 <= seconds < 5 for *_, seconds in peer.calls)
+    info, delete, listing = (
+        (kind, name, method)
+        for kind, method in (("unary", "Info"), ("unary", "Delete"), ("server_stream", "List"))
+    )
+    assert peer.calls.started() == {info: 1, delete: 1, listing: 1}
+    assert peer.calls.handled() == {
+        (*info, "OK"): 1,
+        (*delete, "NotFound"): 1,
+        (*listing, "OK"): 1,
+    }
+    assert peer.calls.received() == {info: 1, delete: 1, listing: 1}
+    assert peer.calls.sent() == {info: 1, delete: 0, listing: sent}
+    times = peer.calls.read()
+    assert all(sum(found.counts) == 1 and 0 <= found.sum < 5 for found in times.values())
+
+
+def test_a_call_that_is_part_of_a_trace_is_an_example(peer: Peer) -> None:
+    method = peer.table.find("containerd.services.content.v1.Content", "Info")
+    assert method is not None
+    known = "0af7651916cd43dd8448eb211c80319c"
+    for trace in (f"00-{known}-b7ad6b7169203331-01", "nonsense", "00-x-y-z"):
+        peer.calls.began(method)
+        peer.calls.ended(method, CallContext(metadata={"traceparent": trace}), 0, 0.02)
+    (found,) = peer.calls.read().values()
+    (example,) = found.exemplars.values()
+    assert (example.trace, example.value) == (known, 0.02)
+
+
+def test_methods_that_are_not_served_are_not_counted(peer: Peer) -> None:
+    channel = peer.channel()
+    with pytest.raises(Unimplemented):
+        channel.begin("no.such.Service", "Method", b"", metadata={}, timeout=5).result(5)
+    assert peer.calls.started() == {}
 
 
 def _collector() -> Any:

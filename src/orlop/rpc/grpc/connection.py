@@ -222,6 +222,7 @@ class Connection:
             else:
                 self._serve_soon(stream)
             return
+        stream.context.received += len(found)
         for message in found:
             if stream.inbox is not None:
                 stream.inbox.put(message)
@@ -367,6 +368,7 @@ class Connection:
 
     def _send_message(self, stream: _Stream, message: bytes, *, last: bool = False) -> None:
         """Send a message as the client makes room for it; with `last` the end of the call, too."""
+        stream.context.sent += 1
         data = memoryview(messages.pack(message))
         while data:
             room = self._reserve(stream, len(data))

@@ -6,7 +6,7 @@ from thread to thread: see docs/decisions/0006-own-grpc-server.md.
 
 from __future__ import annotations
 
-from orlop.rpc.dispatch import OnCall
+from orlop.rpc.calls import Calls
 from orlop.rpc.grpc.connection import Connection
 from orlop.rpc.reactor import Reactor
 from orlop.rpc.serving import SocketServer
@@ -17,6 +17,6 @@ class GrpcServer(SocketServer):
     """Serves a table on Unix sockets."""
 
     def __init__(
-        self, table: ServiceTable, reactor: Reactor, *, on_call: OnCall | None = None
+        self, table: ServiceTable, reactor: Reactor, *, calls: Calls | None = None
     ) -> None:
-        super().__init__("grpc", table, reactor, Connection, same_user=False, on_call=on_call)
+        super().__init__("grpc", table, reactor, Connection, same_user=False, calls=calls)

@@ -155,6 +155,7 @@ class Connection:
         if method is not None and method.client_streaming:
             inbox = Inbox(context, self._pause, self._resume)
             if call.payload:
+                context.received += 1
                 inbox.put(call.payload)
             if not call.open:
                 inbox.end()
@@ -173,10 +174,13 @@ class Connection:
             return self._inboxes.get(stream)
 
     def _deliver(self, message: Message) -> None:
-        inbox = self._inbox(message.stream)
-        if inbox is None:
+        with self._lock:
+            inbox = self._inboxes.get(message.stream)
+            context = self._contexts.get(message.stream)
+        if inbox is None or context is None:
             return  # the call has ended before its client knew
         if message.payload is not None:
+            context.received += 1
             inbox.put(message.payload)
         if message.last:
             inbox.end()
@@ -215,12 +219,15 @@ class Connection:
         if inbox is not None:
             request = _parsed(inbox, method.request)
         else:
+            context.received += 1
             request = _parse(method.request, call.payload)
         response = method.handler(request, context)
         if not method.server_streaming:
+            context.sent += 1
             return protocol.encode_response(call.stream, response.SerializeToString())
         for item in response:
             context.check()
+            context.sent += 1
             self._send(protocol.encode_data(call.stream, item.SerializeToString()))
         return protocol.encode_end_of_data(call.stream)
 

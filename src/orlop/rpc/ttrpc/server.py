@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orlop.rpc.dispatch import OnCall
+from orlop.rpc.calls import Calls
 from orlop.rpc.reactor import Reactor
 from orlop.rpc.serving import SocketServer
 from orlop.rpc.table import ServiceTable
@@ -18,6 +18,6 @@ class TtrpcServer(SocketServer):
         reactor: Reactor,
         *,
         same_user: bool = True,
-        on_call: OnCall | None = None,
+        calls: Calls | None = None,
     ) -> None:
-        super().__init__("ttrpc", table, reactor, Connection, same_user=same_user, on_call=on_call)
+        super().__init__("ttrpc", table, reactor, Connection, same_user=same_user, calls=calls)

@@ -1,0 +1,140 @@
+"""Which of the rooms' counts are metrics, and what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orlop import __version__
+from orlop.content import ContentStore
+from orlop.events import Exchange
+from orlop.fork.client import ForkServer
+from orlop.introspection.service import REVISION, VERSION
+from orlop.metadata import Database
+from orlop.metrics.internals import Reading
+from orlop.rpc.calls import Calls
+from orlop.rpc.serving import SocketServer
+from orlop.runtime import TaskManager
+from orlop.transfer import Puller
+from orlop.transfer.resolver import Resolver
+from orlop.transfer.unpacking import Unpacking
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Who counts."""
+
+    servers: dict[str, tuple[SocketServer, Calls]]
+    forks: ForkServer
+    exchange: Exchange
+    database: Database
+    content: ContentStore
+    puller: Puller
+    unpacking: Unpacking
+    resolver: Resolver
+    tasks: TaskManager
+
+
+def readings(rooms: Rooms) -> Iterator[Reading]:
+    """The metrics of a daemon, but for those of its containers and of scrapes."""
+    yield Reading(
+        "orlop_build_info", "1, with the version", lambda: {(__version__,): 1}, ("version",)
+    )
+    yield Reading(
+        "containerd_build_info_total",
+        "1, with the version that clients of containerd are told",
+        lambda: {(VERSION, REVISION): 1},
+        ("version", "revision"),
+    )
+    for transport, (_, calls) in rooms.servers.items():
+        yield from _calls(transport, calls)
+    yield from _servers(rooms)
+    yield from _work(rooms)
+    yield from _tasks(rooms.tasks)
+
+
+def _calls(transport: str, calls: Calls) -> Iterator[Reading]:
+    """As go-grpc-prometheus calls them; those of ttrpc likewise."""
+    labels = (f"{transport}_type", f"{transport}_service", f"{transport}_method")
+    start = f"{transport}_server"
+    yield Reading(f"{start}_started_total", "Calls begun", calls.started, labels)
+    handled = (*labels, f"{transport}_code")
+    yield Reading(f"{start}_handled_total", "Calls ended, by code", calls.handled, handled)
+    yield Reading(f"{start}_msg_received_total", "Messages of clients", calls.received, labels)
+    yield Reading(f"{start}_msg_sent_total", "Messages to clients", calls.sent, labels)
+    yield Reading(f"{start}_handling_seconds", "How long calls took", calls, labels)
+
+
+def _servers(rooms: Rooms) -> Iterator[Reading]:
+    servers = {name: server for name, (server, _) in rooms.servers.items()}
+    yield Reading(
+        "orlop_rpc_threads",
+        "Threads that serve calls, or wait for some",
+        lambda: {(name,): server.threads for name, server in servers.items()},
+        ("transport",),
+    )
+    yield Reading(
+        "orlop_rpc_waiting_calls",
+        "Calls that wait for a thread",
+        lambda: {(name,): server.waiting for name, server in servers.items()},
+        ("transport",),
+    )
+    exchange = rooms.exchange
+    yield Reading(
+        "orlop_events_published_total",
+        "Events by topic: what was made, changed and removed in every room",
+        exchange.published,
+    )
+    yield Reading(
+        "orlop_events_dropped_subscribers_total",
+        "Subscribers that fell too far behind and were ended",
+        exchange.dropped,
+    )
+    yield Reading("orlop_events_subscribers", "Subscribers", lambda: len(exchange.backlogs()))
+    yield Reading(
+        "orlop_events_backlog",
+        "Events that the slowest subscriber has not read yet",
+        lambda: max(exchange.backlogs(), default=0),
+    )
+    yield Reading(
+        "orlop_database_seconds",
+        "Time of transactions by kind: read, write, and wait for another's write",
+        rooms.database.transactions,
+    )
+
+
+def _work(rooms: Rooms) -> Iterator[Reading]:
+    yield Reading(
+        "orlop_forks_seconds",
+        "Time until the fork server had forked a shim or a worker, by name",
+        rooms.forks.forks,
+    )
+    yield Reading("orlop_fork_failures_total", "Forks that failed, by name", rooms.forks.failures)
+    yield Reading("orlop_pull_seconds", "Time of pulls by outcome", rooms.puller.pulls)
+    yield Reading("orlop_pull_fetched_bytes_total", "Bytes fetched by pulls", rooms.puller.fetched)
+    yield Reading(
+        "orlop_layer_seconds",
+        "Time until a pull or an import had a layer, fetched and unpacked, by outcome",
+        rooms.unpacking.layers,
+    )
+    yield Reading(
+        "orlop_registry_requests_total",
+        'Requests to registries by host and status; "error" where there was no answer',
+        rooms.resolver.requests,
+    )
+    yield Reading(
+        "orlop_content_committed_bytes_total",
+        "Bytes of blobs that came into the content store",
+        rooms.content.committed,
+    )
+
+
+def _tasks(tasks: TaskManager) -> Iterator[Reading]:
+    yield Reading("orlop_shims", "Shims in use that answer", lambda: tasks.shims.alive)
+
+    def by_namespace() -> dict[tuple[str, ...], float]:
+        found = Counter(task.namespace for task in tasks.everything())
+        return {(namespace,): count for namespace, count in found.items()}
+
+    yield Reading("orlop_tasks", "Tasks by namespace", by_namespace, ("namespace",))
