@@ -47,16 +47,17 @@ class Containerd:
 
 
 @contextmanager
-def run_containerd(folder: Path, *, own_shim: bool = False) -> Iterator[Containerd]:
+def run_containerd(folder: Path, *, own_shim: bool = False, more: str = "") -> Iterator[Containerd]:
     """A running containerd without CRI, which ends with the context.
 
-    With `own_shim` it runs containers by orlop's shim, also those that name runc's.
+    With `own_shim` it runs containers by orlop's shim, also those that name runc's. `more` is added
+    to its configuration.
     """
     config = folder / "config.toml"
     config.write_text(
         f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
         'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-        f'[grpc]\naddress = "{folder}/state/d.sock"\n'
+        f'[grpc]\naddress = "{folder}/state/d.sock"\n{more}'
     )
     environment = dict(os.environ)
     if own_shim:

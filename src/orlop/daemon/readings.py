@@ -106,7 +106,7 @@ def _servers(rooms: Rooms) -> Iterator[Reading]:
 
 def _work(rooms: Rooms) -> Iterator[Reading]:
     yield Reading(
-        "orlop_forks_seconds",
+        "orlop_fork_seconds",
         "Time until the fork server had forked a shim or a worker, by name",
         rooms.forks.forks,
     )

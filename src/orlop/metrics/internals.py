@@ -48,11 +48,11 @@ class Internals(Collector):
 
     def __init__(self, readings: Iterable[Reading]) -> None:
         self._readings = list(readings)
-        self._registry = CollectorRegistry(auto_describe=False)
-        GCCollector(self._registry)
-        PlatformCollector(self._registry)
-        ProcessCollector(registry=self._registry)
-        self._registry.register(self)
+        self.registry = CollectorRegistry(auto_describe=False)
+        GCCollector(self.registry)
+        PlatformCollector(self.registry)
+        ProcessCollector(registry=self.registry)
+        self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         for reading in self._readings:
@@ -61,9 +61,9 @@ class Internals(Collector):
     def text(self, *, openmetrics: bool) -> str:
         """The samples; in OpenMetrics without the end mark."""
         if openmetrics:
-            text: str = generate_openmetrics(self._registry).decode()  # type: ignore[no-untyped-call]
+            text: str = generate_openmetrics(self.registry).decode()  # type: ignore[no-untyped-call]
             return text.removesuffix(_END)
-        return generate_latest(self._registry).decode()
+        return generate_latest(self.registry).decode()
 
 
 def _metric(reading: Reading) -> Metric:

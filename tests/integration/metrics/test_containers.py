@@ -187,6 +187,8 @@ def test_labels_state_restarts_and_the_cap(tmp_path: Path, busybox_archive: Path
         assert found.all("container_pids_current", container_id="b") == []
         assert found.all("container_pids_current", container_id="c") == []
         assert found.one("orlop_metrics_containers") == 2
+        page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
+        assert [name for name in found.kinds if f"| `{name}" not in page] == []
         assert found.one("orlop_metrics_containers_omitted") == 1
         served.scrape(openmetrics=True)
 

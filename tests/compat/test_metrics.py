@@ -1,0 +1,109 @@
+"""What Debian's containerd tells Prometheus of a workload, orlopd tells of the same by the same
+names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.containerd_fixture import Containerd, run_containerd
+from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.metrics_fixture import Metrics, free_port, get, scraped
+
+_MIB = 1 << 20
+_HELD = 32 * _MIB
+_LIMIT = 512 * _MIB
+# What is the same for the same work; the rest is time, or how the kernel just happened to do it.
+_SAME = (
+    "container_pids_current",
+    "container_pids_limit",
+    "container_memory_cache_bytes",
+    "container_memory_total_cache_bytes",
+    "container_memory_usage_limit_bytes",
+    "container_memory_hierarchical_memory_limit_bytes",
+    "container_memory_swap_limit_bytes",
+    "container_memory_usage_failcnt_total",
+    "container_memory_mapped_file_bytes",
+    "container_cpu_throttled_periods_total",
+    "container_memory_unevictable_bytes",
+)
+_WRITTEN = "container_blkio_io_service_bytes_recursive_bytes"
+
+
+@contextmanager
+def _working(daemon: Orlopd | Containerd, archive: Path, folder: Path) -> Iterator[None]:
+    """A container that holds memory, has written to a disk, and sleeps."""
+    ready = folder / f"ready-{daemon.namespace}"
+    script = "dd if=/dev/zero of=/dev/shm/held bs=1M count=32 && touch $0 && exec sleep 1000"
+    daemon.ctr("images", "import", str(archive))
+    daemon.ctr(
+        "run", "-d", "--memory-limit", str(_LIMIT),
+        "--mount", f"type=bind,src={folder},dst={folder},options=rbind:rw",
+        BUSYBOX, "worker", "/bin/sh", "-c", script, str(ready),
+    )  # fmt: skip
+    try:
+        daemon.wait_for(ready.exists, 30)
+        _count_writes(daemon.namespace, folder)
+        daemon.ctr(
+            "task", "exec", "--exec-id", "writer", "worker",
+            "dd", "if=/dev/zero", f"of={folder}/{daemon.namespace}", "bs=1M", "count=8",
+            "oflag=direct",
+        )  # fmt: skip
+        yield
+    finally:
+        daemon.ctr("task", "rm", "-f", "worker", check=False)
+        daemon.ctr("container", "rm", "worker", check=False)
+
+
+def _count_writes(namespace: str, folder: Path) -> None:
+    """The kernel counts where there is a limit."""
+    limit = Path(f"/sys/fs/cgroup/blkio/{namespace}/worker/blkio.throttle.write_bps_device")
+    if name := _on_a_disk(folder):
+        limit.write_text(f"{name} {1 << 40}")
+
+
+def _on_a_disk(folder: Path) -> str:
+    """The numbers of the disk below a folder; "" if there is none."""
+    device = os.stat(folder).st_dev  # noqa: PTH116 - of the disk
+    name = f"{os.major(device)}:{os.minor(device)}"
+    return name if Path(f"/sys/dev/block/{name}").exists() else ""
+
+
+def test_names_labels_and_figures_are_containerds(tmp_path: Path, busybox_archive: Path) -> None:
+    port = free_port()
+    theirs_folder = tmp_path / "theirs"
+    theirs_folder.mkdir()
+    address = f'[metrics]\naddress = "127.0.0.1:{port}"\ngrpc_histogram = true\n'
+    with (
+        scraped(tmp_path) as served,
+        run_containerd(theirs_folder, more=address) as containerd,
+        _working(containerd, busybox_archive, tmp_path),
+        _working(served.daemon, busybox_archive, tmp_path),
+    ):
+        theirs = Metrics(get(port, "/v1/metrics").body.decode())
+        ours = Metrics(served.get("/v1/metrics").body.decode())
+    names = [name for name in theirs.samples if name.startswith("container_")]
+    assert len(names) > 50
+    for name in names:
+        assert _labels(theirs, name) == _labels(ours, name), name
+    for name in _SAME:
+        want = theirs.one(name, container_id="worker")
+        assert ours.one(name, container_id="worker") == pytest.approx(want, rel=0.05, abs=_MIB), (
+            name
+        )
+    assert ours.one("container_memory_cache_bytes") == pytest.approx(_HELD, rel=0.05)
+    assert ours.all(_WRITTEN, op="Write") == theirs.all(_WRITTEN, op="Write")
+    if _on_a_disk(tmp_path):
+        assert ours.one(_WRITTEN, op="Write") == 8 * _MIB
+    for name in (name for name in theirs.samples if re.match("grpc_server|containerd_build", name)):
+        assert name in ours.samples
+        assert _labels(ours, name) == _labels(theirs, name)
+
+
+def _labels(found: Metrics, name: str) -> set[tuple[str, ...]]:
+    return {tuple(key for key, _ in labels) for labels in found.samples.get(name, {})}
