@@ -23,7 +23,7 @@ def bench_memory(stage: Stage) -> list[Result]:
     figures = []
     with stage.apis() as apis:
         for rival, api in zip(stage.rivals, apis, strict=True):
-            with _idling(rival, api, _FEW):
+            with idling(rival, api, _FEW):
                 figures.append(meter.pss(_shims(rival, _FEW)) / _FEW)
     return [Result.of("shim PSS, of ten", figures, "MB", at_most(0.5))]
 
@@ -44,7 +44,7 @@ def _bench(stage: Stage, count: int) -> list[Result]:
         for rival, api in zip(stage.rivals, apis, strict=True):
             without = rival.meter.memory()
             start = time.perf_counter()
-            with _idling(rival, api, count):
+            with idling(rival, api, count):
                 made.append(count / (time.perf_counter() - start - _SETTLING))
                 before = rival.meter.cpu()
                 time.sleep(_WATCHED)
@@ -61,7 +61,7 @@ def _bench(stage: Stage, count: int) -> list[Result]:
 
 
 @contextmanager
-def _idling(rival: Rival, api: Api, count: int) -> Iterator[None]:
+def idling(rival: Rival, api: Api, count: int) -> Iterator[None]:
     names = [f"idle-{index}" for index in range(count)]
 
     def start(name: str) -> None:

@@ -113,28 +113,33 @@ def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
 
 
 @contextmanager
-def containerd() -> Iterator[Rival]:
-    """Debian's containerd, without the CRI plugin (which would only cost it memory)."""
+def containerd(more: str = "") -> Iterator[Rival]:
+    """Debian's containerd, without the CRI plugin (which would only cost it memory).
+
+    `more` is added to the configuration.
+    """
     with folder("containerd") as path:
         config = path / "config.toml"
         config.write_text(
             f'version = 2\nroot = "{path}/root"\nstate = "{path}/state"\n'
             f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-            f'[grpc]\naddress = "{path}/state/d.sock"\n'
+            f'[grpc]\naddress = "{path}/state/d.sock"\n{more}'
         )
         with _daemon("containerd", path, ["containerd", "--config", str(config)]) as rival:
             yield rival
 
 
 @contextmanager
-def orlopd() -> Iterator[Rival]:
+def orlopd(more: str = "") -> Iterator[Rival]:
     with folder("orlopd") as path:
+        (path / "config.toml").write_text(more)
         command = [
             str(Path(sys.executable).parent / "orlopd"),
             *("--root", f"{path}/root"),
             *("--state", f"{path}/state"),
             *("--address", f"{path}/state/d.sock"),
             *("--network", "none"),
+            *("--config", f"{path}/config.toml"),
         ]
         with _daemon("orlopd", path, command) as rival:
             yield rival

@@ -1,0 +1,55 @@
+"""What a scrape costs, with many containers."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import replace
+
+from benchmarks import rivals
+from benchmarks.idle import idling
+from benchmarks.measure import Result, within
+from benchmarks.stage import Stage
+
+_MANY, _FEW = 500, 100
+_ROUNDS = 9
+_BUDGET = 150  # ms
+
+
+def bench_scrape(stage: Stage) -> list[Result]:
+    """Daemons of their own, with metrics; containerd asks each shim, orlopd reads cgroups."""
+    count = _FEW if stage.quick else _MANY
+    ports = [_free_port(), _free_port()]
+    sections = [f'[metrics]\naddress = "127.0.0.1:{port}"\n' for port in ports]
+    with rivals.orlopd(sections[0]) as ours, rivals.containerd(sections[1]) as theirs:
+        inner = replace(stage, ours=ours, theirs=theirs)
+        with inner.apis() as apis, ExitStack() as crowd:
+            for rival, api in zip(inner.rivals, apis, strict=True):
+                crowd.enter_context(idling(rival, api, count))
+            actions = [lambda port=port: _scrape(port, count) for port in ports]
+            # containerd asks shims that sleep: what they take is in its group's processor time.
+            return inner.compare(
+                f"scrape of {count} idle containers",
+                actions[0],
+                actions[1],
+                rounds=_ROUNDS,
+                budget=within(_BUDGET, "ms"),
+            )
+
+
+def _scrape(port: int, count: int) -> None:
+    """Plain, so that it can be looked at; fails unless every container is there."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/metrics", headers={"Accept-Encoding": "identity"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        found = answer.read().count(b"\ncontainer_pids_current{")
+    if found != count:
+        raise RuntimeError(f"{found} containers in the metrics, {count} expected")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
