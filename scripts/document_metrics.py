@@ -15,6 +15,8 @@ from orlop.content import ContentStore
 from orlop.daemon.readings import Rooms, readings
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
+from orlop.gc.collector import Collector
+from orlop.gc.scheduler import Scheduler
 from orlop.metadata import Database
 from orlop.metrics import cgroups, processes, target
 from orlop.metrics.family import Family
@@ -77,7 +79,8 @@ def _readings(folder: Path) -> Iterator[Reading]:
         puller = Puller(content, nothing, nothing, unpacking)
         servers: Any = {name: (nothing, Calls()) for name in ("grpc", "ttrpc")}
         own = (exchange, database, content, puller, unpacking, Resolver(nothing))
-        rooms = Rooms(servers, forks, *own, nothing)
+        garbage = Scheduler(Collector(database, {}))
+        rooms = Rooms(servers, forks, *own, nothing, garbage)
         yield from readings(rooms)
     yield from Outcomes(0).readings()
 

@@ -289,6 +289,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
             unpacking=unpacking,
             resolver=resolver,
             tasks=tasks,
+            garbage=garbage,
         )
         metrics.start(scraped, config, rooms, containers)
         _log.info('serving metrics on "%s"', scraped.address)

@@ -10,6 +10,7 @@ from orlop import __version__
 from orlop.content import ContentStore
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
+from orlop.gc.scheduler import Scheduler
 from orlop.introspection.service import REVISION, VERSION
 from orlop.metadata import Database
 from orlop.metrics.internals import Reading
@@ -34,6 +35,7 @@ class Rooms:
     unpacking: Unpacking
     resolver: Resolver
     tasks: TaskManager
+    garbage: Scheduler
 
 
 def readings(rooms: Rooms) -> Iterator[Reading]:
@@ -122,6 +124,17 @@ def _work(rooms: Rooms) -> Iterator[Reading]:
         "orlop_registry_requests_total",
         'Requests to registries by host and status; "error" where there was no answer',
         rooms.resolver.requests,
+    )
+    yield Reading(
+        "containerd_gc_collections_total",
+        "Collections of garbage by what came of them",
+        rooms.garbage.collections,
+    )
+    yield Reading(
+        "containerd_gc_gc_seconds", "Time that collections of garbage took", rooms.garbage.seconds
+    )
+    yield Reading(
+        "orlop_gc_removed_total", "Records that were garbage, by kind", rooms.garbage.removed
     )
     yield Reading(
         "orlop_content_committed_bytes_total",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from orlop.errors import Internal, Unavailable
 from orlop.gc.collector import Collection, Collector
 from orlop.rpc import CallContext
+from orlop.tally import Counter, Timing
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ class Scheduler:
         self._done = 0
         self._failure = ""  # of the last collection
         self._average = _LEAST_RUN
+        self.collections = Counter("status")
+        self.seconds = Timing()
+        self.removed = Counter("kind")
         self._thread = threading.Thread(target=self._loop, name="gc", daemon=True)
 
     def start(self) -> None:
@@ -176,9 +180,17 @@ class Scheduler:
             if any(outcome.removed.values()):
                 told = " ".join(f"{kind}={n}" for kind, n in sorted(outcome.removed.items()) if n)
                 _log.debug("collected %s in %.0f ms", told, outcome.seconds * 1000)
+        self._count(outcome)
         self._on_run(outcome)
         self._settle(serves, failure)
         return not failure
+
+    def _count(self, outcome: Collection | None) -> None:
+        self.collections.add("success" if outcome else "error")
+        if outcome is not None:
+            self.seconds.observe(outcome.seconds)
+            for kind, count in outcome.removed.items():
+                self.removed.add(kind, by=count)
 
     def _settle(self, served: int, failure: str) -> None:
         with self._condition:

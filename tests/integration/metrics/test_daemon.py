@@ -32,6 +32,7 @@ def test_work_is_counted(tmp_path: Path, registry: str) -> None:
     assert after.total("orlop_database_seconds_count", kind="write") > 5
     assert after.total("ttrpc_server_handled_total", ttrpc_method="Transfer", ttrpc_code="OK") == 1
     assert after.total("process_resident_memory_bytes") > 10 << 20
+    assert last.one("containerd_gc_collections_total", status="success") >= 1
     assert last.one("orlop_shims") == 0
     assert last.total("orlop_tasks") == 0
     assert last.one("orlop_events_published_total", topic="/tasks/delete") == 1
