@@ -62,7 +62,8 @@ def _bench(stage: Stage, count: int) -> list[Result]:
 
 @contextmanager
 def idling(rival: Rival, api: Api, count: int) -> Iterator[None]:
-    names = [f"idle-{index}" for index in range(count)]
+    # Both may have theirs at once, and runC knows them by namespace and name.
+    names = [f"idle-{rival.name}-{index}" for index in range(count)]
 
     def start(name: str) -> None:
         api.create(name, ["sleep", "100000"])

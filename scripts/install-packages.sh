@@ -1,14 +1,14 @@
 #!/bin/sh
 # Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
 set -eu
-packages="attr bind9-dnsutils busybox-static containerd containernetworking-plugins curl dnsmasq-base docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps prometheus python3-venv runc skopeo tini umoci util-linux"
-machine="debootstrap e2fsprogs qemu-system-x86" # the virtual machine of the tests
+packages="attr bind9-dnsutils busybox-static containerd containernetworking-plugins curl dnsmasq-base docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps python3-venv runc skopeo tini umoci util-linux"
+outside="debootstrap e2fsprogs prometheus qemu-system-x86" # not needed in the virtual machine of the tests
 if [ "${1:-}" = --list ]; then # what the virtual machine needs in its turn
     echo "$packages"
     exit 0
 fi
 missing=
-for package in $packages $machine; do
+for package in $packages $outside; do
     dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
         missing="$missing $package"
 done
