@@ -103,6 +103,7 @@ def clear(peer: Connection) -> None:
     _each(images(peer), lambda key: peer.images.delete(delete_image(name=key)))
     delete_lease = leases_pb2.DeleteRequest
     _each({*leases(peer), HOLD}, lambda key: peer.leases.delete(delete_lease(id=key)))
+    collect(peer)
     remove = snapshots_pb2.RemoveSnapshotRequest
     while found := snapshots(peer):
         _each(
@@ -112,7 +113,16 @@ def clear(peer: Connection) -> None:
     _each(ingests(peer), lambda key: peer.content.abort(content_pb2.AbortRequest(ref=key)))
     delete_blob = content_pb2.DeleteContentRequest
     _each(blobs(peer), lambda key: peer.content.delete(delete_blob(digest=key)))
+    # containerd numbers the snapshots of a new namespace as it did those of the one before: first
+    # they have to be gone from disk.
+    collect(peer)
     peer.namespaces.delete(namespaces_pb2.DeleteNamespaceRequest(name=peer.namespace))
+
+
+def collect(peer: Connection) -> None:
+    """Have garbage collected, and wait for it, as BuildKit does: by a lease that holds nothing."""
+    made = peer.leases.create(leases_pb2.CreateRequest()).lease
+    peer.leases.delete(leases_pb2.DeleteRequest(id=made.id, sync=True))
 
 
 def _each(names: Iterable[str], remove: Callable[[str], object]) -> None:

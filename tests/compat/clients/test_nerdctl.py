@@ -1,15 +1,12 @@
-"""nerdctl: names and networks by labels, logs and networks by programs of its own, transfers."""
+"""nerdctl: names and networks by labels, the life of a container, commits and transfers."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -18,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.client import Connection, transfers
 from orlop.client import images as client_images
 from orlop.client.bytestreams import Download, Upload
-from orlop.client.containers import RUNTIME, SPEC_TYPE, STOP_SIGNAL_LABEL
+from orlop.client.containers import SPEC_TYPE
 from orlop.client.streams import Progress
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError, Unimplemented
 from orlop.oci.chain import chain_ids
@@ -36,11 +33,11 @@ from orlop.wire.services import (
     tasks_pb2,
 )
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, RUNNING, STOPPED
-from orlop.wire.types_pb2 import Descriptor, Mount
+from orlop.wire.types_pb2 import Descriptor
 from tests import archive_fixture
-from tests.compat.clients import nerdctl_hook, nerdctl_logger, work
+from tests.compat.clients import work
+from tests.compat.clients.nerdctl import NAME, create, remove
 from tests.compat.clients.peer import (
-    HOLD,
     SNAPSHOTTER,
     Peer,
     blobs,
@@ -50,7 +47,7 @@ from tests.compat.clients.peer import (
     snapshots,
     tasks,
 )
-from tests.compat.docker.engines import ENGINES, Containerd, Harbour
+from tests.compat.docker.engines import Containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
 
 pytestmark = pytest.mark.root
@@ -58,46 +55,6 @@ pytestmark = pytest.mark.root
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-NAME = "nerdctl/name"
-SOURCES = Path(__file__).parents[3]
-
-
-class Container(NamedTuple):
-    """A container as `nerdctl create` leaves it."""
-
-    id: str
-    mounts: list[Mount]
-    spec: dict[str, Any]
-
-
-def create(
-    peer: Connection, name: str, *args: str, labels: Mapping[str, str] | None = None, **more: Any
-) -> Container:
-    """Its id is hexadecimal and long, its name is a label."""
-    key = name.encode().hex().ljust(64, "0")
-    image = client_images.view(peer, client_images.get(peer, BUSYBOX))
-    mounts = work.prepare(peer, key, image.chain_id)
-    own = {NAME: name, "nerdctl/namespace": peer.namespace, "nerdctl/hostname": key[:12],
-           "nerdctl/networks": '["bridge"]', "nerdctl/platform": "linux/amd64",
-           "nerdctl/extraHosts": "[]", STOP_SIGNAL_LABEL: "SIGTERM"}  # fmt: skip
-    own |= labels or {}
-    document = work.spec(peer.namespace, key, *args, annotations=own)
-    document.update(more)
-    options = AnyMessage(
-        type_url="containerd.runc.v1.Options", value=Options(binary_name="runc").SerializeToString()
-    )
-    work.create_container(
-        peer, key, document, image=BUSYBOX, snapshotter=SNAPSHOTTER, snapshot_key=key, labels=own,
-        runtime=containers_pb2.Container.Runtime(name=RUNTIME, options=options),
-        extensions={"nerdctl.io/mark": AnyMessage(type_url="any/thing", value=b"\x00\xffraw")},
-    )  # fmt: skip
-    return Container(key, mounts, document)
-
-
-def remove(peer: Connection, id: str) -> None:
-    """`nerdctl rm`: the record, and then its snapshot; one that is gone is fine."""
-    work.delete_container(peer, id)
-    work.remove(peer, id)
 
 
 # Records
@@ -184,125 +141,6 @@ def test_restart_policies_are_offered(engine: Orlopd, peer: Connection) -> None:
     policies = {"always", "on-failure", "unless-stopped"}
     # containerd tells since 1.7; nerdctl takes silence for all of them
     assert set(plugin.capabilities) >= (set() if isinstance(engine, Containerd) else policies)
-
-
-# Logs
-
-
-def test_logs_by_a_driver(busybox: Orlopd, peer: Connection, tmp_path: Path) -> None:
-    nerdctl = program(tmp_path / "nerdctl", nerdctl_logger.__name__)
-    container = create(peer, "logged", "sh", "-c", "echo out; echo err >&2; seq 2000")
-    folder = tmp_path / "store" / peer.namespace / container.id
-    folder.mkdir(parents=True)
-    settings = {"driver": "json-file", "host": busybox.address}
-    (folder / "log-config.json").write_text(json.dumps(settings))
-    uri = f"binary://{nerdctl}?{nerdctl_logger.MAGIC}={tmp_path}/store"
-    request = tasks_pb2.CreateTaskRequest(
-        container_id=container.id, rootfs=container.mounts, stdout=uri, stderr=uri
-    )
-    peer.tasks.create(request)
-    peer.tasks.start(tasks_pb2.StartRequest(container_id=container.id))
-    ended = peer.tasks.wait(tasks_pb2.WaitRequest(container_id=container.id))
-    assert ended.exit_status == 0
-    busybox.wait_for((folder / "done").exists, 20)
-    lines = [json.loads(line) for line in (folder / "log.json").read_text().splitlines()]
-    assert {"stream": "stderr", "log": "err\n"} in lines
-    assert [each["log"] for each in lines if each["stream"] == "stdout"] == [
-        "out\n", *(f"{number}\n" for number in range(1, 2001))
-    ]  # fmt: skip
-    peer.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id=container.id))
-    remove(peer, container.id)
-
-
-def program(path: Path, module: str) -> Path:
-    """A module of these tests as a program."""
-    path.write_text(f'#!/bin/sh\ncd {SOURCES} || exit 1\nexec {sys.executable} -m {module} "$@"\n')
-    path.chmod(0o755)
-    return path
-
-
-# Networks
-
-
-@pytest.fixture(params=list(ENGINES))
-def networked(request: pytest.FixtureRequest) -> Iterator[tuple[Orlopd, Harbour]]:
-    """Each of the daemons, in a network namespace that CNI's plugins may change."""
-    engine = ENGINES[request.param]()
-    try:
-        harbour = Harbour(engine)
-        engine.inside = harbour.inside
-        engine.start()
-        yield engine, harbour
-        harbour.close()
-        engine.close()
-    finally:
-        engine.discard()
-
-
-def test_networks_by_hooks(
-    networked: tuple[Orlopd, Harbour], busybox_archive: Path, tmp_path: Path
-) -> None:
-    engine, harbour = networked
-    engine.ctr("images", "import", str(busybox_archive))
-    pool = tmp_path / "pool"
-    (tmp_path / "network.json").write_text(json.dumps(plugins(pool)))
-    server = "mkdir /www; echo hello >/www/text; trap exit TERM; httpd -f -p 80 -h /www & wait"
-    with closing(Peer(engine.address, engine.namespace)) as own:
-        own.leases.create(leases_pb2.CreateRequest(id=HOLD))
-        peer = own.with_lease(HOLD)
-        for ending in ("TERM", "KILL"):
-            labels = {"nerdctl/state-dir": str(tmp_path)}
-            container = create(
-                peer, f"web{ending}", "sh", "-c", server, labels=labels, hooks=hooks(tmp_path)
-            )
-            with work.Process(engine, peer, container.id) as task:
-                pid = task.create(container.mounts).pid
-                state = json.loads((tmp_path / "oci-hook.createRuntime.json").read_text())
-                assert (state["id"], state["pid"]) == (container.id, pid)
-                assert state["status"] in ("creating", "created")
-                task.start()
-                engine.wait_for(lambda: served(harbour) == "hello\n", 20)
-                task.kill(9 if ending == "KILL" else 15)
-                task.wait()
-                task.delete()
-            state = json.loads((tmp_path / "oci-hook.postStop.json").read_text())
-            assert (state["id"], state["status"]) == (container.id, "stopped")
-            assert "10.99.0." not in "".join(path.name for path in (pool / "net").glob("10.*"))
-            assert "CNI-DN" not in harbour.run("iptables", "-t", "nat", "-S", "PREROUTING")
-            for event in ("createRuntime", "postStop"):
-                (tmp_path / f"oci-hook.{event}.json").unlink()
-            remove(peer, container.id)
-        broken = {"nerdctl/state-dir": str(tmp_path), "nerdctl/hostname": "broken"}
-        container = create(peer, "broken", "true", labels=broken, hooks=hooks(tmp_path))
-        with work.Process(engine, peer, container.id) as task, pytest.raises(OrlopError) as refused:
-            task.create(container.mounts)
-        assert "hook" in str(refused.value) and tasks(peer) == set()
-        remove(peer, container.id)
-        clear(peer)
-
-
-def hooks(folder: Path) -> dict[str, Any]:
-    """Both hooks are the same program."""
-    nerdctl = program(folder / "nerdctl-hook", nerdctl_hook.__name__)
-    return {
-        phase: [{"path": str(nerdctl), "args": ["nerdctl", event]}]
-        for phase, event in (("createRuntime", "createRuntime"), ("poststop", "postStop"))
-    }
-
-
-def plugins(pool: Path) -> list[dict[str, Any]]:
-    subnet = {"subnet": "10.99.0.0/24", "gateway": "10.99.0.1"}
-    ipam = {"type": "host-local", "dataDir": str(pool), "ranges": [[subnet]]}
-    ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
-    common = {"cniVersion": "0.4.0", "name": "net"}
-    return [
-        {**common, "type": "bridge", "bridge": "nerdctl0", "isGateway": True, "ipam": ipam},
-        {**common, "type": "portmap", "runtimeConfig": {"portMappings": ports}},
-    ]
-
-
-def served(harbour: Harbour) -> str:
-    return harbour.run("sh", "-c", "busybox wget -q -O- http://10.99.0.1:8080/text || true")
 
 
 # Tasks
