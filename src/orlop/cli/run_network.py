@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from orlop.cli import options
 from orlop.client import Connection, containers, networks, ports
 from orlop.errors import FailedPrecondition, InvalidArgument
 
 _PLAIN = ("none", "host")
+_FACTORS = {"k": 1000, "m": 1000**2, "g": 1000**3}
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -29,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ip6", default="", metavar="ADDRESS", help="its address of IPv6 there")
     add("--mac-address", default="", metavar="MAC", help="its hardware address there")
     add("--network-alias", action="append", default=[], metavar="NAME", help="another name of it")
+    add("--network-rate-in", type=_rate, default=0, metavar="RATE",
+        help="bits in a second that it gets at most in each network, as 10mbit")  # fmt: skip
+    add("--network-rate-out", type=_rate, default=0, metavar="RATE",
+        help="bits in a second that it sends at most")  # fmt: skip
+    add("--network-burst", type=options.memory, default=0, metavar="SIZE",
+        help="bytes at once (default: of a tenth of a second)")  # fmt: skip
     add("-p", "--publish", action="append", default=[],
         metavar="[[ADDRESS:]PORT:]PORT[/PROTOCOL]",
         help="have a port of the host, or a range, lead to it")  # fmt: skip
@@ -86,6 +94,11 @@ def _places(args: argparse.Namespace, wanted: Sequence[str]) -> list[dict[str, A
     places: list[dict[str, Any]] = [{"network": name} for name in wanted]
     chosen = {"ip": args.ip, "ip6": args.ip6, "mac": args.mac_address}
     places[0] |= {key: value for key, value in chosen.items() if value}
+    rates = {"rate_in": args.network_rate_in, "rate_out": args.network_rate_out,
+             "burst": args.network_burst}  # fmt: skip
+    if any(rates.values()):
+        for place in places:
+            place["rates"] = rates
     if args.network_alias:
         for place in places:
             place["aliases"] = args.network_alias
@@ -100,6 +113,8 @@ def _refuse_places(
         "--ip6": args.ip6,
         "--mac-address": args.mac_address,
         "--network-alias": args.network_alias,
+        "--network-rate-in": args.network_rate_in,
+        "--network-rate-out": args.network_rate_out,
         "--publish": published,
     }
     for option, value in given.items():
@@ -107,6 +122,17 @@ def _refuse_places(
             if not args.net:
                 raise FailedPrecondition(f"{option}: this daemon has no network for containers")
             raise InvalidArgument(f'{option} makes no sense with --network "{network}"')
+
+
+def _rate(text: str) -> int:
+    """The bits in a second of `10mbit`, as tc(8) reads it; a plain number is of bits."""
+    number = text.lower().removesuffix("bit")
+    factor = _FACTORS.get(number[-1:], 0)
+    if factor:
+        number = number[:-1]
+    if not number.isdecimal() or not int(number):
+        raise argparse.ArgumentTypeError(f'"{text}" is no rate as 500kbit, 10mbit or 1gbit')
+    return int(number) * (factor or 1)
 
 
 def published_by(text: str) -> list[dict[str, Any]]:

@@ -21,6 +21,9 @@ Undo = Callable[[], object] | None
 _NUD_PERMANENT = 0x80
 _NODAD = 0x02
 _MAIN_TABLE = 254
+_ROOT = 0xFFFFFFFF
+_LEAST_BITS, _MOST_BITS = 8, 34_000_000_000  # the kernel counts bytes, up to 2**32
+_LEAST_BURST, _MOST_BURST = 64 << 10, 256 << 20
 _EXTERNAL = ("tun", "tap")
 
 
@@ -357,6 +360,31 @@ def _delete_rule(namespaces: Namespaces, each: op.DeleteRule) -> Undo:
     return lambda: _rule(namespaces, each.ns, each.rule, "add")
 
 
+def _rate_limit(
+    namespaces: Namespaces, each: op.AddRateLimit | op.DeleteRateLimit, action: str
+) -> None:
+    values: dict[str, Any] = {"index": namespaces.index(each.ns, each.link)}
+    if action == "add":
+        if not _LEAST_BITS <= each.rate <= _MOST_BITS:
+            raise ValueError(f"{each.rate} bits in a second are not {_LEAST_BITS} to {_MOST_BITS}")
+        least = max(each.rate // 8 // 10, _LEAST_BURST)
+        burst = min(each.burst or least, _MOST_BURST)
+        values |= {"kind": "tbf", "rate": each.rate // 8, "burst": burst, "latency": "100ms"}
+    else:
+        values["parent"] = _ROOT
+    namespaces.netlink(each.ns).tc(action, **values)
+
+
+def _add_rate_limit(namespaces: Namespaces, each: op.AddRateLimit) -> Undo:
+    _rate_limit(namespaces, each, "add")
+    return lambda: _rate_limit(namespaces, each, "del")
+
+
+def _delete_rate_limit(namespaces: Namespaces, each: op.DeleteRateLimit) -> Undo:
+    _rate_limit(namespaces, each, "del")
+    return (lambda: _rate_limit(namespaces, each, "add")) if each.rate else None
+
+
 def _set_sysctl(namespaces: Namespaces, each: op.SetSysctl) -> Undo:
     before = namespaces.read_sysctl(each.ns, each.name)
     if before == each.value:
@@ -378,5 +406,7 @@ _ACTIONS: dict[type, Callable[[Namespaces, Any], Undo]] = {
     op.DeleteNeighbour: _delete_neighbour,
     op.AddRule: _add_rule,
     op.DeleteRule: _delete_rule,
+    op.AddRateLimit: _add_rate_limit,
+    op.DeleteRateLimit: _delete_rate_limit,
     op.SetSysctl: _set_sysctl,
 }

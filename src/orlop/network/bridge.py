@@ -10,6 +10,7 @@ from orlop.network.model import Endpoint, Network
 from orlop.network.operations import (
     AddAddress,
     AddLink,
+    AddRateLimit,
     AddRoute,
     AnyOperation,
     DeleteLink,
@@ -18,7 +19,7 @@ from orlop.network.operations import (
     SetSysctl,
 )
 
-_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 HAS_IPV6 = Path("/proc/sys/net/ipv6").exists()
 
 
@@ -27,8 +28,7 @@ def make(network: Network, mtu: int, owner: str) -> Iterator[AnyOperation]:
     name = network.bridge
     versions = {each.version for each in network.subnets}
     yield AddLink(name=name, kind="bridge", exist_ok=True, mtu=mtu, mac=_mac(network), alias=owner)
-    if HAS_IPV6:
-        yield _ipv6("", name, enabled=6 in versions)
+    yield from ipv6_switch(network, "", name)
     for subnet in network.subnets:
         address = f"{subnet.gateway}/{subnet.prefix}"
         yield AddAddress(link=name, address=address, exist_ok=True)
@@ -46,7 +46,6 @@ def unmake(network: Network) -> Iterator[AnyOperation]:
 
 def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:
     """A cable from the bridge into the network namespace `ns`, with addresses and routes."""
-    versions = {each.version for each in network.subnets}
     yield AddLink(
         name=endpoint.link,
         kind="veth",
@@ -58,8 +57,8 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
         mtu=mtu,
         up=True,
     )
-    if HAS_IPV6:
-        yield _ipv6(ns, endpoint.inside, enabled=6 in versions)
+    yield from ipv6_switch(network, ns, endpoint.inside)
+    yield from limits(endpoint, ns)
     for subnet in network.subnets:
         address = f"{endpoint.address(subnet.version)}/{subnet.prefix}"
         yield AddAddress(ns=ns, link=endpoint.inside, address=address)
@@ -69,7 +68,7 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
             yield AddRoute(
                 ns=ns,
                 route=Route(
-                    destination=_EVERYWHERE[subnet.version],
+                    destination=EVERYWHERE[subnet.version],
                     gateway=subnet.gateway,
                     link=endpoint.inside,  # others may be in the same subnet
                     metric=endpoint.position,
@@ -77,15 +76,25 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
             )
 
 
+def limits(endpoint: Endpoint, ns: str) -> Iterator[AddRateLimit]:
+    """Both ends of a cable let pass what leaves through them."""
+    rates = endpoint.rates
+    if rates.rate_in:
+        yield AddRateLimit(link=endpoint.link, rate=rates.rate_in, burst=rates.burst)
+    if rates.rate_out:
+        yield AddRateLimit(ns=ns, link=endpoint.inside, rate=rates.rate_out, burst=rates.burst)
+
+
 def unplug(endpoint: Endpoint) -> Iterator[AnyOperation]:
     yield DeleteLink(name=endpoint.link, missing_ok=True)
 
 
-def _ipv6(ns: str, link: str, *, enabled: bool) -> SetSysctl:
+def ipv6_switch(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
     """An interface without a subnet of IPv6 has no addresses of it at all."""
-    return SetSysctl(
-        ns=ns, name=f"net/ipv6/conf/{link}/disable_ipv6", value="0" if enabled else "1"
-    )
+    if HAS_IPV6:
+        enabled = any(each.version == 6 for each in network.subnets)
+        value = "0" if enabled else "1"
+        yield SetSysctl(ns=ns, name=f"net/ipv6/conf/{link}/disable_ipv6", value=value)
 
 
 def _mac(network: Network) -> str:

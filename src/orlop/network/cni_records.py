@@ -12,7 +12,7 @@ from orlop.errors import InvalidArgument
 from orlop.network.cni import Attachment, NetworkConfig, converting
 from orlop.network.cni.model import Json
 from orlop.network.cni.results import Remembered
-from orlop.network.model import Endpoint, Network, Port, Wish
+from orlop.network.model import Endpoint, Network, Port, Rates, Wish
 from orlop.network.ports import Key
 
 PREFIX = "cni:"
@@ -57,10 +57,21 @@ def capabilities(config: NetworkConfig, wish: Wish) -> dict[str, Any]:
         found["ips"] = [each for each in (wish.ip, wish.ip6) if each]
     if wish.mac:
         found["mac"] = wish.mac
+    if wish.rates.rate_in or wish.rates.rate_out:
+        found["bandwidth"] = _bandwidth(wish.rates)
     for each in found:
         require(config, each)
     if wish.aliases and "aliases" in config.capabilities:
         found["aliases"] = list(wish.aliases)
+    return found
+
+
+def _bandwidth(rates: Rates) -> dict[str, int]:
+    """All of it in bits; the plugin wants to be told how many at once."""
+    found: dict[str, int] = {}
+    for key, rate in (("ingress", rates.rate_in), ("egress", rates.rate_out)):
+        if rate:
+            found |= {f"{key}Rate": rate, f"{key}Burst": 8 * rates.burst or max(rate // 10, 1)}
     return found
 
 

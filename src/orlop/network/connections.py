@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
+from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError, Unimplemented
 from orlop.events import Publisher
-from orlop.network import bridge
+from orlop.network import bridge, uplink
 from orlop.network.cni_networks import CniNetworks
 from orlop.network.cni_records import is_cni
 from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
-from orlop.network.operations import DeleteLink
+from orlop.network.operations import AnyOperation, DeleteLink
 from orlop.network.ports import HostPorts, Key
 from orlop.network.store import GUEST, matching
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
@@ -70,7 +70,8 @@ class Connections:
                     found.append(self.cni.reserve(namespace, container, wish, position))
                     continue
                 network = self._networks.get(namespace, wish.network)
-                found.append(self._store.reserve(network, container, wish, position))
+                taken = self._networks.taken(network)
+                found.append(self._store.reserve(network, container, wish, position, taken=taken))
             if ports:
                 self._publish(namespace, container, found, ports)
         except BaseException:
@@ -89,8 +90,10 @@ class Connections:
             held = self._ports.hold((namespace, container), ports, (4,))
             self.cni.publish(namespace, container, held)
             return
-        if self._networks.get(namespace, found[0].network).internal:
-            raise InvalidArgument("an internal network publishes no ports")
+        first = self._networks.get(namespace, found[0].network)
+        if first.internal or not first.is_bridge:
+            kind = "an internal" if first.internal else f"{first.driver}: such a"
+            raise InvalidArgument(f"{kind} network publishes no ports")
         versions = [version for version in (4, 6) if found[0].address(version)]
         held = self._ports.hold((namespace, container), ports, versions)
         self._store.publish(namespace, container, held)
@@ -110,13 +113,15 @@ class Connections:
         network = self._networks.get(endpoint.namespace, endpoint.network)
         mtu = self._networks.ensure(network)
         try:
-            self._kernel.apply(*bridge.plug(network, endpoint, ns, mtu))
+            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
+        except Unimplemented:
+            raise
         except OrlopError:
             # What an earlier attempt left may be in the way, or the bridge be gone.
             self._networks.forget(network)
             mtu = self._networks.ensure(network)
-            self._kernel.apply(*bridge.unplug(endpoint))
-            self._kernel.apply(*bridge.plug(network, endpoint, ns, mtu))
+            self._kernel.apply(*_unplugging(network, endpoint, ns))
+            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
         event = NetworkAttach(
             network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
         )
@@ -148,7 +153,8 @@ class Connections:
         with self._lock:
             self._pids.setdefault((namespace, container), _NONE)  # it is known to be there
         network = self._networks.get(namespace, wish.network)
-        endpoint = self._store.reserve(network, container, wish, position, interface)
+        taken = self._networks.taken(network)
+        endpoint = self._store.reserve(network, container, wish, position, interface, taken)
         try:
             if ports:
                 self._publish(namespace, container, [endpoint], ports)
@@ -189,6 +195,11 @@ class Connections:
         self._close_ports(namespace, container)
         if published:
             self._networks.refresh()
+        with self._lock:
+            pid = self._pids.get((namespace, container), 0)
+        if pid > 0 and not network.is_bridge:
+            for each in found:
+                self._kernel.apply(*uplink.unplug(each, of_process(pid)))
         self._let_go(found)
         self._kernel.keep = self._store.occupied()
 
@@ -298,9 +309,11 @@ class Connections:
             network = self._networks.get(each.namespace, each.network)
             self._networks.ensure(network)
             ours, theirs = here.get(each.link), inside.get(each.inside)
-            whole = ours is not None and theirs is not None and theirs.up
-            if ours is None or ours.master != network.bridge or not whole:
-                self._kernel.apply(*bridge.unplug(each))
+            whole = theirs is not None and theirs.up
+            if network.is_bridge:
+                whole = whole and ours is not None and ours.master == network.bridge
+            if not whole:
+                self._kernel.apply(*_unplugging(network, each, of_process(pid)))
                 self._plug(each, of_process(pid))
 
     def _resume_guest(self, key: Key) -> None:
@@ -337,7 +350,7 @@ class Connections:
     def _pull_strays(self) -> None:
         """Cables on our bridges that no record knows, as a crash leaves them."""
         found = self._kernel.links()  # before the records, which come before the cables
-        bridges = {each.bridge for each in self._store.all()}
+        bridges = {each.bridge for each in self._store.all() if each.is_bridge}
         known = {each.link for each in self._store.endpoints()}
         for each in found:
             if each.master in bridges and each.kind == "veth" and each.name not in known:
@@ -372,3 +385,14 @@ class Connections:
         found = self._store.of_namespace(namespace, wanted)
         found += matching(self.cni.networks(namespace), wanted)
         return sorted(found, key=lambda each: each.name)
+
+
+def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:
+    if network.is_bridge:
+        yield from bridge.plug(network, endpoint, ns, mtu)
+    else:
+        yield from uplink.plug(network, endpoint, ns)
+
+
+def _unplugging(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
+    yield from bridge.unplug(endpoint) if network.is_bridge else uplink.unplug(endpoint, ns)

@@ -71,6 +71,7 @@ class Subnet(msgspec.Struct, frozen=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network of containers. `bridge` is its interface on the host.
 
+    For the drivers macvlan and ipvlan that is what containers' interfaces are made on, in `mode`.
     An `internal` one leads nowhere else. `mtu` 0 is that of the host's default route.
     `created_at` is in UTC nanoseconds since the epoch.
     """
@@ -80,11 +81,27 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     driver: str = "bridge"
     bridge: str = ""
+    mode: str = ""
     internal: bool = False
     mtu: int = 0
     subnets: tuple[Subnet, ...] = ()
     labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     created_at: int = 0
+
+    @property
+    def is_bridge(self) -> bool:
+        return self.driver == "bridge"
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of a container's interface: bits in a second that come in and go out, 0 for none.
+
+    `burst` bytes may pass at once, 0 for as many as come in a tenth of a second.
+    """
+
+    rate_in: int = 0
+    rate_out: int = 0
+    burst: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +116,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     aliases: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    rates: Rates = Rates()
 
     def address(self, version: int) -> str:
         """Its address of IP `version`, "" for none."""
@@ -129,6 +147,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     ip6: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    rates: Rates = Rates()
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
-from orlop.network import bridge, rules
+from orlop.network import bridge, rules, uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
 from orlop.network.kernel import Kernel
@@ -36,6 +36,7 @@ class Wanted:
     internal: bool = False
     mtu: int = 0
     bridge: str = ""
+    mode: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,6 +78,7 @@ class Networks:
             name=wanted.name,
             driver=wanted.driver,
             bridge=wanted.bridge,
+            mode=wanted.mode,
             internal=wanted.internal,
             mtu=wanted.mtu,
             subnets=wanted.subnets,
@@ -90,7 +92,7 @@ class Networks:
 
     def _host_prefixes(self) -> list[str]:
         """Where the host has routes to: a subnet must be nowhere else."""
-        mine = {each.bridge for each in self.store.all()}
+        mine = {each.bridge for each in self.store.all() if each.is_bridge}
         return [each.destination for each in self._kernel.routes() if each.link not in mine]
 
     def get(self, namespace: str, name: str) -> Network:
@@ -116,7 +118,7 @@ class Networks:
             gone = self.store.get(namespace, name)
             self.store.check_unused(gone)
             self._mtus.pop(gone.id, None)
-            self._kernel.apply(*bridge.unmake(gone))
+            self._unmake(gone)
             try:
                 self.refresh(without=gone.id)
                 self.store.delete(namespace, gone.id)
@@ -142,12 +144,41 @@ class Networks:
         with self._lock:
             if network.id in self._mtus:
                 return self._mtus[network.id]
-            mtu = network.mtu or self._default_mtu()
-            self._check_owner(network)
-            self._kernel.apply(*bridge.make(network, mtu, self._owner))
+            if network.is_bridge:
+                mtu = network.mtu or self._default_mtu()
+                self._check_owner(network)
+                self._kernel.apply(*bridge.make(network, mtu, self._owner))
+            else:
+                mtu = network.mtu
+                self._ensure_parent(network)
             self._mtus[network.id] = mtu
-        self.refresh()
+        if network.is_bridge:
+            self.refresh()
         return mtu
+
+    def _ensure_parent(self, network: Network) -> None:
+        if any(each.name == network.bridge for each in self._kernel.links()):
+            return
+        making = list(uplink.make(network, self._owner))
+        if not making:
+            raise NotFound(f'interface "{network.bridge}", which network "{network.name}" is on')
+        self._kernel.apply(*making)
+
+    def _unmake(self, network: Network) -> None:
+        """Remove the host's side of a network, but for a parent that is not our own."""
+        ours = network.is_bridge or any(
+            each.name == network.bridge and each.kind == "vlan" and each.alias == self._owner
+            for each in self._kernel.links()
+        )
+        if ours:
+            self._kernel.apply(*bridge.unmake(network))
+
+    def taken(self, network: Network) -> list[str]:
+        """The host's own addresses, which are among those of a network that the host is in."""
+        if network.is_bridge:
+            return []
+        found = (text for each in self._kernel.links() for text in each.addresses)
+        return [text.partition("/")[0] for text in found]
 
     def forget(self, network: Network) -> None:
         """Look for the network's bridge again when it is next needed."""
@@ -171,7 +202,7 @@ class Networks:
     def refresh(self, *, without: str = "") -> None:
         """Make the ruleset that of the records; without networks there is none."""
         with self._rules_lock:
-            networks = [each for each in self.store.all() if each.id != without]
+            networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
             if not networks:
                 self._kernel.filter(rules.removal(self._table))
                 return

@@ -208,6 +208,34 @@ class DeleteRule(Operation, frozen=True, kw_only=True):
         return f"delete rule {self.rule.priority}"
 
 
+class AddRateLimit(Operation, frozen=True, kw_only=True):
+    """Let an interface send `rate` bits in a second at most (a tbf as its root, tc-tbf(8)).
+
+    `burst` bytes may go at once; 0 is what goes in a tenth of a second, or 64 KiB if that is less.
+    AlreadyExists for an interface that has a limit.
+    """
+
+    link: str
+    rate: int
+    burst: int = 0
+
+    @property
+    def about(self) -> str:
+        return f'limit the rate of interface "{self.link}"'
+
+
+class DeleteRateLimit(Operation, frozen=True, kw_only=True):
+    """Take the limit away; undone only if its `rate` is given."""
+
+    link: str
+    rate: int = 0
+    burst: int = 0
+
+    @property
+    def about(self) -> str:
+        return f'take the limit of interface "{self.link}" away'
+
+
 class SetSysctl(Operation, frozen=True, kw_only=True):
     """Set a sysctl below net, as `net.ipv4.ip_forward` or `net/ipv4/conf/eth0.5/forwarding`."""
 
@@ -232,6 +260,8 @@ AnyOperation = (
     | DeleteNeighbour
     | AddRule
     | DeleteRule
+    | AddRateLimit
+    | DeleteRateLimit
     | SetSysctl
 )
 

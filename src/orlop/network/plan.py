@@ -145,7 +145,7 @@ class Plan:
         """Where the names of containers are answered: first where the way out is."""
         networks = [self._connections.network_of(each) for each in self._endpoints]
         asked = sorted(networks, key=lambda each: each.internal)
-        return [each.subnets[0].gateway for each in asked if each.driver == "bridge"]
+        return [each.subnets[0].gateway for each in asked if each.is_bridge]
 
     def write(self, bundle: Path) -> None:
         """Write the files into the bundle."""

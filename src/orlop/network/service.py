@@ -52,6 +52,7 @@ class NetworksService(Service):
             internal=asked.internal,
             mtu=asked.mtu,
             bridge=asked.bridge,
+            mode=asked.mode,
             labels=dict(asked.labels),
         )
         made = self._networks.create(ctx.require_namespace(), wanted)
@@ -227,6 +228,7 @@ def _network(found: Network) -> wire.Network:
         internal=found.internal,
         mtu=found.mtu,
         bridge=found.bridge,
+        mode=found.mode,
         labels=found.labels,
         created_at=timestamp(found.created_at),
     )

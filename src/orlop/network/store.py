@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from orlop.metadata import Database, Transaction, clock, filters, labels
 from orlop.metadata.references import ensure_namespace
-from orlop.network import pools
-from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
+from orlop.network import pools, uplink
+from orlop.network.model import Endpoint, Network, Port, Rates, Subnet, Wish
 from orlop.rpc.context import validate_identifier
 
 GUEST = "cni:"
@@ -51,8 +52,9 @@ class NetworkStore:
         """
         validate_identifier("network", wanted.name)
         labels.validate(wanted.labels)
-        if wanted.driver != "bridge":
-            raise InvalidArgument(f'network driver "{wanted.driver}" is not "bridge"')
+        _check_driver(wanted)
+        if not wanted.is_bridge:  # its subnets are those of the host, and all of them are given
+            taken, ipv4, ipv6 = (), False, False
         with self._db.write() as tx:
             if _row(tx, wanted.namespace, wanted.name) is not None:
                 raise AlreadyExists(f'network "{wanted.name}"')
@@ -65,6 +67,8 @@ class NetworkStore:
                 id=number,
                 namespace=wanted.namespace,
                 name=wanted.name,
+                driver=wanted.driver,
+                mode=wanted.mode,
                 bridge=wanted.bridge or self._free_bridge(tx, number),
                 internal=wanted.internal,
                 mtu=wanted.mtu,
@@ -135,10 +139,12 @@ class NetworkStore:
         wish: Wish,
         position: int | None = None,
         inside: str = "",
+        taken: Collection[str] = (),
     ) -> Endpoint:
         """Give a container its place in a network, and addresses that nobody else has.
 
-        Its interface there is called `inside`, "eth" and its position if that is "".
+        Its interface there is called `inside`, "eth" and its position if that is "". `taken` are
+        addresses of others, of whom there is no record.
 
         Raises AlreadyExists for one that is in there, and what `pools.choose` raises.
         """
@@ -159,7 +165,11 @@ class NetworkStore:
                     raise InvalidArgument(
                         f'network "{network.name}" has no subnet for address "{text}"'
                     )
-            chosen = tuple(_choose(tx, network, each, asked) for each in network.subnets)
+            if wish.rates.rate_in and not network.is_bridge:
+                raise InvalidArgument(
+                    f'network "{network.name}": {network.driver} limits only what goes out'
+                )
+            chosen = tuple(_choose(tx, network, each, asked, taken) for each in network.subnets)
             endpoint = Endpoint(
                 namespace=network.namespace,
                 container=container,
@@ -167,15 +177,17 @@ class NetworkStore:
                 position=position,
                 link=_link(network, container),
                 inside=inside or f"eth{position}",
-                mac=wish.mac or _mac(network, container),
+                mac=_mac_of(network, container, wish),
                 aliases=wish.aliases,
                 addresses=chosen,
+                rates=wish.rates,
             )
             tx.execute(
-                "INSERT INTO network_endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO network_endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(*key, network.id, position, endpoint.link, endpoint.inside, endpoint.mac),
                     json.dumps(wish.aliases),
+                    *(wish.rates.rate_in, wish.rates.rate_out, wish.rates.burst),
                 ),
             )
             tx.executemany(
@@ -320,9 +332,9 @@ def _check_unused(tx: Transaction, network: Network) -> None:
 def _insert(tx: Transaction, made: Network) -> None:
     try:
         tx.execute(
-            "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (made.id, made.namespace, made.name, made.driver, made.bridge, int(made.internal),
-             made.mtu, made.created_at),
+             made.mtu, made.created_at, made.mode),
         )  # fmt: skip
     except sqlite3.IntegrityError:
         raise AlreadyExists(f'interface "{made.bridge}" of another network') from None
@@ -344,6 +356,7 @@ def _network(tx: Transaction, row: sqlite3.Row) -> Network:
         name=row["name"],
         driver=row["driver"],
         bridge=row["bridge"],
+        mode=row["mode"],
         internal=bool(row["internal"]),
         mtu=row["mtu"],
         subnets=tuple(Subnet(*each) for each in subnets),
@@ -352,7 +365,13 @@ def _network(tx: Transaction, row: sqlite3.Row) -> Network:
     )
 
 
-def _choose(tx: Transaction, network: Network, subnet: Subnet, asked: dict[int, str]) -> str:
+def _choose(
+    tx: Transaction,
+    network: Network,
+    subnet: Subnet,
+    asked: dict[int, str],
+    others: Collection[str],
+) -> str:
     key = (network.id, subnet.version)
     row = tx.one("SELECT last FROM network_subnets WHERE network = ? AND family = ?", key)
     assert row is not None
@@ -361,7 +380,10 @@ def _choose(tx: Transaction, network: Network, subnet: Subnet, asked: dict[int, 
         "SELECT address FROM network_addresses WHERE network = ? AND address LIKE ?",
         (network.id, mark),
     )
+    inside = ipaddress.ip_network(subnet.subnet)
     taken = {each["address"] for each in rows}
+    taken |= {each for each in others if ipaddress.ip_address(each) in inside}
+    taken.discard(subnet.gateway)  # which is left out anyway
     chosen = pools.choose(subnet, taken, row["last"], asked[subnet.version])
     if not asked[subnet.version]:
         tx.execute(
@@ -381,6 +403,7 @@ def _endpoint(row: sqlite3.Row, addresses: Sequence[str]) -> Endpoint:
         mac=row["mac"],
         aliases=tuple(json.loads(row["aliases"])),
         addresses=tuple(addresses),
+        rates=Rates(rate_in=row["rate_in"], rate_out=row["rate_out"], burst=row["burst"]),
     )
 
 
@@ -392,6 +415,24 @@ def _digest(network: Network, container: str) -> bytes:
 def _link(network: Network, container: str) -> str:
     """The same for the same container, so that what a crash has left is found."""
     return f"veth{_digest(network, container).hex()[:11]}"
+
+
+def _check_driver(wanted: Network) -> None:
+    if wanted.driver in uplink.DRIVERS:
+        uplink.check(wanted)
+    elif not wanted.is_bridge:
+        known = ", ".join(("bridge", *uplink.DRIVERS))
+        raise InvalidArgument(f'network driver "{wanted.driver}" is none of {known}')
+    elif wanted.mode:
+        raise InvalidArgument("a bridge network has no mode")
+
+
+def _mac_of(network: Network, container: str, wish: Wish) -> str:
+    if network.driver != "ipvlan":
+        return wish.mac or _mac(network, container)
+    if wish.mac:
+        raise InvalidArgument("on an ipvlan network a container has its parent's hardware address")
+    return ""
 
 
 def _mac(network: Network, container: str) -> str:

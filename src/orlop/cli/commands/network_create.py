@@ -10,7 +10,9 @@ from orlop.errors import InvalidArgument
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-d", "--driver", default="bridge", help="(%(default)s)")
+    add("-d", "--driver", default="bridge", help="bridge, macvlan or ipvlan (%(default)s)")
+    add("-o", "--opt", action="append", default=[], metavar="KEY=VALUE",
+        help="of macvlan and ipvlan: parent=INTERFACE (eth0.10 for a vlan), mode=MODE")  # fmt: skip
     add("--subnet", action="append", default=[], metavar="PREFIX",
         help="as 10.5.0.0/24, one of each family (default: one of the daemon's pool)")  # fmt: skip
     add("--gateway", action="append", default=[], metavar="ADDRESS",
@@ -29,6 +31,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     gateways = {":" in each: each for each in args.gateway}
     if len(args.gateway) > len(args.subnet) or len(gateways) < len(args.gateway):
         raise InvalidArgument("a --gateway is of a --subnet, one of each family at most")
+    options = _options(args)
     network = Network(
         name=args.name,
         driver=args.driver,
@@ -37,9 +40,23 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         ],
         internal=args.internal,
         mtu=args.mtu,
-        bridge=args.bridge,
+        bridge=args.bridge or options.get("parent", ""),
+        mode=options.get("mode", ""),
         labels=dict(text.partition("=")[::2] for text in args.label),
     )
     request = CreateNetworkRequest(network=network, ipv6=args.ipv6)
     print(connection.networks.create(request).network.id)
     return 0
+
+
+def _options(args: argparse.Namespace) -> dict[str, str]:
+    """The driver's; Docker's names of the mode will do."""
+    found = {}
+    for text in args.opt:
+        key, equals, value = text.partition("=")
+        if key in ("macvlan_mode", "ipvlan_mode"):
+            key = "mode"
+        if not equals or key not in ("parent", "mode") or args.driver == "bridge":
+            raise InvalidArgument(f'option "{text}": driver "{args.driver}" has none such')
+        found[key] = value
+    return found

@@ -27,6 +27,7 @@ def _view(connection: Connection, name: str) -> dict[str, Any]:
         "Driver": found.driver,
         "Internal": found.internal,
         "Bridge": found.bridge,
+        "Mode": found.mode,
         "Mtu": found.mtu,
         "IPAM": {
             "Config": [{"Subnet": each.subnet, "Gateway": each.gateway} for each in found.subnets]

@@ -222,7 +222,7 @@ class NameServer:
 
     def _listen(self, network: Network) -> bool:
         """Have a network's queries answered; whether there are any that reach the host."""
-        if network.driver != "bridge":
+        if not network.is_bridge:
             return False
         ports = self._tell(messages.Listen(network=network.id)).ports
         if not ports:

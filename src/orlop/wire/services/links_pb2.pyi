@@ -30,7 +30,7 @@ class ApplyRequest(_message.Message):
     def __init__(self, place: _Optional[_Union[Place, _Mapping]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ...) -> None: ...
 
 class Operation(_message.Message):
-    __slots__ = ("place", "add_link", "set_link", "move_link", "delete_link", "add_address", "delete_address", "add_route", "delete_route", "add_neighbour", "delete_neighbour", "add_rule", "delete_rule", "set_sysctl")
+    __slots__ = ("place", "add_link", "set_link", "move_link", "delete_link", "add_address", "delete_address", "add_route", "delete_route", "add_neighbour", "delete_neighbour", "add_rule", "delete_rule", "set_sysctl", "add_rate_limit", "delete_rate_limit")
     PLACE_FIELD_NUMBER: _ClassVar[int]
     ADD_LINK_FIELD_NUMBER: _ClassVar[int]
     SET_LINK_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,8 @@ class Operation(_message.Message):
     ADD_RULE_FIELD_NUMBER: _ClassVar[int]
     DELETE_RULE_FIELD_NUMBER: _ClassVar[int]
     SET_SYSCTL_FIELD_NUMBER: _ClassVar[int]
+    ADD_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    DELETE_RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     place: Place
     add_link: AddLink
     set_link: SetLink
@@ -59,7 +61,9 @@ class Operation(_message.Message):
     add_rule: AddRule
     delete_rule: DeleteRule
     set_sysctl: SetSysctl
-    def __init__(self, place: _Optional[_Union[Place, _Mapping]] = ..., add_link: _Optional[_Union[AddLink, _Mapping]] = ..., set_link: _Optional[_Union[SetLink, _Mapping]] = ..., move_link: _Optional[_Union[MoveLink, _Mapping]] = ..., delete_link: _Optional[_Union[DeleteLink, _Mapping]] = ..., add_address: _Optional[_Union[AddAddress, _Mapping]] = ..., delete_address: _Optional[_Union[DeleteAddress, _Mapping]] = ..., add_route: _Optional[_Union[AddRoute, _Mapping]] = ..., delete_route: _Optional[_Union[DeleteRoute, _Mapping]] = ..., add_neighbour: _Optional[_Union[AddNeighbour, _Mapping]] = ..., delete_neighbour: _Optional[_Union[DeleteNeighbour, _Mapping]] = ..., add_rule: _Optional[_Union[AddRule, _Mapping]] = ..., delete_rule: _Optional[_Union[DeleteRule, _Mapping]] = ..., set_sysctl: _Optional[_Union[SetSysctl, _Mapping]] = ...) -> None: ...
+    add_rate_limit: AddRateLimit
+    delete_rate_limit: DeleteRateLimit
+    def __init__(self, place: _Optional[_Union[Place, _Mapping]] = ..., add_link: _Optional[_Union[AddLink, _Mapping]] = ..., set_link: _Optional[_Union[SetLink, _Mapping]] = ..., move_link: _Optional[_Union[MoveLink, _Mapping]] = ..., delete_link: _Optional[_Union[DeleteLink, _Mapping]] = ..., add_address: _Optional[_Union[AddAddress, _Mapping]] = ..., delete_address: _Optional[_Union[DeleteAddress, _Mapping]] = ..., add_route: _Optional[_Union[AddRoute, _Mapping]] = ..., delete_route: _Optional[_Union[DeleteRoute, _Mapping]] = ..., add_neighbour: _Optional[_Union[AddNeighbour, _Mapping]] = ..., delete_neighbour: _Optional[_Union[DeleteNeighbour, _Mapping]] = ..., add_rule: _Optional[_Union[AddRule, _Mapping]] = ..., delete_rule: _Optional[_Union[DeleteRule, _Mapping]] = ..., set_sysctl: _Optional[_Union[SetSysctl, _Mapping]] = ..., add_rate_limit: _Optional[_Union[AddRateLimit, _Mapping]] = ..., delete_rate_limit: _Optional[_Union[DeleteRateLimit, _Mapping]] = ...) -> None: ...
 
 class AddLink(_message.Message):
     __slots__ = ("name", "kind", "exist_ok", "up", "mtu", "mac", "alias", "master", "hairpin", "peer", "peer_place", "peer_mac", "parent", "mode", "id", "remote", "local", "port")
@@ -232,6 +236,26 @@ class DeleteRule(_message.Message):
     RULE_FIELD_NUMBER: _ClassVar[int]
     rule: Rule
     def __init__(self, rule: _Optional[_Union[Rule, _Mapping]] = ...) -> None: ...
+
+class AddRateLimit(_message.Message):
+    __slots__ = ("link", "rate", "burst")
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    link: str
+    rate: int
+    burst: int
+    def __init__(self, link: _Optional[str] = ..., rate: _Optional[int] = ..., burst: _Optional[int] = ...) -> None: ...
+
+class DeleteRateLimit(_message.Message):
+    __slots__ = ("link", "rate", "burst")
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    link: str
+    rate: int
+    burst: int
+    def __init__(self, link: _Optional[str] = ..., rate: _Optional[int] = ..., burst: _Optional[int] = ...) -> None: ...
 
 class SetSysctl(_message.Message):
     __slots__ = ("name", "value")

@@ -1,0 +1,100 @@
+"""The drivers macvlan and ipvlan: containers as hosts of the network that the host itself is in.
+
+A container's interface is made on the network's `bridge`, here its parent, and moved. There is
+neither NAT nor a gateway of ours, and the host itself is not reached through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orlop.errors import InvalidArgument
+from orlop.network.bridge import EVERYWHERE, ipv6_switch
+from orlop.network.model import Endpoint, Network
+from orlop.network.operations import (
+    AddAddress,
+    AddLink,
+    AddRateLimit,
+    AddRoute,
+    AnyOperation,
+    DeleteLink,
+    MoveLink,
+    Route,
+    SetLink,
+)
+
+MODES = {
+    "macvlan": ("bridge", "private", "vepa", "passthru"),
+    "ipvlan": ("l2", "l3", "l3s"),
+}
+DRIVERS = tuple(MODES)
+_ROUTED = ("l3", "l3s")
+
+
+def check(network: Network) -> None:
+    """Raise InvalidArgument for what makes no such network."""
+    modes = MODES[network.driver]
+    if network.mode and network.mode not in modes:
+        raise InvalidArgument(
+            f'{network.driver} mode "{network.mode}" is none of {", ".join(modes)}'
+        )
+    if not network.bridge:
+        raise InvalidArgument(f"{network.driver}: name its parent, an interface of the host")
+    if not network.subnets:
+        raise InvalidArgument(f'{network.driver}: give the subnet that "{network.bridge}" is in')
+
+
+def vlan_of(parent: str) -> tuple[str, int] | None:
+    """The interface and the number of a vlan called as `eth0.10`; None for another name."""
+    base, dot, number = parent.rpartition(".")
+    if not dot or not base or not number.isdecimal() or not 1 <= int(number) <= 4094:
+        return None
+    return base, int(number)
+
+
+def make(network: Network, owner: str) -> Iterator[AnyOperation]:
+    """The parent, if it is a vlan's that is not there."""
+    vlan = vlan_of(network.bridge)
+    if vlan is not None:
+        yield AddLink(
+            name=network.bridge, kind="vlan", parent=vlan[0], id=vlan[1], alias=owner, up=True
+        )
+
+
+def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
+    """An interface on the parent, in the network namespace `ns`, with addresses and routes."""
+    inside = endpoint.inside
+    yield AddLink(
+        name=endpoint.link,
+        kind=network.driver,
+        parent=network.bridge,
+        mode=network.mode or MODES[network.driver][0],
+        mac=endpoint.mac,
+        mtu=network.mtu,
+    )
+    yield MoveLink(name=endpoint.link, to=ns, rename=inside)
+    yield from ipv6_switch(network, ns, inside)
+    if endpoint.rates.rate_out:
+        rate, burst = endpoint.rates.rate_out, endpoint.rates.burst
+        yield AddRateLimit(ns=ns, link=inside, rate=rate, burst=burst)
+    for subnet in network.subnets:
+        address = f"{endpoint.address(subnet.version)}/{subnet.prefix}"
+        yield AddAddress(ns=ns, link=inside, address=address)
+    yield SetLink(ns=ns, name=inside, up=True)
+    for subnet in () if network.internal else network.subnets:
+        yield AddRoute(
+            ns=ns,
+            route=Route(
+                destination=EVERYWHERE[subnet.version],
+                gateway="" if network.mode in _ROUTED else subnet.gateway,
+                link=inside,
+                metric=endpoint.position,
+            ),
+        )
+
+
+def unplug(endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
+    """Of a container that goes on; with its namespace the interface goes as well."""
+    yield DeleteLink(name=endpoint.link, missing_ok=True)  # had it not been moved
+    if ns:
+        yield DeleteLink(ns=ns, name=endpoint.inside, missing_ok=True)

@@ -1,0 +1,100 @@
+"""Containers as hosts of the network that the host is in: macvlan here, the rest in tests/vm."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.daemon_fixture import BUSYBOX
+from tests.integration.network.lab import Host, run, snapshot
+from tests.integration.network.networked import Networked, fetch, refused
+
+ON_THE_WIRE = ("--subnet", "192.168.7.0/24", "--gateway", "192.168.7.2", "-o", "parent=wire")
+
+
+def create(daemon: Networked, *words: str) -> str:
+    """What refuses a network, "" if it is made."""
+    return daemon.orlop("network", "create", *words, check=False).stderr
+
+
+def test_a_container_is_a_host_on_the_wire(daemon: Networked, outside: Host) -> None:
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    daemon.box("web", networks=[{"network": "phys", "ip": "192.168.7.50"}])
+    daemon.box("near", networks=[{"network": "phys", "mac": "02:00:00:00:00:77"}])
+    assert fetch("http://192.168.7.50", outside) == "web"  # no NAT, no published port
+    assert daemon.within("near", "wget", "-qO-", "http://192.168.7.50").strip() == "web"
+    routes = daemon.within("web", "ip", "route")
+    assert "default via 192.168.7.2 dev eth0" in routes
+    link = daemon.within("near", "ip", "link", "show", "eth0")
+    assert "02:00:00:00:00:77" in link
+    assert daemon.address_of("near") == "192.168.7.3"  # .1 is the host's, .2 the gateway
+    outside.run("busybox", "ping", "-c1", "-W5", "192.168.7.3")
+    neighbours = outside.run("ip", "neighbour").stdout
+    assert "02:00:00:00:00:77" in neighbours
+    assert refused("http://192.168.7.50")  # the host itself is apart from them
+    assert "type bridge" not in run("ip", "-d", "link").stdout
+    done = daemon.orlop("network", "rm", "phys", check=False)
+    assert 'used by "near", "web"' in done.stderr
+
+
+def test_it_is_plugged_and_pulled_while_a_container_runs(daemon: Networked, outside: Host) -> None:
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "-o", "mode=private", "phys") == ""
+    daemon.box("web")
+    daemon.orlop("network", "connect", "--ip", "192.168.7.60", "phys", "web")
+    assert fetch("http://192.168.7.60", outside) == "web"
+    daemon.orlop("network", "disconnect", "phys", "web")
+    assert "eth1" not in daemon.within("web", "ip", "link")
+    assert refused("http://192.168.7.60", outside)
+    daemon.orlop("network", "connect", "--ip", "192.168.7.61", "phys", "web")
+    pid = daemon.pid_of("web")
+    daemon.kill9()
+    assert fetch("http://192.168.7.61", outside) == "web"
+    run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "del", "eth1")
+    daemon.start()  # and it is made again
+    daemon.wait_for(lambda: fetch("http://192.168.7.61", outside) == "web")
+    os.kill(pid, signal.SIGKILL)
+    daemon.wait_for(lambda: daemon.gone("web"))
+    daemon.orlop("network", "rm", "phys")
+    assert "wire" in run("ip", "link").stdout  # which was never ours
+
+
+def test_what_cannot_be_is_told(daemon: Networked) -> None:
+    before = snapshot()
+    for words, text in (
+        (["-d", "macvlan", "-o", "parent=wire", "x"], 'give the subnet that "wire" is in'),
+        (["-d", "macvlan", "--subnet", "10.9.0.0/24", "x"], "name its parent"),
+        (["-d", "macvlan", *ON_THE_WIRE, "-o", "mode=odd", "x"], 'mode "odd" is none of'),
+        (["-d", "bridge", "-o", "parent=wire", "x"], "has none such"),
+        (["-d", "overlay", "x"], "is none of bridge, macvlan, ipvlan"),
+    ):
+        assert text in create(daemon, *words)
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    assert "of another network" in create(
+        daemon, "-d", "macvlan", "--subnet", "10.9.0.0/24", "-o", "parent=wire", "y"
+    )
+    elsewhere = ("--subnet", "10.9.0.0/24", "-o", "parent=none9", "z")
+    assert create(daemon, "-d", "macvlan", *elsewhere) == ""
+    for network, options, text in (
+        ("z", (), 'interface "none9", which network "z" is on: not found'),
+        ("phys", ("-p", "80:80"), "macvlan: such a network publishes no ports"),
+        ("phys", ("--network-rate-in", "1mbit"), "limits only what goes out"),
+        ("phys", ("--ip", "192.168.7.2"), "is taken"),
+        ("phys", ("--ip", "192.168.7.1"), "is taken"),
+    ):
+        done = daemon.orlop("run", "--network", network, *options, BUSYBOX, "true", check=False)
+        assert done.returncode == 125 and text in done.stderr, done.stderr
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("driver", ["macvlan", "ipvlan"])
+def test_an_option_of_the_kernel_s_is_there_or_told(daemon: Networked, driver: str) -> None:
+    """A vlan, and ipvlan, which this host's kernel may lack: never half of it."""
+    subnet = ("--subnet", "10.9.0.0/24", "-o", "parent=wire.10")
+    assert create(daemon, "-d", driver, *subnet, "tagged") == ""
+    done = daemon.orlop("run", "--network", "tagged", BUSYBOX, "true", check=False)
+    if done.returncode:
+        assert 'add vlan "wire.10"' in done.stderr and "not supported" in done.stderr
+    assert daemon.orlop("network", "rm", "tagged").returncode == 0
+    assert "wire.10" not in run("ip", "link").stdout
