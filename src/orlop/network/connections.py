@@ -153,6 +153,9 @@ class Connections:
         with self._lock:
             self._pids.setdefault((namespace, container), _NONE)  # it is known to be there
         network = self._networks.get(namespace, wish.network)
+        if container.startswith(GUEST) and not network.is_bridge:
+            # It is known to be there by its cable, of which the host has no end.
+            raise InvalidArgument(f'network "{network.name}" is one of {network.driver}')
         taken = self._networks.taken(network)
         endpoint = self._store.reserve(network, container, wish, position, interface, taken)
         try:

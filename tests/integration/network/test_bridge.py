@@ -131,6 +131,8 @@ def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> N
     assert daemon.within("near", "wget", "-qO-", f"http://[{six}]").strip() == "web"
     daemon.within("near", "ping", "-6", "-c", "1", "-W", "5", "fd77::2")
     assert fetch("http://[fd77::1]:8080", outside) == "web"
+    for who in ("near", "web"):  # by the host, also itself
+        assert daemon.within(who, "wget", "-qO-", "http://[fd77::1]:8080").strip() == "web"
     inside = f"--net=/proc/{daemon.pid_of('web')}/ns/net"
     with subprocess.Popen(
         ["nsenter", inside, sys.executable, "-c", _ECHO_BY_UDP], stdout=subprocess.PIPE

@@ -248,3 +248,10 @@ def test_attachments_of_nobody_are_not_found(daemon: Networked) -> None:
         with pytest.raises(NotFound, match='attachment "cni:x/y/eth0"'):
             request = wire.CheckNamespaceRequest(id=guest, netns="/proc/self/ns/net")
             connection.networks.check_namespace(request)
+
+
+def test_only_a_bridge_network_takes_guests(daemon: Networked, box: Box) -> None:
+    subnet = ("--subnet", "10.9.0.0/24", "-o", "parent=lo")
+    daemon.orlop("network", "create", "-d", "macvlan", *subnet, "phys")
+    with pytest.raises(OrlopError, match='network "phys" is one of macvlan'):
+        box.cni.add(box.network(network="phys"), box.attachment())

@@ -139,6 +139,13 @@ def test_what_is_not_done(table: Table) -> None:
     assert code(DNSRecord.question("web", "AXFR").pack()) == RCODE.REFUSED
     assert code(DNSRecord(q=DNSQuestion("version.bind", QTYPE.TXT, 3)).pack()) == RCODE.REFUSED
     assert code(bytes(12)) == RCODE.FORMERR
+    heads = ("000100000000000a", "0001000100000000", "0001000000010000")
+    for counts in map(bytes.fromhex, heads):
+        assert code(b"\1\2\1\0" + counts + b"\3web\0\0\1\0\1") == RCODE.FORMERR
+    # Pointers, each to the one before it, and an additional record that begins with the last.
+    chain = b"".join((0xC000 | 17 + 2 * each).to_bytes(2) for each in range(4000))
+    head = b"\1\2\1\0" + bytes.fromhex("0001000000000001") + b"\3web\0\0\1\0\1"
+    assert code(head + chain) == RCODE.FORMERR
     assert said(table, "10.5.0.2", DNSRecord(DNSHeader(qr=1), q=DNSQuestion("web")).pack()) is None
     assert said(table, "10.5.0.2", b"\0" * 11) is None
 

@@ -36,7 +36,8 @@ _RESPONSE, _OPCODES = 0x80, 0x78
 _ANY = 255
 _TRANSFERS = (251, 252)  # IXFR, AXFR
 _REVERSE = ((".in-addr.arpa", 4), (".ip6.arpa", 32))
-_MALFORMED = (DNSError, ValueError, LookupError, struct.error)
+_MOST_ADDITIONAL = b"\0\2"  # records: of EDNS, and a signature
+_MALFORMED = (DNSError, ValueError, LookupError, RecursionError, struct.error)
 
 
 def respond(table: Table, source: str, data: bytes, *, stream: bool) -> bytes | Entry | None:
@@ -48,11 +49,11 @@ def respond(table: Table, source: str, data: bytes, *, stream: bool) -> bytes | 
         return None
     if data[2] & _OPCODES:
         return failure(data, RCODE.NOTIMP)
+    if not question(data) or data[6:10] != bytes(4) or data[10:12] > _MOST_ADDITIONAL:
+        return failure(data, RCODE.FORMERR)
     try:
         query = DNSRecord.parse(data)
     except _MALFORMED:
-        return failure(data, RCODE.FORMERR)
-    if len(query.questions) != 1 or query.rr:
         return failure(data, RCODE.FORMERR)
     asker = table.asker(source)
     if asker is None or query.q.qclass != CLASS.IN or query.q.qtype in _TRANSFERS:

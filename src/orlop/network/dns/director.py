@@ -106,7 +106,7 @@ class NameServer:
     def resume(self) -> None:
         """Have a process that knows all, whoever has started it, if there is anything to know."""
         with self._lock:
-            if self._channel is None and self._store.occupied():
+            if self._channel is None and not self._closing and self._store.occupied():
                 self._connect()
 
     def leave(self, network: Network) -> None:
