@@ -116,7 +116,7 @@ other ip link set eth0 up
 show orlop network create --subnet 10.201.0.0/24 back
 show orlop run -d --name web --network back --ip 10.201.0.10 -p 8080:80 "$image" \
     sh -c 'mkdir /www; echo "hello from the web" >/www/index.html; exec httpd -f -h /www'
-show orlop run --rm --name visitor --network back --add-host web:10.201.0.10 "$image" wget -qO- http://web
+show orlop run --rm --name visitor --network back "$image" wget -qO- http://web
 echo "other-host\$ curl http://192.0.2.1:8080"
 other curl -sS http://192.0.2.1:8080
 show orlop port web
