@@ -170,7 +170,7 @@ class Connections:
             self._update_names(namespace, container)
             self._close_ports(namespace, container)
             with suppress(OrlopError):  # whatever there is of it
-                self._kernel.apply(*bridge.unplug(endpoint))
+                self._kernel.apply(*_unplugging(network, endpoint, ns))
             raise
         self._kernel.keep = True
         return endpoint

@@ -165,12 +165,9 @@ class Networks:
         self._kernel.apply(*making)
 
     def _unmake(self, network: Network) -> None:
-        """Remove the host's side of a network, but for a parent that is not our own."""
-        ours = network.is_bridge or any(
-            each.name == network.bridge and each.kind == "vlan" and each.alias == self._owner
-            for each in self._kernel.links()
-        )
-        if ours:
+        """Remove the host's side of a network, but for what is not our own."""
+        links = self._kernel.links()
+        if any(each.name == network.bridge and each.alias == self._owner for each in links):
             self._kernel.apply(*bridge.unmake(network))
 
     def taken(self, network: Network) -> list[str]:

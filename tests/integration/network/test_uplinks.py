@@ -98,3 +98,12 @@ def test_an_option_of_the_kernel_s_is_there_or_told(daemon: Networked, driver: s
         assert 'add vlan "wire.10"' in done.stderr and "not supported" in done.stderr
     assert daemon.orlop("network", "rm", "tagged").returncode == 0
     assert "wire.10" not in run("ip", "link").stdout
+
+
+def test_what_is_not_ours_stays(daemon: Networked) -> None:
+    before = snapshot()
+    assert create(daemon, "--bridge", "wire", "mistaken") == ""
+    done = daemon.orlop("run", "--network", "mistaken", BUSYBOX, "true", check=False)
+    assert 'interface "wire" in' in done.stderr and "is not orlop's own" in done.stderr
+    daemon.orlop("network", "rm", "mistaken")
+    assert snapshot() == before

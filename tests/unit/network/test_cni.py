@@ -33,6 +33,8 @@ from orlop.network.cni import (
     converting,
     parsing,
 )
+from orlop.network.cni_records import capabilities
+from orlop.network.model import Rates, Wish
 from tests.patience import patient
 
 ALL = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -453,3 +455,17 @@ def test_results_are_told_in_the_words_of_other_versions() -> None:
     assert converting.convert(old, "1.0.0")["ips"] == new["ips"]
     inside = [each["address"] for each in converting.inside(new)]
     assert inside == ["10.0.0.2/24", "fd00::2/64"]
+
+
+def test_limits_to_rates_go_as_bandwidth() -> None:
+    text: dict[str, Any] = {"cniVersion": "1.0.0", "name": "lab"}
+    text["plugins"] = [{"type": "bandwidth"}]
+    deaf = parsing.network(text)
+    text["plugins"] = [{"type": "bandwidth", "capabilities": {"bandwidth": True}}]
+    wish = Wish(network="cni:lab", rates=Rates(rate_in=1_000_000, rate_out=2000, burst=64))
+    assert capabilities(parsing.network(text), wish) == {
+        "bandwidth": {"ingressRate": 1_000_000, "ingressBurst": 512,
+                      "egressRate": 2000, "egressBurst": 512}
+    }  # fmt: skip
+    with pytest.raises(InvalidArgument, match='no plugin with the capability "bandwidth"'):
+        capabilities(deaf, wish)
