@@ -25,6 +25,10 @@ _ROOT = 0xFFFFFFFF
 _LEAST_BITS, _MOST_BITS = 8, 34_000_000_000  # the kernel counts bytes, up to 2**32
 _LEAST_BURST, _MOST_BURST = 64 << 10, 256 << 20
 _EXTERNAL = ("tun", "tap")
+_MODES = {
+    "macvlan": {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
+    "ipvlan": {"l2": 0, "l3": 1, "l3s": 2},
+}
 
 
 def apply(namespaces: Namespaces, wanted: Sequence[op.AnyOperation]) -> None:
@@ -179,10 +183,17 @@ def _of_kind(namespaces: Namespaces, each: op.AddLink) -> dict[str, Any]:
         case "macvlan" | "ipvlan":
             found["link"] = parent
             if each.mode:
-                found[f"{each.kind}_mode"] = each.mode
+                found[f"{each.kind}_mode"] = _mode(each)
         case "vlan":
             found |= {"link": parent, "vlan_id": each.id}
     return found
+
+
+def _mode(each: op.AddLink) -> int:
+    known = _MODES[each.kind]
+    if each.mode not in known:
+        raise InvalidArgument(f'{each.about}: mode "{each.mode}" is none of {", ".join(known)}')
+    return known[each.mode]
 
 
 def _check_kind(namespaces: Namespaces, each: op.AddLink) -> None:

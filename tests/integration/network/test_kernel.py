@@ -173,6 +173,8 @@ def test_neighbours_rules_and_routes_come_and_go(kernel: Kernel, lab: Lab) -> No
         (AddLink(name="a" * 16, kind="bridge"), "longer than 15 bytes"),
         (AddLink(name="a/b", kind="bridge"), '"a/b" can be no name'),
         (AddLink(name="a", kind="token ring"), 'kind "token ring" is none of veth'),
+        (AddLink(name="a", kind="macvlan", parent="lo", mode="l2"), 'mode "l2" is none of private'),
+        (AddLink(name="a", kind="ipvlan", parent="lo", mode="x"), 'mode "x" is none of l2, l3'),
         (SetLink(name="lo", rename=".."), "can be no name"),
         (AddAddress(link="lo", address="10.0.0.300/8"), "10.0.0.300/8"),
         (AddRoute(route=Route(destination="10.0.0.1/8", link="lo")), "has host bits set"),
