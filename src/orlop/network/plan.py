@@ -60,6 +60,15 @@ class Planner:
             raise
         return plan
 
+    def check_checkpoint(self, namespace: str, container: str) -> None:
+        """Raise FailedPrecondition for a container in networks: no checkpoint can hold these."""
+        for each in self._connections.endpoints(namespace, container):
+            name = self._connections.network_of(each).name
+            raise FailedPrecondition(
+                f'container "{container}" is in network "{name}", which no checkpoint keeps and no'
+                " restore brings back: disconnect it before, and connect what is restored"
+            )
+
     def release(self, namespace: str, container: str) -> None:
         """The task of a container is gone, whoever noticed first."""
         try:

@@ -62,6 +62,9 @@ class NetworkPlanner(Protocol):
         self, namespace: str, container: ContainerRecord, spec: bytes, bundle: Path, pid_of: PidOf
     ) -> NetworkPlan | None: ...
 
+    def check_checkpoint(self, namespace: str, container: str) -> None:
+        """Raise FailedPrecondition for a container that none can be made of or restored to."""
+
     def release(self, namespace: str, container: str) -> None:
         """A container's task is gone; never raises."""
 

@@ -214,6 +214,8 @@ class TaskManager:
                 if options is None or not options.value:
                     options = container.runtime_options
                 images = self.checkpoints.find(ctx, bundle, checkpoint, options)
+                if images:
+                    self.check_checkpoint(namespace, id)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
                 if host is not None or endpoint is not None:
                     shim = self.shims.join(bundle, container.sandbox, host, endpoint)
@@ -228,6 +230,11 @@ class TaskManager:
             if plan is not None:
                 self._connect(ctx, namespace, id, plan, pid)
         return pid
+
+    def check_checkpoint(self, namespace: str, id: str) -> None:
+        """Raise FailedPrecondition where a container's network makes a checkpoint useless."""
+        if self._networks is not None:
+            self._networks.check_checkpoint(namespace, id)
 
     def expect_start(self) -> None:
         """A client waits for a process that is to be started soon: have that go quickly."""
