@@ -19,6 +19,7 @@ from benchmarks import (
     idle,
     metrics,
     output,
+    publishing,
     rivals,
     running,
     transfers,
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "garbage": garbage.bench_garbage,
     "start": calls.bench_start,
     "attach": attaching.bench_attach,
+    "ports": publishing.bench_ports,
 }
 
 

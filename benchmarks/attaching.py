@@ -61,7 +61,7 @@ def bench_attach(stage: Stage) -> list[Result]:
         folder("attach") as path,
         own_network(),
         namespaces(path, _CROWD) as paths,
-        _orlopd(path) as connection,
+        private_orlopd(path) as connection,
     ):
         ours, theirs = _ours(connection, paths), _chain(path, paths)
         plugin, plain = _plugin(path, connection.address, paths), _plain(path, paths)
@@ -83,10 +83,11 @@ def _ms(times: Sequence[float]) -> list[float]:
 
 
 @contextmanager
-def _orlopd(path: Path) -> Iterator[Connection]:
-    """One in this network."""
+def private_orlopd(path: Path, inside: Sequence[str] = ()) -> Iterator[Connection]:
+    """One that makes networks, in this network or where `inside` leads."""
     address = f"{path}/state/d.sock"
     command = [
+        *inside,
         str(Path(sys.executable).parent / "orlopd"), "--root", f"{path}/root",
         "--state", f"{path}/state", "--address", address,
     ]  # fmt: skip

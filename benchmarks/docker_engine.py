@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from benchmarks.stage import Stage, name
 
 _CROWD = 20
 _PLUGINS = Path("/run/docker/plugins")  # every dockerd makes it
+_ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh")
 
 
 def bench_docker(stage: Stage) -> list[Result]:
     """`docker run --rm busybox true`, on dockerd's bridge and without a network."""
     rounds = 5 if stage.quick else 20
     with ExitStack() as stack:
-        ours, theirs = (stack.enter_context(_dockerd(stage, rival)) for rival in stage.rivals)
+        ours, theirs = (stack.enter_context(dockerd(stage, rival)) for rival in stage.rivals)
 
         def one(docker: list[str], *options: str) -> Callable[[], object]:
             command = [*docker, "run", "--rm", *options, "busybox", "true"]
@@ -46,8 +47,11 @@ def bench_docker(stage: Stage) -> list[Result]:
 
 
 @contextmanager
-def _dockerd(stage: Stage, rival: Rival) -> Iterator[list[str]]:
-    """A dockerd on a daemon, in a network namespace of its own; the command line of its docker."""
+def dockerd(stage: Stage, rival: Rival, inside: Sequence[str] = _ALONE) -> Iterator[list[str]]:
+    """A dockerd on a daemon, in a network namespace of its own; the command line of its docker.
+
+    `inside` is what its command line begins with, to get it there.
+    """
     with folder(f"dockerd-{rival.name}") as path:
         host = f"unix://{path}/docker.sock"
         docker = ["/usr/bin/docker", "--host", host, "--config", str(path / "cli")]
@@ -60,12 +64,13 @@ def _dockerd(stage: Stage, rival: Rival) -> Iterator[list[str]]:
             "--data-root", f"{path}/data", "--exec-root", f"{path}/exec",
             "--pidfile", f"{path}/pid", "--config-file", f"{path}/daemon.json",
         ]  # fmt: skip
-        alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
         with (path / "log").open("wb") as log:
-            process = subprocess.Popen([*alone, *command], stdout=log, stderr=log)
+            process = subprocess.Popen([*inside, *command], stdout=log, stderr=log)
         try:
             await_(lambda: _works([*docker, "version"]), "dockerd")
-            _load(stage.small, path / "busybox.tar", docker)
+            archive = path / "busybox.tar"
+            save(stage.small, archive)
+            run([*docker, "load", "--input", str(archive)])
             yield docker
         finally:
             process.terminate()
@@ -77,12 +82,11 @@ def _works(command: list[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _load(image: str, archive: Path, docker: list[str]) -> None:
-    """Bring the registry's image: dockerd has no way to it."""
+def save(image: str, archive: Path) -> None:
+    """The registry's image as an archive, for who has no way to the registry."""
     target = f"docker-archive:{archive}:busybox:latest"
     run(["skopeo", "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false",
          f"docker://{image}", target])  # fmt: skip
-    run([*docker, "load", "--input", str(archive)])
 
 
 def _clear(path: Path) -> None:

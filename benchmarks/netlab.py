@@ -41,20 +41,22 @@ def namespaces(folder: Path, count: int) -> Iterator[list[str]]:
 
 
 @contextmanager
-def neighbour(here: str, there: str) -> Iterator[str]:
-    """Another host on a cable; the path of its network namespace. Addresses are with prefixes."""
+def host() -> Iterator[list[str]]:
+    """Another host, as a network namespace; what a command line begins with to be there."""
     command = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep infinity"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            ns = f"/proc/{process.pid}/ns/net"
-            inside = ["nsenter", f"--net={ns}"]
-            run(["ip", "link", "add", "wire", "type", "veth", "peer", "name", "eth0",
-                 "netns", str(process.pid)])  # fmt: skip
-            for prefix, name, address in (([], "wire", here), (inside, "eth0", there)):
-                run([*prefix, "ip", "addr", "add", address, "dev", name])
-                run([*prefix, "ip", "link", "set", name, "up"])
-            yield ns
+            yield ["nsenter", f"--net=/proc/{process.pid}/ns/net"]
         finally:
             process.kill()
+
+
+def connect(one: list[str], other: list[str], addresses: tuple[str, str]) -> None:
+    """Lay a cable from one host to another, at whose ends are the addresses, with prefixes."""
+    pid = other[1].split("/")[2]
+    run([*one, "ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", pid])
+    for inside, address in zip((one, other), addresses, strict=True):
+        run([*inside, "ip", "addr", "add", address, "dev", "wire"])
+        run([*inside, "ip", "link", "set", "wire", "up"])
