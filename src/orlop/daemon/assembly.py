@@ -337,7 +337,11 @@ def _cni(config: Config, exchange: Exchange) -> CniNetworks:
     wanted = config.network
     return CniNetworks(
         Cni(
-            Plugins(wanted.cni_folders, timeout=wanted.cni_timeout),
+            Plugins(
+                wanted.cni_folders,
+                timeout=wanted.cni_timeout,
+                lock=Path(config.state) / "cni-plugins.lock",
+            ),
             Results(Path(config.root) / "cni"),
         ),
         Configurations(Path(wanted.cni_config)),

@@ -10,8 +10,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,8 +210,21 @@ class CniNetworks:
         key = (namespace, container)
         found = self._of(key)
         if found:
-            with suppress(RuntimeError):  # it has been closed: the next daemon will do it
-                self._pool.submit(self._release, key, found)
+            self._soon(lambda: self._release(key, found))
+
+    def _soon(self, action: Callable[[], object]) -> Future[None] | None:
+        """Have another thread do it; None if that is the next daemon's, as this is closed."""
+
+        def run() -> None:
+            try:
+                action()
+            except (OrlopError, OSError) as error:
+                _log.warning("CNI: %s", error)
+
+        try:
+            return self._pool.submit(run)
+        except RuntimeError:
+            return None
 
     def _release(self, key: Key, found: Sequence[Remembered]) -> None:
         """Detach a container, unless that has been done, and it was attached anew."""
@@ -275,16 +289,30 @@ class CniNetworks:
     # After a restart
 
     def resume(self, lives: Callable[[Key], bool]) -> None:
-        """DEL what earlier daemons have left attached and does not live; then GC."""
+        """DEL what earlier daemons have left attached and does not live; then GC.
+
+        Other threads do it, so that plugins that hang hold nobody up.
+        """
         with self._lock:
             old, self._old = self._old, []
+        if old or self._pins.is_dir():
+            self._soon(lambda: self._resume(old, lives))
+
+    def _resume(self, old: Sequence[Remembered], lives: Callable[[Key], bool]) -> None:
+        if not self._cni.plugins.await_orphans():
+            _log.warning("CNI plugins that an earlier daemon has started go on and on")
         by_key: dict[Key, list[Remembered]] = {}
         for each in old:
             key = records.owner(each)
-            if key is not None and not lives(key):
+            if key is not None:
                 by_key.setdefault(key, []).append(each)
-        for key, found in by_key.items():
-            self._release(key, found)
+        dead = [(key, found) for key, found in by_key.items() if not lives(key)]
+        jobs = [self._soon(partial(self._release, key, found)) for key, found in dead]
+        for job in jobs:
+            if job is not None:
+                with suppress(CancelledError):
+                    job.result()
+        self._drop_strays()
         for name in sorted({each.network for each in old}):
             try:
                 self._collect(name)
@@ -319,14 +347,26 @@ class CniNetworks:
                 f'network namespace of container "{key[1]}" cannot be pinned: {error}'
             ) from None
 
+    def _drop_strays(self) -> None:
+        """Let go of what a crash has left pinned and not attached."""
+        with self._turns.take(None):
+            with self._lock:
+                known = {self._pin(key) for key in self._attached}
+            for path in self._pins.glob("*"):
+                if path not in known:
+                    _unpin(path)
+
     def _drop_pin(self, key: Key) -> None:
         """Let go of a namespace in which nothing is attached any more."""
         if self._of(key):
             return
-        path = self._pin(key)
-        if is_pinned(path):
-            unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
-        path.unlink(missing_ok=True)
+        _unpin(self._pin(key))
+
+
+def _unpin(path: Path) -> None:
+    if is_pinned(path):
+        unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
+    path.unlink(missing_ok=True)
 
 
 def _names(network: str, known: Iterable[Remembered]) -> set[tuple[str, str]]:

@@ -130,14 +130,11 @@ class Connections:
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
         """Put a container that runs into one more network."""
         position = self._free_position(namespace, container)
-        if is_cni(wish.network):
-            with self._lock:
-                self._pids[namespace, container] = pid
-            return self.cni.attach(namespace, container, wish, position, pid)
-        made = self.enter(namespace, container, wish, of_process(pid), position)
         with self._lock:
-            self._pids[namespace, container] = pid
-        return made
+            self._pids.setdefault((namespace, container), pid)
+        if is_cni(wish.network):
+            return self.cni.attach(namespace, container, wish, position, pid)
+        return self.enter(namespace, container, wish, of_process(pid), position)
 
     def enter(
         self,
@@ -279,8 +276,10 @@ class Connections:
     def resume(self, pid_of: PidOf) -> None:
         """Make the kernel what the records say, for containers that an earlier daemon connected."""
         self._resume_cni(pid_of)
-        if not self._store.all():
-            return
+        if self._store.all():
+            self._resume_bridges(pid_of)
+
+    def _resume_bridges(self, pid_of: PidOf) -> None:
         for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
             try:
                 if key[1].startswith(GUEST):

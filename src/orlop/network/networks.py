@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,8 @@ class Networks:
         self._owner = owner
         self._lock = threading.Lock()
         self._rules_lock = threading.Lock()
+        self._tickets = itertools.count(1)
+        self._served = 0  # the last ticket that had been drawn when the ruleset was last made
         self._mtus: dict[str, int] = {}  # of those whose bridge is there
 
     def create(self, namespace: str, wanted: Wanted) -> Network:
@@ -197,21 +200,33 @@ class Networks:
         return min(found, default=_MTU)
 
     def refresh(self, *, without: str = "") -> None:
-        """Make the ruleset that of the records; without networks there is none."""
+        """Make the ruleset that of the records; without networks there is none.
+
+        Of many that come at once one does it for all who have come before it began.
+        """
+        ticket = next(self._tickets)
         with self._rules_lock:
-            networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
-            if not networks:
-                self._kernel.filter(rules.removal(self._table))
+            if ticket <= self._served and not without:
                 return
-            addresses: dict[tuple[str, str], list[str]] = {}
-            for each in self.store.endpoints():  # ports lead to where a container came first
-                addresses.setdefault((each.namespace, each.container), list(each.addresses))
-            published = [
-                rules.Published(port, addresses.get(key, ()))
-                for key, ports in self.store.ports().items()
-                for port in ports
-            ]
-            self._kernel.filter(rules.render(self._table, networks, published, self.names.ports()))
+            newest = next(self._tickets)
+            self._make_rules(without)
+            if not without:
+                self._served = newest
+
+    def _make_rules(self, without: str) -> None:
+        networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
+        if not networks:
+            self._kernel.filter(rules.removal(self._table))
+            return
+        addresses: dict[tuple[str, str], list[str]] = {}
+        for each in self.store.endpoints():  # ports lead to where a container came first
+            addresses.setdefault((each.namespace, each.container), list(each.addresses))
+        published = [
+            rules.Published(port, addresses.get(key, ()))
+            for key, ports in self.store.ports().items()
+            for port in ports
+        ]
+        self._kernel.filter(rules.render(self._table, networks, published, self.names.ports()))
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace is about to go: the networks in it that nobody uses go with it."""

@@ -314,6 +314,13 @@ def test_names_that_could_be_paths_are_refused(shop: Shop, bad: dict[str, Any]) 
             action(chain("one"), Attachment(**bad))
 
 
+def test_what_cannot_be_remembered_is_not_begun(shop: Shop) -> None:
+    shop.plugin("one")
+    with pytest.raises(FailedPrecondition, match=r"cannot be remembered in .*: file name too long"):
+        shop.cni.add(chain("one", name="x" * 250), BOX)
+    assert not shop.log.exists()
+
+
 def test_closing_ends_what_runs(shop: Shop) -> None:
     """The next daemon undoes it: the attachment is remembered."""
     import threading
@@ -336,6 +343,28 @@ def test_closing_ends_what_runs(shop: Shop) -> None:
     thread.join()
     assert isinstance(found[0], Unavailable)
     assert [each.attachment for each in shop.results.all()] == [BOX]
+
+
+def test_who_comes_next_waits_for_what_still_runs(shop: Shop) -> None:
+    """As after a kill -9, here of a process that does nothing else."""
+    lock, pid = shop.folder / "lock", shop.folder / "pid"
+    shop.plugin("one", f"[ $CNI_COMMAND = ADD ] && {{ echo $$ >{pid}; exec sleep 1000; }}")
+    owner = os.fork()
+    if owner == 0:
+        Plugins([shop.bin], lock=lock).call("ADD", "one", {}, BOX)
+        os._exit(0)
+    end = time.monotonic() + patient(10)
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.kill(owner, 9)
+    os.waitpid(owner, 0)
+    later = Plugins([shop.bin], lock=lock, timeout=0.3)
+    assert not later.await_orphans()
+    os.kill(int(pid.read_text()), 9)
+    later.close()
+    last = Plugins([shop.bin], lock=lock, timeout=patient(10))
+    assert last.await_orphans()
+    last.close()
 
 
 # Configurations

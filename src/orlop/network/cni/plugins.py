@@ -21,6 +21,7 @@ from orlop.errors import (
 )
 from orlop.network.cni import versions
 from orlop.network.cni.model import Attachment, Json
+from orlop.network.cni.orphans import Orphans
 from orlop.network.cni.program import Done, Programs
 
 TIMEOUT = 60.0
@@ -42,18 +43,30 @@ _CODES: dict[int, type[OrlopError]] = {
 
 
 class Plugins:
-    """The plugins found in `folders`, the first that has one. Thread-safe."""
+    """The plugins found in `folders`, the first that has one. Thread-safe.
 
-    def __init__(self, folders: Sequence[Path], *, timeout: float = TIMEOUT) -> None:
+    `lock` is a file by which a later one of these can tell whether plugins of this one still run.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], *, timeout: float = TIMEOUT, lock: Path | None = None
+    ) -> None:
         self._folders = list(folders)
         self._timeout = timeout
-        self._programs = Programs()
+        self._orphans = Orphans(lock) if lock is not None else None
+        self._programs = Programs([self._orphans.fd] if self._orphans is not None else [])
         self._lock = threading.Lock()
         self._versions: dict[tuple[str, int, int], tuple[str, ...]] = {}
 
     def close(self) -> None:
         """End those that run, and start no more."""
         self._programs.close()
+        if self._orphans is not None:
+            self._orphans.close()
+
+    def await_orphans(self) -> bool:
+        """Wait for plugins that an earlier process has left running; False if they go on and on."""
+        return self._orphans is None or self._orphans.await_end(self._timeout)
 
     def find(self, kind: str) -> Path:
         """The program of a plugin; NotFound names the folders."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +29,13 @@ class Done(NamedTuple):
 
 
 class Programs:
-    """Starts programs, and ends those that run when it is closed. Thread-safe."""
+    """Starts programs, and ends those that run when it is closed. Thread-safe.
 
-    def __init__(self) -> None:
+    All of them inherit `fds`.
+    """
+
+    def __init__(self, fds: Sequence[int] = ()) -> None:
+        self._fds = fds
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._closed = False
@@ -75,6 +79,7 @@ class Programs:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     process_group=0,
+                    pass_fds=self._fds,
                 )
                 self._running.add(process.pid)
         except FileNotFoundError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from orlop.errors import FailedPrecondition
 from orlop.network.cni.model import Attachment, Json
 
 CACHE = Path("/var/lib/cni")
@@ -54,7 +55,7 @@ class Results:
         return self.folder / f"{network}-{attachment.container_id}-{attachment.ifname}"
 
     def save(self, remembered: Remembered) -> None:
-        """Write it, whole or not at all."""
+        """Write it, whole or not at all; FailedPrecondition if that cannot be."""
         attachment = remembered.attachment
         file = _File(
             kind=_KIND,
@@ -68,12 +69,18 @@ class Results:
             result=remembered.result,
             orlop=dict(remembered.note),
         )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.path(remembered.network, attachment)
         half = path.with_name(f".{path.name}")
-        half.touch(0o600)
-        half.write_bytes(msgspec.json.encode(file))
-        half.rename(path)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            half.touch(0o600)
+            half.write_bytes(msgspec.json.encode(file))
+            half.rename(path)
+        except OSError as error:
+            raise FailedPrecondition(
+                f'attachment "{path.name}" cannot be remembered in "{self.folder}": '
+                f"{(error.strerror or str(error)).lower()}"
+            ) from None
 
     def get(self, network: str, attachment: Attachment) -> Remembered | None:
         return _read(self.path(network, attachment))
