@@ -26,7 +26,7 @@ class Choice(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--net", "--network", action="append", default=[], metavar="NETWORK",
-        help="a name, host, none, container:NAME, netns:NAME (the daemon's)")  # fmt: skip
+        help="a name, cni:NAME, host, none, container:NAME, netns:NAME (the daemon's)")  # fmt: skip
     add("--ip", default="", metavar="ADDRESS", help="its address in the first network")
     add("--ip6", default="", metavar="ADDRESS", help="its address of IPv6 there")
     add("--mac-address", default="", metavar="MAC", help="its hardware address there")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -70,14 +70,12 @@ class CniNetworks:
         self._begun: set[Key] = set()  # what may be or come to be attached
         self._wanted: dict[Key, list[_Wanted]] = {}
         self._attached: dict[Key, list[Remembered]] = {}
-        self._old: list[Remembered] = []
         self._pool = ThreadPoolExecutor(_AT_ONCE, "cni")
         for each in cni.results.all():
             key = records.owner(each)
             if key is not None:
                 self._begun.add(key)
                 self._attached.setdefault(key, []).append(each)
-                self._old.append(each)
 
     def close(self) -> None:
         """End plugins that run; the next daemon finishes what they have left."""
@@ -289,31 +287,28 @@ class CniNetworks:
     # After a restart
 
     def resume(self, lives: Callable[[Key], bool]) -> None:
-        """DEL what earlier daemons have left attached and does not live; then GC.
+        """DEL what is attached and does not live, as an earlier daemon has left it; then GC.
 
         Other threads do it, so that plugins that hang hold nobody up.
         """
         with self._lock:
-            old, self._old = self._old, []
-        if old or self._pins.is_dir():
-            self._soon(lambda: self._resume(old, lives))
+            known = {key: list(found) for key, found in self._attached.items()}
+        if known or self._pins.is_dir():
+            self._soon(lambda: self._resume(known, lives))
 
-    def _resume(self, old: Sequence[Remembered], lives: Callable[[Key], bool]) -> None:
+    def _resume(
+        self, known: Mapping[Key, Sequence[Remembered]], lives: Callable[[Key], bool]
+    ) -> None:
         if not self._cni.plugins.await_orphans():
             _log.warning("CNI plugins that an earlier daemon has started go on and on")
-        by_key: dict[Key, list[Remembered]] = {}
-        for each in old:
-            key = records.owner(each)
-            if key is not None:
-                by_key.setdefault(key, []).append(each)
-        dead = [(key, found) for key, found in by_key.items() if not lives(key)]
+        dead = [(key, found) for key, found in known.items() if not lives(key)]
         jobs = [self._soon(partial(self._release, key, found)) for key, found in dead]
         for job in jobs:
             if job is not None:
                 with suppress(CancelledError):
                     job.result()
         self._drop_strays()
-        for name in sorted({each.network for each in old}):
+        for name in sorted({each.network for found in known.values() for each in found}):
             try:
                 self._collect(name)
             except OrlopError as error:
