@@ -136,11 +136,15 @@ def test_several_networks_and_both_kinds(cni: WithCni) -> None:
 
 
 def test_rates_are_limited_by_debian_s_plugin(cni: WithCni) -> None:
-    rate = {"ingressRate": 8_000_000, "ingressBurst": 800_000}
-    cni.configure("lab", cni.bridge(), {"type": "bandwidth", **rate})
-    cni.box("box", "sleep", "1000", networks=LAB)
+    cni.configure("lab", cni.bridge(), {"type": "bandwidth", "capabilities": {"bandwidth": True}})
+    wish = {"network": "cni:lab", "rates": {"rate_in": 8_000_000, "burst": 50_000}}
+    cni.box("box", "sleep", "1000", networks=[wish])
     cable = cni.inspect("box").endpoints[0].host_interface
-    assert "tbf" in run("tc", "qdisc", "show").stdout, cable
+    shown = run("tc", "qdisc", "show", "dev", cable).stdout
+    assert "tbf" in shown and "rate 8Mbit" in shown, shown
+    cni.configure("lab", cni.bridge())
+    done = cni.box("other", "true", networks=[wish], check=False)
+    assert 'no plugin with the capability "bandwidth"' in done.stderr
 
 
 def test_what_cannot_be_had_is_told_and_leaves_nothing(cni: WithCni) -> None:
