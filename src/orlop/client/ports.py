@@ -44,7 +44,7 @@ def of(container: containers_pb2.Container) -> Sequence[Port]:
                 int(each["containerPort"]) + step,
                 str(each.get("protocol") or "tcp").lower(),
                 str(each.get("hostIP") or "0.0.0.0"),
-                int(each["hostPort"]) + step,
+                int(each.get("hostPort") or 0) + step,
             )
             for each in json.loads(text)
             for step in range(int(each.get("count") or 1))

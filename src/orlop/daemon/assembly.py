@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -44,6 +43,7 @@ from orlop.network.cni_networks import CniNetworks
 from orlop.network.connections import Connections
 from orlop.network.dns.director import NameServer
 from orlop.network.links_service import LinksService
+from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
 from orlop.network.plan import Planner
 from orlop.network.ports import HostPorts
@@ -142,8 +142,6 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     applier = Applier(content, forks, limits)
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
-    garbage = _garbage(config, database, content, images, leases, snapshotters)
-    closing.callback(garbage.close)
     unpacking = Unpacking(snapshotters, leases, applier, forks)
     settings = config.image_verifier
     verifiers = Verifiers(
@@ -189,7 +187,21 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(tasks.close)
 
     pins = PinnedNamespaces(Path(config.state) / "netns", kernel)
-    watch = NetworkWatch(exchange, networks, connections, tasks.pid_of)
+    named = NamedNamespaces(pins, database, exchange)
+    named.reap()
+    sweeps: dict[str, Sweep] = {
+        "content": content.collect,
+        "ingest": content.collect_ingests,
+        "image": images.collect,
+        "lease": leases.collect,
+        "network": networks.collect,
+        "netns": named.collect,
+        **{f"snapshot/{name}": store.collect for name, store in snapshotters.items()},
+    }
+    garbage = Scheduler(Collector(database, sweeps), Thresholds(**asdict(config.gc)))
+    closing.callback(garbage.close)
+    database.on_write = garbage.touch
+    watch = NetworkWatch(exchange, networks, connections, named, tasks.pid_of)
     closing.callback(watch.close)
     parts: list[Plugin] = [
         plugins.content(root / "content"),
@@ -239,7 +251,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         SandboxControllerService(sandboxes),
         LeasesService(leases, garbage.collect),
         NetworksService(networks, connections, kernel, tasks.pid_of),
-        NetworkNamespacesService(pins, kernel, tasks.pid_of),
+        NetworkNamespacesService(named, kernel, tasks.pid_of),
         LinksService(kernel, pins, tasks.pid_of, forks),
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
@@ -293,26 +305,6 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         )
         metrics.start(scraped, config, rooms, containers)
         _log.info('serving metrics on "%s"', scraped.address)
-
-
-def _garbage(
-    config: Config,
-    database: Database,
-    content: ContentStore,
-    images: ImageStore,
-    leases: LeaseStore,
-    snapshotters: Mapping[str, SnapshotStore],
-) -> Scheduler:
-    sweeps: dict[str, Sweep] = {
-        "content": content.collect,
-        "ingest": content.collect_ingests,
-        "image": images.collect,
-        "lease": leases.collect,
-        **{f"snapshot/{name}": store.collect for name, store in snapshotters.items()},
-    }
-    scheduler = Scheduler(Collector(database, sweeps), Thresholds(**asdict(config.gc)))
-    database.on_write = scheduler.touch
-    return scheduler
 
 
 def _networks(

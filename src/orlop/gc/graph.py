@@ -1,7 +1,8 @@
 """Who keeps whom, asked backwards: is there a way from a record to one that is kept?
 
-A record is kept for its own sake (a container, an image, a lease that has not ended, the label
-`containerd.io/gc.root`), or because another one that is kept refers to it.
+A record is kept for its own sake (a container, an image, a lease that has not ended, a network that
+was not made for a lease, the label `containerd.io/gc.root`), or because another one that is kept
+refers to it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orlop.gc.expiry import EXPIRE, has_passed
-from orlop.metadata import Transaction
+from orlop.metadata import Transaction, labels
+from orlop.metadata.references import LEASED
 
 _ROOT = "containerd.io/gc.root"
 _FLAT = "containerd.io/gc.flat"
@@ -21,9 +23,14 @@ _SNAPSHOT = "snapshot/"
 _LASTING = {
     "container": "SELECT 1 FROM containers WHERE namespace = ? AND id = ?",
     "sandbox": "SELECT 1 FROM sandboxes WHERE namespace = ? AND id = ?",
-    "network": "SELECT 1 FROM networks WHERE namespace = ? AND name = ?",
 }
-_RESOURCES = {"content": "content", "image": "images", "ingest": "ingests"}
+_RESOURCES = {
+    "content": "content",
+    "image": "images",
+    "ingest": "ingests",
+    "network": "networks",
+    "netns": "netns",
+}
 
 
 class Node(NamedTuple):
@@ -52,6 +59,10 @@ class Graph:
             "SELECT DISTINCT snapshotter FROM snapshots WHERE namespace = ? AND key = ?", key
         ):
             yield Node(f"{_SNAPSHOT}{snapshotter}", *key)
+        for network, _ in self._networks(namespace, name):
+            yield Node("network", namespace, network)
+        if self._is_leased("netns", namespace, name):
+            yield Node("netns", *key)
         for kind, owner, label in self._labels(namespace, name):
             if label.startswith(_BREF):
                 yield Node(kind, namespace, owner)
@@ -91,30 +102,66 @@ class Graph:
                     (namespace, name),
                 )
                 return row is not None and (row[0] is None or row[0] / 10**9 > self._now)
+            case "network":
+                return any(
+                    self._is_network_kept(namespace, network)
+                    for network, _ in self._networks(namespace, name)
+                )
+            case "netns" if not self._is_leased(*node):
+                return True
             case _:
                 return _ROOT in self._own_labels(node)
+
+    def _is_network_kept(self, namespace: str, id: str) -> bool:
+        """Unless it was made for a lease it stays; and while containers are in it."""
+        own = self._own_labels(Node("network", namespace, id))
+        return (
+            _ROOT in own
+            or not self._is_leased("network", namespace, id)
+            or self._tx.one("SELECT 1 FROM network_endpoints WHERE network = ?", (id,)) is not None
+        )
+
+    def _is_leased(self, kind: str, namespace: str, owner: str) -> bool:
+        return LEASED in labels.get(self._tx, kind, namespace, owner)
+
+    def _networks(self, namespace: str, name: str) -> list[tuple[str, str]]:
+        """The id and the name of the network that is called either."""
+        rows = self._tx.all(
+            "SELECT id, name FROM networks WHERE namespace = ? AND (name = ? OR id = ?)",
+            (namespace, name, name),
+        )
+        return [(row["id"], row["name"]) for row in rows]
 
     def _keepers(self, node: Node, *, full: bool) -> Iterator[tuple[Node, bool]]:
         """The records that keep this one if they are kept, and whether they must be in full."""
         kind, namespace, name = node
         if kind == "lease" or kind in _LASTING:
             return
+        if kind == "network":  # it has two names
+            for each in {each for found in self._networks(namespace, name) for each in found}:
+                yield from self._holders(Node(kind, namespace, each), full=full)
+        else:
+            yield from self._holders(node, full=full)
+        if kind == "content":
+            yield from self._keepers_of_content(namespace, name, full=full)
+        elif kind.startswith(_SNAPSHOT):
+            yield from self._keepers_of_snapshot(node, full=full)
+        for label, value in self._own_labels(node).items():
+            if label.startswith(_BREF):
+                yield Node(_kind_of(label.removeprefix(_BREF)), namespace, value), True
+
+    def _holders(self, node: Node, *, full: bool) -> Iterator[tuple[Node, bool]]:
+        """The leases on a record, and those whose labels refer to it."""
+        kind, namespace, name = node
         resource = _RESOURCES.get(kind) or kind.replace(_SNAPSHOT, "snapshots/", 1)
         for (lease,) in self._tx.all(
             "SELECT lease FROM lease_resources WHERE namespace = ? AND id = ? AND type = ?",
             (namespace, name, resource),
         ):
             yield Node("lease", namespace, lease), full
-        if kind == "content":
-            yield from self._keepers_of_content(namespace, name, full=full)
-        elif kind.startswith(_SNAPSHOT):
-            yield from self._keepers_of_snapshot(node, full=full)
         for owner_kind, owner, label in self._labels(namespace, name):
             if _refers(label, kind):
                 yield Node(owner_kind, namespace, owner), True
-        for label, value in self._own_labels(node).items():
-            if label.startswith(_BREF):
-                yield Node(_kind_of(label.removeprefix(_BREF)), namespace, value), True
 
     def _keepers_of_content(
         self, namespace: str, digest: str, *, full: bool

@@ -21,7 +21,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What a lease keeps. `type` is `content`, `ingests`, `images` or `snapshots/<snapshotter>`."""
+    """What a lease keeps.
+
+    `type` is `content`, `ingests`, `images`, `snapshots/<snapshotter>`, `networks` or `netns`.
+    """
 
     type: str
     id: str

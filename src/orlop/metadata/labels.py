@@ -1,7 +1,7 @@
 """Labels: string pairs on every kind of record.
 
-`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'network' or
-'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with an empty
+`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'network', 'netns'
+or 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with an empty
 value is not stored: setting one to "" removes it.
 """
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from orlop.errors import NotFound
 from orlop.metadata.database import Transaction
 
+LEASED = "orlop/leased"
+"""Label of a network or netns that was made for a lease: it goes when nothing keeps it."""
+
 
 def ensure_namespace(tx: Transaction, namespace: str) -> None:
     """Create the namespace if it is not there: the first write to one makes it."""
@@ -17,7 +20,7 @@ def attach_to_lease(
     """Add a resource to the lease of the current call; does nothing when `lease` is empty.
 
     Raises NotFound for a lease that does not exist. `resource_type` is 'content', 'ingests',
-    'images' or 'snapshots/<snapshotter>'.
+    'images', 'networks', 'netns' or 'snapshots/<snapshotter>'.
     """
     if not lease:
         return

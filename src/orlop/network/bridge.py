@@ -27,12 +27,12 @@ def make(network: Network, mtu: int, owner: str) -> Iterator[AnyOperation]:
     """The host's side of a network; what is there already stays."""
     name = network.bridge
     versions = {each.version for each in network.subnets}
-    yield AddLink(name=name, kind="bridge", exist_ok=True, mtu=mtu, mac=_mac(network), alias=owner)
+    yield AddLink(name=name, kind="bridge", exist_ok=True, mtu=mtu, mac=mac(network), alias=owner)
     yield from ipv6_switch(network, "", name)
     for subnet in network.subnets:
         address = f"{subnet.gateway}/{subnet.prefix}"
         yield AddAddress(link=name, address=address, exist_ok=True)
-    yield SetLink(name=name, up=True)
+    yield SetLink(name=name, up=True, alias=owner)
     if 4 in versions:
         yield SetSysctl(name="net.ipv4.ip_forward", value="1")
         yield SetSysctl(name=f"net/ipv4/conf/{name}/route_localnet", value="1")
@@ -97,7 +97,7 @@ def ipv6_switch(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
         yield SetSysctl(ns=ns, name=f"net/ipv6/conf/{link}/disable_ipv6", value=value)
 
 
-def _mac(network: Network) -> str:
-    """Of its own, as that of a bridge changes with what is plugged in otherwise."""
+def mac(network: Network) -> str:
+    """The bridge's own, as that of a bridge changes with what is plugged in otherwise."""
     digest = hashlib.sha256(network.id.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

@@ -24,11 +24,11 @@ from orlop.network import cni_records as records
 from orlop.network.cni import Attachment, Cni, Configurations, NetworkConfig, Results
 from orlop.network.cni.results import Remembered
 from orlop.network.cni.runner import remembered_network
-from orlop.network.cni.turns import Turns
 from orlop.network.cni_records import PREFIX, Resolver
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import is_pinned, of_process
 from orlop.network.ports import Key
+from orlop.network.turns import Turns
 from orlop.sys.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, unmount
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 

@@ -19,6 +19,7 @@ from orlop.network.networks import Networks
 from orlop.network.operations import AnyOperation, DeleteLink
 from orlop.network.ports import HostPorts, Key
 from orlop.network.store import GUEST, matching
+from orlop.network.turns import Turns
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Connections:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._pids: dict[Key, int] = {}
+        self._turns = Turns()
 
     # A container that starts
 
@@ -60,23 +62,26 @@ class Connections:
 
         Raises NotFound for a network that is not there, and what is wrong with a wish.
         """
-        self.release(namespace, container)  # what an earlier task may have left
-        with self._lock:
-            self._pids[namespace, container] = 0  # no late exit of that one is meant
-        try:
-            found: list[Endpoint] = []
-            for position, wish in enumerate(wishes):
-                if is_cni(wish.network):
-                    found.append(self.cni.reserve(namespace, container, wish, position))
-                    continue
-                network = self._networks.get(namespace, wish.network)
-                taken = self._networks.taken(network)
-                found.append(self._store.reserve(network, container, wish, position, taken=taken))
-            if ports:
-                self._publish(namespace, container, found, ports)
-        except BaseException:
-            self.release(namespace, container)
-            raise
+        with self._turns.take((namespace, container)):
+            self._leave(namespace, container)  # what an earlier task may have left
+            with self._lock:
+                self._pids[namespace, container] = 0  # no late exit of that one is meant
+            try:
+                found: list[Endpoint] = []
+                for position, wish in enumerate(wishes):
+                    if is_cni(wish.network):
+                        found.append(self.cni.reserve(namespace, container, wish, position))
+                        continue
+                    network = self._networks.get(namespace, wish.network)
+                    taken = self._networks.taken(network)
+                    found.append(
+                        self._store.reserve(network, container, wish, position, taken=taken)
+                    )
+                if ports:
+                    self._publish(namespace, container, found, ports)
+            except BaseException:
+                self._leave(namespace, container)
+                raise
         self._kernel.keep = True
         return found
 
@@ -100,11 +105,12 @@ class Connections:
 
     def connect(self, namespace: str, container: str, pid: int) -> None:
         """Plug the places of a container into the network namespace of process `pid`."""
-        with self._lock:
-            self._pids[namespace, container] = pid
-        for each in self._store.endpoints(namespace, container):
-            self._plug(each, of_process(pid))
-        self._networks.names.update(namespace, container)
+        with self._turns.take((namespace, container)):
+            with self._lock:
+                self._pids[namespace, container] = pid
+            for each in self._store.endpoints(namespace, container):
+                self._plug(each, of_process(pid))
+            self._networks.names.update(namespace, container)
         if self._store.ports_of(namespace, container):
             self._networks.refresh()
         self.cni.connect(namespace, container, pid)
@@ -129,12 +135,13 @@ class Connections:
 
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
         """Put a container that runs into one more network."""
-        position = self._free_position(namespace, container)
-        with self._lock:
-            self._pids.setdefault((namespace, container), pid)
-        if is_cni(wish.network):
-            return self.cni.attach(namespace, container, wish, position, pid)
-        return self.enter(namespace, container, wish, of_process(pid), position)
+        with self._turns.take((namespace, container)):
+            position = self._free_position(namespace, container)
+            with self._lock:
+                self._pids.setdefault((namespace, container), pid)
+            if is_cni(wish.network):
+                return self.cni.attach(namespace, container, wish, position, pid)
+            return self._enter(namespace, container, wish, of_process(pid), position)
 
     def enter(
         self,
@@ -147,6 +154,19 @@ class Connections:
         ports: Sequence[Port] = (),
     ) -> Endpoint:
         """Put the network namespace at the path `ns` into a network."""
+        with self._turns.take((namespace, container)):
+            return self._enter(namespace, container, wish, ns, position, interface, ports)
+
+    def _enter(
+        self,
+        namespace: str,
+        container: str,
+        wish: Wish,
+        ns: str,
+        position: int,
+        interface: str = "",
+        ports: Sequence[Port] = (),
+    ) -> Endpoint:
         with self._lock:
             self._pids.setdefault((namespace, container), _NONE)  # it is known to be there
         network = self._networks.get(namespace, wish.network)
@@ -163,11 +183,11 @@ class Connections:
             if ports:
                 self._networks.refresh()
         except BaseException:
+            with suppress(OrlopError):  # whatever there is of it
+                self._kernel.apply(*_unplugging(network, endpoint, ns))
             self._store.release(namespace, container, network.id)
             self._update_names(namespace, container)
             self._close_ports(namespace, container)
-            with suppress(OrlopError):  # whatever there is of it
-                self._kernel.apply(*_unplugging(network, endpoint, ns))
             raise
         self._kernel.keep = True
         return endpoint
@@ -187,21 +207,12 @@ class Connections:
             self._close_ports(namespace, container)
             return
         network = self._networks.get(namespace, name)
-        if not self._store.endpoints(namespace, container, network.id):
-            raise NotFound(f'container "{container}" in network "{network.name}"')
-        published = bool(self._store.ports_of(namespace, container))
-        found = self._store.release(namespace, container, network.id)
-        self._update_names(namespace, container)
-        self._close_ports(namespace, container)
-        if published:
-            self._networks.refresh()
-        with self._lock:
-            pid = self._pids.get((namespace, container), 0)
-        if pid > 0 and not network.is_bridge:
-            for each in found:
-                self._kernel.apply(*uplink.unplug(each, of_process(pid)))
-        self._let_go(found)
-        self._kernel.keep = self._store.occupied()
+        with self._turns.take((namespace, container)):
+            with self._lock:
+                pid = self._pids.get((namespace, container), 0)
+            ns = of_process(pid) if pid > 0 else ""
+            if not self._let_go(namespace, container, network.id, ns):
+                raise NotFound(f'container "{container}" in network "{network.name}"')
 
     def _close_ports(self, namespace: str, container: str) -> None:
         """Let go of the ports of who publishes none any more."""
@@ -210,14 +221,19 @@ class Connections:
 
     def ended(self, namespace: str, container: str, pid: int) -> None:
         """The task of a container has ended, if `pid` is still its own: it leaves all networks."""
-        with self._lock:
-            current = self._pids.get((namespace, container), pid)
-        if current == pid:
-            self.cni.release_soon(namespace, container)
-            self._release(namespace, container)
+        with self._turns.take((namespace, container)):
+            with self._lock:
+                current = self._pids.get((namespace, container), pid)
+            if current == pid:
+                self.cni.release_soon(namespace, container)
+                self._release(namespace, container)
 
     def release(self, namespace: str, container: str) -> None:
         """A container leaves all networks, and its ports are closed; fine if it has none."""
+        with self._turns.take((namespace, container)):
+            self._leave(namespace, container)
+
+    def _leave(self, namespace: str, container: str) -> None:
         self._release(namespace, container)
         self.cni.release(namespace, container)
 
@@ -227,15 +243,7 @@ class Connections:
         with self._lock:
             self._pids.pop(key, None)
         self._ports.release(key)
-        if not self._store.endpoints(*key):
-            return
-        published = bool(self._store.ports_of(*key))
-        found = self._store.release(*key)
-        self._update_names(*key)
-        if published:
-            self._networks.refresh()
-        self._let_go(found)
-        self._kernel.keep = self._store.occupied()
+        self._let_go(namespace, container)
 
     def renamed(self, namespace: str, container: str) -> None:
         """A container's record has changed, and maybe its name."""
@@ -248,12 +256,29 @@ class Connections:
         except OrlopError as error:
             _log.warning("namespace=%s container=%s names: %s", namespace, container, error)
 
-    def _let_go(self, found: Iterable[Endpoint]) -> None:
-        """Pull the cables, of what the records know no more."""
+    def _let_go(self, namespace: str, container: str, network: str = "", ns: str = "") -> bool:
+        """Take a container out of a network, or all but CNI's; whether it was in there.
+
+        Cables first: a network that nobody is in any more may be removed at once. What has no end
+        on the host goes with the container's namespace, or out of that at the path `ns`.
+        """
+        found = self._store.endpoints(namespace, container, network)
+        if not found:
+            return False
+        published = bool(self._store.ports_of(namespace, container))
         for each in found:
-            self._kernel.apply(*bridge.unplug(each))
+            where = self._networks.get(namespace, each.network)
+            self._kernel.apply(*_unplugging(where, each, ns))
+        self._store.release(namespace, container, network)
+        self._update_names(namespace, container)
+        self._close_ports(namespace, container)
+        if published:
+            self._networks.refresh()
+        for each in found:
             event = NetworkDetach(network_id=each.network, container_id=each.container)
             self._publisher.publish(each.namespace, "/network/detach", event)
+        self._kernel.keep = self._store.occupied()
+        return True
 
     # After a restart
 

@@ -12,7 +12,7 @@ from orlop import errors
 from orlop.fork.worker import Spawner, Worker
 from orlop.network import messages
 from orlop.network.model import Link, Neighbour
-from orlop.network.operations import AnyOperation, Route, Rule
+from orlop.network.operations import AnyOperation, DeleteLink, Route, Rule
 
 _IDLE = 60.0
 _LIMIT = 60.0
@@ -27,7 +27,8 @@ class Kernel:
 
     It ends when nobody has asked for `idle` seconds, unless `keep` is set: then the next request
     finds it warm. Every method raises the kernel's errors in words, and Unavailable when the
-    worker dies over a request: nobody knows then how far it came.
+    worker dies over a request: nobody knows then how far it came. What only deletes what may be
+    gone already is asked of another worker then.
     """
 
     def __init__(self, forks: Spawner, *, idle: float = _IDLE) -> None:
@@ -51,7 +52,9 @@ class Kernel:
 
     def apply(self, *operations: AnyOperation) -> None:
         """Do all of these in order, or none of them."""
-        self._ask(messages.Apply(operations=list(operations), keep=self.keep), type(None))
+        again = all(isinstance(each, DeleteLink) and each.missing_ok for each in operations)
+        request = messages.Apply(operations=list(operations), keep=self.keep)
+        self._ask(request, type(None), again=again)
 
     def links(self, ns: str = "") -> list[Link]:
         return self._ask(messages.Look(what="links", ns=ns, keep=self.keep), list[Link])
@@ -72,16 +75,23 @@ class Kernel:
         """Make a network namespace, its lo up, and pin it at the file `path`."""
         self._ask(messages.Pin(path=path, keep=self.keep), type(None))
 
-    def filter(self, commands: str) -> str:
-        """Run commands of nftables in one transaction; what it prints."""
-        return self._ask(messages.Filter(commands=commands, keep=self.keep), str)
+    def filter(self, commands: str, *, again: bool = False) -> str:
+        """Run commands of nftables in one transaction; what it prints.
 
-    def _ask(self, request: messages.AnyRequest, kind: type[Value]) -> Value:
+        With `again` they may be run twice, should a worker die over them.
+        """
+        return self._ask(messages.Filter(commands=commands, keep=self.keep), str, again=again)
+
+    def _ask(
+        self, request: messages.AnyRequest, kind: type[Value], *, again: bool = False
+    ) -> Value:
+        """With `again`, another worker is asked if the first one dies over it."""
         data = _encode(request)
         with self._lock:
             try:
                 answer = self._exchange(data)
-                if answer == b"":  # it had stopped reading before it saw this
+                if answer == b"" or (again and not answer):
+                    # Empty: it had stopped reading before it saw this.
                     self._drop()
                     answer = self._exchange(data)
             except BaseException:

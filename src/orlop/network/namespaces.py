@@ -27,16 +27,28 @@ class PinnedNamespaces:
         """Make one with nothing but lo, which is up; where it is pinned. Raises AlreadyExists."""
         validate_identifier("network namespace", name)
         path = self.folder / namespace / name
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if is_pinned(path):
             raise AlreadyExists(f'network namespace "{name}"')
-        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+        _touch(path)
         try:
             self._kernel.pin(str(path))
         except BaseException:
-            path.unlink(missing_ok=True)
+            self._discard(path)  # the worker may have died behind it
             raise
         return path
+
+    def _discard(self, path: Path) -> None:
+        if is_pinned(path):
+            unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # others are in there
+            path.parent.rmdir()
+
+    def reap(self) -> None:
+        """Remove the files that a crash has left without a namespace."""
+        for path in self.folder.glob("*/*"):
+            if not is_pinned(path):
+                self._discard(path)
 
     def path(self, namespace: str, name: str) -> Path:
         """Where it is pinned; raises NotFound."""
@@ -53,12 +65,9 @@ class PinnedNamespaces:
         """Take the pin away: the namespace ends with its last process. Raises NotFound."""
         path = self.path(namespace, name)
         try:
-            unmount(path, MNT_DETACH | UMOUNT_NOFOLLOW)
-            path.unlink()
+            self._discard(path)
         except OSError as error:
             raise FailedPrecondition(f'network namespace "{name}": {error}') from error
-        with suppress(OSError):  # others are in there
-            path.parent.rmdir()
 
     def _pins(self, namespace: str) -> Iterator[Path]:
         validate_identifier("namespace", namespace)
@@ -70,6 +79,16 @@ class PinnedNamespaces:
 def of_process(pid: int) -> str:
     """The path of the network namespace of a process."""
     return f"/proc/{pid}/ns/net"
+
+
+def _touch(path: Path) -> None:
+    while True:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError:  # the last of the others has just taken the folder along
+            continue
+        return
 
 
 def is_pinned(path: Path) -> bool:

@@ -9,16 +9,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
+from orlop.metadata import fieldmask
+from orlop.metadata.sweeping import Dead, Key
 from orlop.network import bridge, rules, uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
 from orlop.network.kernel import Kernel
-from orlop.network.model import Network, Subnet
+from orlop.network.model import Link, Network, Subnet
 from orlop.network.operations import place
 from orlop.network.store import NetworkStore
-from orlop.wire.services.network_pb2 import NetworkCreate, NetworkDelete
+from orlop.wire.services.network_pb2 import NetworkCreate, NetworkDelete, NetworkUpdate
 
 DEFAULT = "bridge"
 _log = logging.getLogger(__name__)
@@ -70,10 +74,11 @@ class Networks:
         self._served = 0  # the last ticket that had been drawn when the ruleset was last made
         self._mtus: dict[str, int] = {}  # of those whose bridge is there
 
-    def create(self, namespace: str, wanted: Wanted) -> Network:
+    def create(self, namespace: str, wanted: Wanted, *, lease: str = "") -> Network:
         """Add a network; its bridge is made when the first container comes.
 
-        Raises what `NetworkStore.create` raises.
+        One that is made for a lease goes when nothing keeps it. Raises what `NetworkStore.create`
+        raises.
         """
         record = Network(
             id="",
@@ -87,10 +92,24 @@ class Networks:
             subnets=wanted.subnets,
             labels=wanted.labels,
         )
-        made = self.store.create(record, self._host_prefixes(), ipv4=wanted.ipv4, ipv6=wanted.ipv6)
+        if record.is_bridge:
+            self._check_free(wanted.bridge)
+        made = self.store.create(
+            record, self._host_prefixes(), ipv4=wanted.ipv4, ipv6=wanted.ipv6, lease=lease
+        )
         self._publisher.publish(
             namespace, "/network/create", NetworkCreate(id=made.id, name=made.name)
         )
+        return made
+
+    def update(
+        self, namespace: str, name: str, changed: Mapping[str, str], mask: FieldMask
+    ) -> Network:
+        """Change the labels of a network, those that the mask names."""
+        named = fieldmask.paths(mask, fields=("labels",), maps=("labels",))
+        made = self.store.update(namespace, name, changed, named)
+        event = NetworkUpdate(id=made.id, name=made.name, labels=made.labels)
+        self._publisher.publish(namespace, "/network/update", event)
         return made
 
     def _host_prefixes(self) -> list[str]:
@@ -110,8 +129,8 @@ class Networks:
         except AlreadyExists:
             return self.store.get(namespace, name)
 
-    def remove(self, namespace: str, name: str) -> Network:
-        """Remove a network and its bridge; FailedPrecondition while it is used.
+    def remove(self, namespace: str, name: str, dead: Dead | None = None) -> Network:
+        """Remove a network and its bridge; FailedPrecondition while it is used, or is not `dead`.
 
         The record goes last, so that nothing is left that no record knows.
         """
@@ -119,12 +138,12 @@ class Networks:
             raise FailedPrecondition(f'network "{name}" is there as long as its configuration file')
         with self._lock:
             gone = self.store.get(namespace, name)
-            self.store.check_unused(gone)
+            self.store.check_unused(gone, dead)
             self._mtus.pop(gone.id, None)
             self._unmake(gone)
             try:
                 self.refresh(without=gone.id)
-                self.store.delete(namespace, gone.id)
+                self.store.delete(namespace, gone.id, dead)
             except BaseException:  # a container has come meanwhile
                 self.refresh()
                 raise
@@ -133,6 +152,17 @@ class Networks:
             namespace, "/network/delete", NetworkDelete(id=gone.id, name=gone.name)
         )
         return gone
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Remove the networks that were made for a lease and that nothing keeps; how many."""
+        removed = 0
+        for namespace, name in keys:
+            try:
+                self.remove(namespace, name, dead)
+                removed += 1
+            except (FailedPrecondition, NotFound):  # somebody uses it, or was faster
+                pass
+        return removed
 
     def prune(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
         """Remove all that nobody uses and any of the filters match."""
@@ -170,7 +200,7 @@ class Networks:
     def _unmake(self, network: Network) -> None:
         """Remove the host's side of a network, but for what is not our own."""
         links = self._kernel.links()
-        if any(each.name == network.bridge and each.alias == self._owner for each in links):
+        if any(each.name == network.bridge and self._is_ours(each, network) for each in links):
             self._kernel.apply(*bridge.unmake(network))
 
     def taken(self, network: Network) -> list[str]:
@@ -185,13 +215,23 @@ class Networks:
         with self._lock:
             self._mtus.pop(network.id, None)
 
+    def _check_free(self, link: str) -> None:
+        """A new network's bridge must not be an interface of somebody else's."""
+        for each in self._kernel.links() if link else ():
+            if each.name == link and each.alias != self._owner:
+                raise FailedPrecondition(f'interface "{link}" in {place("")} is there already')
+
     def _check_owner(self, network: Network) -> None:
         for each in self._kernel.links():
-            if each.name == network.bridge and each.alias != self._owner:
+            if each.name == network.bridge and not self._is_ours(each, network):
                 raise FailedPrecondition(
                     f'interface "{each.name}" in {place("")} is not orlop\'s own'
                     f" ({each.alias or each.kind or 'hardware'}): set network.bridge to another"
                 )
+
+    def _is_ours(self, link: Link, network: Network) -> bool:
+        """One that has no owner yet may be ours: it is made first, and then told."""
+        return link.alias == self._owner or (not link.alias and link.mac == bridge.mac(network))
 
     def _default_mtu(self) -> int:
         """That of the way out of this host, which may be a tunnel."""
@@ -216,7 +256,7 @@ class Networks:
     def _make_rules(self, without: str) -> None:
         networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
         if not networks:
-            self._kernel.filter(rules.removal(self._table))
+            self._kernel.filter(rules.removal(self._table), again=True)
             return
         addresses: dict[tuple[str, str], list[str]] = {}
         for each in self.store.endpoints():  # ports lead to where a container came first
@@ -226,7 +266,8 @@ class Networks:
             for key, ports in self.store.ports().items()
             for port in ports
         ]
-        self._kernel.filter(rules.render(self._table, networks, published, self.names.ports()))
+        ruleset = rules.render(self._table, networks, published, self.names.ports())
+        self._kernel.filter(ruleset, again=True)
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace is about to go: the networks in it that nobody uses go with it."""

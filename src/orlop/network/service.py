@@ -10,7 +10,8 @@ from orlop.network.converting import link
 from orlop.network.guests import Guest, Guests
 from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
-from orlop.network.namespaces import PinnedNamespaces, of_process
+from orlop.network.named import Named, NamedNamespaces
+from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks, Wanted
 from orlop.network.pools import subnet
 from orlop.rpc import CallContext, Service
@@ -55,7 +56,7 @@ class NetworksService(Service):
             mode=asked.mode,
             labels=dict(asked.labels),
         )
-        made = self._networks.create(ctx.require_namespace(), wanted)
+        made = self._networks.create(ctx.require_namespace(), wanted, lease=ctx.lease)
         return wire.CreateNetworkResponse(network=_network(made))
 
     def get(self, request: wire.GetNetworkRequest, ctx: CallContext) -> wire.GetNetworkResponse:
@@ -67,6 +68,15 @@ class NetworksService(Service):
     ) -> wire.ListNetworksResponse:
         found = self._connections.networks(ctx.require_namespace(), request.filters)
         return wire.ListNetworksResponse(networks=map(_network, found))
+
+    def update(
+        self, request: wire.UpdateNetworkRequest, ctx: CallContext
+    ) -> wire.UpdateNetworkResponse:
+        wanted = request.network
+        made = self._networks.update(
+            ctx.require_namespace(), wanted.id or wanted.name, wanted.labels, request.update_mask
+        )
+        return wire.UpdateNetworkResponse(network=_network(made))
 
     def delete(self, request: wire.DeleteNetworkRequest, ctx: CallContext) -> Empty:
         self._networks.remove(ctx.require_namespace(), request.name)
@@ -178,28 +188,34 @@ class NetworkNamespacesService(Service):
 
     DESCRIPTOR = wire.DESCRIPTOR.services_by_name["NetworkNamespaces"]
 
-    def __init__(self, pins: PinnedNamespaces, kernel: Kernel, pid_of: PidOf) -> None:
-        self._pins = pins
+    def __init__(self, named: NamedNamespaces, kernel: Kernel, pid_of: PidOf) -> None:
+        self._named = named
         self._kernel = kernel
         self._pid_of = pid_of
 
     def create(
         self, request: wire.CreateNetNSRequest, ctx: CallContext
     ) -> wire.CreateNetNSResponse:
-        path = self._pins.create(ctx.require_namespace(), request.name)
-        return wire.CreateNetNSResponse(netns=wire.NetNS(name=request.name, path=str(path)))
+        made = self._named.create(
+            ctx.require_namespace(), request.name, request.labels, lease=ctx.lease
+        )
+        return wire.CreateNetNSResponse(netns=_netns(made))
 
     def list(self, request: wire.ListNetNSRequest, ctx: CallContext) -> wire.ListNetNSResponse:
-        namespace = ctx.require_namespace()
-        return wire.ListNetNSResponse(
-            netns=[
-                wire.NetNS(name=name, path=str(self._pins.path(namespace, name)))
-                for name in self._pins.names(namespace)
-            ]
+        found = self._named.list(ctx.require_namespace(), request.filters)
+        return wire.ListNetNSResponse(netns=map(_netns, found))
+
+    def update(
+        self, request: wire.UpdateNetNSRequest, ctx: CallContext
+    ) -> wire.UpdateNetNSResponse:
+        wanted = request.netns
+        made = self._named.update(
+            ctx.require_namespace(), wanted.name, wanted.labels, request.update_mask
         )
+        return wire.UpdateNetNSResponse(netns=_netns(made))
 
     def delete(self, request: wire.DeleteNetNSRequest, ctx: CallContext) -> Empty:
-        self._pins.delete(ctx.require_namespace(), request.name)
+        self._named.delete(ctx.require_namespace(), request.name)
         return Empty()
 
     def list_links(
@@ -209,7 +225,7 @@ class NetworkNamespacesService(Service):
         if bool(request.netns) == bool(request.container_id):
             raise InvalidArgument("list the links of either a network namespace or a container")
         if request.netns:
-            ns = str(self._pins.path(namespace, request.netns))
+            ns = str(self._named.pins.path(namespace, request.netns))
         else:
             ns = of_process(_running(self._pid_of, namespace, request.container_id))
         return wire.ListLinksResponse(links=map(link, self._kernel.links(ns)))
@@ -232,6 +248,10 @@ def _network(found: Network) -> wire.Network:
         labels=found.labels,
         created_at=timestamp(found.created_at),
     )
+
+
+def _netns(found: Named) -> wire.NetNS:
+    return wire.NetNS(name=found.name, path=str(found.path), labels=found.labels)
 
 
 def _subnet(found: Subnet) -> wire.Subnet:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import re
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from orlop.metadata import Database, Transaction, clock, filters, labels
-from orlop.metadata.references import ensure_namespace
+from orlop.metadata.fieldmask import Mask
+from orlop.metadata.references import LEASED, attach_to_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead
 from orlop.network import pools, uplink
 from orlop.network.model import Endpoint, Network, Port, Rates, Subnet, Wish
 from orlop.rpc.context import validate_identifier
 
 GUEST = "cni:"
 """What the container of an endpoint begins with that is none of ours (`guests`)."""
+RESOURCE = "networks"
+"""What networks are called among a lease's resources."""
 _KIND = "network"
+_BRIDGE = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +52,34 @@ class NetworkStore:
     # Networks
 
     def create(
-        self, wanted: Network, taken: Iterable[str], *, ipv4: bool = True, ipv6: bool = False
+        self,
+        wanted: Network,
+        taken: Iterable[str],
+        *,
+        ipv4: bool = True,
+        ipv6: bool = False,
+        lease: str = "",
     ) -> Network:
         """Add a network; without subnets it gets one of each family that it shall have.
 
-        `taken` are prefixes that the host has use for. Raises AlreadyExists, InvalidArgument, and
-        FailedPrecondition for a subnet that overlaps another one.
+        `taken` are prefixes that the host has use for. Raises AlreadyExists, InvalidArgument,
+        NotFound for the lease, and FailedPrecondition for a subnet that overlaps another one.
         """
         validate_identifier("network", wanted.name)
         labels.validate(wanted.labels)
         _check_driver(wanted)
+        if wanted.mtu and not _SMALLEST_MTU <= wanted.mtu <= _LARGEST_MTU:
+            raise InvalidArgument(
+                f'MTU {wanted.mtu} of network "{wanted.name}" is not '
+                f"{_SMALLEST_MTU} to {_LARGEST_MTU} bytes"
+            )
         if not wanted.is_bridge:  # its subnets are those of the host, and all of them are given
             taken, ipv4, ipv6 = (), False, False
+        elif wanted.bridge and not _BRIDGE.fullmatch(wanted.bridge):
+            raise InvalidArgument(
+                f'bridge "{wanted.bridge}" of network "{wanted.name}" must be a letter or digit '
+                'and up to 14 letters, digits, ".", "_" or "-"'
+            )
         with self._db.write() as tx:
             if _row(tx, wanted.namespace, wanted.name) is not None:
                 raise AlreadyExists(f'network "{wanted.name}"')
@@ -73,11 +98,21 @@ class NetworkStore:
                 internal=wanted.internal,
                 mtu=wanted.mtu,
                 subnets=subnets,
-                labels={key: value for key, value in wanted.labels.items() if value},
+                labels=_kept(wanted.labels, lease),
                 created_at=clock.now(),
             )
             _insert(tx, made)
+            attach_to_lease(tx, made.namespace, lease, RESOURCE, made.name)
         return made
+
+    def update(self, namespace: str, name: str, changed: Mapping[str, str], mask: Mask) -> Network:
+        """Change the labels that the mask names; raises NotFound and InvalidArgument."""
+        with self._db.write() as tx:
+            found = _network(tx, _required(tx, namespace, name))
+            merged = mask.merge("labels", found.labels, changed)
+            labels.validate(merged)
+            labels.replace(tx, _KIND, namespace, found.id, merged)
+        return msgspec.structs.replace(found, labels=merged)
 
     def _free_bridge(self, tx: Transaction, number: str) -> str:
         used = tx.one("SELECT 1 FROM networks WHERE bridge = ?", (self._bridge,))
@@ -116,19 +151,19 @@ class NetworkStore:
             rows = tx.all("SELECT * FROM networks ORDER BY name")
             return [_network(tx, row) for row in rows]
 
-    def delete(self, namespace: str, name: str) -> Network:
-        """Remove a network; FailedPrecondition while containers are in it."""
+    def delete(self, namespace: str, name: str, dead: Dead | None = None) -> Network:
+        """Remove a network; FailedPrecondition while it is used, or is not `dead` if it must be."""
         with self._db.write() as tx:
             network = _network(tx, _required(tx, namespace, name))
-            _check_unused(tx, network)
+            _check_unused(tx, network, dead)
             labels.remove(tx, _KIND, namespace, network.id)
             tx.execute("DELETE FROM networks WHERE id = ?", (network.id,))
         return network
 
-    def check_unused(self, network: Network) -> None:
-        """Raise FailedPrecondition if containers are in a network."""
+    def check_unused(self, network: Network, dead: Dead | None = None) -> None:
+        """Raise FailedPrecondition if containers are in a network, or it is not `dead`."""
         with self._db.read() as tx:
-            _check_unused(tx, network)
+            _check_unused(tx, network, dead)
 
     # Containers in them
 
@@ -231,6 +266,7 @@ class NetworkStore:
                     " WHERE namespace = ? AND container = ? AND network = ?",
                     (namespace, container, each.network),
                 )
+                _note_loss(tx, each)
             key = (namespace, container)
             tx.execute(
                 "DELETE FROM network_ports WHERE namespace = ? AND container = ? AND NOT EXISTS"
@@ -318,7 +354,21 @@ def _required(tx: Transaction, namespace: str, name: str) -> sqlite3.Row:
     return row
 
 
-def _check_unused(tx: Transaction, network: Network) -> None:
+def _note_loss(tx: Transaction, endpoint: Endpoint) -> None:
+    """A network that was made for a lease may have lost the last that kept it."""
+    key = (endpoint.namespace, endpoint.network)
+    if LEASED in labels.get(tx, _KIND, *key):
+        tx.execute("INSERT INTO gc_log (namespace, name, lost) VALUES (?, ?, 1)", key)
+
+
+def _kept(wanted: Mapping[str, str], lease: str) -> dict[str, str]:
+    kept = {key: value for key, value in wanted.items() if value}
+    return {**kept, LEASED: lease} if lease else kept
+
+
+def _check_unused(tx: Transaction, network: Network, dead: Dead | None) -> None:
+    if dead is not None and not dead(tx, network.namespace, network.id):
+        raise FailedPrecondition(f'network "{network.name}" is kept')
     rows = tx.all(
         "SELECT container FROM network_endpoints WHERE network = ? LIMIT 3", (network.id,)
     )

@@ -8,6 +8,7 @@ import threading
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
 from orlop.network.connections import Connections, PidOf
+from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
 from orlop.wire.events_pb2 import ContainerUpdate, NamespaceDelete, TaskExit
 from orlop.wire.types_pb2 import Envelope
@@ -20,11 +21,17 @@ class NetworkWatch:
     """Its thread goes from `start` to `close`; events are heard from the moment it is made."""
 
     def __init__(
-        self, exchange: Exchange, networks: Networks, connections: Connections, pid_of: PidOf
+        self,
+        exchange: Exchange,
+        networks: Networks,
+        connections: Connections,
+        named: NamedNamespaces,
+        pid_of: PidOf,
     ) -> None:
         self._exchange = exchange
         self._networks = networks
         self._connections = connections
+        self._named = named
         self._pid_of = pid_of
         self._events = exchange.subscribe(_FILTERS)
         self._closing = False
@@ -64,6 +71,7 @@ class NetworkWatch:
                 gone = decoded(envelope, NamespaceDelete)
                 if gone is not None:
                     self._networks.leave_namespace(gone.name)
+                    self._named.leave_namespace(gone.name)
                 return
             if envelope.topic == "/containers/update":
                 changed = decoded(envelope, ContainerUpdate)

@@ -1,7 +1,8 @@
 """The network worker's process: one request after another, each where it names.
 
-It lives as long as it is asked to keep at hand, or for a while after the last request, and dies
-with its daemon. Only here is pyroute2 loaded, which takes a fifth of a second.
+It lives as long as it is asked to keep at hand, or for a while after the last request, but for no
+more than some thousand of them, and dies with its daemon. Only here is pyroute2 loaded, which takes
+a fifth of a second.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ CAPABILITIES = (
     CAP_SYS_PTRACE,
     CAP_SYS_ADMIN,
 )
+REQUESTS = 5000
+"""After as many another worker takes over: each socket leaves some kilobytes in pyroute2."""
 _decode = msgspec.json.Decoder(messages.AnyRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -55,7 +58,9 @@ def serve(args: dict[str, Any], fds: list[int], report: Report) -> None:
     channel = socket.socket(fileno=fds[0])
     handler = Handler()
     waiting: float | None = args["idle"]
-    while _readable(channel, waiting):
+    for _ in range(REQUESTS):
+        if not _readable(channel, waiting):
+            break
         data = messages.receive(channel)
         if data is None:
             return

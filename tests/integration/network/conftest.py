@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -13,6 +15,8 @@ from orlop.fork.client import ForkServer
 from orlop.network import Kernel, PinnedNamespaces
 from tests.integration.network.lab import Host, Lab, own_network, run, snapshot
 from tests.integration.network.networked import Networked
+
+Daemon = TypeVar("Daemon", bound=Networked)
 
 
 @pytest.fixture
@@ -50,8 +54,8 @@ def pins(kernel: Kernel, tmp_path: Path) -> Iterator[PinnedNamespaces]:
         made.delete("test", name)
 
 
-@pytest.fixture
-def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
+@contextmanager
+def serving(made: Daemon, lab: Lab, archive: Path) -> Iterator[Daemon]:
     """An orlopd in the test's namespace, with the small image; it must leave that as it was."""
     other = lab.neighbour("192.168.7.1/24", "192.168.7.2/24")
     run("ip", "addr", "add", "fd77::1/64", "dev", "wire", "nodad")
@@ -60,16 +64,21 @@ def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
         while route not in run("ip", "-6", "route", "show", "table", table).stdout:
             time.sleep(0.01)  # the kernel makes them in its own time
     before = snapshot()
-    made = Networked()
     try:
         made.start()
-        made.ctr("images", "import", str(busybox_archive))
+        made.ctr("images", "import", str(archive))
         yield made
         made.prune()
         assert snapshot() == before, (snapshot(), before)
         made.close()
     finally:
         made.discard()
+
+
+@pytest.fixture
+def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
+    with serving(Networked(), lab, busybox_archive) as made:
+        yield made
 
 
 @pytest.fixture

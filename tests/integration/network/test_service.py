@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.client import Connection
-from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OrlopError
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    ResourceExhausted,
+)
+from orlop.wire.runc_pb2 import Options
+from orlop.wire.services import leases_pb2, namespaces_pb2, tasks_pb2
 from orlop.wire.services import network_pb2 as wire
-from tests.integration.network.lab import run
+from tests.integration.network.lab import run, snapshot
 from tests.integration.network.networked import Networked
 
 
@@ -37,6 +50,43 @@ def test_networks_are_records(daemon: Networked) -> None:
         networks.delete(wire.DeleteNetworkRequest(name="one"))
         with pytest.raises(NotFound, match='network "one"'):
             networks.delete(wire.DeleteNetworkRequest(name="one"))
+
+
+def test_a_network_that_cannot_be_is_refused(daemon: Networked) -> None:
+    daemon.create_network("one", subnets=["10.201.0.0/24"], bridge="mine0")
+    before = snapshot()
+    for kind, text, fields in (
+        (FailedPrecondition, 'overlaps "10.201.0.0/24"', {"subnets": ["10.201.0.128/25"]}),
+        (FailedPrecondition, 'overlaps "192.168.7.0/24"', {"subnets": ["192.168.7.0/25"]}),
+        (InvalidArgument, 'bridge "aaaaaaaaaaaaaaaa" of network "two"', {"bridge": "a" * 16}),
+        (InvalidArgument, 'bridge "x" accept; }" of', {"bridge": 'x" accept; }'}),
+        (FailedPrecondition, 'interface "wire" in', {"bridge": "wire"}),
+        (AlreadyExists, 'interface "mine0" of another', {"bridge": "mine0"}),
+        (InvalidArgument, 'MTU 67 of network "two"', {"mtu": 67}),
+        (InvalidArgument, "has no room", {"subnets": ["10.202.0.0/31"]}),
+        (InvalidArgument, 'driver "token"', {"driver": "token"}),
+    ):
+        with pytest.raises(kind) as told:
+            daemon.create_network("two", **fields)
+        assert text in str(told.value)
+    assert snapshot() == before
+
+
+def test_pools_end(lab: object, busybox_archive: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[network]\npool = "10.210.0.0/23"\npool_prefix = 24\n')
+    daemon = Networked(["--config", str(config)])
+    try:
+        daemon.start()
+        daemon.create_network("one")
+        daemon.create_network("two")
+        with pytest.raises(ResourceExhausted, match=r'"10\.210\.0\.0/23" has no free /24 left'):
+            daemon.create_network("three")
+        daemon.orlop("network", "rm", "one")
+        assert daemon.create_network("three").subnets[0].subnet == "10.210.0.0/24"
+        daemon.close()
+    finally:
+        daemon.discard()
 
 
 def test_a_running_container_comes_and_goes(daemon: Networked) -> None:
@@ -99,6 +149,134 @@ def test_named_namespaces_and_their_interfaces(daemon: Networked) -> None:
             netns.list_links(wire.ListLinksRequest())
 
 
+def test_a_checkpoint_of_who_is_in_a_network_is_refused(daemon: Networked, tmp_path: Path) -> None:
+    daemon.box("box", "sleep", "1000")
+    text = 'container "box" is in network "bridge", which no checkpoint keeps'
+    done = daemon.orlop("checkpoint", "create", "box", "one", check=False)
+    assert done.returncode == 1 and text in done.stderr
+    assert daemon.pid_of("box")
+    daemon.orlop("stop", "-t", "0", "box")
+    options = AnyMessage()
+    options.Pack(Options(criu_image_path=str(tmp_path)), type_url_prefix="")
+    options.type_url = Options.DESCRIPTOR.full_name
+    with daemon.connect() as connection:
+        with suppress(NotFound):
+            connection.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="box"))
+        with pytest.raises(FailedPrecondition, match="no restore brings back"):
+            connection.tasks.create(
+                tasks_pb2.CreateTaskRequest(container_id="box", options=options)
+            )
+        assert daemon.gone("box")
+
+
+def test_labels_are_given_and_changed(daemon: Networked) -> None:
+    mask = FieldMask(paths=["labels.tier"])
+    with daemon.connect() as connection:
+        networks, netns = connection.networks, connection.netns
+        made = daemon.create_network("one", labels={"tier": "back", "keep": "x"})
+        change = wire.Network(name="one", labels={"tier": "front", "other": "y"})
+        request = wire.UpdateNetworkRequest(network=change, update_mask=mask)
+        assert networks.update(request).network.labels == {"tier": "front", "keep": "x"}
+        found = networks.get(wire.GetNetworkRequest(name=made.id)).network
+        assert found.labels == {"tier": "front", "keep": "x"} and found.subnets == made.subnets
+        request.update_mask.paths[:] = ["mtu"]
+        with pytest.raises(InvalidArgument, match="mtu"):
+            networks.update(request)
+        request.network.name = "none"
+        request.update_mask.Clear()
+        with pytest.raises(NotFound, match='network "none"'):
+            networks.update(request)
+        netns.create(wire.CreateNetNSRequest(name="a", labels={"tier": "back"}))
+        netns.create(wire.CreateNetNSRequest(name="b"))
+        asked = wire.ListNetNSRequest(filters=["labels.tier==back"])
+        assert [each.name for each in netns.list(asked).netns] == ["a"]
+        wanted = wire.NetNS(name="b", labels={"tier": "back"})
+        changed = wire.UpdateNetNSRequest(netns=wanted, update_mask=mask)
+        assert netns.update(changed).netns.labels == {"tier": "back"}
+        daemon.restart()
+    with daemon.connect() as connection:
+        netns = connection.netns
+        found = netns.list(asked).netns
+        assert [(each.name, each.labels["tier"]) for each in found] == [
+            ("a", "back"),
+            ("b", "back"),
+        ]
+        for name in ("a", "b"):
+            netns.delete(wire.DeleteNetNSRequest(name=name))
+        netns.create(wire.CreateNetNSRequest(name="a"))
+        assert not netns.list(asked).netns
+        netns.delete(wire.DeleteNetNSRequest(name="a"))
+
+
+def test_a_lease_holds_what_is_made_under_it(daemon: Networked) -> None:
+    with daemon.connect() as connection:
+        lease = connection.leases.create(leases_pb2.CreateRequest(id="l")).lease
+    with daemon.connect(lease="l") as connection:
+        connection.networks.create(wire.CreateNetworkRequest(network=wire.Network(name="one")))
+        connection.netns.create(wire.CreateNetNSRequest(name="lab"))
+        request = leases_pb2.ListResourcesRequest(id=lease.id)
+        held = connection.leases.list_resources(request).resources
+        assert [(each.type, each.id) for each in held] == [("netns", "lab"), ("networks", "one")]
+        other = leases_pb2.Resource(type="networks", id="bridge")
+        connection.leases.add_resource(leases_pb2.AddResourceRequest(id="l", resource=other))
+        connection.netns.delete(wire.DeleteNetNSRequest(name="lab"))
+    with daemon.connect(lease="gone") as connection:
+        with pytest.raises(NotFound, match='lease "gone"'):
+            connection.networks.create(wire.CreateNetworkRequest(network=wire.Network(name="two")))
+        with pytest.raises(NotFound, match='lease "gone"'):
+            connection.netns.create(wire.CreateNetNSRequest(name="two"))
+        assert not connection.netns.list(wire.ListNetNSRequest()).netns
+        names = [
+            each.name for each in connection.networks.list(wire.ListNetworksRequest()).networks
+        ]
+        assert names == ["one"]
+
+
+def test_what_was_made_for_a_lease_goes_when_nothing_keeps_it(daemon: Networked) -> None:
+    with daemon.connect() as connection:
+        connection.leases.create(leases_pb2.CreateRequest(id="l"))
+    with daemon.connect(lease="l") as connection:
+        for name, labels in (("used", {}), ("free", {}), ("root", {"containerd.io/gc.root": "x"})):
+            network = wire.Network(name=name, labels=labels)
+            connection.networks.create(wire.CreateNetworkRequest(network=network))
+            connection.netns.create(wire.CreateNetNSRequest(name=name, labels=labels))
+    daemon.create_network("own")
+    daemon.box("box", "sleep", "1000", networks=[{"network": "used"}])
+    with daemon.connect() as connection:
+        networks, netns = connection.networks, connection.netns
+        netns.create(wire.CreateNetNSRequest(name="own"))
+        everything = {"free", "own", "root", "used"}
+        connection.leases.create(leases_pb2.CreateRequest(id="other"))
+        connection.leases.delete(leases_pb2.DeleteRequest(id="other", sync=True))
+        assert _names(networks.list(wire.ListNetworksRequest()).networks) == everything
+        assert _names(netns.list(wire.ListNetNSRequest()).netns) == everything
+        connection.leases.delete(leases_pb2.DeleteRequest(id="l", sync=True))
+        assert _names(networks.list(wire.ListNetworksRequest()).networks) == everything - {"free"}
+        assert _names(netns.list(wire.ListNetNSRequest()).netns) == {"own", "root"}
+        daemon.orlop("rm", "-f", "box")
+        daemon.wait_for(
+            lambda: _names(networks.list(wire.ListNetworksRequest()).networks) == {"own", "root"}
+        )
+        for name in ("own", "root"):
+            netns.delete(wire.DeleteNetNSRequest(name=name))
+
+
+def _names(found: Iterable[Any]) -> set[str]:
+    return {each.name for each in found}
+
+
+def test_what_a_namespace_has_goes_with_it(daemon: Networked) -> None:
+    with daemon.connect("elsewhere") as connection:
+        connection.namespaces.create(
+            namespaces_pb2.CreateNamespaceRequest(namespace={"name": "elsewhere"})
+        )
+        connection.networks.create(wire.CreateNetworkRequest(network=wire.Network(name="one")))
+        connection.netns.create(wire.CreateNetNSRequest(name="lab"))
+        connection.namespaces.delete(namespaces_pb2.DeleteNamespaceRequest(name="elsewhere"))
+        daemon.wait_for(lambda: not connection.netns.list(wire.ListNetNSRequest()).netns)
+        assert not connection.networks.list(wire.ListNetworksRequest()).networks
+
+
 def test_events_tell_what_happens(daemon: Networked) -> None:
     with daemon.connect() as connection:
         from orlop.wire.services import events_pb2
@@ -123,6 +301,17 @@ def test_events_tell_what_happens(daemon: Networked) -> None:
         daemon.orlop("rm", "-f", "box")
         daemon.wait_for(lambda: "/network/detach" in heard)
         assert heard == ["/network/create", "/network/attach", "/network/detach"]
+        heard.clear()
+        connection.networks.update(wire.UpdateNetworkRequest(network=wire.Network(name="n0x")))
+        connection.networks.delete(wire.DeleteNetworkRequest(name="n0x"))
+        connection.netns.create(wire.CreateNetNSRequest(name="lab"))
+        connection.netns.update(wire.UpdateNetNSRequest(netns=wire.NetNS(name="lab")))
+        connection.netns.delete(wire.DeleteNetNSRequest(name="lab"))
+        daemon.wait_for(lambda: "/network/netns/delete" in heard)
+        assert heard == [
+            *("/network/update", "/network/delete"),
+            *("/network/netns/create", "/network/netns/update", "/network/netns/delete"),
+        ]
 
 
 def test_many_come_and_go_at_once(daemon: Networked) -> None:

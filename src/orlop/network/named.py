@@ -1,0 +1,131 @@
+"""Named network namespaces as objects of the daemon: with labels, leases and events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from orlop.errors import NotFound
+from orlop.events import Publisher
+from orlop.metadata import Database, Transaction, fieldmask, filters, labels
+from orlop.metadata.references import LEASED, attach_to_lease, ensure_namespace
+from orlop.metadata.sweeping import Dead, Key
+from orlop.network.namespaces import PinnedNamespaces
+from orlop.wire.services.network_pb2 import NetNSCreate, NetNSDelete, NetNSUpdate
+
+RESOURCE = "netns"
+_KIND = "netns"
+
+
+class Named(NamedTuple):
+    """A network namespace with a name, where it is pinned, and its labels."""
+
+    name: str
+    path: Path
+    labels: Mapping[str, str]
+
+
+class NamedNamespaces:
+    """The pins, and what the database has of them. The pin is the record: it ends with the host."""
+
+    def __init__(self, pins: PinnedNamespaces, database: Database, publisher: Publisher) -> None:
+        self.pins = pins
+        self._db = database
+        self._publisher = publisher
+
+    def create(
+        self, namespace: str, name: str, own: Mapping[str, str], *, lease: str = ""
+    ) -> Named:
+        """Make one; for a lease, it goes when none keeps it. Raises AlreadyExists, NotFound."""
+        labels.validate(own)
+        kept = {key: value for key, value in own.items() if value}
+        if lease:
+            kept[LEASED] = lease
+        path = self.pins.create(namespace, name)
+        try:
+            with self._db.write() as tx:
+                ensure_namespace(tx, namespace)
+                labels.replace(tx, _KIND, namespace, name, kept)
+                attach_to_lease(tx, namespace, lease, RESOURCE, name)
+        except BaseException:
+            self.pins.delete(namespace, name)
+            raise
+        self._tell(namespace, "create", NetNSCreate(name=name, path=str(path), labels=kept))
+        return Named(name, path, kept)
+
+    def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Named]:
+        """Those that any of the filters match, by name; they see name and labels."""
+        chosen = filters.parse(wanted)
+        names = self.pins.names(namespace)
+        with self._db.read() as tx:
+            own = labels.get_all(tx, _KIND, namespace)
+        found = (
+            Named(name, self.pins.folder / namespace / name, own.get(name, {})) for name in names
+        )
+        return [
+            each
+            for each in found
+            if chosen.matches(filters.record({"name": each.name}, labels=each.labels))
+        ]
+
+    def update(
+        self, namespace: str, name: str, changed: Mapping[str, str], mask: FieldMask
+    ) -> Named:
+        """Change the labels that the mask names; raises NotFound and InvalidArgument."""
+        named = fieldmask.paths(mask, fields=("labels",), maps=("labels",))
+        path = self.pins.path(namespace, name)
+        with self._db.write() as tx:
+            merged = named.merge("labels", labels.get(tx, _KIND, namespace, name), changed)
+            labels.validate(merged)
+            labels.replace(tx, _KIND, namespace, name, merged)
+        self._tell(namespace, "update", NetNSUpdate(name=name, labels=merged))
+        return Named(name, path, merged)
+
+    def delete(self, namespace: str, name: str) -> None:
+        """Give up a name: the namespace ends with its last process. Raises NotFound."""
+        self.pins.delete(namespace, name)
+        with self._db.write() as tx:
+            labels.remove(tx, _KIND, namespace, name)
+        self._tell(namespace, "delete", NetNSDelete(name=name))
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Give up those that were made for a lease and that nothing keeps; how many."""
+        removed = 0
+        for namespace, name in keys:
+            with self._db.read() as tx:
+                kept = not dead(tx, namespace, name)
+            if kept:
+                continue
+            try:
+                self.delete(namespace, name)
+                removed += 1
+            except NotFound:  # somebody was faster
+                pass
+        return removed
+
+    def leave_namespace(self, namespace: str) -> None:
+        """A namespace of the daemon has gone: what it had goes as well."""
+        for name in self.pins.names(namespace):
+            self.delete(namespace, name)
+
+    def reap(self) -> None:
+        """Forget what is no more, after the host has been started anew or a crash."""
+        self.pins.reap()
+        with self._db.write() as tx:
+            for namespace, name in tx.all(
+                "SELECT DISTINCT namespace, owner FROM labels WHERE kind = ?", (_KIND,)
+            ):
+                self._forget_if_gone(tx, namespace, name)
+
+    def _forget_if_gone(self, tx: Transaction, namespace: str, name: str) -> None:
+        try:
+            self.pins.path(namespace, name)
+        except NotFound:
+            labels.remove(tx, _KIND, namespace, name)
+
+    def _tell(self, namespace: str, what: str, event: Message) -> None:
+        self._publisher.publish(namespace, f"/network/netns/{what}", event)
