@@ -110,7 +110,7 @@ class Connections:
                 self._pids[namespace, container] = pid
             for each in self._store.endpoints(namespace, container):
                 self._plug(each, of_process(pid))
-            self._networks.names.update(namespace, container)
+            self._update_names(namespace, container)
         if self._store.ports_of(namespace, container):
             self._networks.refresh()
         self.cni.connect(namespace, container, pid)
@@ -179,7 +179,7 @@ class Connections:
             if ports:
                 self._publish(namespace, container, [endpoint], ports)
             self._plug(endpoint, ns)
-            self._networks.names.update(namespace, container)
+            self._update_names(namespace, container)
             if ports:
                 self._networks.refresh()
         except BaseException:
@@ -251,6 +251,7 @@ class Connections:
             self._update_names(namespace, container)
 
     def _update_names(self, namespace: str, container: str) -> None:
+        """Names are a service to containers: what is wrong with it keeps none from running."""
         try:
             self._networks.names.update(namespace, container)
         except OrlopError as error:

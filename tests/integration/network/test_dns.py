@@ -74,10 +74,10 @@ def dns_process() -> int:
     return int(found[1]) if found is not None else 0
 
 
-def port() -> str:
-    """The port to which queries by UDP are redirected."""
+def port(protocol: str = "udp") -> str:
+    """The port to which queries are redirected."""
     ruleset = run("nft", "list", "chain", "inet", "orlop0", "prerouting").stdout
-    found = re.search(r"udp dport 53 redirect to :(\d+)", ruleset)
+    found = re.search(rf"{protocol} dport 53 redirect to :(\d+)", ruleset)
     return found[1] if found is not None else "none"
 
 
@@ -189,6 +189,9 @@ def test_whoever_is_in_no_network_is_refused(daemon: Networked, outside: Host) -
     outside.run("ip", "route", "add", "10.88.0.0/13", "via", "192.168.7.1")
     asked = outside.run("dig", "@10.88.0.1", "-p", port(), "+tries=1", "+time=5", "web")
     assert "REFUSED" in asked.stdout
+    tcp = port("tcp")
+    asked = outside.run("dig", "@10.88.0.1", "-p", tcp, "+tcp", "+tries=1", "web", check=False)
+    assert "REFUSED" not in asked.stdout and "ANSWER" not in asked.stdout  # left at once
 
 
 def test_names_outlive_the_daemon_and_the_process(daemon: Networked, outside: Host) -> None:
@@ -236,9 +239,13 @@ def test_hostile_queries_are_survived(daemon: Networked) -> None:
     daemon.box("web")
     web = Box(daemon, "web")
     before = dns_process()
-    assert web.run(sys.executable, "-c", _GARBAGE) == "done\n"
-    assert len(web.short("web")) == 1
-    assert dns_process() == before
+    for script in (_GARBAGE, _POINTERS, _HANG_UP):
+        assert web.run(sys.executable, "-c", script) == "done\n"
+        assert len(web.short("web")) == 1
+        assert dns_process() == before
+    daemon.box("db")  # the daemon is heard all the while
+    assert len(web.short("db")) == 1
+    assert "Traceback" not in daemon.log.read_text()
 
 
 _GARBAGE = """
@@ -254,5 +261,32 @@ for each in held[:50]:
         each.sendall(b"\\xff\\xff" + os.urandom(3000))
     except OSError:
         pass
+print("done")
+"""
+
+_POINTERS = """
+import socket
+head = b"\\1\\2\\1\\0" + bytes.fromhex("00010000000000ff") + b"\\3web\\0\\0\\1\\0\\1"
+ends = bytes.fromhex("00290400000000000000")
+chain = b"".join((0xC000 | 17 + 2 * each).to_bytes(2) for each in range(800))
+many = head + b"\\0" + ends[:8] + len(chain).to_bytes(2) + chain
+many += (0xC000 | 1600).to_bytes(2).join([ends] * 254)
+circle = head + b"\\xc0\\x17\\xc0\\x15" + bytes(910)
+with socket.socket(type=socket.SOCK_DGRAM) as asking:
+    asking.connect(("10.88.0.1", 53))
+    for count in (b"\\2", b"\\xff"):
+        for packet in (many, many * 4, circle):
+            for _ in range(30):
+                asking.send(packet[:11] + count + packet[12:])
+print("done")
+"""
+
+_HANG_UP = """
+import socket, struct
+query = b"\\1\\2\\1\\0" + bytes.fromhex("0001000000000000") + b"\\3web\\0\\0\\1\\0\\1"
+for _ in range(50):
+    with socket.create_connection(("10.88.0.1", 53)) as asking:
+        asking.sendall((len(query).to_bytes(2) + query) * 200)
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 print("done")
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from dnslib import QTYPE, RCODE, DNSHeader, DNSQuestion, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orlop.network.dns.answers import PLAIN_SIZE, respond
+from orlop.network.dns.answers import MOST, PLAIN_SIZE, respond
 from orlop.network.dns.messages import Entry, Place
+from orlop.network.dns.server import Reports, Shares
 from orlop.network.dns.table import Table
 from orlop.network.dns.upstream import HostServers
 
@@ -46,7 +48,8 @@ def ask(table: Table, source: str, name: str, kind: str = "A", **options: bool) 
 
 
 def said(table: Table, source: str, data: bytes, *, stream: bool = False) -> bytes | Entry | None:
-    return respond(table, source, bytes(data), stream=stream)
+    network = "n2" if source.startswith("10.6.") else "n1"
+    return respond(table, network, source, bytes(data), stream=stream)
 
 
 def addresses(reply: DNSRecord) -> list[str]:
@@ -92,6 +95,11 @@ def test_each_sees_its_own_networks(table: Table) -> None:
     assert ask(table, "10.6.0.5", "web").header.rcode == RCODE.NXDOMAIN
     assert isinstance(said(table, "10.5.0.2", DNSRecord.question("safe").pack()), Entry)
     assert ask(table, "10.5.0.99", "web").header.rcode == RCODE.REFUSED
+    elsewhere = respond(
+        table, "n2", "10.5.0.2", bytes(DNSRecord.question("web").pack()), stream=True
+    )
+    assert isinstance(elsewhere, bytes)  # at the gateway of a network that it has no place in
+    assert DNSRecord.parse(elsewhere).header.rcode == RCODE.REFUSED
     table.drop(("test", "web"))
     assert ask(table, "10.5.0.2", "db").header.rcode == RCODE.REFUSED
     assert isinstance(said(table, "10.5.0.3", DNSRecord.question("web").pack()), Entry)
@@ -142,12 +150,50 @@ def test_what_is_not_done(table: Table) -> None:
     heads = ("000100000000000a", "0001000100000000", "0001000000010000")
     for counts in map(bytes.fromhex, heads):
         assert code(b"\1\2\1\0" + counts + b"\3web\0\0\1\0\1") == RCODE.FORMERR
-    # Pointers, each to the one before it, and an additional record that begins with the last.
-    chain = b"".join((0xC000 | 17 + 2 * each).to_bytes(2) for each in range(4000))
-    head = b"\1\2\1\0" + bytes.fromhex("0001000000000001") + b"\3web\0\0\1\0\1"
-    assert code(head + chain) == RCODE.FORMERR
+    long = b"".join(b"\x3f" + b"a" * 63 for _ in range(4)) + b"\0"
+    assert (
+        code(b"\1\2\1\0" + bytes.fromhex("0001000000000000") + long + b"\0\1\0\1") == RCODE.FORMERR
+    )
     assert said(table, "10.5.0.2", DNSRecord(DNSHeader(qr=1), q=DNSQuestion("web")).pack()) is None
     assert said(table, "10.5.0.2", b"\0" * 11) is None
+
+
+def test_no_pointers_are_followed(table: Table) -> None:
+    head = b"\1\2\1\0" + bytes.fromhex("0001000000000002") + b"\3web\0\0\1\0\1"
+    record = bytes.fromhex("00290400000000000000")
+    circle = head + b"\xc0\x19\xc0\x17" + bytes(450)
+    links = (MOST - len(head) - 24) // 2
+    chain = b"".join((0xC000 | 17 + 2 * each).to_bytes(2) for each in range(links))
+    rest = b"\xc0\x15" + record[:8] + len(chain).to_bytes(2)
+    whole = head + rest + chain + (0xC000 | len(head) + 10 + len(chain)).to_bytes(2) + record
+    for packet in (circle, circle + bytes(20000), head + chain, whole + b"\0", whole * 4):
+        for source, network in (("10.5.0.2", "n1"), ("10.5.0.99", "n1")):
+            before = time.process_time()
+            found = respond(table, network, source, packet, stream=False)
+            assert time.process_time() - before < 0.2
+            assert isinstance(found, bytes)
+            code = DNSRecord.parse(found).header.rcode
+            if source == "10.5.0.99":
+                assert code == RCODE.REFUSED
+            elif len(packet) > MOST or packet == head + chain:
+                assert code == RCODE.FORMERR
+
+
+def test_who_has_much_gets_no_more_and_others_still_some() -> None:
+    shares = Shares(256)
+    first = sum(shares.take("one") for _ in range(300))
+    second = sum(shares.take("two") for _ in range(300))
+    assert first > second > 40 and all(shares.take(name) for name in "abcde")
+    for _ in range(first):
+        shares.give("one")
+    assert all(shares.take("one") for _ in range(40))
+
+
+def test_what_goes_wrong_often_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Reports()
+    for number in range(100):
+        report(ValueError(f"number {number}"))
+    assert capsys.readouterr().err == "ValueError: number 0\n"
 
 
 @given(st.binary(max_size=80), st.booleans())
@@ -155,7 +201,7 @@ def test_garbage_is_survived(data: bytes, begins_well: bool) -> None:
     table = Table()
     table.put(entry("web", place(BACK, "10.5.0.2")))
     head = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01" if begins_well else b""
-    found = respond(table, "10.5.0.2", head + data, stream=False)
+    found = said(table, "10.5.0.2", head + data)
     if isinstance(found, bytes):
         assert found[:2] == (head + data)[:2] and found[2] & 0x80
 
@@ -166,7 +212,7 @@ def test_a_damaged_query_is_survived(values: list[int], at: int) -> None:
     table.put(entry("web", place(BACK, "10.5.0.2")))
     data = bytearray(DNSRecord.question("web.example.com", "A").pack() + bytes(30))
     data[at : at + len(values)] = bytes(values)
-    respond(table, "10.5.0.2", bytes(data), stream=False)
+    said(table, "10.5.0.2", bytes(data))
 
 
 def test_the_host_s_servers_are_read_again_when_they_change(tmp_path: Path) -> None:

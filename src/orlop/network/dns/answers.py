@@ -1,12 +1,13 @@
 """Queries and what is said to them: DNS as of RFC 1035, 2181 and 6891, as far as this host knows.
 
-What comes in is anybody's: nothing of it is believed before it is parsed.
+What comes in is anybody's: it is read here, in one pass over not many bytes and without following
+pointers, and only who is known has more done for him than that.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import struct
+from typing import NamedTuple
 
 from dnslib import (
     AAAA,
@@ -17,7 +18,6 @@ from dnslib import (
     RCODE,
     RR,
     A,
-    DNSError,
     DNSHeader,
     DNSLabel,
     DNSQuestion,
@@ -28,6 +28,8 @@ from orlop.network.dns.messages import Entry
 from orlop.network.dns.table import Table
 
 HEADER = 12
+MOST = 4096
+"""Bytes of a query; what is asked takes 271 at most, and a signature a few hundred."""
 PLAIN_SIZE = 512
 """Bytes of an answer by UDP to who does not say how much he takes (RFC 1035, 4.2.1)."""
 _OUR_SIZE = 1232
@@ -36,34 +38,81 @@ _RESPONSE, _OPCODES = 0x80, 0x78
 _ANY = 255
 _TRANSFERS = (251, 252)  # IXFR, AXFR
 _REVERSE = ((".in-addr.arpa", 4), (".ip6.arpa", 32))
+_MOST_NAME = 255  # bytes (RFC 1035, 2.3.4)
 _MOST_ADDITIONAL = b"\0\2"  # records: of EDNS, and a signature
-_MALFORMED = (DNSError, ValueError, LookupError, RecursionError, struct.error)
+_POINTER = 0xC0
+_RECORD = 10  # bytes of a record between its name and its data
 
 
-def respond(table: Table, source: str, data: bytes, *, stream: bool) -> bytes | Entry | None:
-    """What to send to `source`, who has sent `data`; or who it is, for the upstreams to answer.
+class _Query(NamedTuple):
+    """What is asked, and how many bytes may be answered by UDP; 0 as of before EDNS."""
 
-    None is for what deserves no answer. Who is in no network is refused.
+    number: int
+    recursion: int
+    question: DNSQuestion
+    size: int
+
+
+def respond(
+    table: Table, network: str, source: str, data: bytes, *, stream: bool
+) -> bytes | Entry | None:
+    """What to send to `source` in a network, who has sent `data`; or who it is, for the upstreams
+    to answer.
+
+    None is for what deserves no answer. Who has no place in the network is refused.
     """
     if len(data) < HEADER or data[2] & _RESPONSE:
         return None
+    asker = table.asker(network, source)
+    if asker is None:
+        return failure(data, RCODE.REFUSED)
     if data[2] & _OPCODES:
         return failure(data, RCODE.NOTIMP)
-    if not question(data) or data[6:10] != bytes(4) or data[10:12] > _MOST_ADDITIONAL:
+    query = _parsed(data)
+    if query is None:
         return failure(data, RCODE.FORMERR)
-    try:
-        query = DNSRecord.parse(data)
-    except _MALFORMED:
-        return failure(data, RCODE.FORMERR)
-    asker = table.asker(source)
-    if asker is None or query.q.qclass != CLASS.IN or query.q.qtype in _TRANSFERS:
+    if query.question.qclass != CLASS.IN or query.question.qtype in _TRANSFERS:
         return failure(data, RCODE.REFUSED)
-    found = _local(table, asker, query.q)
+    found = _local(table, asker, query.question)
     if found is None:
         if not all(each.internal for each in asker.places):
             return asker
         found = (RCODE.NXDOMAIN, [])
     return _packed(query, *found, stream=stream)
+
+
+def _parsed(data: bytes) -> _Query | None:
+    asked = question(data) if len(data) <= MOST else b""
+    if not asked or data[6:10] != bytes(4) or data[10:12] > _MOST_ADDITIONAL:
+        return None
+    size, at = 0, HEADER + len(asked)
+    for _ in range(int.from_bytes(data[10:12])):
+        begin = _after_name(data, at)
+        end = begin + _RECORD + int.from_bytes(data[begin + 8 : begin + _RECORD])
+        if end > len(data):
+            return None
+        if int.from_bytes(data[begin : begin + 2]) == QTYPE.OPT:
+            size = max(PLAIN_SIZE, min(int.from_bytes(data[begin + 2 : begin + 4]), _OUR_SIZE))
+        at = end
+    kind, kept = int.from_bytes(asked[-4:-2]), int.from_bytes(asked[-2:])
+    made = DNSQuestion(DNSLabel(_labels(asked)), kind, kept)
+    return _Query(int.from_bytes(data[:2]), data[2] & 0x01, made, size)
+
+
+def _after_name(data: bytes, at: int) -> int:
+    """Where the name of a record ends that begins at `at`; past the end if it does not."""
+    while at < len(data) and 0 < data[at] < _POINTER:
+        at += data[at] + 1
+    return at + (2 if at < len(data) and data[at] else 1)
+
+
+def _labels(name: bytes) -> list[bytes]:
+    """The parts of a name that has no pointers."""
+    found, at = [], 0
+    while name[at]:
+        found.append(name[at + 1 : at + 1 + name[at]])
+        at += name[at] + 1
+    return found
 
 
 def _local(table: Table, asker: Entry, question: DNSQuestion) -> tuple[int, list[RR]] | None:
@@ -114,17 +163,13 @@ def _grouped(digits: str) -> str:
     return ":".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
 
-def _packed(query: DNSRecord, code: int, answers: list[RR], *, stream: bool) -> bytes:
-    header = DNSHeader(id=query.header.id, qr=1, aa=1, rd=query.header.rd, ra=1, rcode=code)
-    reply = DNSRecord(header, questions=query.questions, rr=answers)
-    size = PLAIN_SIZE
-    for each in query.ar:
-        if each.rtype == QTYPE.OPT:
-            size = max(PLAIN_SIZE, min(each.rclass, _OUR_SIZE))
-            reply.add_ar(EDNS0(udp_len=_OUR_SIZE))
-            break
+def _packed(query: _Query, code: int, answers: list[RR], *, stream: bool) -> bytes:
+    header = DNSHeader(id=query.number, qr=1, aa=1, rd=query.recursion, ra=1, rcode=code)
+    reply = DNSRecord(header, questions=[query.question], rr=answers)
+    if query.size:
+        reply.add_ar(EDNS0(udp_len=_OUR_SIZE))
     packed = bytes(reply.pack())
-    if len(packed) > size and not stream:
+    if len(packed) > (query.size or PLAIN_SIZE) and not stream:
         reply.rr = []
         reply.header.tc = 1
         reply.header.a = 0
@@ -151,4 +196,4 @@ def question(data: bytes) -> bytes:
             return b""
         at += data[at] + 1
     end = at + 5
-    return data[HEADER:end] if end <= len(data) else b""
+    return data[HEADER:end] if end <= len(data) and at - HEADER < _MOST_NAME else b""

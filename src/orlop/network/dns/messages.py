@@ -34,6 +34,10 @@ class Entry(msgspec.Struct, frozen=True):
     places: tuple[Place, ...]
     upstreams: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.container
+
 
 class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all."""

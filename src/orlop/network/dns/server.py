@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
+import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +24,7 @@ from dnslib import RCODE
 
 from orlop import __version__
 from orlop.network.dns import messages
-from orlop.network.dns.answers import failure, respond
+from orlop.network.dns.answers import MOST, failure, respond
 from orlop.network.dns.messages import Entry
 from orlop.network.dns.table import Key, Table
 from orlop.network.dns.upstream import HostServers, Upstreams, read_framed
@@ -28,13 +32,11 @@ from orlop.shim.loop import Loop, Task
 from orlop.sys.process import CAP_SETGID, CAP_SETUID, keep_capabilities, set_no_new_privs
 
 _NOBODY = 65534
-_BATCH = 64  # datagrams of one socket before others have a turn
+_BATCH = 16  # datagrams of one socket before others, and the daemon, have a turn
 _FORWARDED = 4096  # queries on their way to upstreams
-_FORWARDED_EACH = 2048  # of one container
 _STREAMS = 256
-_STREAMS_EACH = 64
 _STREAM_IDLE = 10.0  # seconds
-_DATAGRAM = 65535
+_REPORT_PAUSE = 10.0  # seconds
 _decode = msgspec.json.Decoder(messages.AnyMessage).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -44,8 +46,9 @@ def main(args: dict[str, Any], fds: list[int]) -> int:
 
     `args["idle"]` is how many seconds it waits when it knows of no container.
     """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # who asks by TCP may hang up, as may the log
     _leave_privileges()
-    loop = Loop(traceback.print_exception)
+    loop = Loop(Reports())
     listening = socket.socket(fileno=fds[0])
     listening.setblocking(False)
     control = Control(loop, listening, fds[1], Resolver(loop), args["idle"])
@@ -65,39 +68,84 @@ def _leave_privileges() -> None:
     set_no_new_privs()
 
 
+class Reports:
+    """Writes what should not have happened to the log; not more often than it can be read."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+        self._untold = 0
+
+    def __call__(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._untold += 1
+            return
+        self._quiet_until = now + _REPORT_PAUSE
+        if self._untold:
+            error.add_note(f"{self._untold} more before this were not reported")
+            self._untold = 0
+        with suppress(OSError):  # nobody reads the log any more
+            traceback.print_exception(error)
+
+
+class Shares:
+    """So many places. Nobody has more than half as many as are left, so that no few have all."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self._taken: Counter[Hashable] = Counter()
+
+    def take(self, who: Hashable) -> bool:
+        """Take a place, to be given back; False if `who` is to have no more."""
+        if self._taken[who] * 2 >= self._left:
+            return False
+        self._taken[who] += 1
+        self._left -= 1
+        return True
+
+    def give(self, who: Hashable) -> None:
+        """Give a place back."""
+        self._left += 1
+        self._taken[who] -= 1
+        if not self._taken[who]:
+            del self._taken[who]
+
+
 class Resolver:
-    """Answers on any number of sockets."""
+    """Answers on any number of sockets, each of a network."""
 
     def __init__(self, loop: Loop) -> None:
         self.table = Table()
         self._loop = loop
         self._host = HostServers()
         self._upstreams = Upstreams(loop)
-        self._forwarded: Counter[Key] = Counter()
-        self._streams: Counter[str] = Counter()
+        self._forwarded = Shares(_FORWARDED)
+        self._streams = Shares(_STREAMS)
 
-    async def datagrams(self, listening: socket.socket) -> None:
+    async def datagrams(self, listening: socket.socket, network: str) -> None:
         """Answer what comes to a socket, for ever."""
         while True:
             await self._loop.readable(listening.fileno())
             for _ in range(_BATCH):
                 try:
-                    data, source = listening.recvfrom(_DATAGRAM)
+                    data, source = listening.recvfrom(MOST + 1)
                 except BlockingIOError:
                     break
                 except OSError:  # an answer before this one did not arrive
                     continue
-                self._datagram(listening, data, source)
+                self._datagram(listening, network, data, source)
 
-    def _respond(self, source: str, data: bytes, *, stream: bool) -> bytes | Entry | None:
+    def _respond(
+        self, network: str, source: str, data: bytes, *, stream: bool
+    ) -> bytes | Entry | None:
         try:
-            return respond(self.table, source, data, stream=stream)
+            return respond(self.table, network, source, data, stream=stream)
         except Exception as error:  # noqa: BLE001 - a defect shall cost one query only
             self._loop.report(error)
             return failure(data, RCODE.SERVFAIL)
 
-    def _datagram(self, listening: socket.socket, data: bytes, source: Any) -> None:
-        found = self._respond(source[0], data, stream=False)
+    def _datagram(self, listening: socket.socket, network: str, data: bytes, source: Any) -> None:
+        found = self._respond(network, source[0], data, stream=False)
         if isinstance(found, Entry):
             self._loop.spawn(self._forward_datagram(listening, data, source, found))
         elif found is not None:
@@ -110,22 +158,19 @@ class Resolver:
 
     async def _forward(self, data: bytes, asker: Entry, *, stream: bool) -> bytes:
         """What an upstream says to a query, or that it has failed."""
-        key = (asker.namespace, asker.container)
-        full = self._forwarded.total() >= _FORWARDED or self._forwarded[key] >= _FORWARDED_EACH
         servers = asker.upstreams or self._host()
-        if full or not servers:
+        if not servers or not self._forwarded.take(asker.key):
             return failure(data, RCODE.SERVFAIL)
-        self._forwarded[key] += 1
         try:
             found = await self._upstreams.ask(data, servers, stream=stream)
         finally:
-            self._forwarded[key] -= 1
-            if not self._forwarded[key]:
-                del self._forwarded[key]
+            self._forwarded.give(asker.key)
         return found if found is not None else failure(data, RCODE.SERVFAIL)
 
-    async def connections(self, listening: socket.socket) -> None:
-        """Answer who connects to a socket, for ever."""
+    async def connections(self, listening: socket.socket, network: str) -> None:
+        """Answer who connects to a socket, for ever; whoever has no place in the network is left
+        at once.
+        """
         while True:
             await self._loop.readable(listening.fileno())
             try:
@@ -133,31 +178,33 @@ class Resolver:
             except OSError:  # it has gone again, or there are no descriptors left
                 await self._loop.sleep(0.01)
                 continue
+            asker = self.table.asker(network, source[0])
+            if asker is None or not self._streams.take(asker.key):
+                stream.close()
+                continue
             stream.setblocking(False)
-            self._loop.spawn(self._connection(stream, source[0]))
+            turn = partial(self._framed, stream, network, source[0])
+            self._loop.spawn(self._connection(stream, turn, asker.key))
 
-    async def _connection(self, stream: socket.socket, source: str) -> None:
+    async def _connection(
+        self, stream: socket.socket, answer: Callable[[], Coroutine[Any, None, bool]], who: Key
+    ) -> None:
         with stream:
-            if self._streams.total() >= _STREAMS or self._streams[source] >= _STREAMS_EACH:
-                return
-            self._streams[source] += 1
             try:
                 while True:
-                    turn = self._loop.spawn(self._framed(stream, source))
+                    turn = self._loop.spawn(answer())
                     if not await self._loop.within(_STREAM_IDLE, turn):
                         turn.cancel()
                         return
                     if not turn.result():
                         return
             finally:
-                self._streams[source] -= 1
-                if not self._streams[source]:
-                    del self._streams[source]
+                self._streams.give(who)
 
-    async def _framed(self, stream: socket.socket, source: str) -> bool:
+    async def _framed(self, stream: socket.socket, network: str, source: str) -> bool:
         """Answer the next query of a connection; whether there may be more."""
-        data = await read_framed(self._loop, stream)
-        found = self._respond(source, data, stream=True) if data else None
+        data = await read_framed(self._loop, stream, MOST)
+        found = self._respond(network, source, data, stream=True) if data else None
         if isinstance(found, Entry):
             assert data is not None
             found = await self._forward(data, found, stream=True)
@@ -178,13 +225,13 @@ def _send(listening: socket.socket, data: bytes, source: Any) -> None:
 class _Sockets:
     """Those of one network, and the tasks that answer on them."""
 
-    def __init__(self, loop: Loop, resolver: Resolver, fds: list[int]) -> None:
+    def __init__(self, loop: Loop, resolver: Resolver, network: str, fds: list[int]) -> None:
         self._sockets = [socket.socket(fileno=each) for each in fds]
         self._tasks: list[Task[None]] = []
         for each in self._sockets:
             each.setblocking(False)
             serve = resolver.datagrams if each.type == socket.SOCK_DGRAM else resolver.connections
-            self._tasks.append(loop.spawn(serve(each)))
+            self._tasks.append(loop.spawn(serve(each, network)))
 
     def ports(self) -> dict[str, tuple[int, int]]:
         found: dict[str, tuple[int, int]] = {}
@@ -260,7 +307,7 @@ class Control:
                 if network in self._networks:
                     self._networks.pop(network).close()
             case messages.Put(entry=entry):
-                self._named.add((entry.namespace, entry.container))
+                self._named.add(entry.key)
                 table.put(entry)
             case messages.Drop():
                 table.drop((message.namespace, message.container))
@@ -271,7 +318,7 @@ class Control:
         if fds:
             if network in self._networks:
                 self._networks.pop(network).close()
-            self._networks[network] = _Sockets(self._loop, self._resolver, fds)
+            self._networks[network] = _Sockets(self._loop, self._resolver, network, fds)
         return self._networks[network].ports() if network in self._networks else {}
 
     async def leave_when_idle(self) -> None:

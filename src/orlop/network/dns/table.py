@@ -17,7 +17,7 @@ class Table:
 
     def __init__(self) -> None:
         self._entries: dict[Key, Entry] = {}
-        self._askers: dict[str, Key] = {}
+        self._askers: dict[tuple[str, str], Key] = {}
         self._names: dict[tuple[str, str], dict[Key, tuple[str, ...]]] = {}
         self._turn = 0
 
@@ -29,12 +29,12 @@ class Table:
 
     def put(self, entry: Entry) -> None:
         """Add a container, or change what is known of it."""
-        key = (entry.namespace, entry.container)
+        key = entry.key
         self.drop(key)
         self._entries[key] = entry
         for place in entry.places:
             for address in place.addresses:
-                self._askers[address] = key
+                self._askers[place.network, address] = key
             for name in _names(entry, place):
                 self._names.setdefault((place.network, name), {})[key] = place.addresses
 
@@ -45,17 +45,17 @@ class Table:
             return
         for place in entry.places:
             for address in place.addresses:
-                if self._askers.get(address) == key:
-                    del self._askers[address]
+                if self._askers.get((place.network, address)) == key:
+                    del self._askers[place.network, address]
             for name in _names(entry, place):
                 found = self._names[place.network, name]
                 found.pop(key, None)
                 if not found:
                     del self._names[place.network, name]
 
-    def asker(self, address: str) -> Entry | None:
-        """The container with this address."""
-        key = self._askers.get(address)
+    def asker(self, network: str, address: str) -> Entry | None:
+        """The container with this address in a network."""
+        key = self._askers.get((network, address))
         return self._entries[key] if key is not None else None
 
     def addresses(self, asker: Entry, name: str) -> list[str]:
@@ -81,21 +81,18 @@ class Table:
         """What the container with this address is called; "" for one of nobody in a network of
         the asker's, None for one of another network.
         """
-        key = self._askers.get(address)
         for place in asker.places:
-            if key is not None and (found := self._name_in(key, place.network, address)):
-                return found
+            key = self._askers.get((place.network, address))
+            if key is not None:
+                return self._name_in(key, place)
         where = ipaddress.ip_address(address)
         subnets = (each for place in asker.places for each in place.subnets)
         return "" if any(where in ipaddress.ip_network(each) for each in subnets) else None
 
-    def _name_in(self, key: Key, network: str, address: str) -> str:
+    def _name_in(self, key: Key, place: Place) -> str:
         entry = self._entries[key]
-        for place in entry.places:
-            if place.network == network and address in place.addresses:
-                found = (*filter(is_name, entry.names), entry.container[:_SHORT_ID])
-                return f"{found[0]}.{place.network_name}"
-        return ""
+        found = (*filter(is_name, entry.names), entry.container[:_SHORT_ID])
+        return f"{found[0]}.{place.network_name}"
 
 
 def _names(entry: Entry, place: Place) -> set[str]:

@@ -160,10 +160,13 @@ def _socket(server: str, *, stream: bool) -> socket.socket:
     return made
 
 
-async def read_framed(loop: Loop, stream: socket.socket) -> bytes | None:
-    """The next message of a stream, behind two bytes of length; None at its end."""
+async def read_framed(loop: Loop, stream: socket.socket, most: int = _MAX) -> bytes | None:
+    """The next message of a stream, behind two bytes of length; None at its end, or if it is to be
+    of more than `most` bytes.
+    """
     head = await _exactly(loop, stream, 2)
-    return await _exactly(loop, stream, int.from_bytes(head)) if head else None
+    size = int.from_bytes(head or b"")
+    return await _exactly(loop, stream, size) if head and size <= most else None
 
 
 async def _exactly(loop: Loop, stream: socket.socket, size: int) -> bytes | None:
