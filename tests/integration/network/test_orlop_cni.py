@@ -214,7 +214,7 @@ def test_ctr_run_with_cni_works(daemon: Networked, outside: Host, tmp_path: Path
     """Debian's ctr reads fixed folders, which are the test's own in a mount namespace."""
     config = json.loads((ROOT / "contrib" / "cni" / "10-orlop.conflist").read_text())
     config["plugins"][0] |= {"address": daemon.address, "namespace": daemon.namespace}
-    for folder in ("etc", "opt"):
+    for folder in ("etc", "opt", "var/lib"):
         (tmp_path / folder / "upper" / "cni").mkdir(parents=True)
         (tmp_path / folder / "work").mkdir()
     net_d, plugins = (
@@ -230,7 +230,7 @@ def test_ctr_run_with_cni_works(daemon: Networked, outside: Host, tmp_path: Path
         "mount -t overlay overlay -o lowerdir=/{0},upperdir={1}/{0}/upper,workdir={1}/{0}/work /{0}"
     )
     script = " && ".join(
-        [*(overlay.format(each, tmp_path) for each in ("etc", "opt")), 'exec "$@"']
+        [*(overlay.format(each, tmp_path) for each in ("etc", "opt", "var/lib")), 'exec "$@"']
     )
     command = daemon.ctr_command(
         "run", "--rm", "--cni", BUSYBOX, "box", "sh", "-c",
