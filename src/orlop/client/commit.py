@@ -49,7 +49,9 @@ def commit(
     created_by = " ".join(settings.get("Cmd") or ())
     instructions.change(settings, changes)
     with leases.held(connection) as held:
-        base = images.manifest(held, images.get(held, container.image).target)
+        target = images.get(held, container.image).target
+        leases.hold(held, "content", target.digest)
+        base = images.manifest(held, target)
         parent = snapshots.parent_of(held, container)
         _check_base(container, config, parent)
         with _standing_still(held, container.id, pause=pause):

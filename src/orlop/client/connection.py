@@ -42,6 +42,11 @@ class Connection:
                 "allowed to use it? --address names another socket"
             ) from error
 
+    @property
+    def lease(self) -> str:
+        """The lease that holds what calls create, "" for none."""
+        return self._lease
+
     def with_lease(self, lease: str) -> Connection:
         """The same connection, whose calls hold what they create with a lease."""
         other = object.__new__(Connection)

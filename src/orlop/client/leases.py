@@ -27,6 +27,14 @@ def held(connection: Connection) -> Iterator[Connection]:
             connection.leases.delete(leases_pb2.DeleteRequest(id=lease))
 
 
+def hold(connection: Connection, kind: str, name: str) -> None:
+    """Have the lease of the connection hold what is there already."""
+    resource = leases_pb2.Resource(type=kind, id=name)
+    connection.leases.add_resource(
+        leases_pb2.AddResourceRequest(id=connection.lease, resource=resource)
+    )
+
+
 def collect(connection: Connection) -> None:
     """Wait until what nothing keeps is gone."""
     lease = connection.leases.create(leases_pb2.CreateRequest()).lease.id

@@ -71,7 +71,13 @@ def _copy(
         mounts = [Mount(m.type, m.source, m.target, tuple(m.options)) for m in prepared.mounts]
         in_private_mounts(lambda folder: _give_away(mounts, folder, spec))
         connection.snapshots.commit(
-            snapshots_pb2.CommitSnapshotRequest(snapshotter=snapshotter, name=name, key=key)
+            snapshots_pb2.CommitSnapshotRequest(
+                snapshotter=snapshotter,
+                name=name,
+                key=key,
+                # It stays as long as the image's own, for the next container.
+                labels={f"containerd.io/gc.bref.snapshot.{snapshotter}": parent},
+            )
         )
     except BaseException as error:
         connection.snapshots.remove(

@@ -153,16 +153,21 @@ class ContentStore:
     def collect_ingests(self, keys: Iterable[Key], dead: Dead) -> int:
         """Give up those writes that nobody has gone on with in time; how many."""
         gone = []
-        with self._lock:
-            idle = [key for key in keys if key not in self._open_refs]
-        with self._database.write() as tx:
-            for namespace, ref in idle:
-                if records.find_ingest(tx, namespace, ref) and dead(tx, namespace, ref):
-                    records.delete_ingest(tx, namespace, ref)
-                    records.release_from_leases(tx, namespace, "ingests", ref)
-                    gone.append((namespace, ref))
-        for namespace, ref in gone:
-            self.files.drop_ingest(ingest_name(namespace, ref))
+        with self._lock:  # nobody takes one up until its data has gone as well
+            idle = {key for key in keys if key not in self._open_refs}
+            self._open_refs |= idle
+        try:
+            with self._database.write() as tx:
+                for namespace, ref in idle:
+                    if records.find_ingest(tx, namespace, ref) and dead(tx, namespace, ref):
+                        records.delete_ingest(tx, namespace, ref)
+                        records.release_from_leases(tx, namespace, "ingests", ref)
+                        gone.append((namespace, ref))
+            for namespace, ref in gone:
+                self.files.drop_ingest(ingest_name(namespace, ref))
+        finally:
+            with self._lock:
+                self._open_refs -= idle
         return len(gone)
 
     def open(self, namespace: str, digest: str) -> BlobReader:
@@ -248,8 +253,8 @@ class ContentStore:
     def _settle(tx: Transaction, namespace: str, ref: str, digest: str, lease: str) -> None:
         """A blob takes the place of an ingest."""
         attach_to_lease(tx, namespace, lease, "content", digest)
-        records.lease_blob_instead(tx, namespace, ref, digest)
         records.delete_ingest(tx, namespace, ref)
+        records.lease_blob_instead(tx, namespace, ref, digest)
 
     def _size_elsewhere(self, tx: Transaction, digest: str, total: int) -> int | None:
         """The size of a blob that other namespaces have and would share, or None."""

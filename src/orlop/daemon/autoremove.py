@@ -114,7 +114,8 @@ class AutoRemover:
             self._containers.delete(namespace, name)
             snapshotter = self._snapshotters.get(container.snapshotter)
             if snapshotter is not None and container.snapshot_key:
-                snapshotter.remove(namespace, container.snapshot_key)
+                with suppress(NotFound):  # garbage, since the container went
+                    snapshotter.remove(namespace, container.snapshot_key)
             self._remove_log(namespace, name, container.labels.get(LOG_LABEL, ""))
         except NotFound:
             return  # somebody else was faster

@@ -227,7 +227,7 @@ _MINIMUM = {
     "image_verifier.per_verifier_timeout": 1,
     "restart.interval": 1,
     "gc.deletion_threshold": 0,
-    "gc.mutation_threshold": 1,
+    "gc.mutation_threshold": 0,
     "network.pool_prefix": 1,
     "metrics.max_containers": 1,
     "network.pool6_prefix": 1,

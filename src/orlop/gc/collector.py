@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Collector:
         self._database = database
         self._sweepers = sweepers
         self._now = now
+        self._checked = 0.0
 
     def waiting(self) -> tuple[int, int]:
         """How many names are to be looked at, and how many of them have lost a keeper."""
@@ -55,46 +56,62 @@ class Collector:
         return row[0], row[1]
 
     def next_expiry(self) -> float | None:
-        """When the next lease, image or ingest ends, in Unix seconds."""
+        """When the next lease, image or ingest ends, in Unix seconds.
+
+        What had ended when the last collection looked, and is kept all the same, counts no more.
+        """
         with self._database.read() as tx:
-            ends = [end for _, end in _expiring(tx)]
+            ends = [end for _, end in _expiring(tx) if end >= self._checked]
         return min(ends, default=None)
 
-    def run(self) -> Collection:
-        """Remove all garbage, also that which only this makes garbage."""
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
+        """Remove all garbage, also that which only this makes garbage; no more once `stop` says."""
         begin = time.monotonic()
         removed: Counter[str] = Counter()
-        self._sweep(self._expired(), removed)
-        while (batch := self._look()) is not None:
+        self._checked = self._now()
+        ended = self._ended(self._checked)
+        leases = [(node.namespace, node.name) for node in ended if node.kind == "lease"]
+        self._sweep({"lease": leases}, removed)
+        others = [(node.namespace, node.name) for node in ended if node.kind != "lease"]
+        while not stop() and (batch := self._look(others)) is not None:
+            others = []
             self._sweep(batch.dead, removed)
             with self._database.write() as tx:
                 tx.execute("DELETE FROM gc_log WHERE position <= ?", (batch.last,))
         return Collection(time.monotonic() - begin, dict(removed))
 
-    def _expired(self) -> Mapping[str, Sequence[Key]]:
-        now = self._now()
-        dead: dict[str, list[Key]] = {}
+    def _ended(self, now: float) -> list[Node]:
         with self._database.read() as tx:
-            for node, end in _expiring(tx):
-                if end < now:
-                    dead.setdefault(node.kind, []).append((node.namespace, node.name))
-        return dead
+            return [node for node, end in _expiring(tx) if end < now]
 
-    def _look(self) -> _Batch | None:
-        """The oldest names, and which of their records are dead; None when there are none."""
+    def _look(self, others: Iterable[Key]) -> _Batch | None:
+        """The oldest names that are noted, and `others`: which of their records are dead.
+
+        None when there are no names.
+        """
         with self._database.read() as tx:
             rows = tx.all(
                 "SELECT position, namespace, name FROM gc_log ORDER BY position LIMIT ?", (_BATCH,)
             )
-            if not rows:
+            names = deque([*others, *((namespace, name) for _, namespace, name in rows)])
+            if not names:
                 return None
-            graph = Graph(tx, self._now())
-            dead: dict[str, list[Key]] = {}
-            for key in dict.fromkeys((namespace, name) for _, namespace, name in rows):
+            graph, seen = Graph(tx, self._now()), set[Key]()
+            dead: dict[str, dict[Key, None]] = {}
+            while names:
+                key = names.popleft()
+                if key in seen:
+                    continue
+                seen.add(key)
                 for node in graph.nodes(*key):
-                    if node.kind in self._sweepers and not graph.is_kept(node):
-                        dead.setdefault(node.kind, []).append((node.namespace, node.name))
-        return _Batch(rows[-1][0], dead)
+                    if node.kind not in self._sweepers:
+                        continue
+                    if not graph.is_kept(node):
+                        dead.setdefault(node.kind, {})[node.namespace, node.name] = None
+                    elif not graph.is_kept(node, full=True):
+                        # Only flat leases keep it: what it refers to may have lost it.
+                        names.extend(graph.references(node))
+        return _Batch(rows[-1][0] if rows else 0, {kind: list(keys) for kind, keys in dead.items()})
 
     def _sweep(self, dead: Mapping[str, Sequence[Key]], removed: Counter[str]) -> None:
         for kind, keys in dead.items():
@@ -103,8 +120,13 @@ class Collector:
                 removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
 
     def _is_dead(self, kind: str) -> Dead:
+        graph: Graph | None = None
+
         def dead(tx: Transaction, namespace: str, name: str) -> bool:
-            return not Graph(tx, self._now()).is_kept(Node(kind, namespace, name))
+            nonlocal graph
+            if graph is None or graph.tx is not tx:  # what it has found out holds for one
+                graph = Graph(tx, self._now())
+            return not graph.is_kept(Node(kind, namespace, name))
 
         return dead
 

@@ -45,18 +45,21 @@ class Graph:
     """The records as one transaction sees them; `now` is in Unix seconds."""
 
     def __init__(self, tx: Transaction, now: float) -> None:
-        self._tx = tx
+        self.tx = tx
         self._now = now
+        self._dead: set[tuple[Node, bool]] = set()  # searched in vain: deletions change no more
 
     def nodes(self, namespace: str, name: str) -> Iterator[Node]:
         """The collectible records that have a name, or live as long as one that had it."""
         key = (namespace, name)
-        if self._tx.one("SELECT 1 FROM content WHERE namespace = ? AND digest = ?", key):
+        if self.tx.one("SELECT 1 FROM content WHERE namespace = ? AND digest = ?", key):
             yield Node("content", *key)
-        if self._tx.one("SELECT 1 FROM images WHERE namespace = ? AND name = ?", key):
+        if self.tx.one("SELECT 1 FROM images WHERE namespace = ? AND name = ?", key):
             yield Node("image", *key)
-        for (snapshotter,) in self._tx.all(
-            "SELECT DISTINCT snapshotter FROM snapshots WHERE namespace = ? AND key = ?", key
+        if self.tx.one("SELECT 1 FROM ingests WHERE namespace = ? AND ref = ?", key):
+            yield Node("ingest", *key)
+        for (snapshotter,) in self.tx.all(
+            "SELECT snapshotter FROM snapshots WHERE namespace = ? AND key = ?", key
         ):
             yield Node(f"{_SNAPSHOT}{snapshotter}", *key)
         for network, _ in self._networks(namespace, name):
@@ -67,37 +70,63 @@ class Graph:
             if label.startswith(_BREF):
                 yield Node(kind, namespace, owner)
 
-    def is_kept(self, node: Node) -> bool:
-        """Whether something keeps the record."""
+    def is_kept(self, node: Node, *, full: bool = False) -> bool:
+        """Whether something keeps the record; with `full` also all that it refers to."""
         # With each record: whether it must be kept in full, or a flat lease on it will do.
-        ways, seen = [(node, False)], {(node, False)}
+        ways, seen = [(node, full)], {(node, full)}
         while ways:
-            current, full = ways.pop()
-            if self._is_root(current, full=full):
+            step = ways.pop()
+            if step in self._dead:
+                continue
+            if self._is_root(step[0], full=step[1]):
                 return True
-            for step in self._keepers(current, full=full):
-                if step not in seen:
-                    seen.add(step)
-                    ways.append(step)
+            for keeper in self._keepers(step[0], full=step[1]):
+                if keeper not in seen:
+                    seen.add(keeper)
+                    ways.append(keeper)
+        self._dead |= seen
         return False
+
+    def references(self, node: Node) -> Iterator[tuple[str, str]]:
+        """The namespace and name of all that a record refers to."""
+        kind, namespace, name = node
+        for label, value in self._own_labels(node).items():
+            if label.startswith(_REF):
+                yield namespace, value
+        if kind == "image":
+            query = "SELECT digest FROM images WHERE namespace = ? AND name = ?"
+            rows = self.tx.all(query, (namespace, name))
+        elif kind.startswith(_SNAPSHOT):
+            rows = self.tx.all(
+                "SELECT key FROM snapshots WHERE id = (SELECT parent FROM snapshots"
+                " WHERE snapshotter = ? AND namespace = ? AND key = ?)",
+                (kind.removeprefix(_SNAPSHOT), namespace, name),
+            )
+        else:
+            return
+        for (referred,) in rows:
+            yield namespace, referred
 
     def _is_root(self, node: Node, *, full: bool) -> bool:
         kind, namespace, name = node
         if kind in _LASTING:
-            return self._tx.one(_LASTING[kind], (namespace, name)) is not None
+            return self.tx.one(_LASTING[kind], (namespace, name)) is not None
         match kind:
             case "lease":
+                there = self.tx.one(
+                    "SELECT 1 FROM leases WHERE namespace = ? AND id = ?", (namespace, name)
+                )
                 labels = self._own_labels(node)
                 ended = has_passed(labels.get(EXPIRE, ""), self._now)
-                return not ended and not (full and _FLAT in labels)
+                return there is not None and not ended and not (full and _FLAT in labels)
             case "image":
-                there = self._tx.one(
+                there = self.tx.one(
                     "SELECT 1 FROM images WHERE namespace = ? AND name = ?", (namespace, name)
                 )
                 expires = self._own_labels(node).get(EXPIRE, "")
                 return there is not None and not has_passed(expires, self._now)
             case "ingest":
-                row = self._tx.one(
+                row = self.tx.one(
                     "SELECT expires_at FROM ingests WHERE namespace = ? AND ref = ?",
                     (namespace, name),
                 )
@@ -110,23 +139,23 @@ class Graph:
             case "netns" if not self._is_leased(*node):
                 return True
             case _:
-                return _ROOT in self._own_labels(node)
+                return any(key.startswith(_ROOT) for key in self._own_labels(node))
 
     def _is_network_kept(self, namespace: str, id: str) -> bool:
         """Unless it was made for a lease it stays; and while containers are in it."""
         own = self._own_labels(Node("network", namespace, id))
         return (
-            _ROOT in own
+            any(key.startswith(_ROOT) for key in own)
             or not self._is_leased("network", namespace, id)
-            or self._tx.one("SELECT 1 FROM network_endpoints WHERE network = ?", (id,)) is not None
+            or self.tx.one("SELECT 1 FROM network_endpoints WHERE network = ?", (id,)) is not None
         )
 
     def _is_leased(self, kind: str, namespace: str, owner: str) -> bool:
-        return LEASED in labels.get(self._tx, kind, namespace, owner)
+        return LEASED in labels.get(self.tx, kind, namespace, owner)
 
     def _networks(self, namespace: str, name: str) -> list[tuple[str, str]]:
         """The id and the name of the network that is called either."""
-        rows = self._tx.all(
+        rows = self.tx.all(
             "SELECT id, name FROM networks WHERE namespace = ? AND (name = ? OR id = ?)",
             (namespace, name, name),
         )
@@ -154,7 +183,7 @@ class Graph:
         """The leases on a record, and those whose labels refer to it."""
         kind, namespace, name = node
         resource = _RESOURCES.get(kind) or kind.replace(_SNAPSHOT, "snapshots/", 1)
-        for (lease,) in self._tx.all(
+        for (lease,) in self.tx.all(
             "SELECT lease FROM lease_resources WHERE namespace = ? AND id = ? AND type = ?",
             (namespace, name, resource),
         ):
@@ -167,11 +196,11 @@ class Graph:
         self, namespace: str, digest: str, *, full: bool
     ) -> Iterator[tuple[Node, bool]]:
         key = (namespace, digest)
-        for (image,) in self._tx.all(
+        for (image,) in self.tx.all(
             "SELECT name FROM images WHERE namespace = ? AND digest = ?", key
         ):
             yield Node("image", namespace, image), full
-        for (ref,) in self._tx.all(
+        for (ref,) in self.tx.all(
             "SELECT ref FROM ingests WHERE namespace = ? AND expected = ?", key
         ):
             yield Node("ingest", namespace, ref), full
@@ -179,13 +208,13 @@ class Graph:
     def _keepers_of_snapshot(self, node: Node, *, full: bool) -> Iterator[tuple[Node, bool]]:
         kind, namespace, key = node
         snapshotter = kind.removeprefix(_SNAPSHOT)
-        for (container,) in self._tx.all(
+        for (container,) in self.tx.all(
             "SELECT id FROM containers"
             " WHERE namespace = ? AND snapshot_key = ? AND snapshotter = ? LIMIT 1",
             (namespace, key, snapshotter),
         ):
             yield Node("container", namespace, container), full
-        for (child,) in self._tx.all(
+        for (child,) in self.tx.all(
             "SELECT key FROM snapshots WHERE parent ="
             " (SELECT id FROM snapshots WHERE snapshotter = ? AND namespace = ? AND key = ?)",
             (snapshotter, namespace, key),
@@ -196,7 +225,7 @@ class Graph:
         """The labels of garbage collection that name something so: kind, owner and key."""
         return [
             (kind, owner, key)
-            for kind, owner, key in self._tx.all(
+            for kind, owner, key in self.tx.all(
                 "SELECT kind, owner, key FROM labels WHERE namespace = ? AND value = ?"
                 " AND key >= 'containerd.io/gc.' AND key < 'containerd.io/gc/'",
                 (namespace, value),
@@ -204,7 +233,7 @@ class Graph:
         ]
 
     def _own_labels(self, node: Node) -> dict[str, str]:
-        rows = self._tx.all(
+        rows = self.tx.all(
             "SELECT key, value FROM labels WHERE kind = ? AND namespace = ? AND owner = ?"
             " AND key >= 'containerd.io/gc.' AND key < 'containerd.io/gc/'",
             node,

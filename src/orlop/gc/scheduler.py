@@ -19,16 +19,17 @@ _LEAST_RUN = 0.005
 _MOST_SLEEP = 3600.0
 _AFTER_FAILURE = 10.0
 _LOOK = 0.05
+_MOST_REST = 5.0  # most of a long collection is no hindrance: files that are deleted
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """containerd's knobs.
 
-    `pause_threshold` is the part of all time that collections may take, at most 0.5;
-    `deletion_threshold`, if not 0, has one begin without waiting for that once so much has lost a
-    keeper; `mutation_threshold` is how much that is new has one begin. `schedule_delay` passes
-    before each, `startup_delay` before the first, in seconds.
+    `pause_threshold` is the part of all time that collections may take, at most 0.5.
+    `deletion_threshold` losses of what kept something have one begin without waiting for that, and
+    `mutation_threshold` new records have one begin; 0 is never. `schedule_delay` passes before
+    each, `startup_delay` before the first, in seconds.
     """
 
     pause_threshold: float = 0.02
@@ -60,6 +61,7 @@ class Scheduler:
         self._begun = 0
         self._done = 0
         self._failure = ""  # of the last collection
+        self._leftovers = False  # names that the daemon before has not looked at
         self._average = _LEAST_RUN
         self.collections = Counter("status")
         self.seconds = Timing()
@@ -67,6 +69,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._loop, name="gc", daemon=True)
 
     def start(self) -> None:
+        self._leftovers = self._collector.waiting()[0] > 0
         self._thread.start()
 
     def close(self) -> None:
@@ -160,7 +163,8 @@ class Scheduler:
         if self._asked > self._begun:
             return True
         names, lost = self._collector.waiting()
-        if lost or names >= self._limits.mutation_threshold:
+        limit = self._limits.mutation_threshold
+        if lost or (limit and names >= limit) or self._leftovers:
             return True
         expiry = self._collector.next_expiry()
         return expiry is not None and expiry <= time.time()
@@ -168,12 +172,14 @@ class Scheduler:
     def _run(self) -> bool:
         with self._condition:
             serves = self._begun = self._asked
+            self._leftovers = False
         outcome: Collection | None = None
         failure = ""
         try:
-            outcome = self._collector.run()
+            outcome = self._collector.run(lambda: self._closed)
         except Exception as error:  # noqa: BLE001 - the next one may succeed, and must come
             failure = str(error) or type(error).__name__
+            self._touched = True
             _log.exception("garbage is not collected")
         else:
             self._average = max(_LEAST_RUN, (self._average + outcome.seconds) / 2)
@@ -202,4 +208,4 @@ class Scheduler:
     def _interval(self) -> float:
         """Seconds of rest that keep collections within their part of all time."""
         part = min(max(self._limits.pause_threshold, 0.001), 0.5)
-        return self._average / part - self._average
+        return min(self._average / part - self._average, _MOST_REST)

@@ -135,8 +135,8 @@ class Database:
                 ended = time.perf_counter()
         self.transactions.observe(began - wanted, "wait")
         self.transactions.observe(ended - began, "write")
-        transaction.run_after_commit()
         self.on_write()
+        transaction.run_after_commit()
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:

@@ -49,9 +49,19 @@ def get_all(tx: Transaction, kind: str, namespace: str) -> dict[str, dict[str, s
 def replace(
     tx: Transaction, kind: str, namespace: str, owner: str, labels: Mapping[str, str]
 ) -> None:
-    """Make `labels` the labels of a record, removing all others."""
-    remove(tx, kind, namespace, owner)
-    rows = [(kind, namespace, owner, key, value) for key, value in labels.items() if value]
+    """Make `labels` the labels of a record, removing all others; what stays is not touched."""
+    before = get(tx, kind, namespace, owner)
+    after = {key: value for key, value in labels.items() if value}
+    gone = [(kind, namespace, owner, key) for key in before if before[key] != after.get(key)]
+    if gone:
+        tx.executemany(
+            "DELETE FROM labels WHERE kind = ? AND namespace = ? AND owner = ? AND key = ?", gone
+        )
+    rows = [
+        (kind, namespace, owner, key, value)
+        for key, value in after.items()
+        if before.get(key) != value
+    ]
     if rows:
         tx.executemany("INSERT INTO labels VALUES (?, ?, ?, ?, ?)", rows)
 

@@ -145,6 +145,9 @@ class SnapshotStore:
             if mapping and not read_only:
                 self.driver.give_to(number, mapping)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
+                now = self._parent(tx, namespace, parent)
+                if (now.id if now else None) != (above.id if above else None):
+                    raise NotFound(f'parent snapshot "{parent}"')  # another has its name now
                 self._insert(tx, number, namespace, key, parent, kind, lease)
                 labels.replace(tx, self._kind, namespace, key, wanted)
         except BaseException:
@@ -172,9 +175,12 @@ class SnapshotStore:
         for name in (key, target):
             with self._database.read() as tx:
                 taken = name and records.find(tx, self.name, namespace, name) is not None
-            if taken:
-                with self._database.write() as tx:
+            if not taken:
+                continue
+            with self._database.write() as tx:  # unless it has just gone
+                if taken := records.find(tx, self.name, namespace, name) is not None:
                     attach_to_lease(tx, namespace, lease, self._resource, name)
+            if taken:
                 raise AlreadyExists(f'snapshot "{name}"')
 
     @contextmanager
@@ -293,14 +299,23 @@ class SnapshotStore:
         self._removed(namespace, record)
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
-        """Remove those that nothing keeps and that have no children any more; how many."""
+        """Remove those that nothing keeps and that have no children any more; how many.
+
+        Their ancestors that nothing keeps then go along.
+        """
         gone = []
         with self._database.write() as tx:
-            for namespace, key in keys:
-                record = records.find(tx, self.name, namespace, key)
-                if record is None or records.has_children(tx, record.id):
-                    continue
-                if dead(tx, namespace, key):
+            for namespace, first in keys:
+                key = first
+                while key:
+                    record = records.find(tx, self.name, namespace, key)
+                    if (
+                        record is None
+                        or records.has_children(tx, record.id)
+                        or not dead(tx, namespace, key)
+                    ):
+                        break
+                    key = records.key_of(tx, record.parent)
                     self._remove(tx, namespace, record)
                     gone.append((namespace, record))
         for namespace, record in gone:

@@ -1,7 +1,7 @@
 """Pull: resolve, fetch the documents, then all layers at once; the image record comes last.
 
-Everything is under a lease from the first byte. Whatever fails, what was fetched stays as blobs or
-resumable ingests, and no snapshot is half-made.
+Everything is under a lease from the first byte. After a failure that may pass, what was fetched
+stays for an hour as blobs or resumable ingests; no snapshot is half-made.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.containers import Container, ContainerStore
 from orlop.content import ContentStore
 from orlop.events import Exchange
-from orlop.gc import Collector
+from orlop.gc import Collector, Graph, Node
 from orlop.images import Image, ImageStore
 from orlop.leases import LeaseStore, Resource
 from orlop.metadata import Database
@@ -182,6 +182,37 @@ def test_a_flat_lease_keeps_no_more_than_it_lists(world: World) -> None:
     assert leaf in world.blobs
 
 
+def test_what_only_a_flat_lease_keeps_from_now_on(world: World) -> None:
+    leaf = world.blob("leaf")
+    top = world.blob("top", {REF: leaf})
+    world.leases.create(NS, "flat", {"containerd.io/gc.flat": "x"})
+    world.leases.add_resource(NS, "flat", Resource("content", top))
+    world.image("a", top)
+    assert world.collect() == {}
+    world.images.delete(NS, "a")
+    assert world.collect() == {"content": 1}
+    assert world.blobs == {top}
+
+
+def test_dead_parents_that_are_shared_are_searched_once(world: World) -> None:
+    layers = [world.blob(f"layer {n}") for n in range(40)]
+    refs = {f"{REF}.l.{n}": layer for n, layer in enumerate(layers)}
+    for number in range(40):
+        world.blob(f"manifest {number}", refs)
+    asked: list[Node] = []
+
+    class Watched(Graph):
+        def _is_root(self, node: Node, *, full: bool) -> bool:
+            asked.append(node)
+            return super()._is_root(node, full=full)
+
+    with world.database.read() as tx:
+        graph = Watched(tx, world.now)
+        assert not any(graph.is_kept(Node("content", NS, layer)) for layer in layers)
+    assert len(asked) <= 2 * 80
+    assert world.collect() == {"content": 80}
+
+
 def test_what_has_ended(world: World) -> None:
     world.leases.create(NS, "past", {"containerd.io/gc.expire": PAST})
     world.leases.create(NS, "future", {"containerd.io/gc.expire": FUTURE})
@@ -226,6 +257,7 @@ def test_containers_keep_their_snapshots_and_what_their_labels_name(world: World
 
 def test_roots_and_back_references(world: World) -> None:
     rooted = world.blob("rooted", {"containerd.io/gc.root": "yes"})
+    other = world.blob("other", {"containerd.io/gc.root.mine": "yes"})
     world.container("box")
     tied = world.blob("tied", {"containerd.io/gc.bref.container.x": "box"})
     world.snapshot("tied", labels={"containerd.io/gc.bref.content": tied})
@@ -234,6 +266,7 @@ def test_roots_and_back_references(world: World) -> None:
     assert world.collect() == {"content": 1, "snapshot/native": 1}
     world.label(rooted, "containerd.io/gc.root", "")
     assert world.collect() == {"content": 1}
+    assert world.blobs == {other}
 
 
 def test_a_circle_keeps_nothing(world: World) -> None:

@@ -79,6 +79,12 @@ def test_news_alone_wait_until_they_are_many(database: Database) -> None:
         until(lambda: noted(database) == 0)
 
 
+def test_what_was_left_is_looked_at_at_the_start(database: Database) -> None:
+    note(database, 1, lost=0)
+    with scheduler(database):
+        until(lambda: noted(database) == 0)
+
+
 def test_who_waits_gets_a_collection_of_his_own(database: Database) -> None:
     slow = Thresholds(startup_delay=60)
     with scheduler(database, slow) as (made, runs):
@@ -104,9 +110,9 @@ def test_an_end_is_noticed_while_nothing_happens(database: Database) -> None:
         def next_expiry(self) -> float | None:
             return end if not ran.is_set() else None
 
-        def run(self) -> Collection:
+        def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
             ran.set()
-            return super().run()
+            return super().run(stop)
 
     ran, end = threading.Event(), time.time() + 0.3
     with scheduler(database, collector=Ending):
@@ -135,8 +141,36 @@ def test_a_database_that_fails_for_a_time(
 class Broken(Collector):
     """A collector that fails."""
 
-    def run(self) -> Collection:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
         raise OSError("no such disk")
+
+
+def test_what_has_ended_and_is_kept_is_no_reason_to_go_on(database: Database) -> None:
+    with database.write() as tx:
+        tx.execute("INSERT INTO namespaces VALUES ('n')")
+        tx.execute("INSERT INTO ingests VALUES ('n', 'ref', 'd', '', 0, 1, 1, 1)")
+    with scheduler(database) as (made, runs):
+        made.collect(CallContext())
+        time.sleep(0.3)
+        count = len(runs)
+        time.sleep(0.5)
+        assert len(runs) == count <= 2
+
+
+def test_what_failed_is_tried_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stumbling(Collector):
+        def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
+            if not tries:
+                tries.append(1)
+                raise OSError("not now")
+            return super().run(stop)
+
+    monkeypatch.setattr("orlop.gc.scheduler._AFTER_FAILURE", 0.05)
+    tries: list[int] = []
+    note(database)
+    with scheduler(database, collector=Stumbling) as (_, runs):
+        until(lambda: noted(database) == 0)
+    assert runs[0] is None
 
 
 def test_a_failure_is_told_to_who_waits(database: Database) -> None:
@@ -149,7 +183,7 @@ def test_a_failure_is_told_to_who_waits(database: Database) -> None:
 
 def test_waiting_ends_with_the_call_and_with_the_daemon(database: Database) -> None:
     class Hanging(Collector):
-        def run(self) -> Collection:
+        def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
             held.set()
             release.wait()
             return Collection(0.0)
