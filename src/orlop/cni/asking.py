@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orlop.cli.protobuf import defer_pure_python
@@ -21,6 +21,7 @@ from orlop.wire.services import network_pb2 as wire  # noqa: E402
 
 _NETWORK = "bridge"
 _VALID = "cni.dev/valid-attachments"
+_DNS = {"servers": "nameservers", "searches": "search", "options": "options"}
 
 
 def ask(command: str, env: Mapping[str, str], config: dict[str, Any]) -> dict[str, Any] | None:
@@ -100,10 +101,10 @@ class _Asking:
             ip=by_family.get(False, ""),
             ip6=by_family.get(True, ""),
             mac=asked.get("mac") or said.get("MAC", ""),
-            ports=map(_port, asked.get("portMappings") or ()),
+            ports=_ports(asked.get("portMappings") or ()),
         )
+        dns = _dns(asked.get("dns") or {}) or self._config.get("dns") or {}
         found = self._networks.attach_namespace(request)
-        dns = asked.get("dns") or self._config.get("dns") or {}
         return answers.result(found, self._config["cniVersion"], self._netns, dns)
 
     def _check(self) -> None:
@@ -129,11 +130,25 @@ class _Asking:
             self._networks.get(wire.GetNetworkRequest(name=self._network))
 
 
-def _port(mapping: Mapping[str, Any]) -> wire.Port:
-    address = mapping.get("hostIP") or ""
-    return wire.Port(
-        container_port=mapping["containerPort"],
-        host_port=mapping["hostPort"],
-        protocol=(mapping.get("protocol") or "tcp").lower(),
-        host_address="" if address in ("0.0.0.0", "::") else address,
-    )
+def _ports(mappings: Iterable[Mapping[str, Any]]) -> Iterator[wire.Port]:
+    """Port mappings; a port 0 of the host is none, as the plugin portmap has it."""
+    for each in map(_lowered, mappings):
+        inside, address = each["containerport"], each.get("hostip") or ""
+        if each.get("hostport"):
+            yield wire.Port(
+                container_port=inside,
+                host_port=each["hostport"],
+                protocol=(each.get("protocol") or "tcp").lower(),
+                host_address="" if address in ("0.0.0.0", "::") else address,
+            )
+
+
+def _dns(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A runtime's wishes for DNS, by the keys that a result has for them."""
+    found = _lowered(asked)
+    return {ours: found[theirs] for theirs, ours in _DNS.items() if found.get(theirs)}
+
+
+def _lowered(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of go-cni begin with a capital letter (HostPort), those of others do not."""
+    return {key.lower(): value for key, value in found.items()}

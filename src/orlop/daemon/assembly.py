@@ -274,6 +274,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     if config.serve.address:
         origin = registry.start(config.serve, content, images, leases, closing)
     scraped = metrics.listen(config, closing) if config.metrics.address else None
+    closing.callback(cni.stop)  # the first thing to be done, or all that wait for plugins wait on
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
     sandboxes.recover()

@@ -26,8 +26,9 @@ from orlop.network.cni.results import Remembered
 from orlop.network.cni.runner import remembered_network
 from orlop.network.cni_records import PREFIX, Resolver
 from orlop.network.model import Endpoint, Network, Port, Wish
-from orlop.network.namespaces import is_pinned, of_process
+from orlop.network.namespaces import is_pinned
 from orlop.network.ports import Key
+from orlop.network.processes import Process
 from orlop.network.turns import Turns
 from orlop.sys.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, unmount
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
@@ -77,9 +78,15 @@ class CniNetworks:
                 self._begun.add(key)
                 self._attached.setdefault(key, []).append(each)
 
-    def close(self) -> None:
-        """End plugins that run; the next daemon finishes what they have left."""
+    def stop(self) -> None:
+        """End plugins that run, and start no more: whoever waits for one is held up no longer.
+
+        The next daemon finishes what they have left.
+        """
         self._cni.plugins.close()
+
+    def close(self) -> None:
+        self.stop()
         self._pool.shutdown(cancel_futures=True)
 
     # Networks
@@ -108,12 +115,14 @@ class CniNetworks:
     def reserve(self, namespace: str, container: str, wish: Wish, position: int) -> Endpoint:
         """Note that a container that is to run shall be in a network; its addresses come later.
 
-        Raises NotFound, InvalidArgument for a wish that no plugin would hear, and
-        FailedPrecondition if DEL of an earlier attachment has failed.
+        Raises NotFound, InvalidArgument for a wish that no plugin would hear, AlreadyExists for
+        one that is noted, and FailedPrecondition if DEL of an earlier attachment has failed.
         """
         key = (namespace, container)
         wanted = self._want(key, wish, position)
         with self._lock:
+            if any(each.config.name == wanted.config.name for each in self._wanted.get(key, ())):
+                raise AlreadyExists(f'container "{container}" in network "{wish.network}"')
             self._begun.add(key)
             self._wanted.setdefault(key, []).append(wanted)
         return _place(wanted, key)
@@ -144,18 +153,18 @@ class CniNetworks:
         """Raise InvalidArgument for a network whose plugins know nothing of ports."""
         records.require(self._config(network), "portMappings")
 
-    def connect(self, namespace: str, container: str, pid: int) -> None:
-        """Attach the network namespace of process `pid` to all that was reserved."""
+    def connect(self, namespace: str, container: str, process: Process) -> None:
+        """Attach the network namespace of a process to all that was reserved."""
         key = (namespace, container)
         with self._lock:
             wanted = self._wanted.pop(key, [])
         if wanted:
             with self._turns.take(key):
                 for each in wanted:
-                    self._add(key, each, pid)
+                    self._add(key, each, process)
 
     def attach(
-        self, namespace: str, container: str, wish: Wish, position: int, pid: int
+        self, namespace: str, container: str, wish: Wish, position: int, process: Process
     ) -> Endpoint:
         """Attach a container that runs to one more network; raises as `reserve`."""
         key = (namespace, container)
@@ -164,11 +173,11 @@ class CniNetworks:
         with self._turns.take(key):
             if any(f"{PREFIX}{each.network}" == wish.network for each in self._of(key)):
                 raise AlreadyExists(f'container "{container}" in network "{wish.network}"')
-            return self._add(key, self._want(key, wish, position), pid)
+            return self._add(key, self._want(key, wish, position), process)
 
-    def _add(self, key: Key, wanted: _Wanted, pid: int) -> Endpoint:
+    def _add(self, key: Key, wanted: _Wanted, process: Process) -> Endpoint:
         name = wanted.config.name
-        self._make_pin(key, pid)
+        self._make_pin(key, process)
         try:
             self._cni.add(wanted.config, wanted.attachment, wanted.note)
         finally:  # what has failed half-way, and could not be undone, is remembered too
@@ -187,18 +196,24 @@ class CniNetworks:
 
     # A container that ends
 
-    def release(self, namespace: str, container: str, network: str = "") -> None:
-        """Detach a container from a network, or from all; what a plugin refuses is logged."""
+    def detach(self, namespace: str, container: str, network: str) -> None:
+        """Detach a container from a network; raises what a plugin refuses."""
+        key = (namespace, container)
+        with self._turns.take(key):
+            for each in self._of(key):
+                if network == f"{PREFIX}{each.network}":
+                    self._delete(key, each)
+            self._drop_pin(key)
+
+    def release(self, namespace: str, container: str) -> None:
+        """Detach a container from all networks; what a plugin refuses is logged."""
         key = (namespace, container)
         with self._lock:
             if key not in self._begun:
                 return
             self._wanted.pop(key, None)
         with self._turns.take(key):
-            for each in reversed(self._of(key)):
-                if network in ("", f"{PREFIX}{each.network}"):
-                    self._delete(key, each)
-            self._drop_pin(key)
+            self._delete_all(key, self._of(key))
             with self._lock:
                 if key not in self._attached and key not in self._wanted:
                     self._begun.discard(key)
@@ -218,6 +233,8 @@ class CniNetworks:
                 action()
             except (OrlopError, OSError) as error:
                 _log.warning("CNI: %s", error)
+            except Exception:  # noqa: BLE001 - nobody else would tell
+                _log.exception("CNI")
 
         try:
             return self._pool.submit(run)
@@ -228,19 +245,20 @@ class CniNetworks:
         """Detach a container, unless that has been done, and it was attached anew."""
         with self._turns.take(key):
             now = self._of(key)
-            for each in reversed(found):
-                if any(each is known for known in now):
-                    self._delete(key, each)
-            self._drop_pin(key)
+            self._delete_all(key, [each for each in found if any(each is known for known in now)])
+
+    def _delete_all(self, key: Key, found: Sequence[Remembered]) -> None:
+        for each in reversed(found):
+            try:
+                self._delete(key, each)
+            except OrlopError as error:
+                _log.warning("namespace=%s container=%s DEL: %s", *key, error)
+        self._drop_pin(key)
 
     def _delete(self, key: Key, known: Remembered) -> None:
         netns = known.attachment.netns if is_pinned(self._pin(key)) else ""
         attachment = msgspec.structs.replace(known.attachment, netns=netns)
-        try:
-            self._cni.delete(remembered_network(known), attachment)
-        except OrlopError as error:
-            _log.warning("namespace=%s container=%s DEL: %s", *key, error)
-            return
+        self._cni.delete(remembered_network(known), attachment)
         with self._lock:
             rest = [each for each in self._attached[key] if each is not known]
             self._attached[key] = rest
@@ -316,6 +334,7 @@ class CniNetworks:
 
     def _collect(self, name: str) -> None:
         network = self._configurations.get(name)
+        self._cni.version(network)  # plugins are asked for theirs before all have to wait
         with self._turns.take(None):
             with self._lock:
                 ours = [each for found in self._attached.values() for each in found]
@@ -327,20 +346,33 @@ class CniNetworks:
     def _pin(self, key: Key) -> Path:
         return self._pins / records.container_id(*key)
 
-    def _make_pin(self, key: Key, pid: int) -> None:
+    def _make_pin(self, key: Key, process: Process) -> None:
+        """Raises FailedPrecondition if that of an earlier process cannot be let go of."""
         self._drop_pin(key)  # which a crash may have left of an earlier one
         path = self._pin(key)
-        if is_pinned(path):
-            return
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            if is_pinned(path):
+                self._check_pin(key, process)
+                return
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
-            mount(of_process(pid), path, "", MS_BIND)
-        except OSError as error:
-            path.unlink(missing_ok=True)
+            mount(process.netns, path, "", MS_BIND)
+            process.check()  # else it may be that of another one, which has got its number
+        except (OSError, FailedPrecondition) as error:
+            self._drop_pin(key)
+            reason = error.message if isinstance(error, FailedPrecondition) else error
             raise FailedPrecondition(
-                f'network namespace of container "{key[1]}" cannot be pinned: {error}'
+                f'network namespace of container "{key[1]}" cannot be pinned: {reason}'
             ) from None
+
+    def _check_pin(self, key: Key, process: Process) -> None:
+        """What is attached holds the pin: it must be attached in the same namespace."""
+        if not process.is_in(self._pin(key)):
+            names = ", ".join(f'"{each.network}"' for each in self._of(key))
+            raise FailedPrecondition(
+                f"an earlier one is still attached to CNI network {names}: a plugin has refused to "
+                "detach it, see the log"
+            )
 
     def _drop_strays(self) -> None:
         """Let go of what a crash has left pinned and not attached."""

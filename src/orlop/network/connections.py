@@ -18,6 +18,7 @@ from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
 from orlop.network.operations import AnyOperation, DeleteLink
 from orlop.network.ports import HostPorts, Key
+from orlop.network.processes import Process
 from orlop.network.store import GUEST, matching
 from orlop.network.turns import Turns
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
@@ -51,7 +52,9 @@ class Connections:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._pids: dict[Key, int] = {}
+        # Not held over what plugins of CNI do: who hears of ends must not wait for those.
         self._turns = Turns()
+        self._coming: set[tuple[str, str, int]] = set()  # positions that plugins are busy with
 
     # A container that starts
 
@@ -62,27 +65,29 @@ class Connections:
 
         Raises NotFound for a network that is not there, and what is wrong with a wish.
         """
-        with self._turns.take((namespace, container)):
-            self._leave(namespace, container)  # what an earlier task may have left
-            with self._lock:
-                self._pids[namespace, container] = 0  # no late exit of that one is meant
-            try:
-                found: list[Endpoint] = []
-                for position, wish in enumerate(wishes):
-                    if is_cni(wish.network):
-                        found.append(self.cni.reserve(namespace, container, wish, position))
-                        continue
-                    network = self._networks.get(namespace, wish.network)
-                    taken = self._networks.taken(network)
-                    found.append(
-                        self._store.reserve(network, container, wish, position, taken=taken)
-                    )
+        self.release(namespace, container)  # what an earlier task may have left
+        with self._lock:
+            self._pids[namespace, container] = 0  # no late exit of that one is meant
+        try:
+            with self._turns.take((namespace, container)):
+                found = self._reserve(namespace, container, wishes)
                 if ports:
                     self._publish(namespace, container, found, ports)
-            except BaseException:
-                self._leave(namespace, container)
-                raise
+        except BaseException:
+            self.release(namespace, container)
+            raise
         self._kernel.keep = True
+        return found
+
+    def _reserve(self, namespace: str, container: str, wishes: Sequence[Wish]) -> list[Endpoint]:
+        found: list[Endpoint] = []
+        for position, wish in enumerate(wishes):
+            if is_cni(wish.network):
+                found.append(self.cni.reserve(namespace, container, wish, position))
+                continue
+            network = self._networks.get(namespace, wish.network)
+            taken = self._networks.taken(network)
+            found.append(self._store.reserve(network, container, wish, position, taken=taken))
         return found
 
     def _publish(
@@ -105,15 +110,18 @@ class Connections:
 
     def connect(self, namespace: str, container: str, pid: int) -> None:
         """Plug the places of a container into the network namespace of process `pid`."""
-        with self._turns.take((namespace, container)):
-            with self._lock:
-                self._pids[namespace, container] = pid
-            for each in self._store.endpoints(namespace, container):
-                self._plug(each, of_process(pid))
-            self._update_names(namespace, container)
-        if self._store.ports_of(namespace, container):
-            self._networks.refresh()
-        self.cni.connect(namespace, container, pid)
+        with Process(pid) as process:
+            with self._turns.take((namespace, container)):
+                with self._lock:
+                    self._pids[namespace, container] = pid
+                for each in self._store.endpoints(namespace, container):
+                    self._plug(each, process.netns)
+                self._update_names(namespace, container)
+            if self._store.ports_of(namespace, container):
+                self._networks.refresh()
+            self.cni.connect(namespace, container, process)
+            if process.has_ended():  # which was heard too early, if at all
+                self.ended(namespace, container, pid)
 
     def _plug(self, endpoint: Endpoint, ns: str) -> None:
         network = self._networks.get(endpoint.namespace, endpoint.network)
@@ -134,14 +142,35 @@ class Connections:
         self._publisher.publish(endpoint.namespace, "/network/attach", event)
 
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
-        """Put a container that runs into one more network."""
-        with self._turns.take((namespace, container)):
-            position = self._free_position(namespace, container)
-            with self._lock:
-                self._pids.setdefault((namespace, container), pid)
+        """Put a container that runs, as process `pid`, into one more network."""
+        with Process(pid) as process:
             if is_cni(wish.network):
-                return self.cni.attach(namespace, container, wish, position, pid)
-            return self._enter(namespace, container, wish, of_process(pid), position)
+                made = self._attach_cni(namespace, container, wish, process)
+            else:
+                with self._turns.take((namespace, container)):
+                    position = self._begin(namespace, container, process)
+                    made = self._enter(namespace, container, wish, process.netns, position)
+            if process.has_ended():  # which was heard too early, if at all
+                self.ended(namespace, container, pid)
+                process.check()
+        return made
+
+    def _attach_cni(self, namespace: str, container: str, wish: Wish, process: Process) -> Endpoint:
+        with self._turns.take((namespace, container)):
+            position = self._begin(namespace, container, process)
+            coming = (namespace, container, position)
+            self._coming.add(coming)
+        try:
+            return self.cni.attach(namespace, container, wish, position, process)
+        finally:
+            self._coming.discard(coming)
+
+    def _begin(self, namespace: str, container: str, process: Process) -> int:
+        """In its turn: a process has another interface; at which position."""
+        process.check()
+        with self._lock:
+            self._pids.setdefault((namespace, container), process.pid)
+        return self._free_position(namespace, container)
 
     def enter(
         self,
@@ -193,17 +222,22 @@ class Connections:
         return endpoint
 
     def _free_position(self, namespace: str, container: str) -> int:
-        used = {each.position for each in self.endpoints(namespace, container)}
+        key = (namespace, container)
+        used = {position for *who, position in self._coming.copy() if tuple(who) == key}
+        used |= {each.position for each in self.endpoints(*key)}
         return next(n for n in range(len(used) + 1) if n not in used)
 
     # A container that ends
 
     def detach(self, namespace: str, container: str, name: str) -> None:
-        """Take a container out of a network; NotFound if it is not in there."""
+        """Take a container out of a network; NotFound if it is not in there.
+
+        Raises what a plugin of CNI refuses: it is in there then.
+        """
         if is_cni(name):
             if not self.cni.endpoints(namespace, container, name):
                 raise NotFound(f'container "{container}" in network "{name}"')
-            self.cni.release(namespace, container, name)
+            self.cni.detach(namespace, container, name)
             self._close_ports(namespace, container)
             return
         network = self._networks.get(namespace, name)
@@ -231,10 +265,7 @@ class Connections:
     def release(self, namespace: str, container: str) -> None:
         """A container leaves all networks, and its ports are closed; fine if it has none."""
         with self._turns.take((namespace, container)):
-            self._leave(namespace, container)
-
-    def _leave(self, namespace: str, container: str) -> None:
-        self._release(namespace, container)
+            self._release(namespace, container)
         self.cni.release(namespace, container)
 
     def _release(self, namespace: str, container: str) -> None:
@@ -365,8 +396,9 @@ class Connections:
             return being_made or bool(pid_of(*key))
 
         for key in {(each.namespace, each.container) for each in self.cni.endpoints()}:
-            if lives(key):
-                self._hold_again(key, self.cni.ports(*key), (4,))
+            ports = self.cni.ports(*key)
+            if ports and not self._ports.holds(key) and lives(key):
+                self._hold_again(key, ports, (4,))
         self.cni.resume(lives)
 
     def _hold_again(self, key: Key, ports: Sequence[Port], versions: Sequence[int]) -> None:

@@ -59,6 +59,11 @@ class HostPorts:
             before.close()
         return found
 
+    def holds(self, key: Key) -> bool:
+        """Whether ports are taken for a container."""
+        with self._lock:
+            return key in self._held
+
     def release(self, key: Key) -> None:
         with self._lock:
             held = self._held.pop(key, None)

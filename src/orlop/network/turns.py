@@ -1,4 +1,4 @@
-"""Who waits for whom: a container is done to once at a time, and nobody beside a GC."""
+"""Who waits for whom: a container is done to once at a time, and nobody beside one for all."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """Turns of containers, by whatever names them. Thread-safe."""
+    """Turns of containers, by whatever names them. Thread-safe.
+
+    Who holds one must not take another of these.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._taken: list[Hashable] = []
+        self._want_all = 0
 
     @contextmanager
     def take(self, container: Hashable) -> Iterator[None]:
         """Be the only one that does anything to a container; None is all of them."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_taken(container))
+            if container is None:
+                self._wait_for_all()
+            else:
+                self._changed.wait_for(lambda: not self._is_taken(container))
             self._taken.append(container)
         try:
             yield
@@ -27,7 +34,13 @@ class Turns:
                 self._taken.remove(container)
                 self._changed.notify_all()
 
+    def _wait_for_all(self) -> None:
+        """Whoever comes later waits as well: else there might always be somebody."""
+        self._want_all += 1
+        try:
+            self._changed.wait_for(lambda: not self._taken)
+        finally:
+            self._want_all -= 1
+
     def _is_taken(self, container: Hashable) -> bool:
-        if container is None:
-            return bool(self._taken)
-        return container in self._taken or None in self._taken
+        return self._want_all > 0 or container in self._taken or None in self._taken

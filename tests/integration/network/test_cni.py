@@ -200,6 +200,75 @@ def test_a_plugin_that_hangs_holds_up_nobody_else_and_not_the_daemon_s_end(cni: 
     cni.wait_for(lambda: cni.gone("stuck"))
 
 
+def test_a_refused_del_is_told_who_disconnects_and_its_namespace_taken_by_nobody(
+    cni: WithCni,
+) -> None:
+    allowed = cni.folder / "allowed"
+    cni.plugin("clingy", f"[ $CNI_COMMAND != DEL ] || [ -e {allowed} ] || exit 9")
+    cni.configure("lab", cni.bridge(), {"type": "clingy"})
+    log = cni.plugin("two", "")
+    cni.configure("two", {"type": "two"})
+    cni.box("box", "sleep", "1000", networks=LAB)
+    done = cni.orlop("network", "disconnect", "cni:lab", "box", check=False)
+    assert done.returncode != 0 and "(DEL): exit code 9" in done.stderr
+    cni.orlop("rm", "-f", "box")
+    done = cni.box("box", "sleep", "1000", networks=[{"network": "cni:two"}], check=False)
+    assert 'an earlier one is still attached to CNI network "lab"' in done.stderr
+    assert not log.exists()
+    allowed.touch()
+    cni.box("box", "sleep", "1000", networks=[{"network": "cni:two"}])
+    assert log.read_text().startswith("ADD")
+
+
+def test_one_network_is_not_asked_for_twice(cni: WithCni) -> None:
+    done = cni.box("box", "true", networks=[*LAB, *LAB], check=False)
+    assert 'container "box" in network "cni:lab": already exists' in done.stderr
+
+
+def test_connects_at_once_do_not_hurt_each_other(cni: WithCni) -> None:
+    names = [f"net{number}" for number in range(3)]
+    for name in names:
+        cni.create_network(name)
+    cni.plugin("two", "")
+    cni.configure("two", {"type": "two"})
+    networks = [*names, "cni:lab", "cni:two"]
+    cni.box("box", "sleep", "1000", networks=[{"network": "bridge"}])
+    connects = [
+        subprocess.Popen(cni.orlop_command("network", "connect", each, "box")) for each in networks
+    ]
+    assert [each.wait() for each in connects] == [0] * len(networks)
+    places = cni.inspect("box").endpoints
+    assert sorted(each.interface for each in places) == [f"eth{n}" for n in range(6)]
+    links = cni.within("box", "ip", "-o", "addr")
+    for each in places:
+        for address in each.addresses:
+            assert f"{each.interface}    inet {address}/" in links
+
+
+def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> None:
+    log = cni.plugin("slow", "[ $CNI_COMMAND != DEL ] || [ ! -e hang ] || sleep 1000")
+    text = (cni.bin / "slow").read_text().replace("-e hang", f"-e {cni.folder}/hang")
+    (cni.bin / "slow").write_text(text)
+    config = cni.folder / "config.toml"
+    config.write_text(config.read_text().replace("cni_timeout = 20", "cni_timeout = 500"))
+    cni.restart()
+    cni.configure("slow", {"type": "slow"})
+    cni.box("gone", "sleep", "1000", networks=[{"network": "cni:slow"}])
+    cni.box("brief", "sleep", "1000")
+    pid = cni.pid_of("gone")
+    cni.kill9()
+    os.kill(pid, signal.SIGKILL)
+    (cni.folder / "hang").touch()
+    cni.start()
+    cni.wait_for(lambda: "DEL" in log.read_text())
+    os.kill(cni.pid_of("brief"), signal.SIGKILL)
+    cni.wait_for(lambda: not cni.inspect("brief").endpoints)
+    cni.stop()
+    (cni.folder / "hang").unlink()
+    cni.start()
+    cni.wait_for(lambda: not cni.results())
+
+
 def test_a_restart_policy_attaches_again(cni: WithCni) -> None:
     cni.box("web", networks=LAB, ports=WEB, options=["--restart", "always"])
     os.kill(cni.pid_of("web"), signal.SIGKILL)

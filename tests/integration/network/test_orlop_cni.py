@@ -114,6 +114,22 @@ def test_a_guest_is_in_the_network_until_it_leaves(
         box.cni.check(network, attachment)
 
 
+def test_the_words_of_go_cni_are_understood(daemon: Networked, box: Box) -> None:
+    """nerdctl and kubelet send them, with names of fields as Go has them."""
+    network = box.network(capabilities={"portMappings": True, "dns": True})
+    mapping = {"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP", "HostIP": "0.0.0.0"}
+    none = {"HostPort": 0, "ContainerPort": 81, "Protocol": "udp", "HostIP": ""}
+    dns = {"Servers": ["10.9.9.9"], "Searches": ["lab.test"], "Options": None}
+    attachment = box.attachment(portMappings=[mapping, none], dns=dns)
+    result = box.cni.add(network, attachment)
+    assert result["dns"] == {"nameservers": ["10.9.9.9"], "search": ["lab.test"]}
+    with daemon.connect() as connection:
+        request = wire.InspectRequest(container_id="cni:orlop/guest/eth0")
+        (port,) = connection.networks.inspect(request).ports
+    assert (port.host_port, port.container_port, port.protocol) == (8080, 80, "tcp")
+    box.cni.delete(network, attachment)
+
+
 def test_a_guest_outlives_the_daemon_but_not_its_namespace(
     daemon: Networked, lab: Lab, box: Box, tmp_path: Path
 ) -> None:
