@@ -335,6 +335,12 @@ class Connections:
         self._resume_cni(pid_of)
         if self._store.all():
             self._resume_bridges(pid_of)
+        try:
+            self._networks.names.resume()
+        except OrlopError as error:
+            _log.warning("names of containers are not answered: %s", error)
+        if self._store.all():
+            self._networks.refresh()
 
     def _resume_bridges(self, pid_of: PidOf) -> None:
         for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
@@ -347,11 +353,6 @@ class Connections:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
         self._kernel.keep = self._store.occupied()
-        try:
-            self._networks.names.resume()
-        except OrlopError as error:
-            _log.warning("names of containers are not answered: %s", error)
-        self._networks.refresh()
 
     def _resume(self, key: Key, pid: int) -> None:
         with self._lock:

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from orlop.errors import InvalidArgument
 from orlop.network.operations import Route
+
+_MOST_ALIASES = 64
+_LONGEST_NAME = 253  # bytes of a name in DNS
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -148,6 +152,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     mac: str = ""
     aliases: tuple[str, ...] = ()
     rates: Rates = Rates()
+
+    def check_aliases(self) -> None:
+        """Raise InvalidArgument for more, or longer ones, than all who are to know can be told."""
+        where = f'network "{self.network}"'
+        if len(self.aliases) > _MOST_ALIASES:
+            raise InvalidArgument(
+                f"{where}: {len(self.aliases)} aliases: {_MOST_ALIASES} are the most"
+            )
+        for each in self.aliases:
+            if len(each.encode()) > _LONGEST_NAME:
+                raise InvalidArgument(
+                    f'{where}: alias "{each[:20]}…" is longer than {_LONGEST_NAME} bytes'
+                )
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

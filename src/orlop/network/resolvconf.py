@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,11 +71,16 @@ def _parse(path: Path) -> tuple[list[str], list[str], list[str]]:
 
 def servers_in(path: Path) -> list[str]:
     """The addresses of name servers that a file like resolv.conf names."""
-    found = []
-    for each in _parse(path)[0]:
-        with suppress(InvalidArgument):
-            found.append(_address(each))
-    return found
+    return list(filter(is_address, _parse(path)[0]))
+
+
+def is_address(text: str) -> bool:
+    """Whether a name server is named by an address, maybe with an interface: `fe80::1%eth0`."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_local(address: str) -> bool:
@@ -87,10 +91,8 @@ def _is_local(address: str) -> bool:
 
 
 def _address(text: str) -> str:
-    try:
-        ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        raise InvalidArgument(f'name server "{text}" is no address') from None
+    if not is_address(text):
+        raise InvalidArgument(f'name server "{text}" is no address')
     return text
 
 

@@ -226,6 +226,40 @@ def test_names_outlive_the_daemon_and_the_process(daemon: Networked, outside: Ho
         daemon.start()
 
 
+def test_a_process_that_nobody_needs_ends_after_a_crash(daemon: Networked) -> None:
+    daemon.box("web")
+    web, process = Box(daemon, "web"), dns_process()
+    daemon.kill9()
+    os.kill(web.pid, signal.SIGKILL)
+    assert Path(f"/proc/{process}").exists()
+    daemon.start()
+    daemon.wait_for(lambda: not Path(f"/proc/{process}").exists())
+    assert not (daemon.state / "dns.sock").exists()
+
+
+def test_containers_start_without_names_which_come_later(daemon: Networked) -> None:
+    """A folder is where the socket is to be."""
+    (daemon.state / "dns.sock" / "in the way").mkdir(parents=True)
+    daemon.box("web")
+    daemon.box("db")
+    assert "names: the DNS process has not begun" in daemon.log.read_text()
+    (daemon.state / "dns.sock" / "in the way").rmdir()
+    (daemon.state / "dns.sock").rmdir()
+    daemon.wait_for(lambda: dns_process() != 0)
+    web = Box(daemon, "web")
+    daemon.wait_for(lambda: len(web.short("web")) == len(web.short("db")) == 1)
+
+
+def test_a_process_that_hangs_is_replaced(daemon: Networked) -> None:
+    daemon.box("web")
+    web, first = Box(daemon, "web"), dns_process()
+    os.kill(first, signal.SIGSTOP)
+    daemon.box("db")
+    assert dns_process() not in (0, first)
+    assert len(web.short("db")) == len(web.short("web")) == 1
+    os.kill(first, signal.SIGKILL)
+
+
 def test_a_thousand_queries_at_once(daemon: Networked, outside: Host) -> None:
     daemon.box("web", dns=[UPSTREAM])
     web = Box(daemon, "web")

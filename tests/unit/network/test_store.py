@@ -88,6 +88,14 @@ def test_a_container_has_its_place_until_it_is_released(store: NetworkStore) -> 
     store.delete("default", "one")
 
 
+def test_aliases_have_limits(store: NetworkStore) -> None:
+    made = network(store)
+    for bad in (("a",) * 65, ("ok", "x" * 254)):
+        with pytest.raises(InvalidArgument, match="alias"):
+            store.reserve(made, "box", Wish(network="one", aliases=bad))
+    assert store.reserve(made, "box", Wish(network="one", aliases=("x" * 253,) * 64)).position == 0
+
+
 def test_ports_are_kept_and_go_with_the_container(store: NetworkStore) -> None:
     ports = [Port(container_port=80, host_port=8080), Port(container_port=53, host_port=53,
              protocol="udp", host_address="127.0.0.1", count=2)]  # fmt: skip

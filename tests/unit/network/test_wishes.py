@@ -96,6 +96,9 @@ def test_resolv_conf_is_what_was_wished() -> None:
     assert resolvconf.text(wanted, loopback=False) == (
         "nameserver 10.0.0.53\nsearch a.test b\noptions ndots:2\n"
     )
+    for name in ("dns.test", "10.0.0.1%dns.test", "", "10.0.0.1 ", "%eth0"):
+        assert not resolvconf.is_address(name)
+    assert resolvconf.is_address("fe80::1%eth0") and resolvconf.is_address("10.0.0.53")
     for bad in (Wishes("host", dns=("dns.test",)), Wishes("host", dns_search=("a\nnameserver 1",))):
         with pytest.raises(InvalidArgument):
             resolvconf.text(bad, loopback=False)

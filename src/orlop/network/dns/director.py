@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -21,14 +21,16 @@ from orlop.network import wishes
 from orlop.network.dns import messages
 from orlop.network.dns.messages import Entry, Place
 from orlop.network.model import Network
+from orlop.network.resolvconf import is_address
 from orlop.network.store import NetworkStore
 
 _NAME_LABEL = "orlop/name"
 _ENTRY = "orlop.network.dns.server:main"
 _IDLE = 30.0  # seconds
-_LIMIT = 10.0  # seconds for an answer
+_LIMIT = 5.0  # seconds for an answer
 _BUFFER = 4 << 20  # bytes of queries that may wait
-_PAUSE = 1.0  # seconds before one is replaced that died at once
+_PAUSE = 1.0  # seconds before it is tried again, if it died at once or did not begin
+_LONGEST_PAUSE = 30.0
 _IPV6_FREEBIND = 78
 _IP_FREEBIND = 15
 _SO_RCVBUFFORCE = 33
@@ -78,36 +80,46 @@ class NameServer:
         self._lock = threading.RLock()
         self._channel: socket.socket | None = None
         self._ports: dict[str, dict[str, tuple[int, int]]] = {}
-        self._began = 0.0
-        self._closing = False
+        self._announced: dict[str, tuple[int, int]] = {}
+        self._not_before = 0.0
+        self._pause = _PAUSE
+        self._closing = threading.Event()
+        self._keeper: threading.Thread | None = None
         self.moved: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """Leave the process alone: it goes on as long as there are containers."""
         with self._lock:
-            self._closing = True
+            self._closing.set()
             self._drop()
             if not self._store.occupied():
                 self._path.unlink(missing_ok=True)
+            keeper = self._keeper
+        if keeper is not None:
+            keeper.join()
 
     def ports(self) -> dict[str, tuple[int, int]]:
         """By the address of a gateway, where queries to it are answered: by UDP and by TCP."""
         return {key: value for each in list(self._ports.values()) for key, value in each.items()}
 
     def update(self, namespace: str, container: str) -> None:
-        """A container has come, gone, or changed its names or places. Raises Unavailable."""
+        """A container has come, gone, or changed its names or places.
+
+        Raises Unavailable if that cannot be told, which is tried again by itself.
+        """
         with self._lock:
             if self._channel is not None:
                 with suppress(errors.Unavailable):  # it has just died
                     self._tell_of(namespace, container)
                     return
-            self.resume()
+            self._begin()
 
     def resume(self) -> None:
         """Have a process that knows all, whoever has started it, if there is anything to know."""
         with self._lock:
-            if self._channel is None and not self._closing and self._store.occupied():
-                self._connect()
+            self._begin()
+            if self._channel is None and not self._closing.is_set() and self._path.exists():
+                self._dismiss()
 
     def leave(self, network: Network) -> None:
         """A network is no more."""
@@ -121,10 +133,9 @@ class NameServer:
         message = self._what_of(namespace, container)
         self._tell(message)
         if isinstance(message, messages.Put):
-            new = {each.network for each in message.entry.places} - self._ports.keys()
-            listening = [self._listen(self._store.get(namespace, each)) for each in new]
-            if any(listening):
-                self.moved()
+            for each in {each.network for each in message.entry.places} - self._ports.keys():
+                self._listen(self._store.get(namespace, each))
+            self._announce()
 
     def _what_of(self, namespace: str, container: str) -> messages.Put | messages.Drop:
         places = []
@@ -144,7 +155,11 @@ class NameServer:
         if not places:
             return messages.Drop(namespace=namespace, container=container)
         names, upstreams = self._described(namespace, container)
-        return messages.Put(entry=Entry(namespace, container, names, tuple(places), upstreams))
+        put = messages.Put(entry=Entry(namespace, container, names, tuple(places), upstreams))
+        if len(_encode(put)) > messages.MAX_PACKET:
+            _log.warning("namespace=%s container=%s has too many names", namespace, container)
+            return messages.Drop(namespace=namespace, container=container)
+        return put
 
     def _described(self, namespace: str, container: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of a container, the one that it goes by first, and its name servers."""
@@ -158,19 +173,78 @@ class NameServer:
             with suppress(msgspec.DecodeError):
                 hostname = msgspec.json.decode(record.spec.value, type=_Spec).hostname
         found = (record.labels.get(_NAME_LABEL) or container, hostname)
-        return tuple(filter(None, found)), wanted.dns if wanted is not None else ()
+        servers = wanted.dns if wanted is not None else ()  # which may have changed since the start
+        return tuple(filter(None, found)), tuple(filter(is_address, servers))
 
     # The process
 
+    def _begin(self) -> None:
+        """Have a process, if there is anything to know and there is none."""
+        if self._channel is not None or self._closing.is_set() or not self._store.occupied():
+            return
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, name="dns-watch", daemon=True)
+            self._keeper.start()
+        if time.monotonic() < self._not_before:
+            raise errors.Unavailable("there is no DNS process: it is started again in a moment")
+        try:
+            self._connect()
+        except (errors.OrlopError, OSError) as error:
+            self._drop()
+            self._not_before = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            raise errors.Unavailable(f"the DNS process has not begun: {error}") from error
+        self._pause = _PAUSE
+
+    def _keep(self) -> None:
+        """As long as there is anything to know: have another process when one ends, and try again
+        after a pause when none has begun.
+        """
+        while (watched := self._kept()) is not False:
+            if watched is None:
+                self._closing.wait(_PAUSE)
+                continue
+            with watched:
+                poll = select.poll()
+                poll.register(watched, select.POLLRDHUP)
+                poll.poll()
+
+    def _kept(self) -> socket.socket | Literal[False] | None:
+        """Another handle of the connection to watch; None for now, False if none is needed."""
+        with self._lock:
+            if self._channel is not None and _has_ended(self._channel):
+                self._drop()
+            try:
+                if time.monotonic() >= self._not_before:
+                    self._begin()
+                if self._channel is not None:
+                    return self._channel.dup()  # no other file can take its number
+            except (errors.OrlopError, OSError) as error:
+                _log.warning("names of containers are not answered: %s", error)
+            if self._closing.is_set() or not self._store.occupied():
+                self._keeper = None
+                return False
+            return None
+
     def _connect(self) -> None:
-        before = self.ports()
         self._channel = self._found() or self._started()
-        threading.Thread(
-            target=self._watch, args=(self._channel,), name="dns-watch", daemon=True
-        ).start()
         self._tell_all()
-        if self.ports() != before:
+        self._announce()
+
+    def _announce(self) -> None:
+        """Have the ruleset know the ports, if others than it was told."""
+        now = self.ports()
+        if now != self._announced:
             self.moved()
+            self._announced = now
+
+    def _dismiss(self) -> None:
+        """Nobody is in a network, but for what an earlier daemon's process knows: it may end."""
+        channel = self._found()
+        if channel is not None:
+            with channel, suppress(OSError, msgspec.DecodeError):
+                self._exchange(channel, messages.End())
+        self._path.unlink(missing_ok=True)
 
     def _found(self) -> socket.socket | None:
         """A connection to a process that an earlier daemon has started; None without any."""
@@ -186,8 +260,7 @@ class NameServer:
         return None
 
     def _started(self) -> socket.socket:
-        time.sleep(max(0.0, self._began + _PAUSE - time.monotonic()))
-        self._began = time.monotonic()
+        self._not_before = time.monotonic() + _PAUSE
         self._ports.clear()
         with ExitStack() as stack:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -215,15 +288,21 @@ class NameServer:
         used = {each.network for each in endpoints}
         for network in self._store.all():
             if network.id in used:
-                self._listen(network)
+                try:
+                    self._listen(network)
+                except errors.Unavailable as error:
+                    if self._channel is None:
+                        raise
+                    _log.warning("network=%s names are not answered: %s", network.id, error)
         for key in sorted({(each.namespace, each.container) for each in endpoints}):
-            self._tell(self._what_of(*key))
+            with suppress(errors.NotFound):  # its network has just gone
+                self._tell(self._what_of(*key))
         self._tell(messages.End())
 
-    def _listen(self, network: Network) -> bool:
-        """Have a network's queries answered; whether there are any that reach the host."""
+    def _listen(self, network: Network) -> None:
+        """Have a network's queries answered, if there are any that reach the host."""
         if not network.is_bridge:
-            return False
+            return
         ports = self._tell(messages.Listen(network=network.id)).ports
         if not ports:
             with ExitStack() as stack:
@@ -234,7 +313,6 @@ class NameServer:
                 ]
                 ports = self._tell(messages.Listen(network=network.id), made).ports
         self._ports[network.id] = ports
-        return True
 
     def _tell(
         self, message: messages.AnyMessage, sockets: list[socket.socket] | None = None
@@ -243,6 +321,8 @@ class NameServer:
         try:
             return self._exchange(self._channel, message, sockets or [])
         except (OSError, msgspec.DecodeError) as error:
+            if isinstance(error, TimeoutError):
+                self._path.unlink(missing_ok=True)  # not to be found again, it ends
             self._drop()
             raise errors.Unavailable(f"the DNS process does not answer: {error}") from error
 
@@ -262,23 +342,16 @@ class NameServer:
     def _drop(self) -> None:
         if self._channel is not None:
             with suppress(OSError):
-                self._channel.shutdown(socket.SHUT_RDWR)  # which wakes `_watch`
+                self._channel.shutdown(socket.SHUT_RDWR)  # which wakes `_keep`
             self._channel.close()
             self._channel = None
 
-    def _watch(self, channel: socket.socket) -> None:
-        """Wait until the process ends, and have another one if it is needed."""
-        poll = select.poll()
-        poll.register(channel, select.POLLRDHUP)
-        poll.poll()
-        with self._lock:
-            if self._closing or self._channel is not channel:
-                return
-            self._drop()
-            try:
-                self.resume()
-            except (errors.OrlopError, OSError) as error:
-                _log.warning("names of containers are not answered: %s", error)
+
+def _has_ended(channel: socket.socket) -> bool:
+    """Whether the other side has hung up; nothing else comes that is not asked for."""
+    poll = select.poll()
+    poll.register(channel, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _bound(address: str, kind: socket.SocketKind) -> socket.socket:

@@ -285,7 +285,7 @@ class Control:
                     channel.send(_encode(self._do(_decode(data), fds)))
                 except BlockingIOError:
                     continue
-                except OSError:  # it is gone
+                except (OSError, msgspec.DecodeError):  # it is gone, or not our kind
                     break
         if not len(self._resolver.table):
             self._loop.stop()
