@@ -20,7 +20,7 @@ from orlop.errors import Unavailable
 from orlop.sys.mount import unmount_all
 from tests.patience import patient
 
-START_LIMIT = 15.0
+START_LIMIT = 40.0
 STOP_LIMIT = patient(5)
 _MARK = "ORLOPD_UNDER_TEST"
 _RUNC_ROOT = Path("/run/containerd/runc")
