@@ -41,7 +41,7 @@ def main() -> int:
 def _config(text: bytes) -> dict[str, Any]:
     try:
         found = json.loads(text or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Problem(answers.CANNOT_DECODE, "the configuration is not JSON", str(error)) from None
     if not isinstance(found, dict):
         raise Problem(answers.CANNOT_DECODE, "the configuration is no JSON object")

@@ -72,6 +72,7 @@ class CniNetworks:
         self._wanted: dict[Key, list[_Wanted]] = {}
         self._attached: dict[Key, list[Remembered]] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, "cni")
+        cni.results.drop_halves()
         for each in cni.results.all():
             key = records.owner(each)
             if key is not None:
@@ -339,6 +340,11 @@ class CniNetworks:
             with self._lock:
                 ours = [each for found in self._attached.values() for each in found]
             others = self._others.all() if self._others is not None else []
+            for each in filter(None, (self._cni.results, self._others)):
+                if unknown := each.doubtful(name):
+                    raise FailedPrecondition(
+                        f'it would forget whom "{each.folder}/{unknown[0]}" means'
+                    )
             self._cni.collect(network, _names(name, [*ours, *others]))
 
     # Network namespaces

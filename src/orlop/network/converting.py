@@ -27,12 +27,15 @@ OPERATIONS: dict[str, type[op.Operation]] = {
 
 
 def operation(ns: str, message: Message, resolve: Resolve) -> op.AnyOperation:
-    """One operation in the namespace `ns`, from its message."""
+    """One operation in the namespace `ns`, from its message; InvalidArgument for half a one."""
     (kind,) = (each for each in OPERATIONS.values() if each.__name__ == message.DESCRIPTOR.name)
     values = _values(message, resolve)
     if kind is op.AddLink:
         # A cable whose other end nobody mentions is one in this namespace.
         values["peer_ns"] = values.get("peer_ns", ns)
+    for each in msgspec.structs.fields(kind):
+        if each.required and each.name not in values:
+            raise InvalidArgument(f'{message.DESCRIPTOR.name} without "{each.name}"')
     made: op.AnyOperation = kind(ns=ns, **values)  # type: ignore[assignment]
     return made
 

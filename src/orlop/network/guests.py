@@ -51,8 +51,7 @@ class Guests:
         Raises AlreadyExists if it is there, and what refuses a wish.
         """
         _check(guest)
-        if not netns.startswith("/"):
-            raise InvalidArgument(f'network namespace "{netns}" is no absolute path')
+        _check_path(netns)
         if self._connections.endpoints(namespace, guest.name):
             raise AlreadyExists(f'attachment "{guest.name}"')
         return self._connections.enter(
@@ -67,6 +66,7 @@ class Guests:
     def check(self, namespace: str, guest: Guest, netns: str) -> Endpoint:
         """Where it is; NotFound if it is nowhere, FailedPrecondition if it is not as it was put."""
         _check(guest)
+        _check_path(netns)  # none would be the host's
         found = self._connections.endpoints(namespace, guest.name)
         if not found:
             raise NotFound(f'attachment "{guest.name}"')
@@ -95,3 +95,8 @@ class Guests:
 def _check(guest: Guest) -> None:
     check_name("network", guest.group)
     check(Attachment(container_id=guest.id, ifname=guest.interface))
+
+
+def _check_path(netns: str) -> None:
+    if not netns.startswith("/"):
+        raise InvalidArgument(f'network namespace "{netns}" is no absolute path')

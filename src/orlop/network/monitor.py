@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from orlop.errors import NotFound
+from orlop.errors import InvalidArgument, NotFound
 from orlop.fork.worker import Report
 from orlop.network import failures, looking, messages
 from orlop.network.model import Change
@@ -35,6 +35,7 @@ _LINKS, _ADDRESSES4, _ROUTES4, _ADDRESSES6, _ROUTES6 = 0x1, 0x10, 0x40, 0x100, 0
 _GROUPS = _LINKS | _ADDRESSES4 | _ROUTES4 | _ADDRESSES6 | _ROUTES6
 _ROOM = 1 << 20
 _MESSAGE = 1 << 16
+_AT_ONCE = 64
 _OF_PROCESS = re.compile(r"/proc/(\d+)/ns/net")
 _encode = msgspec.json.Encoder().encode
 
@@ -151,9 +152,9 @@ class Monitor:
     # What changes
 
     def _hear(self) -> None:
-        """Take what the kernel has said."""
+        """Take what the kernel has said, or some of it: the reader has its turn as well."""
         quiet = True
-        while True:
+        for _ in range(_AT_ONCE):
             try:
                 data = self._socket.recv(_MESSAGE)
             except BlockingIOError:
@@ -223,6 +224,8 @@ class _End:
         self._identity = found.st_dev, found.st_ino
         if match := _OF_PROCESS.fullmatch(ns):
             self._process = os.pidfd_open(int(match[1]))
+        elif Path(ns).resolve().is_relative_to("/proc"):
+            raise InvalidArgument(f'"{ns}" cannot be watched: of /proc only /proc/PID/ns/net can')
         else:
             self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
             if self._is_other():  # already, before anybody would tell

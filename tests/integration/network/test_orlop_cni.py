@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.network.cni import Attachment, Cni, NetworkConfig, Plugins, Results, parsing
 from orlop.wire.services import network_pb2 as wire
 from tests.daemon_fixture import BUSYBOX
@@ -264,6 +264,8 @@ def test_attachments_of_nobody_are_not_found(daemon: Networked) -> None:
         with pytest.raises(NotFound, match='attachment "cni:x/y/eth0"'):
             request = wire.CheckNamespaceRequest(id=guest, netns="/proc/self/ns/net")
             connection.networks.check_namespace(request)
+        with pytest.raises(InvalidArgument, match='network namespace "" is no absolute path'):
+            connection.networks.check_namespace(wire.CheckNamespaceRequest(id=guest))
 
 
 def test_only_a_bridge_network_takes_guests(daemon: Networked, box: Box) -> None:

@@ -192,6 +192,7 @@ def test_what_can_be_no_watch_is_refused(connection: Connection) -> None:
         (wire.Place(netns="none"), NotFound, 'network namespace "none"'),
         (wire.Place(path="/nowhere"), NotFound, 'watch network namespace "/nowhere"'),
         (wire.Place(path="/etc/passwd"), InvalidArgument, "is no network namespace"),
+        (wire.Place(path="/proc/self/ns/net"), InvalidArgument, "only /proc/PID/ns/net can"),
         (wire.Place(container_id="none"), NotFound, 'running task of container "none"'),
         (wire.Place(), InvalidArgument, "no network namespace is said"),
     ):

@@ -193,6 +193,7 @@ def test_a_del_that_fails_is_told_to_all_and_can_be_tried_again(shop: Shop) -> N
         ('echo \'{"ips": [{"address": "10"}]}\'; exit 0', FailedPrecondition, "an address"),
         ("echo '{\"ips\": 7}'; exit 0", FailedPrecondition, "are no list"),
         ("exec head -c 3000000 /dev/zero", Unknown, "prints more than 1 MiB"),
+        ("head -c 200000 /dev/zero | tr '\\0' '['; exit 0", Unknown, "what is no JSON"),
         ("exit 5", Unknown, "exit code 5: it says nothing"),
         ("kill -9 $$", Unknown, "signal 9: it says nothing"),
         ('echo \'{"code": 11, "msg": "later"}\'; exit 1', Unavailable, r"later \(code 11\)"),
@@ -204,6 +205,14 @@ def test_misbehaviour_is_told(shop: Shop, script: str, kind: type[OrlopError], t
     with pytest.raises(kind, match=rf'CNI plugin "one" \(ADD\): .*{text}'):
         shop.cni.add(chain("one"), BOX)
     assert shop.calls() == ["ADD one", "DEL one"]
+
+
+def test_what_it_tells_at_length_is_cut(shop: Shop) -> None:
+    long = json.dumps({"code": 7, "msg": "m" * 9000, "details": "d" * 9000})
+    shop.plugin("one", f"[ $CNI_COMMAND = ADD ] && {{ echo '{long}'; exit 1; }}")
+    with pytest.raises(InvalidArgument, match=r"m{500}…: d{500}… ") as caught:
+        shop.cni.add(chain("one"), BOX)
+    assert len(caught.value.message) < 1100
 
 
 def test_one_that_hangs_is_killed_with_its_children(shop: Shop) -> None:
@@ -265,6 +274,37 @@ def test_the_newest_version_that_all_speak_is_taken(shop: Shop) -> None:
     shop.plugin("old")  # a new one in its place is asked again
     os.utime(shop.bin / "old", (1, 1))
     shop.cni.add(chain("old", cniVersion="1.1.0"), BOX)
+
+
+def test_del_reaches_those_that_are_left_of_a_chain(shop: Shop) -> None:
+    shop.plugin("one")
+    shop.plugin("two")
+    network = chain("one", "two")
+    shop.cni.add(network, BOX)
+    (shop.bin / "two").unlink()
+    shop.plugin("one", versions=("1.1.0",))
+    with pytest.raises(NotFound, match='CNI plugin "two"'):
+        shop.cni.delete(network, BOX)
+    assert shop.calls()[2:] == ["DEL one"]
+    assert shop.told()[-1][2]["cniVersion"] == "1.0.0"
+    assert [each.attachment for each in shop.results.all()] == [BOX]
+
+
+def test_what_cannot_be_read_is_told_and_half_files_go(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.plugin("one")
+    shop.cni.add(chain("one"), BOX)
+    shop.cni.add(chain("one", name="other"), BOX)
+    path = shop.results.path("lab", BOX)
+    path.write_bytes(path.read_bytes()[:-20])
+    path.with_name(f".{path.name}").touch()
+    assert [each.network for each in shop.results.all()] == ["other"]
+    assert f'"{path}", which tells of an attachment, cannot be read' in caplog.text
+    assert shop.results.doubtful("lab") == [path.name]
+    assert shop.results.doubtful("other") == []
+    shop.results.drop_halves()
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, "other-box-eth0"]
 
 
 def test_before_0_4_there_is_no_check_and_del_hears_no_result(shop: Shop) -> None:
@@ -386,6 +426,7 @@ def test_files_are_read_again_and_broken_ones_hide_no_others(
     write("20-b.conflist", {"cniVersion": "1.0.0", "name": "b", "plugins": plugins})
     write("10-a.conf", {"cniVersion": "0.4.0", "name": "a", "type": "bridge", "mtu": 9})
     write("05-bad.conflist", "{")
+    write("07-deep.conf", "[" * 200_000)
     write("30-b.json", {"cniVersion": "1.0.0", "name": "b", "type": "other"})
     write("readme.txt", "no configuration")
     assert [each.name for each in folder.all()] == ["a", "b"]
@@ -393,16 +434,17 @@ def test_files_are_read_again_and_broken_ones_hide_no_others(
     assert folder.get("b").plugins[0].type == "bridge"
     folder.all()
     said = [each.getMessage() for each in caplog.records]
-    assert len(said) == 2
+    assert len(said) == 3
     assert '05-bad.conflist" is left out: it is not JSON' in said[0]
-    assert '30-b.json" is left out: another file has network "b" already' in said[1]
+    assert '07-deep.conf" is left out: it is not JSON' in said[1]
+    assert '30-b.json" is left out: another file has network "b" already' in said[2]
     write("05-bad.conflist", {"cniVersion": "1.0.0", "name": "z", "plugins": plugins})
     (folder.folder / "20-b.conflist").unlink()
     assert [each.name for each in folder.all()] == ["z", "a", "b"]
     assert folder.get("b").plugins[0].type == "other"
     with pytest.raises(NotFound, match='CNI network "none" in'):
         folder.get("none")
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 3
 
 
 def test_plugins_of_a_folder_join_the_list(tmp_path: Path) -> None:

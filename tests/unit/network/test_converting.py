@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message import Message
 
+from orlop.errors import InvalidArgument
 from orlop.network import converting
 from orlop.network.operations import AddLink, AddRule, MoveLink, Rule, SetLink
 from orlop.wire.services import links_pb2 as wire
@@ -45,3 +47,17 @@ def test_places_become_paths() -> None:
 def test_a_rule_is_of_ipv4_unless_it_says_so() -> None:
     made = converting.operation("", wire.AddRule(rule=wire.Rule(priority=7, table=8)), _resolve)
     assert made == AddRule(rule=Rule(priority=7, table=8, family=4))
+
+
+@pytest.mark.parametrize(
+    ("half", "field"),
+    [
+        (wire.AddRoute(exist_ok=True), "route"),
+        (wire.DeleteRoute(), "route"),
+        (wire.AddRule(), "rule"),
+        (wire.MoveLink(name="x"), "to"),
+    ],
+)
+def test_half_an_operation_is_refused(half: Message, field: str) -> None:
+    with pytest.raises(InvalidArgument, match=f'{half.DESCRIPTOR.name} without "{field}"'):
+        converting.operation("", half, _resolve)

@@ -74,7 +74,10 @@ def _network(path: Path) -> NetworkConfig:
                 more.append(parsing.load(each.read_bytes()))
             except InvalidArgument as error:
                 raise InvalidArgument(f'plugin "{each.name}": {error.message}') from None
-    return parsing.network(config, more)
+    try:
+        return parsing.network(config, more)
+    except RecursionError:
+        raise InvalidArgument("it is nested too deeply") from None
 
 
 def _files(folder: Path, kinds: tuple[str, ...]) -> list[Path]:

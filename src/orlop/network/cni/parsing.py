@@ -28,7 +28,7 @@ def load(text: bytes) -> Json:
     """The JSON object of a file; InvalidArgument for anything else."""
     try:
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"it is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise InvalidArgument("it is no JSON object")

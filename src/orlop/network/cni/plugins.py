@@ -28,6 +28,7 @@ TIMEOUT = 60.0
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NEWEST = versions.SUPPORTED[-1]
 _TOLD_MAX = 500
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Codes of the spec, section 5, by what a caller can do about them.
 _CODES: dict[int, type[OrlopError]] = {
     1: FailedPrecondition,
@@ -80,7 +81,10 @@ class Plugins:
     def versions(self, kind: str) -> tuple[str, ...]:
         """Which versions of the spec a plugin speaks; it is asked once, until it changes."""
         path = self.find(kind)
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError:  # it has gone since
+            raise NotFound(f'CNI plugin "{kind}"') from None
         key = (str(path), stat.st_ino, stat.st_mtime_ns)
         with self._lock:
             known = self._versions.get(key)
@@ -134,7 +138,7 @@ class Plugins:
             return None
         try:
             return msgspec.json.decode(done.stdout)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NO_JSON:
             raise Unknown(f"{about}: it prints what is no JSON: {_shown(done.stdout)}") from None
 
 
@@ -143,16 +147,20 @@ def _failure(about: str, done: Done) -> OrlopError:
     how = f"exit code {done.code}" if done.code > 0 else f"signal {-done.code}"
     try:
         told = msgspec.json.decode(done.stdout)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_JSON:
         told = None
     if not isinstance(told, dict) or not isinstance(told.get("msg"), str):
-        said = _shown(done.stderr) or _shown(done.stdout) or "it says nothing"
-        return Unknown(f"{about}: {how}: {said}")
+        printed = _shown(done.stderr) or _shown(done.stdout) or "it says nothing"
+        return Unknown(f"{about}: {how}: {printed}")
     code = told.get("code")
-    texts = [told["msg"], told.get("details")]
-    text = ": ".join(each.strip() for each in texts if isinstance(each, str) and each.strip())
+    said = (each for each in (told["msg"], told.get("details")) if isinstance(each, str))
+    text = ": ".join(map(_cut, filter(None, map(str.strip, said))))
     error = _CODES.get(code, Unknown) if isinstance(code, int) else Unknown
-    return error(f"{about}: {text or 'no reason given'} (code {code})")
+    return error(f"{about}: {text or 'no reason given'} (code {_cut(str(code))})")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TOLD_MAX else f"{text[:_TOLD_MAX]}…"
 
 
 def _shown(data: bytes) -> str:

@@ -47,11 +47,17 @@ class Programs:
         FailedPrecondition if it cannot be run, DeadlineExceeded, Unknown for endless output, and
         Unavailable when this is closed.
         """
-        process = self._start(path, env, text)
         try:
-            output = _collect(process, path, timeout)
-        finally:
-            code = self._end(process)
+            process = self._start(path, env, text)
+            try:
+                output = _collect(process, path, timeout)
+            finally:
+                code = self._end(process)
+        except FileNotFoundError:
+            raise NotFound(f'program "{path}"') from None
+        except OSError as error:  # it is no program, or descriptors or processes are scarce
+            reason = (error.strerror or str(error)).lower()
+            raise FailedPrecondition(f'"{path}" cannot be run: {reason}') from None
         if self._closed and code == -signal.SIGKILL:
             raise Unavailable(f'"{path}" was ended with the daemon')
         return Done(code, *output)
@@ -82,11 +88,6 @@ class Programs:
                     pass_fds=self._fds,
                 )
                 self._running.add(process.pid)
-        except FileNotFoundError:
-            raise NotFound(f'program "{path}"') from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise FailedPrecondition(f'"{path}" cannot be run: {reason}') from None
         finally:
             os.close(stdin)
         return process

@@ -45,6 +45,11 @@ class Cni:
         reason = "; ".join(lacking) or "no version is spoken by all of its plugins"
         raise FailedPrecondition(f'CNI network "{network.name}" is of version {offered}: {reason}')
 
+    def _version_of(self, known: Remembered | None, network: NetworkConfig) -> str:
+        """The one that ADD was done with: plugins may have become others, or fewer, since."""
+        told = known.result.get("cniVersion") if known is not None and known.result else None
+        return told if told in versions.SUPPORTED else self.version(network)
+
     def add(
         self, network: NetworkConfig, attachment: Attachment, note: Mapping[str, Any] | None = None
     ) -> Json:
@@ -121,12 +126,15 @@ class Cni:
     def delete(self, network: NetworkConfig, attachment: Attachment) -> None:
         """Detach a container; fine if it is not attached.
 
-        All plugins are told, whichever of them fail; the first failure is raised then, and the
-        attachment remains remembered, so that it can be tried again.
+        All plugins are told, whichever of them fail or are missing; the first failure is raised
+        then, and the attachment remains remembered, so that it can be tried again.
         """
         model.check(attachment)
-        version = self.version(network)
         known = self.results.get(network.name, attachment)
+        try:
+            version = self._version_of(known, network)
+        except OrlopError:  # some can be told nevertheless
+            version = network.versions[-1]
         result = _result_of(known, version)
         failures = self._delete_all(network, version, network.plugins, attachment, result)
         if failures:
@@ -156,14 +164,15 @@ class Cni:
 
         Nothing is checked where the network says so. Before 0.4.0 nothing can be.
         """
-        version = self.version(network)
+        known = self.results.get(network.name, attachment)
+        version = self._version_of(known, network)
         if not versions.at_least(version, versions.CHECK):
             raise FailedPrecondition(
                 f'CNI network "{network.name}" is of version {version}, which has no CHECK'
             )
         if network.disable_check:
             return
-        result = _result_of(self.results.get(network.name, attachment), version)
+        result = _result_of(known, version)
         if result is None:
             raise FailedPrecondition(
                 f'container "{attachment.container_id}" is not attached to CNI network '
