@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -95,13 +97,16 @@ class Plan:
         self._endpoints = endpoints
         self._hostname = ""
         self._bundle = Path()
+        self._others: Path | None = None
         self.spec = b""
         self.files: dict[str, str] = {}
 
     def complete(self, spec: bytes, bundle: Path, pid_of: PidOf) -> None:
         config: dict[str, Any] = msgspec.json.decode(spec)
         if self._wishes.mode.startswith(SHARED):
-            self._share(config, self._wishes.mode.removeprefix(SHARED), pid_of)
+            other = self._wishes.mode.removeprefix(SHARED)
+            self._share(config, other, pid_of)
+            self._others = bundle.with_name(other)
         self._hostname = config.get("hostname") or ""
         self._bundle = bundle
         self.files = self._files()
@@ -157,9 +162,13 @@ class Plan:
         return [each.subnets[0].gateway for each in asked if each.is_bridge]
 
     def write(self, bundle: Path) -> None:
-        """Write the files into the bundle."""
+        """Write the files into the bundle; those of a shared network are the other's own."""
         for name, text in self.files.items():
             path = bundle / name
+            if self._others is not None and name in self._wishes.unsaid():
+                with suppress(FileNotFoundError):  # it has none, as one that another client runs
+                    os.link(self._others / name, path)
+                    continue
             path.write_text(text)
             path.chmod(0o644)
 

@@ -39,6 +39,15 @@ class Wishes(msgspec.Struct, frozen=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
 
+    def unsaid(self) -> set[str]:
+        """The files of which nothing is wished."""
+        resolver = self.dns or self.dns_search or self.dns_options
+        return {
+            name
+            for name, wished in (("hosts", self.hosts), ("resolv.conf", resolver))
+            if not wished
+        }
+
 
 class _Mapping(msgspec.Struct, frozen=True):
     """As CNI's portmap plugin has it."""

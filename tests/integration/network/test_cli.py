@@ -126,6 +126,12 @@ def test_host_none_and_others_networks(daemon: Networked) -> None:
     beside = ("run", "--rm", "--network", "container:web", BUSYBOX)
     assert daemon.orlop(*beside, "wget", "-qO-", "http://127.0.0.1").stdout == "web\n"
     assert daemon.address_of("web") in daemon.orlop(*beside, "ip", "addr").stdout
+    for name in ("resolv.conf", "hosts"):
+        there = daemon.within("web", "cat", f"/etc/{name}")
+        assert daemon.orlop(*beside, "cat", f"/etc/{name}").stdout == there
+    assert daemon.address_of("web") in daemon.orlop(*beside, "nslookup", "web").stdout
+    own = ("run", "--rm", "--network", "container:web", "--dns", "10.9.9.9", BUSYBOX)
+    assert daemon.orlop(*own, "cat", "/etc/resolv.conf").stdout.startswith("nameserver 10.9.9.9\n")
     shown = daemon.orlop("run", "--rm", "--network", "none", BUSYBOX, "ip", "-o", "link").stdout
     assert "eth0" not in shown and "lo" in shown
     shown = daemon.orlop("run", "--rm", "--network", "host", BUSYBOX, "ip", "-o", "link").stdout
@@ -133,6 +139,8 @@ def test_host_none_and_others_networks(daemon: Networked) -> None:
     daemon.orlop(
         "run", "-d", "--name", "side", "--network", "container:web", BUSYBOX, "sleep", "99"
     )
+    third = ("run", "--rm", "--network", "container:side", BUSYBOX, "cat", "/etc/hosts")
+    assert daemon.orlop(*third).stdout == daemon.within("web", "cat", "/etc/hosts")
     daemon.orlop("stop", "-t", "0", "side", "web")
     done = daemon.orlop("start", "side", check=False)
     assert 'container "web", whose network is shared, does not run' in done.stderr
