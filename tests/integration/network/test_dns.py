@@ -321,6 +321,7 @@ query = b"\\1\\2\\1\\0" + bytes.fromhex("0001000000000000") + b"\\3web\\0\\0\\1\
 for _ in range(50):
     with socket.create_connection(("10.88.0.1", 53)) as asking:
         asking.sendall((len(query).to_bytes(2) + query) * 200)
+        asking.shutdown(socket.SHUT_WR)  # so that the reset is a broken pipe to the other side
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 print("done")
 """
