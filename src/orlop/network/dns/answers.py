@@ -94,8 +94,8 @@ def _parsed(data: bytes) -> _Query | None:
         if int.from_bytes(data[begin : begin + 2]) == QTYPE.OPT:
             size = max(PLAIN_SIZE, min(int.from_bytes(data[begin + 2 : begin + 4]), _OUR_SIZE))
         at = end
-    kind, kept = int.from_bytes(asked[-4:-2]), int.from_bytes(asked[-2:])
-    made = DNSQuestion(DNSLabel(_labels(asked)), kind, kept)
+    kind, family = int.from_bytes(asked[-4:-2]), int.from_bytes(asked[-2:])
+    made = DNSQuestion(DNSLabel(_labels(asked)), kind, family)
     return _Query(int.from_bytes(data[:2]), data[2] & 0x01, made, size)
 
 
