@@ -342,9 +342,8 @@ class CniNetworks:
             others = self._others.all() if self._others is not None else []
             for each in filter(None, (self._cni.results, self._others)):
                 if unknown := each.doubtful(name):
-                    raise FailedPrecondition(
-                        f'it would forget whom "{each.folder}/{unknown[0]}" means'
-                    )
+                    path = each.folder / unknown[0]
+                    raise FailedPrecondition(f'"{path}" cannot be read: it may tell who is valid')
             self._cni.collect(network, _names(name, [*ours, *others]))
 
     # Network namespaces

@@ -269,6 +269,37 @@ def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> No
     cni.wait_for(lambda: not cni.results())
 
 
+def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None:
+    go = cni.folder / "go"
+    log = cni.plugin("slow", f"while [ $CNI_COMMAND = ADD ] && [ ! -e {go} ]; do sleep 0.05; done")
+    cni.configure("slow", {"type": "slow"})
+    cni.box("box", "sleep", "1000", networks=LAB)
+    connect = subprocess.Popen(
+        cni.orlop_command("network", "connect", "cni:slow", "box"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    cni.wait_for(log.exists)
+    os.kill(cni.pid_of("box"), signal.SIGKILL)
+    go.touch()
+    assert "has ended" in connect.communicate()[1]
+    cni.wait_for(lambda: cni.gone("box"))
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["ADD", "DEL"]
+
+
+def test_no_garbage_is_collected_where_a_result_cannot_be_read(cni: WithCni) -> None:
+    log = cni.plugin("gc", "")
+    cni.configure("modern", {"type": "gc"}, version="1.1.0")
+    cni.box("box", "sleep", "1000", networks=[{"network": "cni:modern"}])
+    cni.stop()
+    damaged = cni.root / "cni" / "results" / "modern-other-eth0"
+    damaged.write_text("{")
+    cni.start()
+    cni.wait_for(lambda: "it may tell who is valid" in cni.log.read_text())
+    assert "GC" not in log.read_text()
+    damaged.unlink()
+
+
 def test_a_restart_policy_attaches_again(cni: WithCni) -> None:
     cni.box("web", networks=LAB, ports=WEB, options=["--restart", "always"])
     os.kill(cni.pid_of("web"), signal.SIGKILL)

@@ -103,7 +103,8 @@ class Results:
     def drop_halves(self) -> None:
         """Remove what a crash has left of files that were being written; nobody may write now."""
         for each in self.folder.glob(".*"):
-            each.unlink(missing_ok=True)
+            if each.is_file():
+                each.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         try:
