@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from orlop.network.dns.answers import MOST, PLAIN_SIZE, respond
 from orlop.network.dns.messages import Entry, Place
-from orlop.network.dns.server import Reports, Shares
+from orlop.network.dns.server import Control, Reports, Resolver, Shares
 from orlop.network.dns.table import Table
 from orlop.network.dns.upstream import HostServers
+from orlop.shim.loop import Loop
 
 BACK = ("n1", "back", False, ("10.5.0.0/24", "fd05::/64"))
 VAULT = ("n2", "vault", True, ("10.6.0.0/24",))
@@ -187,6 +189,22 @@ def test_who_has_much_gets_no_more_and_others_still_some() -> None:
     for _ in range(first):
         shares.give("one")
     assert all(shares.take("one") for _ in range(40))
+
+
+def test_a_daemon_that_talks_nonsense_is_left(tmp_path: Path) -> None:
+    loop = Loop(Reports())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(tmp_path / "sock"))
+        listening.listen()
+        listening.setblocking(False)
+        control = Control(loop, listening, listening.fileno(), Resolver(loop), 60.0)
+        loop.spawn(control.serve())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as daemon:
+            daemon.connect(str(tmp_path / "sock"))
+            daemon.send(b'{"type":"Pu')
+            loop.run()  # until it is left, as nobody is known
+            assert daemon.recv(100) == b""
+    loop.close()
 
 
 def test_what_goes_wrong_often_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
