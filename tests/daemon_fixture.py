@@ -54,7 +54,7 @@ class Orlopd:
 
     @property
     def runs(self) -> bool:
-        return self._process is not None
+        return self._process is not None and self._process.poll() is None
 
     # Life
 
@@ -203,6 +203,7 @@ class Orlopd:
         """What is there of this daemon, by kind; empty after a clean end."""
         found = {
             "processes": [f"{pid} {name}" for pid, name in self.processes()],
+            "contained": [str(pid) for pid in _contained(self.namespace)],
             "mounts": _lines_with(Path("/proc/self/mountinfo"), f"{self.folder}/"),
             "cgroups": [str(path) for path in _CGROUPS.glob(f"*/{self.namespace}/*/")]
             + [str(path) for path in _CGROUPS.glob(f"{self.namespace}/*/")],
@@ -231,6 +232,8 @@ class Orlopd:
         for pid, _ in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        with suppress(AssertionError):
+            self.wait_for(lambda: not _kill_contained(self.namespace), 5)
         unmount_all(self.folder)
         remove_namespace(self.namespace)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -238,11 +241,38 @@ class Orlopd:
 
 def remove_namespace(namespace: str) -> None:
     """Remove what runtimes keep for a namespace whose containers are gone."""
-    for group in (*_CGROUPS.glob(f"*/{namespace}"), _CGROUPS / namespace):
+    for group in _groups(namespace):
         for path, _, _ in os.walk(group, topdown=False):  # others may remove some meanwhile
             with suppress(OSError):
                 Path(path).rmdir()
     shutil.rmtree(_RUNC_ROOT / namespace, ignore_errors=True)
+
+
+def _groups(namespace: str) -> list[Path]:
+    return [*_CGROUPS.glob(f"*/{namespace}"), _CGROUPS / namespace]
+
+
+def _contained(namespace: str) -> set[int]:
+    """The pids in a namespace's containers, whoever runs them: those of dockerd bear no mark."""
+    found: set[int] = set()
+    for path in (each for group in _groups(namespace) for each in _files(group)):
+        if path.name == "cgroup.procs":
+            with suppress(OSError):
+                found.update(map(int, path.read_text().split()))
+    return found - {0}  # who is in no pid namespace of ours
+
+
+def _kill_contained(namespace: str) -> set[int]:
+    """Kill all that is in a namespace's containers, paused or not; what was still there."""
+    found = _contained(namespace)
+    for path in (each for group in _groups(namespace) for each in _files(group)):
+        if path.name == "freezer.state":
+            with suppress(OSError):
+                path.write_text("THAWED")
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return found
 
 
 Daemon = TypeVar("Daemon", bound=Orlopd)
