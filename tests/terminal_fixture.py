@@ -6,22 +6,35 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import termios
 import time
 
+from tests.patience import patient
+
 
 class Terminal:
-    """A command on a pseudo-terminal."""
+    """A command on a pseudo-terminal; after its `with` block it does not run any more."""
 
     def __init__(self, command: list[str]) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execv(command[0], command)
         self.seen = b""
+        self._ended = False
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._ended:
+            os.kill(self.pid, signal.SIGKILL)
+            os.close(self.fd)  # first: what has more to say waits for a reader, even when killed
+            os.waitpid(self.pid, 0)
 
     def expect(self, text: bytes, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + patient(seconds)
         while text not in self.seen:
             assert time.monotonic() < end, self.seen
             ready, _, _ = select.select([self.fd], [], [], 0.2)
@@ -38,7 +51,15 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
-    def wait(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
+    def wait(self, seconds: float = 30) -> int:
+        """Its exit code."""
+        end = time.monotonic() + patient(seconds)
+        while True:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                break
+            assert time.monotonic() < end, self.seen
+            time.sleep(0.02)
+        self._ended = True
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)

@@ -101,47 +101,50 @@ def test_a_client_without_signals_leaves(orlopd: Orlopd, echoing: str) -> None:
 
 
 def test_leaving_a_terminal_and_coming_back(orlopd: Orlopd, busybox: str) -> None:
-    run = Terminal(orlopd.orlop_command("run", "-it", "--name", "one", busybox, "sh"))
-    run.expect(b"# ")
-    run.type(b"(sleep 1; seq 70000; echo all of it) &\n")
-    run.expect(b"# ")
-    run.type(LEAVE)
-    run.expect(b"read escape sequence")
-    assert run.wait() == 0
+    with Terminal(orlopd.orlop_command("run", "-it", "--name", "one", busybox, "sh")) as run:
+        run.expect(b"# ")
+        run.type(b"(sleep 1; seq 70000; echo all of it) &\n")
+        run.expect(b"# ")
+        run.type(LEAVE)
+        run.expect(b"read escape sequence")
+        assert run.wait() == 0
     # More than a pipe holds, and nobody there: it goes on, and nothing is lost.
     orlopd.wait_for(lambda: "all of it\n" in orlopd.orlop("logs", "one").stdout, 30)
     assert "\n69999\n70000\n" in orlopd.orlop("logs", "one").stdout
-    back = Terminal(orlopd.orlop_command("attach", "--detach-keys", "x,y", "one"))
-    back.expect(b"# ")
-    back.resize(41, 99)
-    time.sleep(0.5)
-    back.type(b"stty size\n")
-    back.expect(b"41 99")
-    back.type(b"echo x; exit 3\n")
-    back.expect(b"\nx\r\n")
-    assert back.wait() == 3
+    with Terminal(orlopd.orlop_command("attach", "--detach-keys", "x,y", "one")) as back:
+        back.expect(b"# ")
+        back.resize(41, 99)
+        time.sleep(0.5)
+        back.type(b"stty size\n")
+        back.expect(b"41 99")
+        back.type(b"echo x; exit 3\n")
+        back.expect(b"\nx\r\n")
+        assert back.wait() == 3
     orlopd.orlop("rm", "one")
 
 
 def test_two_terminals_at_once(orlopd: Orlopd, shell: str) -> None:
-    one, two = (Terminal(orlopd.orlop_command("attach", shell)) for _ in range(2))
-    one.expect(b"# ")
-    two.expect(b"# ")
-    one.type(b"echo $((6*7))\n")
-    one.expect(b"42\r\n")
-    two.expect(b"42\r\n")
-    one.type(LEAVE)
-    assert one.wait() == 0
-    two.type(b"echo $((6*8)); exit\n")
-    two.expect(b"48\r\n")
-    assert two.wait() == 0
+    command = orlopd.orlop_command("attach", shell)
+    with Terminal(command) as one, Terminal(command) as two:
+        one.expect(b"# ")
+        two.expect(b"# ")
+        one.type(b"echo $((6*7))\n")
+        one.expect(b"42\r\n")
+        two.expect(b"42\r\n")
+        one.type(LEAVE)
+        assert one.wait() == 0
+        two.type(b"echo $((6*8)); exit\n")
+        two.expect(b"48\r\n")
+        assert two.wait() == 0
 
 
 def test_a_run_that_is_left_is_removed_in_the_end(orlopd: Orlopd, busybox: str) -> None:
-    run = Terminal(orlopd.orlop_command("run", "-it", "--rm", "--name", "one", busybox, "sh"))
-    run.expect(b"# ")
-    run.type(LEAVE)
-    assert run.wait() == 0
+    with Terminal(
+        orlopd.orlop_command("run", "-it", "--rm", "--name", "one", busybox, "sh")
+    ) as run:
+        run.expect(b"# ")
+        run.type(LEAVE)
+        assert run.wait() == 0
     assert orlopd.orlop("ps", "-q").stdout == "one\n"
     orlopd.orlop("kill", "one")
     orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "")
@@ -149,12 +152,12 @@ def test_a_run_that_is_left_is_removed_in_the_end(orlopd: Orlopd, busybox: str) 
 
 def test_an_exec_that_is_left_goes_on(orlopd: Orlopd, shell: str) -> None:
     script = "echo ready; read x; seq 70000; touch /tmp/done; sleep 1000"
-    terminal = Terminal(orlopd.orlop_command("exec", "-it", shell, "sh", "-c", script))
-    terminal.expect(b"ready")
-    terminal.type(b"\n")
-    terminal.expect(b"70000")
-    terminal.type(LEAVE)
-    assert terminal.wait() == 0
+    with Terminal(orlopd.orlop_command("exec", "-it", shell, "sh", "-c", script)) as terminal:
+        terminal.expect(b"ready")
+        terminal.type(b"\n")
+        terminal.expect(b"70000")
+        terminal.type(LEAVE)
+        assert terminal.wait() == 0
     orlopd.orlop("exec", shell, "test", "-e", "/tmp/done")
     assert "sleep 1000" in orlopd.orlop("top", shell).stdout
 

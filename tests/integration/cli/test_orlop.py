@@ -287,20 +287,20 @@ def test_no_daemon() -> None:
 
 
 def test_an_interactive_terminal(orlopd: Orlopd, image: str) -> None:
-    terminal = Terminal(orlopd.orlop_command("run", "-it", "--rm", image, "sh"))
-    terminal.expect(b"# ")
-    terminal.resize(33, 101)
-    time.sleep(0.5)
-    terminal.type(b"stty size; tty\n")
-    terminal.expect(b"33 101")
-    terminal.expect(b"/dev/pts/0")
-    terminal.type(b"sleep 100\n")
-    time.sleep(0.5)
-    terminal.type(b"\x03")
-    terminal.type(b"echo interrupted $?\n")
-    terminal.expect(b"interrupted 130")
-    terminal.type(b"exit 9\n")
-    assert terminal.wait() == 9
+    with Terminal(orlopd.orlop_command("run", "-it", "--rm", image, "sh")) as terminal:
+        terminal.expect(b"# ")
+        terminal.resize(33, 101)
+        time.sleep(0.5)
+        terminal.type(b"stty size; tty\n")
+        terminal.expect(b"33 101")
+        terminal.expect(b"/dev/pts/0")
+        terminal.type(b"sleep 100\n")
+        time.sleep(0.5)
+        terminal.type(b"\x03")
+        terminal.type(b"echo interrupted $?\n")
+        terminal.expect(b"interrupted 130")
+        terminal.type(b"exit 9\n")
+        assert terminal.wait() == 9
     assert orlopd.orlop("ps", "-aq").stdout == ""
 
 
