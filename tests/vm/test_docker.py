@@ -21,6 +21,7 @@ def dockyard(request: pytest.FixtureRequest, busybox_archive: Path) -> Iterator[
 @pytest.fixture
 def dockerd(dockyard: Dockerd) -> Iterator[Dockerd]:
     yield dockyard
+    dockyard.revive()
     dockyard.clear()
 
 

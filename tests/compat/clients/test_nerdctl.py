@@ -148,7 +148,7 @@ def test_restart_policies_are_offered(engine: Orlopd, peer: Connection) -> None:
 
 def test_a_life(busybox: Orlopd, peer: Connection) -> None:
     """run, ps, stats, pause, update, top, cp, stop, start and rm, with the events between."""
-    container = create(peer, "life", "sh", "-c", "echo ready; sleep 1000 & wait")
+    container = create(peer, "life", "sh", "-c", "sleep 1000 & echo ready; wait")
     with work.Events(peer) as events, work.Process(busybox, peer, container.id) as task:
         task.create(container.mounts, Options(binary_name="runc"))
         assert status(peer, container.id) == CREATED
@@ -286,14 +286,14 @@ def peer_pid(peer: Connection, id: str) -> int:
 
 def test_transfers(engine: Orlopd, peer: Connection, registry: str, tmp_path: Path) -> None:
     """pull, push, tag, save, load; on a daemon without transfers nerdctl does all that itself."""
-    name = f"{registry}/test/busybox:latest"
+    name = "registry.test/test/busybox:latest"  # where that is, only the folder of hosts tells
     seen: list[Progress] = []
-    hosts = tmp_path / "hosts" / registry
+    hosts = tmp_path / "hosts" / "registry.test"
     hosts.mkdir(parents=True)
     (hosts / "hosts.toml").write_text(
         f'server = "http://{registry}"\n[host."http://{registry}"]\ncapabilities = ["pull"]\n'
     )
-    resolver = types.RegistryResolver(host_dir=str(hosts.parent), default_scheme="http")
+    resolver = types.RegistryResolver(host_dir=str(hosts.parent))
     source = types.OCIRegistry(reference=name, resolver=resolver)
     platform = transfers.wire_platform()
     store = types.ImageStore(

@@ -25,4 +25,5 @@ def dockyard(request: pytest.FixtureRequest, busybox_archive: Path) -> Iterator[
 def dockerd(dockyard: Dockerd) -> Iterator[Dockerd]:
     """The dockerd, without containers, networks, volumes and images but busybox."""
     yield dockyard
+    dockyard.revive()
     dockyard.clear()

@@ -21,7 +21,7 @@ from tests.daemon_fixture import Orlopd
 from tests.patience import patient
 
 _CLI = "/usr/bin/docker"
-SLEEP = ("sh", "-c", "trap 'exit 0' TERM; echo ready; sleep 1000 & wait")
+SLEEP = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & echo ready; wait")
 """Sleeps, and ends when it is told to: that it is once it is ready."""
 _PLUGINS = Path("/run/docker/plugins")  # where every dockerd looks for plugins, and makes it
 
@@ -87,6 +87,15 @@ class Dockerd:
         (self.folder / "pid").unlink(
             missing_ok=True
         )  # the number may be somebody else's when it starts again
+
+    def revive(self) -> None:
+        """Start again what a test that failed has left dead: this dockerd, the daemon below."""
+        if not self.engine.runs:
+            self.engine.start()
+        if self._process is not None and self._process.poll() is not None:
+            self.kill9()
+        if self._process is None:
+            self.start()
 
     def live_restore(self, wanted: bool) -> None:
         """Have it leave containers alone when it ends, or not; it reads that while it runs."""

@@ -33,19 +33,20 @@ def test_exec(dockerd: Dockerd) -> None:
         lambda: dockerd.docker("exec", "boat", "cat", "/tmp/later", check=False).stdout == "later\n"
     )
     missing = dockerd.docker("exec", "boat", "/no/such", check=False)
-    assert missing.returncode == 127 or "no such file" in missing.stderr + missing.stdout
-    assert dockerd.inspect("boat")["ExecIDs"] is None
+    assert missing.returncode == 126
+    assert "no such file" in missing.stdout
+    dockerd.wait_for(lambda: dockerd.inspect("boat")["ExecIDs"] is None)
 
 
 def test_exec_on_a_terminal(dockerd: Dockerd) -> None:
     dockerd.sleeper("boat")
-    terminal = Terminal(dockerd.command("exec", "-it", "boat", "sh"))
-    terminal.expect(b"/ # ")
-    terminal.resize(29, 91)
-    terminal.type(b"until stty size | grep '29 91'; do sleep 0.1; done\r")
-    terminal.expect(b"\n29 91")
-    terminal.type(b"exit 4\r")
-    assert terminal.wait() == 4
+    with Terminal(dockerd.command("exec", "-it", "boat", "sh")) as terminal:
+        terminal.expect(b"/ # ")
+        terminal.resize(29, 91)
+        terminal.type(b"until stty size | grep '29 91'; do sleep 0.1; done\r")
+        terminal.expect(b"\n29 91")
+        terminal.type(b"exit 4\r")
+        assert terminal.wait() == 4
 
 
 def test_execs_at_once(dockerd: Dockerd) -> None:
@@ -227,16 +228,16 @@ def attached(
 
 
 def test_detach_keys(dockerd: Dockerd) -> None:
-    terminal = Terminal(dockerd.command("run", "-it", "--name", "boat", "busybox", "sh"))
-    terminal.expect(b"/ # ")
-    terminal.type(b"\x10\x11")
-    assert terminal.wait() == 0
+    with Terminal(dockerd.command("run", "-it", "--name", "boat", "busybox", "sh")) as terminal:
+        terminal.expect(b"/ # ")
+        terminal.type(b"\x10\x11")
+        assert terminal.wait() == 0
     assert dockerd.status("boat") == "running"
-    terminal = Terminal(dockerd.command("attach", "boat"))
-    terminal.type(b"echo $((40+2))\r")
-    terminal.expect(b"42")
-    terminal.type(b"exit 8\r")
-    assert terminal.wait() == 8
+    with Terminal(dockerd.command("attach", "boat")) as terminal:
+        terminal.type(b"echo $((40+2))\r")
+        terminal.expect(b"42")
+        terminal.type(b"exit 8\r")
+        assert terminal.wait() == 8
 
 
 def test_twenty_at_once(dockerd: Dockerd) -> None:
@@ -250,8 +251,11 @@ def test_twenty_at_once(dockerd: Dockerd) -> None:
 
 
 def test_nothing_is_left_of_a_container(dockerd: Dockerd) -> None:
-    """Neither files of its streams nor a bundle, a mount or a namespace."""
-    name = dockerd.sleeper("boat")
+    """Neither files of its streams nor a bundle, a mount, a namespace, a link or a rule."""
+    network = on_network(dockerd)
+    name = dockerd.sleeper("boat", "--publish", "8080:80")
+    changed = [before != now for before, now in zip(network, on_network(dockerd), strict=True)]
+    assert changed == [True, True, True]
     pid = dockerd.inspect("boat")["State"]["Pid"]
     dockerd.docker("exec", "boat", "true")
 
@@ -264,4 +268,19 @@ def test_nothing_is_left_of_a_container(dockerd: Dockerd) -> None:
     assert traces()
     dockerd.docker("rm", "--force", "boat")
     dockerd.wait_for(lambda: not traces())
+    dockerd.wait_for(lambda: on_network(dockerd) == network)
     assert not Path(f"/proc/{pid}").exists()
+
+
+def on_network(dockerd: Dockerd) -> tuple[list[str], list[str], list[str]]:
+    """The links that there are, the rules of address translation, and the namespaces' mounts.
+
+    The files that those were mounted on dockerd removes once a minute.
+    """
+    links = dockerd.harbour.run("ip", "-o", "link").splitlines()
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return (
+        sorted(line.split(":")[1] for line in links),
+        dockerd.harbour.run("iptables", "-t", "nat", "-S").splitlines(),
+        sorted(line.split()[4] for line in mounts if f"{dockerd.exec_root}/netns/" in line),
+    )

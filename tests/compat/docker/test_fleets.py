@@ -9,14 +9,14 @@ import pytest
 
 from tests.compat.docker.dockerd import Dockerd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 COMPOSE = """
 version: "3.7"
 services:
   store:
     image: busybox
-    command: sh -c 'mkdir /www; echo tea >/www/index.html; exec httpd -f -h /www'
+    command: sh -c 'echo open; mkdir /www; echo tea >/www/index.html; exec httpd -f -h /www'
     volumes: ["hold:/hold"]
     healthcheck: {test: "wget -qO- 127.0.0.1", interval: 1s}
   relay:
@@ -54,11 +54,18 @@ def test_compose(dockerd: Dockerd, tmp_path: Path) -> None:
     assert dockerd.compose(project, "exec", "-T", "store", "cat", "/www/index.html") == "tea\n"
     dockerd.compose(project, "up", "--detach", "--scale", "store=2")
     assert dockerd.out("ps", "-q", "--filter", "label=com.docker.compose.service=store").count("\n")
+    began = started(dockerd, "fleet_relay_1")
     dockerd.compose(project, "restart", "--timeout", "0", "relay")
-    assert "store" in dockerd.compose(project, "logs")
+    assert started(dockerd, "fleet_relay_1") > began
+    logged = dockerd.compose(project, "logs").splitlines()
+    assert any("store_1" in line and "| open" in line for line in logged)
     dockerd.compose(project, "down", "--timeout", "0", "--volumes", "--rmi", "local")
     assert dockerd.out("ps", "-aq") == dockerd.out("volume", "ls", "-q") == ""
     assert "fleet" not in dockerd.out("network", "ls")
+
+
+def started(dockerd: Dockerd, name: str) -> str:
+    return dockerd.out("inspect", "--format", "{{.State.StartedAt}}", name)
 
 
 @pytest.fixture

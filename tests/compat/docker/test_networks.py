@@ -24,9 +24,7 @@ def test_default_bridge_and_published_ports(dockerd: Dockerd) -> None:
     serve(dockerd, "boat", "--publish", "127.0.0.1:8080:80", "--publish", "9090-9091:90-91/udp")
     address = dockerd.inspect("boat")["NetworkSettings"]["IPAddress"]
     fetch = "until wget -qO- {}; do sleep 0.1; done"
-    assert address in dockerd.out("run", "--rm", "busybox", "wget", "-O", "-", address) or (
-        dockerd.out("run", "--rm", "busybox", "sh", "-c", fetch.format(address)) == "boat"
-    )
+    assert dockerd.out("run", "--rm", "busybox", "sh", "-c", fetch.format(address)) == "boat"
     host = dockerd.out(
         "run", "--rm", "--network", "host", "busybox", "sh", "-c", fetch.format("127.0.0.1:8080")
     )
@@ -49,7 +47,7 @@ def test_network_of_ones_own(dockerd: Dockerd) -> None:
     serve(dockerd, "boat", "--network", "lane", "--network-alias", "vessel", "--ip", "10.77.0.9")
     dockerd.sleeper("ship")
     unknown = dockerd.docker("exec", "ship", "wget", "-qO-", "vessel", check=False)
-    assert unknown.returncode != 0
+    assert "bad address" in unknown.stderr
     dockerd.docker("network", "connect", "lane", "ship")
     fetch = "until wget -qO- {}; do sleep 0.1; done"
     for name in ("boat", "vessel", "10.77.0.9"):
@@ -58,8 +56,10 @@ def test_network_of_ones_own(dockerd: Dockerd) -> None:
     assert len(shown["Containers"]) == 2
     busy = dockerd.docker("network", "rm", "lane", check=False)
     assert "active endpoints" in busy.stderr
+    ping = ("exec", "ship", "ping", "-c1", "-W1", "10.77.0.9")
+    dockerd.docker(*ping)
     dockerd.docker("network", "disconnect", "lane", "ship")
-    assert dockerd.docker("exec", "ship", "ping", "-c1", "-W1", "10.77.0.9", check=False).returncode
+    assert dockerd.docker(*ping, check=False).returncode
     dockerd.docker("rm", "-f", "boat")
     assert dockerd.out("network", "ls", "-q", "--filter", "label=sea=north")
     dockerd.docker("network", "rm", "lane")

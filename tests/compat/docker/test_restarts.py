@@ -11,7 +11,7 @@ import pytest
 
 from tests.compat.docker.dockerd import Dockerd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def lasting(dockerd: Dockerd) -> Iterator[Dockerd]:
     """A dockerd whose containers outlive it."""
     dockerd.live_restore(True)
     yield dockerd
+    dockerd.revive()
     dockerd.live_restore(False)
 
 

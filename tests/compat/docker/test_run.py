@@ -51,15 +51,15 @@ def test_stdin_is_passed_on_and_closed(dockerd: Dockerd) -> None:
 
 
 def test_terminal(dockerd: Dockerd) -> None:
-    terminal = Terminal(dockerd.command("run", "-it", "--rm", "busybox", "sh"))
-    terminal.resize(31, 97)
-    terminal.expect(b"/ # ")
-    terminal.type(b"stty size; tty; echo $((6*7))\r")
-    terminal.expect(b"31 97")
-    terminal.expect(b"/dev/pts/0")
-    terminal.expect(b"42")
-    terminal.type(b"exit 3\r")
-    assert terminal.wait() == 3
+    with Terminal(dockerd.command("run", "-it", "--rm", "busybox", "sh")) as terminal:
+        terminal.resize(31, 97)
+        terminal.expect(b"/ # ")
+        terminal.type(b"stty size; tty; echo $((6*7))\r")
+        terminal.expect(b"31 97")
+        terminal.expect(b"/dev/pts/0")
+        terminal.expect(b"42")
+        terminal.type(b"exit 3\r")
+        assert terminal.wait() == 3
 
 
 def test_limits(dockerd: Dockerd) -> None:
@@ -73,8 +73,8 @@ def test_limits(dockerd: Dockerd) -> None:
 
 def test_out_of_memory_is_noticed(dockerd: Dockerd) -> None:
     dockerd.docker(
-        "run", "--name", "glutton", "--memory", "8m", "--memory-swap", "8m", "busybox", "sh", "-c",
-        "sleep 1; head -c 60m /dev/zero | tail -n 1 >/dev/null; sleep 1; exit 3", check=False,
+        "run", "--name", "glutton", "--memory", "16m", "--memory-swap", "16m", "busybox", "sh",
+        "-c", "sleep 1; head -c 60m /dev/zero | tail -n 1 >/dev/null; sleep 1; exit 3", check=False,
     )  # fmt: skip
     state = dockerd.inspect("glutton")["State"]
     assert state["ExitCode"] == 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import tarfile
 import threading
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from docker import errors
 from docker.types import IPAMConfig, IPAMPool, LogConfig, Mount, Ulimit
 
 from tests.compat.docker.dockerd import SLEEP, Dockerd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -74,10 +77,8 @@ def test_a_container_s_life(client: Any, dockerd: Dockerd) -> None:
     assert stats["memory_stats"]["limit"] == 32 << 20
     assert stats["pids_stats"]["current"] == 2
     first, second = (next(boat.stats(decode=True)) for _ in range(2))
-    assert (
-        second["cpu_stats"]["cpu_usage"]["total_usage"]
-        >= first["cpu_stats"]["cpu_usage"]["total_usage"]
-    )
+    used = [each["cpu_stats"]["cpu_usage"]["total_usage"] for each in (first, second)]
+    assert 0 < used[0] <= used[1]
     boat.pause()
     boat.reload()
     assert boat.status == "paused"
@@ -88,7 +89,7 @@ def test_a_container_s_life(client: Any, dockerd: Dockerd) -> None:
     boat.restart(timeout=5)
     dockerd.ready("ship", 2)
     boat.kill("SIGTERM")
-    assert boat.wait(timeout=30)["StatusCode"] == 0
+    assert boat.wait(timeout=patient(30))["StatusCode"] == 0
     boat.start()
     boat.stop(timeout=5)
     boat.reload()
@@ -131,6 +132,95 @@ def test_logs_follow(client: Any) -> None:
     )
     assert b"".join(boat.logs(stream=True, follow=True)) == b"1\n2\n3\n"
     assert boat.logs(tail=1) == b"3\n"
+
+
+def test_attach_and_its_size(client: Any, dockerd: Dockerd) -> None:
+    boat = client.containers.run("busybox", ["cat"], detach=True, stdin_open=True, tty=True)
+    output = boat.attach(stream=True)
+    boat.resize(height=21, width=71)
+    size = ["sh", "-c", "stty size </proc/1/fd/0"]
+    dockerd.wait_for(lambda: boat.exec_run(size).output == b"21 71\n")
+    raw = boat.attach_socket(params={"stdin": 1, "stream": 1})
+    raw._sock.sendall(b"ahoy\n\x04")
+    assert b"".join(output) == b"ahoy\r\nahoy\r\n"
+    raw.close()
+    boat.wait(timeout=patient(30))
+    assert boat.logs() == b"ahoy\r\nahoy\r\n"
+
+
+def test_exec_by_socket_on_a_terminal_and_detached(client: Any, dockerd: Dockerd) -> None:
+    boat = client.containers.run("busybox", SLEEP, detach=True)
+    raw = boat.exec_run(["sh", "-c", "read x; echo $x $x"], socket=True, stdin=True).output
+    raw._sock.settimeout(patient(30))
+    raw._sock.sendall(b"aye\n")
+    header = raw.read(8)
+    assert (header[0], raw.read(header[-1])) == (1, b"aye aye\n")
+    raw.close()
+    assert boat.exec_run(["tty"], tty=True).output == b"/dev/pts/0\r\n"
+    assert not boat.exec_run(["sh", "-c", "echo made | tee /done"], detach=True).output
+    dockerd.wait_for(lambda: boat.exec_run(["ls", "/done"]).exit_code == 0)
+
+
+def test_wait_for_conditions(client: Any) -> None:
+    boat = client.containers.create("busybox", ["sh", "-c", "exit 5"])
+    assert boat.wait(timeout=patient(60), condition="not-running")["StatusCode"] == 0
+    told: list[int] = []
+    waiting = wait_meanwhile(boat, "next-exit", told)
+    while waiting.is_alive():  # for whom the first one came too early
+        boat.start()
+        assert boat.wait(timeout=patient(60))["StatusCode"] == 5
+        waiting.join(1)
+    assert told == [5]
+    while told == [5]:
+        waiting = wait_meanwhile(boat, "removed", told)
+        boat.start()
+        boat.wait(timeout=patient(60))
+        boat.remove()
+        waiting.join(patient(60))
+        boat = client.containers.create("busybox", ["sh", "-c", "exit 5"])
+    assert told == [5, 5]
+
+
+def wait_meanwhile(boat: Any, condition: str, told: list[int]) -> threading.Thread:
+    """Wait in a thread; nothing is told if the container was gone before."""
+
+    def wait() -> None:
+        with suppress(errors.NotFound):
+            told.append(boat.wait(timeout=patient(60), condition=condition)["StatusCode"])
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_logs_of_a_time(client: Any) -> None:
+    boat = client.containers.run(
+        "busybox", ["sh", "-c", "echo one; sleep 2.5; echo two"], detach=True
+    )
+    boat.wait(timeout=patient(60))
+    stamps, words = zip(
+        *(line.split() for line in boat.logs(timestamps=True).decode().splitlines()), strict=True
+    )
+    assert words == ("one", "two")
+    between = datetime.fromisoformat(stamps[0][:19] + "+00:00").timestamp() + 1.5
+    assert boat.logs(since=between) == b"two\n"
+    assert boat.logs(until=between) == b"one\n"
+
+
+def test_prunes_tell_what_they_removed(client: Any, tmp_path: Path) -> None:
+    boat = client.containers.run("busybox", ["sh", "-c", "head -c 5000 /dev/zero >/x"], detach=True)
+    boat.wait(timeout=patient(60))
+    lane = client.networks.create("lane")
+    client.volumes.create("hold")
+    answer = client.containers.prune()
+    assert answer["ContainersDeleted"] == [boat.id]
+    assert answer["SpaceReclaimed"] >= 5000
+    assert client.networks.prune()["NetworksDeleted"] == [lane.name]
+    assert client.volumes.prune()["VolumesDeleted"] == ["hold"]
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nLABEL deck=low\n")
+    image, _ = client.images.build(path=str(tmp_path))
+    deleted = client.images.prune()["ImagesDeleted"]
+    assert image.id in {each.get("Deleted") for each in deleted}
 
 
 def test_archives_and_changes(client: Any) -> None:
@@ -220,10 +310,12 @@ def test_events(client: Any) -> None:
             if event["Action"] == "destroy":
                 return
 
-    listener = threading.Thread(target=listen)
+    listener = threading.Thread(target=listen, daemon=True)
     listener.start()
-    ready.wait()
-    client.containers.run("busybox", "true", labels={"deck": "low"}, remove=True)
-    listener.join(30)
-    assert told == ["create", "start", "die", "destroy"]
-    events.close()
+    try:
+        ready.wait()
+        client.containers.run("busybox", "true", labels={"deck": "low"}, remove=True)
+        listener.join(patient(30))
+        assert told == ["create", "start", "die", "destroy"]
+    finally:
+        events.close()
