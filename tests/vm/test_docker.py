@@ -74,3 +74,4 @@ def test_checkpoint_and_restore(dockerd: Dockerd) -> None:
     numbers = told()
     assert numbers == list(range(len(numbers)))
     dockerd.docker("checkpoint", "rm", "boat", "first")
+    assert dockerd.out("checkpoint", "ls", "boat").split()[2:] == ["second"]
