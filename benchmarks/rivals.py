@@ -10,13 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.lean import LeanClient
 from benchmarks.meter import Meter
 
 BASE = Path("/dev/shm")
+_CGROUPS = Path("/sys/fs/cgroup")
 # Runtime state and cgroups are named by namespace, and this machine may have other daemons.
 NAMESPACE = f"bench-{os.getpid()}"
 _VERSION = "/containerd.services.version.v1.Version/Version"
@@ -110,6 +111,14 @@ def _daemon(name: str, path: Path, command: list[str]) -> Iterator[Rival]:
             process.wait()
     finally:
         meter.close()
+        _remove_cgroups()
+
+
+def _remove_cgroups() -> None:
+    """Those that runtimes make for a namespace and leave; one that is in use stays."""
+    for group in (*_CGROUPS.glob(f"*/{NAMESPACE}"), *_CGROUPS.glob(NAMESPACE)):
+        with suppress(OSError):
+            group.rmdir()
 
 
 @contextmanager
