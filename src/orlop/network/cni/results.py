@@ -23,7 +23,8 @@ _log = logging.getLogger(__name__)
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """An attachment to `network`, whose configuration was `config` then.
 
-    `result` is None until ADD has come to its end. `note` is whatever its owner wants to know.
+    `result` is what the plugins have told so far, None before the first has; `note` is whatever its
+    owner wants to know.
     """
 
     network: str

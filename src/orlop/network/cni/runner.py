@@ -66,31 +66,35 @@ class Cni:
                 f'"{network.name}" by "{attachment.ifname}"'
             )
         version = self.version(network)
-        known = Remembered(
-            network=network.name,
-            attachment=attachment,
-            config=network.text,
-            note=note or {},
-        )
-        self.results.save(known)
         result: Json | None = None
         for number, plugin in enumerate(network.plugins):
+            # Some plugins know by the result alone what a DEL after a death of ours is about.
+            self._remember(network, attachment, result, note)
             try:
                 result = self._add_one(network, version, plugin, attachment, result)
             except BaseException:
                 self._undo(network, version, attachment, result, number)
                 raise
         assert result is not None
+        self._remember(network, attachment, result, note)
+        return result
+
+    def _remember(
+        self,
+        network: NetworkConfig,
+        attachment: Attachment,
+        result: Json | None,
+        note: Mapping[str, Any] | None,
+    ) -> None:
         self.results.save(
             Remembered(
                 network=network.name,
                 attachment=attachment,
                 config=network.text,
                 result=result,
-                note=known.note,
+                note=note or {},
             )
         )
-        return result
 
     def _add_one(
         self,
