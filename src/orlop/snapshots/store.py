@@ -42,6 +42,9 @@ UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
 """On a snapshot whose files are shown as in a user namespace: CONTAINER:HOST:SIZE."""
 
+# All writers wait for the transaction: ancestors go along up to so many in all.
+_ANCESTORS = 64
+
 _log = logging.getLogger(__name__)
 
 
@@ -301,9 +304,10 @@ class SnapshotStore:
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
         """Remove those that nothing keeps and that have no children any more; how many.
 
-        Their ancestors that nothing keeps then go along.
+        Their ancestors that nothing keeps then go along, as far as one transaction may last: of the
+        others the next one hears.
         """
-        gone = []
+        gone: list[tuple[str, Record]] = []
         with self._database.write() as tx:
             for namespace, first in keys:
                 key = first
@@ -315,7 +319,8 @@ class SnapshotStore:
                         or not dead(tx, namespace, key)
                     ):
                         break
-                    key = records.key_of(tx, record.parent)
+                    many = len(gone) >= _ANCESTORS
+                    key = "" if many else records.key_of(tx, record.parent)
                     self._remove(tx, namespace, record)
                     gone.append((namespace, record))
         for namespace, record in gone:

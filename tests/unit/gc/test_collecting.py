@@ -255,6 +255,13 @@ def test_containers_keep_their_snapshots_and_what_their_labels_name(world: World
     assert world.collect() == {"content": 1, "snapshot/native": 2}
 
 
+def test_long_chains_go_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orlop.snapshots.store._ANCESTORS", 3)
+    for number in range(10):
+        world.snapshot(f"layer {number}", f"layer {number - 1}" if number else "")
+    assert world.collect() == {"snapshot/native": 10}
+
+
 def test_roots_and_back_references(world: World) -> None:
     rooted = world.blob("rooted", {"containerd.io/gc.root": "yes"})
     other = world.blob("other", {"containerd.io/gc.root.mine": "yes"})
