@@ -12,6 +12,7 @@ import pytest
 
 from tests.containerd_fixture import Containerd, run_containerd
 from tests.daemon_fixture import Orlopd, serving
+from tests.events_heard import hearing
 from tests.patience import patient
 
 pytestmark = pytest.mark.root
@@ -210,23 +211,11 @@ def test_command_that_does_not_exist(orlopd: Orlopd, busybox: str) -> None:
     assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
 
 
-def test_events_in_order(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
-    seen = tmp_path / "events"
-
-    def is_heard() -> bool:
-        orlopd.ctr("namespaces", "label", orlopd.namespace, f"moment={time.monotonic_ns()}")
-        return bool(seen.read_text())
-
-    with seen.open("w") as output:
-        follow = subprocess.Popen(orlopd.ctr_command("events"), stdout=output)
-    try:
-        orlopd.wait_for(is_heard)
+def test_events_in_order(orlopd: Orlopd, busybox: str) -> None:
+    with hearing(orlopd) as heard:
         orlopd.ctr("run", "--rm", busybox, "evented", "true")
-        orlopd.wait_for(lambda: "/containers/delete" in seen.read_text())
-    finally:
-        follow.terminate()
-        follow.wait(patient(10))
-    topics = [word for word in seen.read_text().split() if word[0] == "/"]
+        orlopd.wait_for(lambda: "/containers/delete" in heard.topics())
+        topics = heard.topics()
     tasks = [topic for topic in topics if topic.startswith("/tasks/")]
     assert tasks == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
     assert "/snapshot/prepare" in topics

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +13,7 @@ from orlop.client import Connection, containers
 from orlop.errors import NotFound, OrlopError, Unknown
 from orlop.wire.services import tasks_pb2
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 
 pytestmark = pytest.mark.root
 
@@ -68,21 +67,15 @@ def test_a_hundred_at_once(orlopd: Orlopd, sleeper: str) -> None:
 
 def test_it_has_ended_before_its_start_returns(orlopd: Orlopd, sleeper: str) -> None:
     """The start still succeeds, and the events come in order."""
-    follow = subprocess.Popen(orlopd.ctr_command("events"), stdout=subprocess.PIPE, text=True)
-    try:
-        time.sleep(0.5)
-        with orlopd.connect() as connection:
-            for number in range(10):
-                _add(connection, f"e{number}", "exit 7")
-                assert _start(connection, f"e{number}") > 0
-                assert _wait(connection, f"e{number}") == 7
-                _delete(connection, f"e{number}")
-        time.sleep(0.5)
-    finally:
-        follow.terminate()
-    output, _ = follow.communicate(timeout=10)
-    topics = [word for line in output.splitlines() for word in line.split() if word[0] == "/"]
-    assert topics == ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit"] * 10
+    expected = ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit"] * 10
+    with hearing(orlopd) as heard, orlopd.connect() as connection:
+        for number in range(10):
+            _add(connection, f"e{number}", "exit 7")
+            assert _start(connection, f"e{number}") > 0
+            assert _wait(connection, f"e{number}") == 7
+            _delete(connection, f"e{number}")
+        orlopd.wait_for(lambda: len(heard.topics("/tasks/")) >= len(expected))
+        assert heard.topics("/tasks/") == expected
 
 
 def test_in_a_paused_container(orlopd: Orlopd, sleeper: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 
 pytestmark = pytest.mark.root
 
@@ -85,17 +86,12 @@ def test_a_dead_shim_is_reported_once(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("run", "-d", busybox, "orphan", "sleep", "1000")
     pid = _tasks(orlopd)["orphan"][0]
     shim = int(re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])  # type: ignore[index]
-    with subprocess.Popen(
-        orlopd.ctr_command("events"), stdout=subprocess.PIPE, text=True
-    ) as follow:
-        time.sleep(0.5)
+    with hearing(orlopd) as heard:
         subprocess.run(["kill", "-9", str(shim)], check=True)
-        orlopd.wait_for(lambda: "orphan" not in _tasks(orlopd))
-        time.sleep(0.5)
-        follow.terminate()
-        output, _ = follow.communicate(timeout=10)
-    assert output.count("/tasks/exit") == 1
-    assert output.count("/tasks/delete") == 1
+        orlopd.wait_for(lambda: "/tasks/delete" in heard.topics())
+        time.sleep(0.5)  # for a second report, which must not come
+        assert heard.topics("/tasks/") == ["/tasks/exit", "/tasks/delete"]
+    assert "orphan" not in _tasks(orlopd)
     assert not _is_alive(pid)
     orlopd.ctr("containers", "rm", "orphan")
 

@@ -15,6 +15,7 @@ import pytest
 from orlop.client import containers
 from orlop.errors import DeadlineExceeded
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 from tests.terminal_fixture import Terminal
 
 pytestmark = pytest.mark.root
@@ -260,16 +261,11 @@ def test_logs_tail(orlopd: Orlopd, image: str) -> None:
 
 
 def test_events(orlopd: Orlopd, image: str) -> None:
-    with subprocess.Popen(
-        orlopd.orlop_command("events", "--json", 'topic~="^/tasks/"'),
-        stdout=subprocess.PIPE, text=True,
-    ) as follow:  # fmt: skip
-        time.sleep(0.5)
+    command = orlopd.orlop_command("events", "--json")
+    with hearing(orlopd, 'topic~="^/tasks/"', command=command) as heard:
         orlopd.orlop("run", "--rm", "--name", "evented", image, "true")
-        time.sleep(0.5)
-        follow.send_signal(signal.SIGINT)
-        output, _ = follow.communicate(timeout=10)
-    events = [json.loads(line) for line in output.splitlines()]
+        orlopd.wait_for(lambda: "/tasks/delete" in heard.topics())
+        events = [json.loads(line) for line in heard.lines()]
     assert [event["topic"].rpartition("/")[2] for event in events] == [
         "create", "start", "exit", "delete",
     ]  # fmt: skip

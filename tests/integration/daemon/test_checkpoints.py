@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from orlop.wire.services import containers_pb2, content_pb2, leases_pb2, tasks_p
 from orlop.wire.task_types_pb2 import CREATED, RUNNING, STOPPED
 from orlop.wire.types_pb2 import Descriptor
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 
 pytestmark = pytest.mark.root
 
@@ -318,17 +317,10 @@ def _mount_of(path: Path) -> int:
 
 
 def test_events(box: Box) -> None:
-    log = box.folder / "events"
-    with log.open("w") as out:
-        listener = subprocess.Popen(box.orlopd.ctr_command("events"), stdout=out)
-        try:
-            time.sleep(0.5)
-            box.checkpoint()
-            box.orlopd.wait_for(lambda: "/tasks/checkpointed" in log.read_text(), 20)
-        finally:
-            listener.kill()
-            listener.wait()
-    line = next(line for line in log.read_text().splitlines() if "checkpointed" in line)
+    with hearing(box.orlopd) as heard:
+        box.checkpoint()
+        box.orlopd.wait_for(lambda: "/tasks/checkpointed" in heard.topics(), 20)
+        line = next(line for line in heard.lines() if "checkpointed" in line)
     assert json.loads(line[line.index("{") :])["container_id"] == "box"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 
 pytestmark = pytest.mark.root
 
@@ -175,14 +175,10 @@ def test_it_survives_the_daemon(orlopd: Orlopd, busybox: str, hard: bool) -> Non
 
 
 def test_events_that_every_client_understands(orlopd: Orlopd, busybox: str) -> None:
-    with subprocess.Popen(
-        orlopd.ctr_command("events", 'topic=="/orlop/health"'), stdout=subprocess.PIPE, text=True
-    ) as listener:
-        time.sleep(0.5)
+    with hearing(orlopd, 'topic=="/orlop/health"') as heard:
         run(orlopd, busybox, *QUICK, "--health-cmd", "true")
-        assert listener.stdout is not None
-        line = listener.stdout.readline()
-        listener.terminate()
+        orlopd.wait_for(lambda: bool(heard.lines()))
+        line = heard.lines()[0]
     assert " /orlop/health " in line
     assert '"labels":{"orlop/health":"healthy"}' in line
     orlopd.orlop("rm", "-f", "one")
