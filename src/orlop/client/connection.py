@@ -35,7 +35,7 @@ class Connection:
         self._owner = True
         socket = f"{address}.ttrpc"
         try:
-            self._channel = TtrpcChannel.connect(socket)
+            self._channel = TtrpcChannel.connect(socket, peer=f'orlopd at "{address}"')
         except OSError as error:
             raise Unavailable(
                 f'cannot reach orlopd at "{socket}" ({error.strerror}); is it running, and are you '

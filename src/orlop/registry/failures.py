@@ -40,6 +40,7 @@ _KINDS: dict[int, type[OrlopError]] = {
     416: DataLoss,
     429: Unavailable,
 }
+_CONNECTION = re.compile(r"^.*(?:Connection\(host=.*?\)|>): ")
 _ADVICE = {
     401: "it wants credentials, or other ones",
     413: "it, or a proxy before it, takes no request of that size",
@@ -72,9 +73,8 @@ def connection_error(method: str, url: str, error: HTTPError) -> OrlopError:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, without the object addresses that urllib3 prints."""
-    text = str(error)
-    return text.rpartition(">: ")[2] if ">: " in text else text
+    """The innermost cause, without the connection object that urllib3 puts before it."""
+    return _CONNECTION.sub("", str(error))
 
 
 def status_error(method: str, url: str, response: urllib3.BaseHTTPResponse) -> OrlopError:

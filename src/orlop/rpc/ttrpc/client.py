@@ -49,8 +49,10 @@ class TtrpcChannel:
         sock: socket.socket,
         reactor: Watcher | None = None,
         on_close: Callable[[], None] | None = None,
+        peer: str = "a ttrpc server",
     ) -> None:
         self._socket = sock
+        self._peer = peer
         self._reactor = reactor
         self._on_close = on_close
         self._frames = FrameReader(protocol.ABSURD)
@@ -79,8 +81,11 @@ class TtrpcChannel:
         reactor: Watcher | None = None,
         on_close: Callable[[], None] | None = None,
         timeout: float | None = None,
+        peer: str = "",
     ) -> TtrpcChannel:
         """Connect to the Unix socket at `path`; OSError when nobody answers there.
+
+        `peer` is what errors call the other side.
 
         `timeout`, in seconds, is also how long the peer may take to read a request: one that has
         stopped must not stop who calls it.
@@ -96,7 +101,7 @@ class TtrpcChannel:
         except OSError:
             sock.close()
             raise
-        return cls(sock, reactor, on_close)
+        return cls(sock, reactor, on_close, peer or f'"{path}"')
 
     @property
     def closed(self) -> bool:
@@ -186,7 +191,7 @@ class TtrpcChannel:
             replies = Replies(number, self._lock, single=single)
             with self._lock:
                 if self._closed:
-                    raise Unavailable("ttrpc connection is closed")
+                    raise Unavailable(f"connection to {self._peer} is closed")
                 self._pending[number] = replies
             self._next_stream = number + 2
             try:
@@ -205,7 +210,9 @@ class TtrpcChannel:
             self._socket.sendall(frame)
         except OSError as error:
             self._shutdown()  # after half a frame, no other can follow
-            raise Unavailable(f"ttrpc connection lost: {error.strerror or error}") from error
+            raise Unavailable(
+                f"connection to {self._peer} lost: {error.strerror or error}"
+            ) from error
 
     def wait(self, replies: Replies, deadline: float | None) -> Frame:
         """The next frame of a call; DeadlineExceeded at the time `deadline`."""
@@ -331,7 +338,7 @@ class TtrpcChannel:
             self._closed = self._lost = True
             for replies in self._pending.values():
                 if replies.error is None:
-                    replies.error = Unavailable("ttrpc connection lost")
+                    replies.error = Unavailable(f"connection to {self._peer} lost")
                 replies.changed.notify()
         if self._reactor is not None:
             self._reactor.unregister(self._socket, self._close_socket)
