@@ -73,9 +73,12 @@ def advising(name: str) -> Iterator[None]:
 
 
 def _hint(error: OrlopError, host: str) -> str:
-    if isinstance(error, Unauthenticated | PermissionDenied):
-        return f"`orlop login {host}` keeps credentials for it"
-    if isinstance(error, NotFound) and "UNAUTHORIZED" in error.message:
+    by_registry = "with status" in error.message  # else by a policy of this machine
+    if (
+        isinstance(error, Unauthenticated)
+        or (isinstance(error, PermissionDenied) and by_registry)
+        or (isinstance(error, NotFound) and "UNAUTHORIZED" in error.message)
+    ):
         return f"`orlop login {host}` keeps credentials for it"
     if isinstance(error, Unavailable) and "does not speak TLS" in error.message:
         return "--plain-http does that"
