@@ -148,6 +148,7 @@ def _dropped(kernel: Kernel, host: Host) -> int:
     return found.counters.tx_dropped
 
 
+@pytest.mark.parametrize("daemon", ["nftables", "iptables"], indirect=True)
 def test_a_published_port_of_sctp(daemon: Networked, outside: Host) -> None:
     ports = [{"hostPort": 9080, "containerPort": 80, "protocol": "sctp"}]
     daemon.box("box", "sleep", "10000", ports=ports)

@@ -42,6 +42,9 @@ from orlop.network.cni.results import CACHE
 from orlop.network.cni_networks import CniNetworks
 from orlop.network.connections import Connections
 from orlop.network.dns.director import NameServer
+from orlop.network.firewall import Backend, Firewall
+from orlop.network.firewall.iptables import Iptables
+from orlop.network.firewall.nftables import Nftables
 from orlop.network.links_service import LinksService
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
@@ -323,7 +326,12 @@ def _networks(
         Pools(wanted.pool, wanted.pool_prefix, wanted.pool6, wanted.pool6_prefix),
     )
     names = NameServer(forks, Path(config.state) / "dns.sock", store, containers.get)
-    return Networks(store, kernel, exchange, names, wanted.bridge, f"orlop of {config.root}")
+    backends: dict[str, Backend] = {
+        "nftables": Nftables(kernel, wanted.bridge),
+        "iptables": Iptables(kernel, wanted.bridge),
+    }
+    firewall = Firewall(backends, wanted.firewall, Path(config.state) / "firewall")
+    return Networks(store, kernel, exchange, names, firewall, f"orlop of {config.root}")
 
 
 def _cni(config: Config, exchange: Exchange) -> CniNetworks:

@@ -23,6 +23,7 @@ FORMATS = ("text", "json")
 SHARING = ("shared", "isolated")
 SNAPSHOTTERS = ("overlayfs", "native")
 NETWORKS = ("bridge", "host", "none")
+FIREWALLS = ("auto", "nftables", "iptables")
 OWN_SHIM = "orlop"
 # Unix socket paths hold 107 bytes; a shim's socket adds "/s/" and 32 digits to the state folder.
 SOCKET_PATH_MAX = 107
@@ -127,10 +128,11 @@ class Gc:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The interface of the first network, the pools of subnets, and where CNI's files are."""
+    """The first network's interface, pools of subnets, packet filter, and where CNI's files are."""
 
     default: str = "bridge"
     bridge: str = "orlop0"
+    firewall: str = "auto"
     pool: str = "10.88.0.0/13"
     pool_prefix: int = 20
     pool6: str = "fd6f:726c:6f70::/48"
@@ -195,6 +197,7 @@ _CHOICES = {
     "content.sharing": SHARING,
     "snapshots.default": SNAPSHOTTERS,
     "network.default": NETWORKS,
+    "network.firewall": FIREWALLS,
 }
 _PATHS = (
     "root",

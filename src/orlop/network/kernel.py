@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from orlop import errors
 from orlop.fork.worker import Spawner, Worker
 from orlop.network import messages
-from orlop.network.model import Link, Neighbour
+from orlop.network.model import Chain, Link, Neighbour
 from orlop.network.operations import AnyOperation, DeleteLink, Route, Rule
 
 _IDLE = 60.0
@@ -75,12 +76,24 @@ class Kernel:
         """Make a network namespace, its lo up, and pin it at the file `path`."""
         self._ask(messages.Pin(path=path, keep=self.keep), type(None))
 
-    def filter(self, commands: str, *, again: bool = False) -> str:
+    def filter(self, commands: str, *, again: bool = False, check: bool = False) -> str:
         """Run commands of nftables in one transaction; what it prints.
 
-        With `again` they may be run twice, should a worker die over them.
+        With `again` they may be run twice, should a worker die over them; with `check` they are
+        only tried.
         """
-        return self._ask(messages.Filter(commands=commands, keep=self.keep), str, again=again)
+        request = messages.Filter(commands=commands, check=check, keep=self.keep)
+        return self._ask(request, str, again=again)
+
+    def set_chains(self, version: int, chains: Iterable[Chain], *, check: bool = False) -> None:
+        """Make these chains of iptables, of one version of IP, what they say.
+
+        All of a table, or none; the tables one after the other. With `check` it is only tried.
+        """
+        request = messages.SetChains(
+            version=version, chains=list(chains), check=check, keep=self.keep
+        )
+        self._ask(request, type(None), again=True)
 
     def _ask(
         self, request: messages.AnyRequest, kind: type[Value], *, again: bool = False

@@ -10,6 +10,7 @@ import struct
 
 import msgspec
 
+from orlop.network.model import Chain
 from orlop.network.operations import AnyOperation
 
 _LENGTH = struct.Struct("!I")
@@ -48,12 +49,24 @@ class Pin(Request, frozen=True, kw_only=True):
 
 
 class Filter(Request, frozen=True, kw_only=True):
-    """Have nftables run commands in its own language, in one transaction; its output."""
+    """Have nftables run commands in its own language, in one transaction; its output.
+
+    With `check` they are only tried.
+    """
 
     commands: str
+    check: bool = False
 
 
-AnyRequest = Apply | Look | ReadSysctl | Pin | Filter
+class SetChains(Request, frozen=True, kw_only=True):
+    """Make chains of iptables these, for one version of IP; with `check` it is only tried."""
+
+    version: int
+    chains: list[Chain]
+    check: bool = False
+
+
+AnyRequest = Apply | Look | ReadSysctl | Pin | Filter | SetChains
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ import msgspec
 from orlop.errors import InvalidArgument
 from orlop.network.operations import Route
 
+PROTOCOLS = ("tcp", "udp", "sctp")
+"""Those of published ports."""
 _MOST_ALIASES = 64
 _LONGEST_NAME = 253  # bytes of a name in DNS
 
@@ -55,6 +57,19 @@ class Neighbour(msgspec.Struct, frozen=True):
     address: str
     mac: str = ""
     permanent: bool = False
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A chain of iptables: the `rules` of one of ours in a `table`, as iptables-restore reads them.
+
+    The built-in chain `hook` jumps there, or none does if that is "". Without rules there is to be
+    no such chain.
+    """
+
+    table: str
+    name: str
+    hook: str
+    rules: tuple[str, ...] = ()
 
 
 class Subnet(msgspec.Struct, frozen=True):

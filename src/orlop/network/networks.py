@@ -15,9 +15,10 @@ from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.metadata import fieldmask
 from orlop.metadata.sweeping import Dead, Key
-from orlop.network import bridge, rules, uplink
+from orlop.network import bridge, uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
+from orlop.network.firewall import Firewall, Published, Ruleset
 from orlop.network.kernel import Kernel
 from orlop.network.model import Link, Network, Subnet
 from orlop.network.operations import place
@@ -48,8 +49,7 @@ class Wanted:
 class Networks:
     """The networks of all namespaces. Usable from any thread.
 
-    `owner` is noted on every bridge, so that two daemons do not take each other's; `table` is the
-    name of the ruleset.
+    `owner` is noted on every bridge, so that two daemons do not take each other's.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Networks:
         kernel: Kernel,
         publisher: Publisher,
         names: NameServer,
-        table: str,
+        firewall: Firewall,
         owner: str,
     ) -> None:
         self.store = store
@@ -66,7 +66,7 @@ class Networks:
         names.moved = self.refresh
         self._kernel = kernel
         self._publisher = publisher
-        self._table = table
+        self._firewall = firewall
         self._owner = owner
         self._lock = threading.Lock()
         self._rules_lock = threading.Lock()
@@ -256,18 +256,17 @@ class Networks:
     def _make_rules(self, without: str) -> None:
         networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
         if not networks:
-            self._kernel.filter(rules.removal(self._table), again=True)
+            self._firewall.remove()
             return
         addresses: dict[tuple[str, str], list[str]] = {}
         for each in self.store.endpoints():  # ports lead to where a container came first
             addresses.setdefault((each.namespace, each.container), list(each.addresses))
         published = [
-            rules.Published(port, addresses.get(key, ()))
+            Published(port, addresses.get(key, ()))
             for key, ports in self.store.ports().items()
             for port in ports
         ]
-        ruleset = rules.render(self._table, networks, published, self.names.ports())
-        self._kernel.filter(ruleset, again=True)
+        self._firewall.make(Ruleset(networks, published, self.names.ports()))
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace is about to go: the networks in it that nobody uses go with it."""

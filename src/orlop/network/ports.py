@@ -12,8 +12,7 @@ from contextlib import ExitStack
 import msgspec
 
 from orlop.errors import FailedPrecondition, InvalidArgument
-from orlop.network.model import Port
-from orlop.network.rules import PROTOCOLS
+from orlop.network.model import PROTOCOLS, Port
 
 _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _LAST = 65535

@@ -20,7 +20,8 @@ import msgspec
 from orlop.errors import Internal, OrlopError
 from orlop.fork.worker import Report
 from orlop.network import applying, failures, looking, messages
-from orlop.network.netfilter import Netfilter
+from orlop.network.firewall import xtables
+from orlop.network.firewall.libnftables import Netfilter
 from orlop.network.sockets import Namespaces
 from orlop.sys.libc import call
 from orlop.sys.mount import MS_BIND, mount
@@ -116,7 +117,9 @@ class Handler:
             case messages.Filter():
                 if self._netfilter is None:
                     self._netfilter = Netfilter()
-                return self._netfilter.run(request.commands)
+                return self._netfilter.run(request.commands, check=request.check)
+            case messages.SetChains():
+                xtables.set_chains(request.version, request.chains, check=request.check)
         return None
 
     def _look(self, request: messages.Look) -> object:

@@ -13,7 +13,7 @@ import pytest
 
 from orlop.fork.client import ForkServer
 from orlop.network import Kernel, PinnedNamespaces
-from tests.integration.network.lab import Host, Lab, own_network, run, snapshot
+from tests.integration.network.lab import Host, Lab, own_network, prepare_iptables, run, snapshot
 from tests.integration.network.networked import Networked
 
 Daemon = TypeVar("Daemon", bound=Networked)
@@ -76,8 +76,12 @@ def serving(made: Daemon, lab: Lab, archive: Path) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def daemon(lab: Lab, busybox_archive: Path) -> Iterator[Networked]:
-    with serving(Networked(), lab, busybox_archive) as made:
+def daemon(lab: Lab, busybox_archive: Path, request: pytest.FixtureRequest) -> Iterator[Networked]:
+    """With the packet filter of its parameter, if it has one: see `both_firewalls`."""
+    firewall = getattr(request, "param", "")
+    if firewall == "iptables":
+        prepare_iptables()
+    with serving(Networked(firewall=firewall), lab, busybox_archive) as made:
         yield made
 
 

@@ -74,7 +74,8 @@ def worker(args: dict[str, Any], fds: list[int], report: Report) -> None:
     """Entry of the network worker, whose steps are counted."""
     from orlop.network import messages
     from orlop.network import worker as real
-    from orlop.network.netfilter import Netfilter
+    from orlop.network.firewall import xtables
+    from orlop.network.firewall.libnftables import Netfilter
     from orlop.network.sockets import Namespaces
 
     netlink = Namespaces.netlink
@@ -82,6 +83,7 @@ def worker(args: dict[str, Any], fds: list[int], report: Report) -> None:
     _count("worker", Namespaces, "write_sysctl")
     _count("worker", real.Handler, "_pin")
     _count("worker", Netfilter, "run")
+    _count("worker", xtables, "_run")
     _count("worker", messages, "send")
     real.serve(args, fds, report)
 
@@ -93,7 +95,7 @@ def main() -> int:
     from orlop.network.store import NetworkStore
 
     kernel._JOB = "tests.integration.network.dying:worker"
-    _count("daemon", Kernel, "apply", "filter", "pin")
+    _count("daemon", Kernel, "apply", "filter", "set_chains", "pin")
     _count("daemon", NetworkStore, "create", "delete", "reserve", "release", "publish")
     _count("daemon", namespaces, "unmount")
     return orlopd()

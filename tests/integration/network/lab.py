@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -12,6 +13,11 @@ from orlop.sys.process import CLONE_NEWNET, setns, unshare
 from tests.patience import patient
 
 _OWN = "/proc/thread-self/ns/net"
+_BUILT_IN = {
+    "filter": ("FORWARD",),
+    "raw": ("PREROUTING",),
+    "nat": ("PREROUTING", "OUTPUT", "POSTROUTING"),
+}
 
 
 class Host:
@@ -92,6 +98,14 @@ def run(*command: str, check: bool = True, text: str = "") -> subprocess.Complet
     if check:
         assert done.returncode == 0, f"{command}: {done.stderr}"
     return done
+
+
+def prepare_iptables() -> None:
+    """Have the tables and built-in chains that come with somebody's first rule, and stay."""
+    for program in ("iptables", "ip6tables"):
+        for table, chains in _BUILT_IN.items():
+            for chain, action in itertools.product(chains, ("-A", "-D")):
+                run(program, "-t", table, action, chain, "-j", "ACCEPT")
 
 
 def snapshot() -> dict[str, list[str]]:

@@ -17,9 +17,14 @@ SERVE = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -p 80 -h /w"
 class Networked(Orlopd):
     """Its containers are in a network unless they are told otherwise."""
 
-    def __init__(self, options: Sequence[str] = ()) -> None:
+    def __init__(self, options: Sequence[str] = (), *, firewall: str = "") -> None:
         super().__init__(options)
         self.network = "bridge"
+        self.firewall = firewall
+        if firewall:
+            config = self.folder / "config.toml"
+            config.write_text(f'[network]\nfirewall = "{firewall}"\n')
+            self.options += ["--config", str(config)]
 
     def box(
         self,

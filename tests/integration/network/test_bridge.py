@@ -34,8 +34,14 @@ asking.send(b"hello")
 print(asking.recv(100).decode())
 """
 WEB = [{"hostPort": 8080, "containerPort": 80}]
+_GUARDS = {
+    "nftables": ("nft", "flush", "chain", "inet", "orlop0", "guard"),
+    "iptables": ("iptables", "-t", "raw", "-F", "ORLOP-orlop0-GUARD"),
+}
+both_firewalls = pytest.mark.parametrize("daemon", ["nftables", "iptables"], indirect=True)
 
 
+@both_firewalls
 def test_a_published_port_is_reached_from_everywhere(daemon: Networked, outside: Host) -> None:
     daemon.box("web", ports=WEB)
     daemon.box("other", "sleep", "1000")
@@ -55,6 +61,7 @@ def test_a_published_port_is_reached_from_everywhere(daemon: Networked, outside:
         free.bind(("", 8080))
 
 
+@both_firewalls
 def test_containers_go_out_as_the_host_and_nobody_comes_in(
     daemon: Networked, outside: Host
 ) -> None:
@@ -68,6 +75,7 @@ def test_containers_go_out_as_the_host_and_nobody_comes_in(
     assert mtu is not None and mtu[1] == "1500"
 
 
+@both_firewalls
 def test_the_host_s_loopback_is_its_own(daemon: Networked, tmp_path: Path) -> None:
     """Also for a container that is root enough to send its own loopback's packets out."""
     daemon.box("box", "sleep", "1000")
@@ -83,12 +91,13 @@ def test_the_host_s_loopback_is_its_own(daemon: Networked, tmp_path: Path) -> No
             asking = ("curl", "-sS", "-m", "2", "http://127.0.0.1:99")
             daemon.wait_for(lambda: run(*asking, check=False).stdout == "private")
             assert run(*inside, *asking, check=False).stdout == ""
-            run("nft", "flush", "chain", "inet", "orlop0", "guard")  # it is this that keeps it so
+            run(*_GUARDS[daemon.firewall])  # it is this that keeps it so
             assert run(*inside, *asking, check=False).stdout == "private"
         finally:
             listening.kill()
 
 
+@both_firewalls
 def test_networks_are_apart(daemon: Networked, outside: Host) -> None:
     one = daemon.create_network("one", subnets=["10.201.0.0/24"], labels={"a": "b"})
     daemon.create_network("inner", internal=True, mtu=1300)
@@ -108,6 +117,7 @@ def test_networks_are_apart(daemon: Networked, outside: Host) -> None:
     assert "mtu 1300" in daemon.within("shut", "ip", "link", "show", "eth0")
 
 
+@both_firewalls
 def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> None:
     daemon.create_network("six", ipv6=True)
     lines = "nc -ll -p 91 -e echo first & nc -ll -p 92 -e echo second & "

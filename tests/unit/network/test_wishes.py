@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from orlop.errors import FailedPrecondition, InvalidArgument
-from orlop.network import files, resolvconf, rules, wishes
-from orlop.network.model import Network, Port, Subnet, Wish
+from orlop.network import files, resolvconf, wishes
+from orlop.network.model import Port, Wish
 from orlop.network.ports import HostPorts
 from orlop.network.wishes import Wishes
 
@@ -102,21 +102,3 @@ def test_resolv_conf_is_what_was_wished() -> None:
     for bad in (Wishes("host", dns=("dns.test",)), Wishes("host", dns_search=("a\nnameserver 1",))):
         with pytest.raises(InvalidArgument):
             resolvconf.text(bad, loopback=False)
-
-
-def test_the_ruleset_says_who_may_go_where() -> None:
-    one = Network(id="1", namespace="n", name="one", bridge="orlop0",
-                  subnets=(Subnet("10.1.0.0/24", "10.1.0.1"),))  # fmt: skip
-    two = Network(id="2", namespace="n", name="two", bridge="br-2", internal=True,
-                  subnets=(Subnet("fd00:1::/64", "fd00:1::1"),))  # fmt: skip
-    port = Port(container_port=80, host_port=8080, count=2, host_address="127.0.0.1")
-    text = rules.render("orlop0", [one, two], [rules.Published(port, ["10.1.0.2", "fd00::2"])],
-                        {"10.1.0.1": (40000, 40001)})  # fmt: skip
-    asked = 'iifname "orlop0" ip daddr 10.1.0.1'
-    assert f"{asked} udp dport 53 redirect to :40000" in text
-    assert f"{asked} tcp dport 53 redirect to :40001" in text
-    assert "tcp . 127.0.0.1 . 8080 : 10.1.0.2 . 80, tcp . 127.0.0.1 . 8081 : 10.1.0.2 . 81" in text
-    assert 'ip saddr 10.1.0.0/24 oifname != "orlop0" masquerade' in text
-    assert 'fd00:1::/64 oifname != "br-2"' not in text
-    assert "fd00::2" not in text
-    assert text.index('iifname "br-2" drop') < text.index('oifname { "orlop0", "br-2" } drop')

@@ -1,27 +1,31 @@
-"""The ruleset: one table that says what goes between networks, out of them, and in by ports.
-
-It is written whole whenever something changes, in one transaction, so that it is always that of
-the records. Every part of it comes from typed values: addresses, numbers, and names that were
-checked to be interfaces'.
-"""
+"""nftables: one table of ours, in nftables' own language."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from orlop.network.model import Network, Port
+from orlop.network.firewall.ruleset import SAMPLE, Published, Ruleset
+from orlop.network.kernel import Kernel
+from orlop.network.model import Network
 
-PROTOCOLS = ("tcp", "udp", "sctp")
 _FAMILY = {4: "ip", 6: "ip6"}
 
 
-class Published:
-    """A port mapping, and the addresses of the container that it leads to."""
+class Nftables:
+    """The table `table` of the family inet, written whole in one transaction."""
 
-    def __init__(self, port: Port, addresses: Sequence[str]) -> None:
-        self.port = port
-        self.addresses = addresses
+    def __init__(self, kernel: Kernel, table: str) -> None:
+        self._kernel = kernel
+        self._table = table
+
+    def check(self) -> None:
+        self._kernel.filter(render(self._table, SAMPLE), check=True)
+
+    def make(self, ruleset: Ruleset) -> None:
+        self._kernel.filter(render(self._table, ruleset), again=True)
+
+    def remove(self) -> None:
+        self._kernel.filter(removal(self._table), again=True)
 
 
 def removal(table: str) -> str:
@@ -29,23 +33,16 @@ def removal(table: str) -> str:
     return f"add table inet {table}\ndelete table inet {table}\n"
 
 
-def render(
-    table: str,
-    networks: Sequence[Network],
-    published: Sequence[Published],
-    names: Mapping[str, tuple[int, int]],
-) -> str:
-    """The commands that make the table what it should be.
-
-    `names` says where DNS queries to a gateway are answered: the ports of UDP and TCP.
-    """
+def render(table: str, ruleset: Ruleset) -> str:
+    """The commands that make the table what it should be."""
+    networks = ruleset.networks
     lines = [
-        *_maps(published),
+        *_maps(ruleset.published),
         *_chain("publish", "", _publish()),
         *_chain(
             "prerouting",
             "type nat hook prerouting priority dstnat",
-            [*_to_names(networks, names), *_TO_PUBLISH],
+            [*_to_names(ruleset), *_TO_PUBLISH],
         ),
         *_chain("output", "type nat hook output priority -100", _TO_PUBLISH),
         *_chain(
@@ -75,14 +72,12 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> Iterator[str]:
     yield "}"
 
 
-def _to_names(networks: Sequence[Network], names: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+def _to_names(ruleset: Ruleset) -> Iterator[str]:
     """Port 53 of a gateway is another one for its containers: the host's own stays free."""
-    for each in networks:
+    for each in ruleset.networks:
         for subnet in each.subnets:
-            family = _FAMILY[subnet.version]
-            ports = names.get(subnet.gateway, ())
-            for protocol, port in zip(("udp", "tcp"), ports, strict=False):
-                asked = f'iifname "{each.bridge}" {family} daddr {subnet.gateway}'
+            asked = f'iifname "{each.bridge}" {_FAMILY[subnet.version]} daddr {subnet.gateway}'
+            for protocol, port in ruleset.names_of(subnet):
                 yield f"{asked} {protocol} dport 53 redirect to :{port}"
 
 
@@ -119,13 +114,10 @@ def _map(name: str, kind: str, elements: Mapping[str, str]) -> Iterator[str]:
 
 def _elements(each: Published, version: int) -> Iterator[tuple[tuple[str, int], str, str]]:
     port = each.port
-    if port.host_address and ipaddress.ip_address(port.host_address).version != version:
-        return
-    for address in each.addresses:
-        if ipaddress.ip_address(address).version == version:
-            for step in range(port.count):
-                key = (port.protocol, port.host_port + step)
-                yield key, port.host_address, f"{address} . {port.container_port + step}"
+    for address in each.addresses_of(version):
+        for step in range(port.count):
+            key = (port.protocol, port.host_port + step)
+            yield key, port.host_address, f"{address} . {port.container_port + step}"
 
 
 def _masquerade(network: Network) -> Iterator[str]:

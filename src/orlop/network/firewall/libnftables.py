@@ -29,8 +29,9 @@ class Netfilter:
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
 
-    def run(self, commands: str) -> str:
-        """Run commands, all or none; what nft would print."""
+    def run(self, commands: str, *, check: bool = False) -> str:
+        """Run commands, all or none; what nft would print. With `check`, only try them."""
+        self._library.nft_ctx_set_dry_run(self._context, ctypes.c_bool(check))
         failed = self._library.nft_run_cmd_from_buffer(
             self._context, ctypes.c_char_p(commands.encode())
         )

@@ -1,0 +1,102 @@
+"""iptables-save and iptables-restore, and their like for IPv6; for the worker alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from orlop.errors import FailedPrecondition
+from orlop.network.model import Chain
+from orlop.sys.process import set_parent_death_signal
+
+_PROGRAMS = {4: "iptables", 6: "ip6tables"}
+_FOLDERS = "/usr/sbin:/sbin"
+_LOCK_WAIT = 20
+_LIMIT = 40.0
+
+
+def set_chains(version: int, chains: Sequence[Chain], *, check: bool = False) -> None:
+    """Make the chains what they say, each table in one transaction; what is so already stays.
+
+    Others' chains are left alone. With `check` it is only tried. Raises FailedPrecondition with
+    what the program says, or that it is not installed.
+    """
+    program = _PROGRAMS[version]
+    if not any(each.rules for each in chains) and _path(f"{program}-save") is None:
+        return
+    text = changes(_run(f"{program}-save"), chains)
+    if text:
+        test = ["--test"] if check else []
+        _run(f"{program}-restore", "--noflush", "--wait", str(_LOCK_WAIT), *test, text=text)
+
+
+def changes(saved: str, chains: Sequence[Chain]) -> str:
+    """What iptables-restore is to read, given what iptables-save has written; "" is nothing.
+
+    A chain is written anew in any case. A jump to it stays where it is, which may be behind others'
+    rules by somebody's wish, and comes first if it is new.
+    """
+    there = Counter(_lines(saved))
+    found: list[str] = []
+    for table in dict.fromkeys(each.table for each in chains):
+        rules, ends = [], []
+        mine = [each for each in chains if each.table == table]
+        known = [each for each in mine if each.rules or there[table, f":{each.name}"]]
+        for each in known:
+            jump = f"{each.hook} -j {each.name}"
+            jumps = there[table, f"-A {jump}"] if each.hook else 0
+            rules += [f"-A {each.name} {rule}" for rule in each.rules]
+            if each.rules and each.hook and not jumps:
+                rules.append(f"-I {jump}")
+            if not each.rules:
+                rules += [f"-D {jump}"] * jumps
+                ends.append(f"-X {each.name}")
+        if known:
+            begins = [f":{each.name} - [0:0]" for each in known]
+            found += [f"*{table}", *begins, *rules, *ends, "COMMIT"]
+    return "".join(f"{line}\n" for line in found)
+
+
+def _lines(saved: str) -> Iterator[tuple[str, str]]:
+    """Each with its table; of chains only the name."""
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":"):
+            yield table, line.split()[0]
+        else:
+            yield table, line
+
+
+def _path(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_FOLDERS}")
+
+
+def _run(program: str, *arguments: str, text: str = "") -> str:
+    path = _path(program)
+    if path is None:
+        raise FailedPrecondition(f"{program} is not found: install iptables")
+    try:
+        done = subprocess.run(
+            [path, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT,
+            check=False,
+            # One that waits for its lock must not write old rules after our end.
+            preexec_fn=lambda: set_parent_death_signal(signal.SIGKILL),
+        )
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FailedPrecondition(f'"{path}" cannot be run: {reason}') from None
+    except subprocess.TimeoutExpired:
+        raise FailedPrecondition(f'"{path}" has not ended within {_LIMIT:g} seconds') from None
+    if done.returncode:
+        raise FailedPrecondition(f"{program} refuses: {' '.join(done.stderr.split())}")
+    return done.stdout

@@ -1,0 +1,126 @@
+"""iptables where nftables does not work: which one it is, and nothing left of the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orlop.errors import FailedPrecondition
+from orlop.network import Kernel
+from orlop.network.firewall import Published, Ruleset, xtables
+from orlop.network.firewall.iptables import Iptables
+from orlop.network.firewall.ruleset import SAMPLE
+from orlop.network.model import Port
+from tests.integration.network.lab import Host, Lab, prepare_iptables, run
+from tests.integration.network.networked import Networked, fetch
+
+PORTS = [{"hostPort": 8080, "containerPort": 80}]
+_LEGACY = Path("/usr/sbin/xtables-legacy-multi")
+
+
+def _rules(*programs: str) -> str:
+    """Those of ours, or all that iptables knows."""
+    return "".join(
+        line
+        for program in programs or ("iptables-save", "ip6tables-save")
+        for line in run(program).stdout.splitlines(keepends=True)
+        if not line.startswith("#")
+    )
+
+
+def test_iptables_has_it_until_nftables_is_there(
+    daemon: Networked, outside: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the old iptables, which is not nftables in disguise."""
+    daemon.stop()
+    (tmp_path / "libnftables.so.1").write_text("what is no library is not loaded")
+    for program in ("iptables", "ip6tables"):
+        for ending in ("save", "restore"):
+            (tmp_path / f"{program}-{ending}").symlink_to(_LEGACY)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with monkeypatch.context() as without:
+        without.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        daemon.start()
+    legacy = ("iptables-legacy-save", "ip6tables-legacy-save")
+    daemon.create_network("six", ipv6=True)
+    daemon.box("web", ports=PORTS, networks=[{"network": "six"}])
+    for url in ("http://192.168.7.1:8080", "http://[fd77::1]:8080"):
+        assert fetch(url, outside) == "web"
+    assert "orlop0" not in run("nft", "list", "ruleset").stdout
+    assert all("-PORTS" in _rules(program) for program in legacy)
+    daemon.kill9()
+    assert fetch("http://192.168.7.1:8080", outside) == "web"
+    daemon.start()
+    daemon.wait_for(lambda: "table inet orlop0" in run("nft", "list", "ruleset").stdout)
+    assert "ORLOP" not in _rules(*legacy)
+    assert fetch("http://192.168.7.1:8080", outside) == "web"
+
+
+def _published(*addresses: str, protocol: str = "tcp") -> Ruleset:
+    ports = [Port(container_port=80, host_port=each, protocol=protocol) for each in (80, 81)]
+    return Ruleset(SAMPLE.networks, [Published(each, addresses) for each in ports], SAMPLE.names)
+
+
+def test_a_death_at_any_step_is_made_up_for(
+    kernel: Kernel, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_iptables()
+    run("iptables", "-A", "FORWARD", "-j", "DROP")
+    before = _rules()
+    chains = Iptables(kernel, "orlop0")
+    chains.make(_published("192.0.2.2", "2001:db8::2"))
+    after = _rules()
+    assert after.count("-j DNAT") == 4
+    assert after.index("-A FORWARD -j ORLOP-orlop0-FWD") < after.index("-A FORWARD -j DROP")
+    chains.make(_published("192.0.2.2", "2001:db8::2"))
+    assert _rules() == after
+    monkeypatch.setattr(kernel, "set_chains", xtables.set_chains)  # here, where it can be stopped
+    actions: tuple[Callable[[], object], ...] = (
+        chains.remove,
+        lambda: chains.make(_published("192.0.2.3")),
+    )
+    for action in actions:
+        steps = 0
+        while _stopped(action, steps, monkeypatch):
+            steps += 1
+            chains.make(_published("192.0.2.2", "2001:db8::2"))
+            assert _rules() == after
+        assert steps > 3
+    chains.remove()
+    assert _rules() == before
+
+
+class _Death(Exception):
+    pass
+
+
+def _stopped(action: Callable[[], object], steps: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the action was, before this many programs had been run."""
+    real, left = xtables._run, iter(range(steps))
+
+    def counted(*arguments: str, **options: Any) -> str:
+        if next(left, None) is None:
+            raise _Death
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as counting, suppress(_Death):
+        counting.setattr(xtables, "_run", counted)
+        action()
+        return False
+    return True
+
+
+def test_a_refusal_is_told_and_no_port_leads_anywhere(kernel: Kernel, lab: Lab) -> None:
+    prepare_iptables()
+    before = _rules()
+    with pytest.raises(FailedPrecondition, match=r'iptables-restore refuses: .*"nonsense"'):
+        Iptables(kernel, "orlop0").make(_published("192.0.2.2", protocol="nonsense"))
+    assert "-j DNAT" not in _rules() and "MASQUERADE" not in _rules()
+    Iptables(kernel, "orlop0").remove()
+    Iptables(kernel, "orlop0").check()
+    assert _rules() == before

@@ -1,0 +1,150 @@
+"""Rulesets as nftables and iptables read them, and which of the two is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import FailedPrecondition, Unavailable
+from orlop.network.firewall import AUTO, Firewall, Published, Ruleset, iptables, nftables
+from orlop.network.firewall.ruleset import SAMPLE
+from orlop.network.firewall.xtables import changes
+from orlop.network.model import Chain, Network, Port, Subnet
+
+ONE = Network(id="1", namespace="n", name="one", bridge="orlop0",
+              subnets=(Subnet("10.1.0.0/24", "10.1.0.1"),))  # fmt: skip
+TWO = Network(id="2", namespace="n", name="two", bridge="br-2", internal=True,
+              subnets=(Subnet("fd00:1::/64", "fd00:1::1"),))  # fmt: skip
+PORT = Port(container_port=80, host_port=8080, count=2, host_address="127.0.0.1")
+RULESET = Ruleset(
+    [ONE, TWO], [Published(PORT, ["10.1.0.2", "fd00::2"])], {"10.1.0.1": (40000, 40001)}
+)
+
+
+def test_nftables_says_who_may_go_where() -> None:
+    text = nftables.render("orlop0", RULESET)
+    asked = 'iifname "orlop0" ip daddr 10.1.0.1'
+    assert f"{asked} udp dport 53 redirect to :40000" in text
+    assert f"{asked} tcp dport 53 redirect to :40001" in text
+    assert "tcp . 127.0.0.1 . 8080 : 10.1.0.2 . 80, tcp . 127.0.0.1 . 8081 : 10.1.0.2 . 81" in text
+    assert 'ip saddr 10.1.0.0/24 oifname != "orlop0" masquerade' in text
+    assert 'fd00:1::/64 oifname != "br-2"' not in text
+    assert "fd00::2" not in text
+    assert text.index('iifname "br-2" drop') < text.index('oifname { "orlop0", "br-2" } drop')
+
+
+def _chains(version: int, ruleset: Ruleset = RULESET) -> dict[str, tuple[str, ...]]:
+    return {each.name: each.rules for each in iptables.render("x", ruleset, version)}
+
+
+def test_iptables_says_it_too() -> None:
+    four, six = _chains(4), _chains(6)
+    asked = "-i orlop0 -d 10.1.0.1"
+    assert four["ORLOP-x-IN"] == (
+        f"{asked} -p udp --dport 53 -j REDIRECT --to-ports 40000",
+        f"{asked} -p tcp --dport 53 -j REDIRECT --to-ports 40001",
+        "-m addrtype --dst-type LOCAL -j ORLOP-x-PORTS",
+    )
+    assert four["ORLOP-x-PORTS"] == (
+        "-p tcp -d 127.0.0.1 --dport 8080 -j DNAT --to 10.1.0.2:80",
+        "-p tcp -d 127.0.0.1 --dport 8081 -j DNAT --to 10.1.0.2:81",
+    )
+    assert "-s 10.1.0.0/24 ! -o orlop0 -j MASQUERADE" in four["ORLOP-x-POST"]
+    assert not six["ORLOP-x-IN"] and not six["ORLOP-x-PORTS"] and not six["ORLOP-x-GUARD"]
+    assert six["ORLOP-x-POST"] == (
+        "-s fd00:1::/64 -o br-2 -m conntrack --ctstate DNAT -j MASQUERADE",
+    )
+    assert "orlop0" not in str(six)
+    forward = six["ORLOP-x-FWD"]
+    assert forward.index("-i br-2 -o br-2 -j ACCEPT") < forward.index("-i br-2 -j DROP")
+
+
+def test_one_address_of_the_host_comes_before_all_and_a_range_is_one_rule() -> None:
+    everywhere = Published(Port(container_port=90, host_port=90, count=9), ["fd00::2"])
+    here = Published(Port(container_port=1, host_port=95, host_address="fd77::1"), ["fd00::3"])
+    assert _chains(6, Ruleset([TWO], [everywhere, here]))["ORLOP-x-PORTS"] == (
+        "-p tcp -d fd77::1 --dport 95 -j DNAT --to [fd00::3]:1",
+        "-p tcp --dport 90:98 -j DNAT --to fd00::2",
+    )
+
+
+def test_names_of_chains_fit() -> None:
+    assert all(len(each.name) <= 28 for each in iptables.render("x" * 15, SAMPLE, 4))
+
+
+_SAVED = """# Generated
+*nat
+:PREROUTING ACCEPT [1:2]
+:THEIRS - [0:0]
+:OURS - [0:0]
+:OLD - [0:0]
+-A PREROUTING -j THEIRS
+-A PREROUTING -j OURS
+-A OUTPUT -j OLD
+-A OUTPUT -j OLD
+-A OURS -j RETURN
+COMMIT
+"""
+
+
+def test_jumps_stay_where_they_are_and_what_is_gone_is_gone() -> None:
+    ours = Chain("nat", "OURS", "PREROUTING", ("-j ACCEPT",))
+    old = Chain("nat", "OLD", "OUTPUT")
+    new = Chain("filter", "NEW", "FORWARD", ("-j DROP",))
+    assert changes(_SAVED, [ours, old, new]).splitlines() == [
+        "*nat",
+        ":OURS - [0:0]",
+        ":OLD - [0:0]",
+        "-A OURS -j ACCEPT",
+        "-D OUTPUT -j OLD",
+        "-D OUTPUT -j OLD",
+        "-X OLD",
+        "COMMIT",
+        "*filter",
+        ":NEW - [0:0]",
+        "-A NEW -j DROP",
+        "-I FORWARD -j NEW",
+        "COMMIT",
+    ]
+    assert changes(_SAVED, [Chain("nat", "NEVER", "OUTPUT"), Chain("raw", "OURS", "")]) == ""
+
+
+class _Backend:
+    """One that fails, if it is told to, and notes what it is asked."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked: list[str] = []
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def make(self, ruleset: Ruleset) -> None:
+        self.asked.append("make")
+
+    def remove(self) -> None:
+        self.asked.append("remove")
+
+
+def test_another_choice_removes_what_the_first_has_made(tmp_path: Path) -> None:
+    one, two = _Backend(FailedPrecondition("no one")), _Backend()
+    memory = tmp_path / "memory"
+
+    def firewall(wanted: str = AUTO) -> Firewall:
+        return Firewall({"one": one, "two": two}, wanted, memory)
+
+    firewall().remove()  # nothing has been made
+    firewall().make(RULESET)
+    assert not one.asked and two.asked == ["make"]
+    with pytest.raises(FailedPrecondition, match="no packet filter works here: no one"):
+        firewall("one").make(RULESET)
+    one.error = None
+    firewall().make(RULESET)  # it has been installed meanwhile
+    assert two.asked == ["make", "remove"] and one.asked == ["make"]
+    firewall("two").remove()
+    assert one.asked == ["make", "remove"]
+    one.error = Unavailable("the worker has died")
+    with pytest.raises(Unavailable):  # which says nothing about what works
+        firewall().make(RULESET)
