@@ -23,7 +23,7 @@ from orlop.metrics.family import Family
 from orlop.metrics.internals import Internals, Reading
 from orlop.metrics.scraper import Outcomes
 from orlop.rpc.calls import Calls
-from orlop.tally import Times
+from orlop.tally import Counter, Times
 from orlop.transfer import Puller
 from orlop.transfer.resolver import Resolver
 from orlop.transfer.unpacking import Unpacking
@@ -80,7 +80,7 @@ def _readings(folder: Path) -> Iterator[Reading]:
         servers: Any = {name: (nothing, Calls()) for name in ("grpc", "ttrpc")}
         own = (exchange, database, content, puller, unpacking, Resolver(nothing))
         garbage = Scheduler(Collector(database, {}))
-        rooms = Rooms(servers, forks, *own, nothing, garbage)
+        rooms = Rooms(servers, forks, *own, nothing, garbage, Counter("outcome"))
         yield from readings(rooms)
     yield from Outcomes(0).readings()
 

@@ -11,7 +11,7 @@ from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
-from orlop.daemon import metrics, registry
+from orlop.daemon import metrics, registry, tracing
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.daemon.oom import OomRecorder
@@ -128,6 +128,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     """Make every room and serve them all; `closing` undoes it, last made first."""
     root = Path(config.root)
     here = platform.host()
+    spans = tracing.start(config.tracing, closing)
     reactor = Reactor()
     closing.callback(reactor.close)
     exchange = Exchange()
@@ -306,6 +307,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
             resolver=resolver,
             tasks=tasks,
             garbage=garbage,
+            spans=spans,
         )
         metrics.start(scraped, config, rooms, containers)
         _log.info('serving metrics on "%s"', scraped.address)

@@ -24,6 +24,7 @@ SHARING = ("shared", "isolated")
 SNAPSHOTTERS = ("overlayfs", "native")
 NETWORKS = ("bridge", "host", "none")
 FIREWALLS = ("auto", "nftables", "iptables")
+OTLP = ("http/protobuf", "grpc")
 OWN_SHIM = "orlop"
 # Unix socket paths hold 107 bytes; a shim's socket adds "/s/" and 32 digits to the state folder.
 SOCKET_PATH_MAX = 107
@@ -161,6 +162,16 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where spans are sent; `endpoint` "" is where the environment says, or nowhere."""
+
+    endpoint: str = ""
+    protocol: str = ""
+    insecure: bool = False
+    sampling_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All of it; see `default.toml` for the meaning of each value."""
 
@@ -179,6 +190,7 @@ class Config:
     gc: Gc = field(default_factory=Gc)
     network: Network = field(default_factory=Network)
     metrics: Metrics = field(default_factory=Metrics)
+    tracing: Tracing = field(default_factory=Tracing)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -198,6 +210,7 @@ _CHOICES = {
     "snapshots.default": SNAPSHOTTERS,
     "network.default": NETWORKS,
     "network.firewall": FIREWALLS,
+    "tracing.protocol": ("", *OTLP),
 }
 _PATHS = (
     "root",
@@ -236,7 +249,7 @@ _MINIMUM = {
     "network.pool6_prefix": 1,
     "network.cni_timeout": 1,
 }
-_MAXIMUM = {"gc.pause_threshold": 0.5}
+_MAXIMUM = {"gc.pause_threshold": 0.5, "tracing.sampling_ratio": 1.0}
 
 
 def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:

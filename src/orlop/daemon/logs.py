@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+from orlop import tracing
+
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -40,6 +42,8 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> dict[str
         fields[leading[1]] = leading[2]
         message = message[leading.end() :]
     fields["msg"] = message
+    if (ids := tracing.ids()) is not None:
+        fields |= {"trace_id": ids.trace, "span_id": ids.span}
     if record.exc_info:
         fields["trace"] = formatter.formatException(record.exc_info)
     return fields

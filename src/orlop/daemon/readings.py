@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orlop import __version__
+from orlop import __version__, tally
 from orlop.content import ContentStore
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
@@ -36,6 +36,7 @@ class Rooms:
     resolver: Resolver
     tasks: TaskManager
     garbage: Scheduler
+    spans: tally.Counter
 
 
 def readings(rooms: Rooms) -> Iterator[Reading]:
@@ -98,6 +99,11 @@ def _servers(rooms: Rooms) -> Iterator[Reading]:
         "orlop_events_backlog",
         "Events that the slowest subscriber has not read yet",
         lambda: max(exchange.backlogs(), default=0),
+    )
+    yield Reading(
+        "orlop_trace_spans_total",
+        "Spans by what came of them: exported, failed, or dropped since too many waited",
+        rooms.spans,
     )
     yield Reading(
         "orlop_database_seconds",

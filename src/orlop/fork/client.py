@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orlop import tracing
 from orlop.errors import Unavailable
 from orlop.fork.server import MAX_REQUEST
 from orlop.tally import Counter, Timing
@@ -56,7 +57,8 @@ class ForkServer:
         message = json.dumps({"entry": entry, "args": args, "name": name}).encode()
         if len(message) > MAX_REQUEST:
             raise Unavailable(f"fork request for {entry} is {len(message)} bytes long")
-        with self.forks.timed(name), self._lock:
+        asked = tracing.span("fork", {"orlop.process": name})
+        with asked, self.forks.timed(name), self._lock:
             try:
                 answer = self._ask(message, fds)
             except OSError:

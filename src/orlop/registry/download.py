@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from orlop import tracing
 from orlop.errors import Cancelled
 from orlop.oci.descriptor import Descriptor
 from orlop.registry.blob import BlobStream, NoRanges, Open
@@ -77,7 +78,7 @@ class Download:
                 while self._offset < self._wanted.size:
                     while following < self._wanted.size and len(parts) <= _AT_ONCE:
                         end = min(following + _PART, self._wanted.size)
-                        parts.append(pool.submit(self._part, following, end))
+                        parts.append(pool.submit(tracing.carry(self._part), following, end))
                         following = end
                     data = parts.popleft().result()
                     self._offset += len(data)

@@ -16,7 +16,7 @@ from urllib3 import PoolManager, ProxyManager
 from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Url, make_headers, parse_url
 
-from orlop import __version__
+from orlop import __version__, tracing
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
 from orlop.registry.host import NO_TLS, Tls
@@ -195,19 +195,22 @@ class Http:
             raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
         proxy = self._proxies.proxy(scheme, host, parts.port or (443 if scheme == "https" else 80))
         code = "error"
-        try:
-            response = self._manager(tls if scheme == "https" else None, proxy).urlopen(
-                method,
-                url,
-                body=body,
-                headers=headers,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
-            code = str(response.status)
-        finally:
-            self._answered(parts.netloc or host, code)
+        said = {"http.request.method": method, "server.address": host, "url.full": plain(url)}
+        with tracing.span(f"HTTP {method}", said, kind=tracing.CLIENT) as span:
+            try:
+                response = self._manager(tls if scheme == "https" else None, proxy).urlopen(
+                    method,
+                    url,
+                    body=body,
+                    headers={**headers, **tracing.headers()},
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+                code = str(response.status)
+                span.set({"http.response.status_code": response.status})
+            finally:
+                self._answered(parts.netloc or host, code)
         return response
 
     def _manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
+from orlop import tracing
 from orlop.rpc.context import CallContext
 from orlop.rpc.table import Method
 from orlop.tally import SECONDS, Distribution, Exemplar, Times, Values
@@ -54,7 +55,7 @@ class Calls(Times):
 
     def ended(self, method: Method, context: CallContext, code: int, seconds: float) -> None:
         bucket = bisect_left(SECONDS, seconds)
-        trace = context.metadata.get("traceparent")
+        trace = _trace(context)
         with self._lock:
             record = self._records[method.service + method.name]
             record.codes[code] += 1
@@ -63,7 +64,7 @@ class Calls(Times):
             record.times.counts[bucket] += 1
             record.times.sum += seconds
             if trace:
-                _remember(record.times, bucket, trace, seconds)
+                record.times.exemplars[bucket] = Exemplar(trace, seconds, time.time())
 
     # What is read
 
@@ -94,11 +95,18 @@ class Calls(Times):
             return {each.labels: each.sent for each in self._records.values()}
 
 
-def _remember(times: Distribution, bucket: int, trace: str, seconds: float) -> None:
-    """`trace` is a W3C traceparent: version, trace id, span id and flags, with "-" between."""
-    parts = trace.split("-")
+def _trace(context: CallContext) -> str:
+    """The id of the trace that a call belongs to; "" for none.
+
+    Where no traces are sent from here, that of the client's traceparent (W3C Trace Context):
+    version, trace id, span id and flags, with "-" between.
+    """
+    if (ids := tracing.ids()) is not None:
+        return ids.trace if ids.recorded else ""
+    parts = context.metadata.get("traceparent", "").split("-")
     if len(parts) >= 3 and len(parts[1]) == _TRACE and parts[1].isalnum() and parts[1].isascii():
-        times.exemplars[bucket] = Exemplar(parts[1], seconds, time.time())
+        return parts[1]
+    return ""
 
 
 def _kind(method: Method) -> str:

@@ -14,13 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from orlop import tracing
 from orlop.errors import Cancelled, OrlopError, Unavailable
 from orlop.rpc import dispatch
 from orlop.rpc.calls import Calls
 from orlop.rpc.context import CallContext
 from orlop.rpc.dispatch import LiveCalls
 from orlop.rpc.reactor import Reactor
-from orlop.rpc.table import ServiceTable
+from orlop.rpc.spans import call_span, note_failure
+from orlop.rpc.table import Method, ServiceTable
 from orlop.rpc.threads import ThreadPool
 
 _log = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 _THREADS = 4096
 _PEER = struct.Struct("3i")
 _ACCEPT_PAUSE = 1.0
+_POLLED = "grpc.health.v1.Health"  # by clients, every few seconds
 
 
 class Connection(Protocol):
@@ -42,8 +45,9 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What the connections of a server share."""
+    """What the connections of a server share; `transport` is "grpc" or "ttrpc"."""
 
+    transport: str
     table: ServiceTable
     reactor: Reactor
     pool: ThreadPool
@@ -63,8 +67,25 @@ class Serving:
         fail: Callable[[OrlopError], None],
     ) -> None:
         """Answer a call, or fail it; neither raises when the client has gone."""
-        started, code, timer = time.perf_counter(), 0, None
-        counted = self.table.find(service, method) if self.calls is not None else None
+        served = self.table.find(service, method)
+        if served is None or not tracing.on() or service == _POLLED:
+            self._serve(served, service, method, context, answer, fail)
+            return
+        with call_span(self.transport, service, method, tracing.SERVER, context.metadata) as span:
+            failure = self._serve(served, service, method, context, answer, fail)
+            note_failure(span, self.transport, failure)
+
+    def _serve(
+        self,
+        counted: Method | None,
+        service: str,
+        method: str,
+        context: CallContext,
+        answer: Callable[[], None],
+        fail: Callable[[OrlopError], None],
+    ) -> OrlopError | None:
+        """What it was failed with, None for an answer."""
+        started, code, timer, failure = time.perf_counter(), 0, None, None
         if counted is not None and self.calls is not None:
             self.calls.began(counted)
         if (left := context.remaining()) is not None:
@@ -84,6 +105,7 @@ class Serving:
             self.live.remove(context)
             if counted is not None and self.calls is not None:
                 self.calls.ended(counted, context, code, time.perf_counter() - started)
+        return failure
 
 
 class SocketServer:
@@ -109,7 +131,7 @@ class SocketServer:
         self._same_user = same_user
         self._live = LiveCalls()
         self._pool = ThreadPool(_THREADS, name)
-        self._serving = Serving(table, reactor, self._pool, self._live, calls)
+        self._serving = Serving(name, table, reactor, self._pool, self._live, calls)
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._stopping = False

@@ -8,9 +8,11 @@ from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from orlop import tracing
 from orlop.errors import Internal, NotFound, OrlopError, Unavailable, Unimplemented
 from orlop.rpc import CallContext
 from orlop.rpc.reactor import Reactor
+from orlop.rpc.spans import call_span
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.runtime.model import Endpoint
 from orlop.wire import task_v3_pb2 as task
@@ -162,12 +164,15 @@ class Shim:
     ) -> bytes:
         if ctx is not None:
             ctx.check()
-        call = self._begin(method, request, timeout, service)
-        if ctx is not None:
-            ctx.on_cancel(call.cancel)
-            if timeout is None:
-                timeout = ctx.remaining()  # not every context is cancelled when its time is over
-        return call.result(timeout)
+        name = service or _SERVICES[self._version]
+        with call_span(self.endpoint.protocol, name, method, tracing.CLIENT):
+            call = self._begin(method, request, timeout, service)
+            if ctx is not None:
+                ctx.on_cancel(call.cancel)
+                if timeout is None:
+                    # Not every context is cancelled when its time is over.
+                    timeout = ctx.remaining()
+            return call.result(timeout)
 
     def begin(
         self, method: str, request: Message, answer: type[Answer], timeout: float
@@ -182,7 +187,7 @@ class Shim:
             service or _SERVICES[self._version],
             method,
             request.SerializeToString(),
-            metadata=self._metadata,
+            metadata=self._metadata | tracing.headers(),
             timeout=timeout,
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
+from orlop import tracing
 from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.rpc import CallContext
 from orlop.rpc.reactor import Reactor
@@ -99,10 +100,21 @@ class Shims:
             shim = self._join(bundle, group)
             if shim is not None:
                 return shim
+        with tracing.span("shim.start", {"container.id": bundle.id, "orlop.runtime": runtime}):
+            shim = self._launch(ctx, launcher, bundle, options)
+        if group and launcher is self._own:
+            with self._lock:
+                self._groups.setdefault((bundle.namespace, group), shim)
+        return shim
+
+    def _launch(
+        self, ctx: CallContext, launcher: Launcher, bundle: Bundle, options: Any | None
+    ) -> Shim:
+        """A new shim; one that does not answer leaves nothing."""
         process: Killable | None = None
         try:
             endpoint, process = launcher.start(ctx, bundle, options)
-            shim = self._attach(bundle, endpoint, process)
+            return self._attach(bundle, endpoint, process)
         except BaseException:
             if process is not None:
                 process.kill()
@@ -112,10 +124,6 @@ class Shims:
             except (OrlopError, OSError) as failure:
                 _log.warning("task=%s leftovers of its shim: %s", bundle.id, failure)
             raise
-        if group and launcher is self._own:
-            with self._lock:
-                self._groups.setdefault((bundle.namespace, group), shim)
-        return shim
 
     def _join(self, bundle: Bundle, group: str) -> Shim | None:
         with self._lock:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from google.protobuf.any_pb2 import Any
 
+from orlop import tracing
 from orlop.errors import (
     AlreadyExists,
     Cancelled,
@@ -251,7 +252,8 @@ class TaskManager:
     ) -> None:
         """A task that cannot be connected is deleted again, before anybody knows of it."""
         try:
-            plan.connect(pid)
+            with tracing.span("network.connect", {"container.id": id}):
+                plan.connect(pid)
         except BaseException:
             with suppress(OrlopError):
                 self.delete(ctx, namespace, id)

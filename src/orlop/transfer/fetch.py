@@ -8,6 +8,7 @@ from contextlib import closing
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from orlop import tracing
 from orlop.content import ContentStore, ContentWriter
 from orlop.errors import (
     AlreadyExists,
@@ -21,7 +22,7 @@ from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.registry import RegistryClient
 from orlop.rpc import CallContext
 from orlop.transfer.labels import child_labels, ref_key, source_labels
-from orlop.transfer.progress import COMPLETE, DOWNLOADING, EXISTS, WAITING, Progress, Report
+from orlop.transfer.progress import COMPLETE, DOWNLOADING, EXISTS, WAITING, Progress, Report, about
 
 _LOCK_POLL = 0.05
 
@@ -58,6 +59,10 @@ class Fetcher:
 
     def document(self, wanted: Descriptor) -> bytes:
         """A manifest, index or config: from the store, else from the registry into the store."""
+        with tracing.span("fetch", about(wanted)):
+            return self._document(wanted)
+
+    def _document(self, wanted: Descriptor) -> bytes:
         if wanted.size > DOCUMENT_MAX:
             raise InvalidArgument(f"document {wanted.digest} of {wanted.size} bytes is too large")
         self._ctx.check()
@@ -85,10 +90,11 @@ class Fetcher:
 
     def blob(self, wanted: Descriptor) -> None:
         """Fetch a blob into the store, unless it is there."""
-        try:
-            self._blob(wanted)
-        except SpoiledIngest:
-            self._blob(wanted)
+        with tracing.span("fetch", about(wanted)):
+            try:
+                self._blob(wanted)
+            except SpoiledIngest:
+                self._blob(wanted)
 
     def _blob(self, wanted: Descriptor) -> None:
         with self.writer(wanted) as writer:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orlop.oci.descriptor import Descriptor
+from orlop.tracing import Attributes
+
 _INTERVAL = 0.1
 
 WAITING, DOWNLOADING, COMPLETE, EXISTS = "waiting", "downloading", "complete", "already exists"
@@ -29,6 +32,15 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+
+
+def about(part: Descriptor) -> Attributes:
+    """An object, as spans name it."""
+    return {
+        "orlop.digest": part.digest,
+        "orlop.media_type": part.media_type,
+        "orlop.size": part.size,
+    }
 
 
 class Throttle:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orlop import tracing
 from orlop.content import ContentStore
 from orlop.errors import Cancelled, OrlopError
 from orlop.images.model import Image
@@ -22,7 +23,7 @@ from orlop.tally import Counter, Timing
 from orlop.transfer.documents import Documents
 from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
-from orlop.transfer.progress import SAVED, Progress, Report, Throttle
+from orlop.transfer.progress import SAVED, Progress, Report, Throttle, about
 from orlop.transfer.unpacking import Unpacking
 from orlop.trust import Gate
 
@@ -94,7 +95,8 @@ class Puller:
         """
         began, outcome = time.perf_counter(), "failed"
         try:
-            image = self._pull(namespace, client, wanted, ctx, report)
+            with tracing.span("pull", {"orlop.image": wanted.name, "orlop.namespace": namespace}):
+                image = self._pull(namespace, client, wanted, ctx, report)
             outcome = "done"
         except Cancelled:
             outcome = "cancelled"
@@ -119,9 +121,12 @@ class Puller:
         ctx.on_cancel(work.cancel)
         try:
             tell(Progress(f"Resolving from {client.reference}"))
-            target = client.resolve()
+            with tracing.span("resolve", {"orlop.image": str(client.reference)}) as span:
+                target = client.resolve()
+                span.set(about(target))
             if self._gate is not None:
-                self._gate.check(client, target, work)
+                with tracing.span("verify", about(target)):
+                    self._gate.check(client, target, work)
             tell(Progress(f"Pulling from {client.reference}"))
             with holding(self._leases, namespace, ctx.lease, patient=True) as lease:
                 fetcher = Fetcher(self._content, client, namespace, lease, work, tell, self._count)

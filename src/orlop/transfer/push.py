@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from orlop import tracing
 from orlop.content import ContentStore
 from orlop.errors import Cancelled, DataLoss, InvalidArgument, NotFound
 from orlop.images.model import Image
@@ -34,6 +35,7 @@ from orlop.transfer.progress import (
     Progress,
     Report,
     Throttle,
+    about,
 )
 
 
@@ -72,7 +74,10 @@ class Pusher:
         work.on_cancel(client.abort)
         ctx.on_cancel(work.cancel)
         try:
-            with holding(self._leases, namespace, ctx.lease) as lease:
+            with (
+                tracing.span("push", {"orlop.image": name, "orlop.namespace": namespace}),
+                holding(self._leases, namespace, ctx.lease) as lease,
+            ):
                 planner = Planner(self._content, namespace, lease)
                 plan = planner.plan(name, image.target, platforms)
                 _Push(self._content, namespace, client, plan, work, Throttle(report)).run(
@@ -117,13 +122,18 @@ class _Push:
             self._say(WAITING, part, 0)
         with ThreadPoolExecutor(at_once, thread_name_prefix="push") as pool:
             blobs = list(self._plan.blobs.values())
-            finish([pool.submit(self._blob, blob) for blob in blobs], self._work)
+            upload = self._upload
+            finish([pool.submit(tracing.carry(upload), blob) for blob in blobs], self._work)
         for document in self._plan.documents.values():
             self._put(document, name if document.descriptor is root else "")
         self._tell(Progress(f"Completed push to {self._reference}"))
 
     def _documents(self) -> list[Descriptor]:
         return [each.descriptor for each in self._plan.documents.values()]
+
+    def _upload(self, blob: Descriptor) -> None:
+        with tracing.span("upload", about(blob)):
+            self._blob(blob)
 
     def _blob(self, blob: Descriptor) -> None:
         self._work.check()
@@ -145,6 +155,10 @@ class _Push:
     def _put(self, document: Document, name: str) -> None:
         """Put a document under `name`, "" for its digest."""
         self._work.check()
+        with tracing.span("upload", about(document.descriptor)):
+            self._put_document(document, name)
+
+    def _put_document(self, document: Document, name: str) -> None:
         descriptor = document.descriptor
         name = name or descriptor.digest
         if self._uploads.has_manifest(name, descriptor):

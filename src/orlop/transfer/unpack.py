@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from orlop import tracing
 from orlop.content import ContentWriter
 from orlop.diff.apply import Applier, Unpacked, Unpacking, start_unpack
 from orlop.diff.inherit import inherit_folders
@@ -30,7 +31,7 @@ from orlop.snapshots import Extraction, Snapshotter
 from orlop.transfer.documents import Found
 from orlop.transfer.fetch import SpoiledIngest
 from orlop.transfer.parts import Parts
-from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING
+from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING, about
 
 _PIPE_SIZE = 1 << 20
 _UNCOMPRESSED = "containerd.io/uncompressed"
@@ -142,9 +143,10 @@ class Unpacker:
                 read = -1
                 feed = _Feed(writer, write)
                 feed()  # what an earlier pull has left
-                self._fetcher.download(writer, job.layer, feed)
-                # Verified before anything of it is used: what the bytes were decides.
-                self._fetcher.commit(writer, job.layer)
+                with tracing.span("fetch", about(job.layer)):
+                    self._fetcher.download(writer, job.layer, feed)
+                    # Verified before anything of it is used: what the bytes were decides.
+                    self._fetcher.commit(writer, job.layer)
                 self._say(EXTRACTING, job)
                 os.close(write)
                 write = -1
@@ -165,9 +167,12 @@ class Unpacker:
     @contextmanager
     def _unpacking(self, job: LayerJob, source: int) -> Iterator[Unpacking]:
         assert job.extraction is not None
-        with start_unpack(
-            self._forks, source, job.extraction.path, overlay=True, limits=self._applier.limits
-        ) as unpacking:
+        with (
+            tracing.span("unpack", about(job.layer)),
+            start_unpack(
+                self._forks, source, job.extraction.path, overlay=True, limits=self._applier.limits
+            ) as unpacking,
+        ):
             self._ctx.on_cancel(unpacking.cancel)
             yield unpacking
 
@@ -184,6 +189,10 @@ class Unpacker:
         """Make a layer's snapshot, on its parent's; somebody else's is as good."""
         if job.skip:
             return
+        with tracing.span("commit", {**about(job.layer), "orlop.snapshot": job.chain}):
+            self._commit(job)
+
+    def _commit(self, job: LayerJob) -> None:
         try:
             if job.extraction is None:
                 self._apply_in_order(job)
@@ -201,7 +210,8 @@ class Unpacker:
         mounts = self._snapshotter.prepare(self._namespace, key, job.parent, {}, lease)
         try:
             self._say(EXTRACTING, job)
-            done = self._applier.apply(self._namespace, job.layer, mounts, self._ctx)
+            with tracing.span("unpack", about(job.layer)):
+                done = self._applier.apply(self._namespace, job.layer, mounts, self._ctx)
             _check_diff_id(job, done.digest)
             self._snapshotter.commit(self._namespace, job.chain, key, {}, lease)
         except BaseException:

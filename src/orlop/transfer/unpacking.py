@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from orlop import tracing
 from orlop.diff.apply import Applier
 from orlop.errors import Cancelled, InvalidArgument
 from orlop.fork.client import ForkServer
@@ -18,6 +19,7 @@ from orlop.tally import Timing
 from orlop.transfer.documents import Found
 from orlop.transfer.jobs import finish
 from orlop.transfer.parts import Parts
+from orlop.transfer.progress import about
 from orlop.transfer.unpack import LayerJob, Unpacker, layer_jobs
 
 # What to unpack for: a platform, and the name of a snapshotter.
@@ -62,8 +64,8 @@ class Unpacking:
                 for snapshotter in snapshotters:
                     self._unpack(parts, each, snapshotter, pool, work)
                 if not snapshotters:
-                    layers = each.manifest.layers
-                    finish([pool.submit(parts.blob, layer) for layer in layers], work)
+                    layers, blob = each.manifest.layers, parts.blob
+                    finish([pool.submit(tracing.carry(blob), layer) for layer in layers], work)
 
     def _for(self, found: Found, targets: Sequence[Target]) -> list[Snapshotter]:
         names = [
@@ -86,7 +88,8 @@ class Unpacking:
         jobs = layer_jobs(found)
         unpacker.skip_present(jobs)
         try:
-            finish([pool.submit(self._prepare, unpacker, job) for job in jobs], work)
+            prepare = self._prepare
+            finish([pool.submit(tracing.carry(prepare), unpacker, job) for job in jobs], work)
             for job in jobs:
                 unpacker.commit(job)
         finally:
@@ -96,7 +99,8 @@ class Unpacking:
     def _prepare(self, unpacker: Unpacker, job: LayerJob) -> None:
         began, outcome = time.perf_counter(), "failed"
         try:
-            unpacker.prepare(job)
+            with tracing.span("layer", about(job.layer)):
+                unpacker.prepare(job)
             outcome = "present" if job.skip else "done"
         except Cancelled:
             outcome = "cancelled"
