@@ -35,4 +35,6 @@ class Facts(NamedTuple):
 
     image: str
     runtime: str
+    snapshotter: str
+    snapshot_key: str
     labels: dict[str, str]

@@ -56,10 +56,10 @@ def get_all(tx: Transaction, namespace: str) -> Iterator[Container]:
 def facts(tx: Transaction, keys: Sequence[str]) -> dict[tuple[str, str], Facts]:
     """Of all namespaces, by namespace and id, with those labels alone that `keys` names."""
     found: dict[tuple[str, str], Facts] = {}
-    for namespace, name, image, runtime in tx.execute(
-        "SELECT namespace, id, image, runtime FROM containers"
+    for namespace, name, image, runtime, snapshotter, key in tx.execute(
+        "SELECT namespace, id, image, runtime, snapshotter, snapshot_key FROM containers"
     ):
-        found[namespace, name] = Facts(image, runtime, {})
+        found[namespace, name] = Facts(image, runtime, snapshotter, key, {})
     marks = ", ".join("?" * len(keys))
     for namespace, name, key, value in tx.execute(
         f"SELECT namespace, owner, key, value FROM labels WHERE kind = ? AND key IN ({marks})",

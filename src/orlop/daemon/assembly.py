@@ -309,7 +309,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
             garbage=garbage,
             spans=spans,
         )
-        metrics.start(scraped, config, rooms, containers)
+        metrics.start(scraped, config, rooms, containers, snapshotters, closing)
         _log.info('serving metrics on "%s"', scraped.address)
 
 

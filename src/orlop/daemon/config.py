@@ -159,6 +159,7 @@ class Metrics:
     public: bool = False
     labels: tuple[str, ...] = ()
     max_containers: int = 2000
+    filesystem_age: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,7 @@ _MINIMUM = {
     "image_verifier.max_verifiers": -1,
     "image_verifier.per_verifier_timeout": 1,
     "restart.interval": 1,
+    "metrics.filesystem_age": 0,
     "gc.deletion_threshold": 0,
     "gc.mutation_threshold": 0,
     "network.pool_prefix": 1,

@@ -41,7 +41,7 @@ def run(config: Config) -> None:
         _make_folders(config)
         closing.callback(RootLock(Path(config.root)).release)
         # Before any thread; and before the imports below, so that both warm up side by side.
-        forks = ForkServer((*PRELOAD, metrics.PRELOAD) if config.metrics.address else PRELOAD)
+        forks = ForkServer((*PRELOAD, *metrics.PRELOAD) if config.metrics.address else PRELOAD)
         forks.start()
         closing.callback(forks.stop)
         _raise_descriptor_limit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from orlop.containers import ContainerStore
     from orlop.daemon.readings import Rooms
     from orlop.metrics.endpoint import Endpoint
+    from orlop.snapshots import SnapshotStore
 
-PRELOAD = "orlop.metrics.worker"
+PRELOAD = ("orlop.metrics.worker", "orlop.metrics.measuring")
 _KEYS = "configuration: metrics"
 
 
@@ -68,21 +70,31 @@ def listen(config: Config, closing: ExitStack) -> Endpoint:
     return endpoint
 
 
-def start(endpoint: Endpoint, config: Config, rooms: Rooms, containers: ContainerStore) -> None:
+def start(
+    endpoint: Endpoint,
+    config: Config,
+    rooms: Rooms,
+    containers: ContainerStore,
+    snapshotters: Mapping[str, SnapshotStore],
+    closing: ExitStack,
+) -> None:
     """Serve metrics. Raises InvalidArgument for labels that contradict each other."""
     from orlop.daemon.readings import readings  # noqa: PLC0415 - see above
     from orlop.metrics.containers import Containers, Options  # noqa: PLC0415 - see above
+    from orlop.metrics.filesystems import Filesystems  # noqa: PLC0415 - see above
     from orlop.metrics.internals import Internals  # noqa: PLC0415 - see above
     from orlop.metrics.labels import Labels  # noqa: PLC0415 - see above
     from orlop.metrics.scraper import Outcomes, Scraper  # noqa: PLC0415 - see above
 
     metrics = config.metrics
     outcomes = Outcomes(metrics.max_containers)
+    filesystems = Filesystems(rooms.forks, snapshotters, metrics.filesystem_age)
+    closing.callback(filesystems.close)
     options = Options(Labels(metrics.labels), metrics.max_containers, Path(config.state) / "health")
     endpoint.start(
         Scraper(
             Internals([*readings(rooms), *outcomes.readings()]),
-            Containers(rooms.forks, rooms.tasks, containers, options),
+            Containers(rooms.forks, rooms.tasks, containers, filesystems, options),
             outcomes,
         )
     )

@@ -18,8 +18,9 @@ from orlop.containers import ContainerStore
 from orlop.containers.model import Facts
 from orlop.errors import OrlopError
 from orlop.fork.worker import Spawner, Worker
+from orlop.metrics.filesystems import Filesystems, Layer, Measured
 from orlop.metrics.labels import Labels
-from orlop.metrics.target import Target
+from orlop.metrics.target import FILESYSTEM, Target
 from orlop.oci.healthcheck import LABEL as HEALTHCHECK
 from orlop.restart.rules import COUNT
 from orlop.rpc.convert import any_type
@@ -34,7 +35,7 @@ _SHARE = 64
 _WORKERS = 4
 _PATIENCE = 20.0
 
-GONE, SILENT, LOST = "gone", "silent", "lost"
+GONE, SILENT, LOST, UNMEASURED = "gone", "silent", "lost", "unmeasured"
 
 
 class Options(NamedTuple):
@@ -62,11 +63,17 @@ class Containers:
     """Looks at the containers that have tasks; their shims are not woken, but for strange ones."""
 
     def __init__(
-        self, forks: Spawner, tasks: TaskManager, records: ContainerStore, options: Options
+        self,
+        forks: Spawner,
+        tasks: TaskManager,
+        records: ContainerStore,
+        filesystems: Filesystems,
+        options: Options,
     ) -> None:
         self._forks = forks
         self._tasks = tasks
         self._records = records
+        self._filesystems = filesystems
         self._options = options
 
     def collect(self) -> Found:
@@ -84,19 +91,24 @@ class Containers:
             dropped += answer.dropped
             for name, text in answer.parts.items():
                 parts.setdefault(name, []).append(text)
+        self._filesystems.refresh()
         return Found(parts, len(targets), failures, dropped, omitted)
 
     def _targets(self, tasks: Sequence[Task], failures: Counter[str]) -> list[Target]:
         wanted = (*self._options.labels.keys, COUNT, HEALTHCHECK)
         records = self._records.facts(wanted)
+        found = {
+            task: record
+            for task in tasks
+            if (record := records.get((task.namespace, task.id))) is not None
+        }
+        failures[GONE] += len(tasks) - len(found)
+        measured = self._filesystems.known(map(_layer, found, found.values()))
+        failures[UNMEASURED] += self._filesystems.failed()
         asked = []
         targets = []
-        for task in tasks:
-            record = records.get((task.namespace, task.id))
-            if record is None:
-                failures[GONE] += 1
-                continue
-            target = self._target(task, record)
+        for task, record in found.items():
+            target = self._target(task, record, measured.get(_layer(task, record)))
             if target.pid and not (task.shim.own or record.runtime in OWN_RUNTIMES):
                 asked.append((task, target))
             else:
@@ -104,7 +116,7 @@ class Containers:
         targets += _ask(asked, failures)
         return targets
 
-    def _target(self, task: Task, record: Facts) -> Target:
+    def _target(self, task: Task, record: Facts, measured: Measured | None) -> Target:
         labels = self._options.labels.of(
             task.id, task.namespace, record.runtime, record.image, record.labels
         )
@@ -112,10 +124,17 @@ class Containers:
         facts = [("orlop_container_state", f'state="{_state(task)}"', 1.0)]
         count = record.labels.get(COUNT, "0")
         facts.append(("orlop_container_restarts_total", "", int(count) if count.isdecimal() else 0))
+        if measured is not None:
+            written = zip(FILESYSTEM, measured, strict=True)
+            facts += [(family.name, "", value) for family, value in written]
         health = ""
         if HEALTHCHECK in record.labels:
             health = str(self._options.health / task.namespace / f"{task.id}.json")
         return Target(task.id, labels, 0 if ended else task.pid, facts, health)
+
+
+def _layer(task: Task, record: Facts) -> Layer:
+    return Layer(task.namespace, record.snapshotter, record.snapshot_key)
 
 
 def _state(task: Task) -> str:

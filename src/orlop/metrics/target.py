@@ -7,12 +7,18 @@ from typing import NamedTuple
 
 from orlop.metrics.family import Family
 
+FILESYSTEM = (
+    Family("container_fs_usage_bytes", "What the container has written to its filesystem, on disk"),
+    Family("container_fs_inodes", "Files, folders and so on that it has there"),
+    Family("container_fs_measured_seconds", "When that was measured, since 1970"),
+)
 FACTS = (
     Family("orlop_container_state", "1 for the state that the container's task is in", ("state",)),
     Family("orlop_container_restarts_total", "How often the container was started again"),
     Family(
         "orlop_container_health", "1 for what the container's healthcheck last found", ("status",)
     ),
+    *FILESYSTEM,
 )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from orlop.snapshots.model import Usage
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
+from orlop.sys.usage import disk_usage
 
-_BLOCK = 512
 _TRASH = ".trash-"
 
 
@@ -54,7 +54,7 @@ class Driver(ABC):
 
     def usage(self, number: int) -> Usage:
         """Blocks and inodes of the snapshot's own folder; hard links count once."""
-        return disk_usage(self.content(number))
+        return Usage(*disk_usage(os.fspath(self.content(number))))
 
     def numbers(self) -> set[int]:
         """Every snapshot that has a folder."""
@@ -76,24 +76,3 @@ class Driver(ABC):
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
         shutil.rmtree(self.folder(number), ignore_errors=True)
-
-
-def disk_usage(folder: Path) -> Usage:
-    """Bytes in blocks and inodes of a tree, its root included."""
-    seen: set[int] = set()
-    size = 0
-    waiting = [os.fspath(folder)]
-    root = os.lstat(folder)
-    seen.add(root.st_ino)
-    size += root.st_blocks * _BLOCK
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                info = entry.stat(follow_symlinks=False)
-                if info.st_ino in seen:
-                    continue
-                seen.add(info.st_ino)
-                size += info.st_blocks * _BLOCK
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-    return Usage(size, len(seen))

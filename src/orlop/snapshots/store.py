@@ -383,6 +383,12 @@ class SnapshotStore:
             return Usage(record.size, record.inodes)
         return self.driver.usage(record.id)
 
+    def folder(self, namespace: str, key: str) -> Path:
+        """Where the files are that a snapshot itself has; NotFound without it."""
+        with self._database.read() as tx:
+            record = self._get(tx, namespace, key)
+        return self.driver.content(record.id)
+
     def cleanup(self) -> None:
         """Delete folders without a row. Only safe while nothing is being prepared: at start."""
         with self._database.read() as tx:

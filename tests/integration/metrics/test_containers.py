@@ -245,3 +245,52 @@ def test_containers_that_end_during_scrapes(tmp_path: Path, busybox_archive: Pat
             assert found.total("orlop_metrics_container_failures_total", reason="unreadable") == 0
             scrapes += 1
         assert churn.returncode == 0
+
+
+def test_what_is_written_to_filesystems(tmp_path: Path, busybox_archive: Path) -> None:
+    script = (
+        "mkdir /made; dd if=/dev/zero of=/made/file bs=1M count=24; ln /made/file /made/link; "
+        "sync; touch /ready; exec sleep 1000"
+    )
+    with (
+        scraped(tmp_path, "filesystem_age = 1\n") as served,
+        running(served.daemon, busybox_archive, "writer", "/bin/sh", "-c", script) as pid,
+        running(served.daemon, busybox_archive, "idle", "/bin/sleep", "1000"),
+    ):
+        daemon, began = served.daemon, time.time()
+        daemon.wait_for(Path(f"/proc/{pid}/root/ready").exists, 30)
+        writer = {"container_id": "writer"}
+
+        def measured() -> float:
+            return max(served.scrape().all("container_fs_measured_seconds", **writer), default=0)
+
+        daemon.wait_for(lambda: measured() > began, 30)
+        found = served.scrape()
+        assert found.one("container_fs_usage_bytes", **writer) == pytest.approx(24 * MIB, rel=0.05)
+        # The root, "made", the file with two names, "ready", and what runC makes to mount upon.
+        made = found.one("container_fs_inodes", **writer)
+        assert made == 3 + found.one("container_fs_inodes", container_id="idle")
+        assert found.one("container_fs_usage_bytes", container_id="idle") < MIB
+        usage = daemon.ctr("snapshots", "usage", "writer").stdout.splitlines()[1].split()
+        assert float(usage[1]) == pytest.approx(24, abs=1)
+        # More is seen later, not by asking more often.
+        daemon.ctr("task", "exec", "--exec-id", "more", "writer", "/bin/rm", "-r", "/made")
+        before = measured()
+        daemon.wait_for(lambda: measured() > before, 30)
+        daemon.wait_for(
+            lambda: served.scrape().one("container_fs_inodes", **writer) == made - 2, 30
+        )
+
+
+def test_filesystems_are_not_looked_at_where_that_is_off(
+    tmp_path: Path, busybox_archive: Path
+) -> None:
+    with (
+        scraped(tmp_path, "filesystem_age = 0\n") as served,
+        running(served.daemon, busybox_archive, "idle", "/bin/sleep", "1000"),
+    ):
+        for _ in range(3):
+            found = served.scrape()
+            assert found.one("container_pids_current", container_id="idle") == 1
+            assert not found.all("container_fs_usage_bytes")
+        assert found.total("orlop_fork_seconds_count", name="orlop-du") == 0
