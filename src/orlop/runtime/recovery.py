@@ -66,7 +66,9 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
         _log.info("%s has no shim: %s", name, error)
         log.close()
         ended = _clear_up(tasks, bundle)
-        tasks.publish_end(bundle, ended or Exit(255, time.time_ns()), told=False, keep=True)
+        ended = ended or Exit(255, time.time_ns())
+        tasks.publish_exit(bundle, ended, keep=True)
+        tasks.publish_delete(bundle, ended, keep=True)
         return False
     except OSError:
         log.close()

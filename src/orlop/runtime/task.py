@@ -11,7 +11,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from orlop.errors import DeadlineExceeded, NotFound, OrlopError, Unavailable
+from orlop.errors import Cancelled, DeadlineExceeded, NotFound, OrlopError, Unavailable
 from orlop.rpc import CallContext
 from orlop.rpc.context import validate_identifier
 from orlop.rpc.convert import nanoseconds
@@ -278,7 +278,7 @@ class Task:
 def _state(id: str, ask: Callable[[], wire.StateResponse]) -> ProcessState:
     try:
         answer = ask()
-    except (NotFound, Unavailable, DeadlineExceeded):
+    except (Cancelled, NotFound, Unavailable, DeadlineExceeded):
         raise
     except OrlopError:
         return ProcessState(id, 0, Status.UNKNOWN, Stdio(), None)

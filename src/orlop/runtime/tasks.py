@@ -398,10 +398,12 @@ class TaskManager:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns())
         self.shims.forget(shim)
-        self.publish_end(
-            task.bundle, task.exit or ended, told=task.exit is not None, keep=task.recovered
-        )
-        self._remove(task, task.exit or ended)
+        if task.exit is None:
+            self.publish_exit(task.bundle, ended, keep=task.recovered)
+        try:
+            self._remove(task, task.exit or ended)
+        finally:  # who hears that it is deleted may make another of its name
+            self.publish_delete(task.bundle, task.exit or ended, keep=task.recovered)
 
     def _reconnected(self, task: Task, lost: Shim) -> bool:
         """Whether only the connection was lost: the shim listens."""
@@ -413,26 +415,28 @@ class TaskManager:
         task.reconnect(shim)
         return True
 
-    def publish_end(self, bundle: Bundle, ended: Exit, *, told: bool, keep: bool) -> None:
-        """Publish what a dead shim cannot: that a task has ended, if it did not tell, and is gone.
+    def publish_exit(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:
+        """Publish what a dead shim has not told: that its task has ended.
 
         With `keep`, subscribers who come soon hear of it, too.
         """
+        exited = TaskExit(
+            container_id=bundle.id,
+            id=bundle.id,
+            pid=ended.pid,
+            exit_status=ended.status,
+            exited_at=timestamp(ended.at),
+        )
+        self._publisher.publish(bundle.namespace, "/tasks/exit", exited, keep=keep)
+
+    def publish_delete(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:
+        """Publish what a dead shim cannot: that its task is gone. `keep` is as for its exit."""
         deleted = TaskDelete(
             container_id=bundle.id,
             pid=ended.pid,
             exit_status=ended.status,
             exited_at=timestamp(ended.at),
         )
-        if not told:
-            exited = TaskExit(
-                container_id=bundle.id,
-                id=bundle.id,
-                pid=ended.pid,
-                exit_status=ended.status,
-                exited_at=timestamp(ended.at),
-            )
-            self._publisher.publish(bundle.namespace, "/tasks/exit", exited, keep=keep)
         self._publisher.publish(bundle.namespace, "/tasks/delete", deleted, keep=keep)
 
 
