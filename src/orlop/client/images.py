@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from orlop.client import leases
 from orlop.client.connection import Connection
-from orlop.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
+from orlop.errors import (
+    AlreadyExists,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
 from orlop.oci import chain, mediatypes, platform_rules, reference
 from orlop.oci.digest import Digest
 from orlop.wire.services import content_pb2, images_pb2, snapshots_pb2
@@ -52,6 +58,28 @@ def find(connection: Connection, name: str) -> Image | None:
         return get(connection, name)
     except NotFound:
         return None
+
+
+def find_local(connection: Connection, name: str) -> Image | None:
+    """The image that a user means by `name`, if it is here.
+
+    That is the one of the full reference; or the one called `name` itself, where only that exists:
+    other clients may call an image `box:1`. Raises InvalidArgument for what can be neither.
+    """
+    try:
+        full = full_name(name)
+    except InvalidArgument:
+        found = find(connection, name)
+        if found is None:
+            raise
+        return found
+    return find(connection, full) or (None if name == full else find(connection, name))
+
+
+def local_name(connection: Connection, name: str) -> str:
+    """What the image that a user means by `name` is called here; see `find_local`."""
+    found = find_local(connection, name)
+    return full_name(name) if found is None else found.name
 
 
 def list_all(connection: Connection) -> list[Image]:

@@ -129,6 +129,22 @@ def test_load_under_one_name_for_all(orlopd: Orlopd, busybox: str, tmp_path: Pat
     assert orlopd.orlop("run", "--rm", "all:1", "echo", "hi").stdout == "hi\n"
 
 
+def test_an_image_of_a_short_name(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    """As other clients and archives of other tools make them: what the list shows can be used."""
+    orlopd.ctr("images", "tag", busybox, "box:1")
+    assert orlopd.orlop("run", "--rm", "box:1", "echo", "hi").stdout == "hi\n"
+    archive = tmp_path / "box.tar"
+    orlopd.orlop("save", "-q", "-o", str(archive), "box:1")
+    orlopd.orlop("tag", "box:1", "ours:1")
+    assert json.loads(orlopd.orlop("image", "inspect", "box:1").stdout)[0]["name"] == "box:1"
+    orlopd.orlop("rmi", "box:1")
+    assert orlopd.orlop("load", "-q", "-i", str(archive)).stdout == "box:1\n"
+    orlopd.orlop("tag", "ours:1", "box:1")  # docker.io's goes first
+    assert json.loads(orlopd.orlop("image", "inspect", "box:1").stdout)[0]["name"] != "box:1"
+    orlopd.orlop("rmi", "box:1", "box:1", "ours:1")
+    assert orlopd.orlop("image", "inspect", "box:1", check=False).returncode == 1
+
+
 def test_hosts_of_a_folder(orlopd: Orlopd, busybox: str, registry: str, tmp_path: Path) -> None:
     """A registry that is not there, reached by the mirror that a folder names, for this time."""
     (tmp_path / "elsewhere.test").mkdir()

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    image = images.get(connection, images.full_name(args.image))
+    image = images.get(connection, images.local_name(connection, args.image))
     found = details.of_this_machine(connection, image)
     if found.manifest is None or not found.config:
         raise NotFound(f'config of image "{image.name}"')

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     found, status = [], 0
     for name in args.images:
         try:
-            found.append(_inspect(connection, images.full_name(name)))
+            found.append(_inspect(connection, images.local_name(connection, name)))
         except OrlopError as error:
             status = failed(error)
     print(json.dumps(found, indent=4))

@@ -49,7 +49,7 @@ def _inspect(connection: Connection, name: str, kind: str | None) -> dict[str, A
         except InvalidArgument as error:
             ambiguous = error
     try:
-        return _image(connection, images.full_name(name))
+        return _image(connection, images.local_name(connection, name))
     except NotFound:
         if ambiguous is not None:
             raise ambiguous from None

@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    name = images.full_name(args.image)
-    target = images.full_name(args.target) if args.target else name
+    name = images.local_name(connection, args.image)
+    target = images.full_name(args.target) if args.target else images.full_name(args.image)
     with transfers.advising(target), showing(args) as show:
         push_image(
             connection,

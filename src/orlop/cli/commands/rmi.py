@@ -13,4 +13,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    return for_each(args.images, lambda name: images.remove(connection, images.full_name(name)))
+    return for_each(
+        args.images, lambda name: images.remove(connection, images.local_name(connection, name))
+    )

@@ -203,9 +203,9 @@ def _starting() -> Iterator[None]:
 
 
 def _image(args: argparse.Namespace, connection: Connection) -> images.ImageView:
-    name = images.full_name(args.image)
-    found = images.find(connection, name) if args.pull == "missing" else None
+    found = None if args.pull == "always" else images.find_local(connection, args.image)
     if found is None:
+        name = images.full_name(args.image)
         if args.pull != "never":
             _pull(args, connection, name)
         found = images.get(connection, name)

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    names = [images.full_name(name) for name in args.images]
+    names = [images.local_name(connection, name) for name in args.images]
     with _target(args.output) as file, showing(args) as show:
         export_images(
             connection,

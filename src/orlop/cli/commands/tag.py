@@ -15,6 +15,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     name = images.full_name(args.name)
-    tag(connection, images.full_name(args.image), name)
+    tag(connection, images.local_name(connection, args.image), name)
     print(name)
     return 0
