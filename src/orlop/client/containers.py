@@ -157,7 +157,8 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     from orlop.client import log_files
 
     delete_task(connection, container.id)
-    connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
+    with suppress(NotFound):  # the daemon removes it as well, if it was run with --rm
+        connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
     if container.snapshot_key:
         remove_snapshot(connection, container.snapshotter, container.snapshot_key)
     log_files.remove(connection, container)
@@ -175,8 +176,7 @@ def remove_when_ended(connection: Connection, container: containers_pb2.Containe
     connection.containers.update(request)
     task = states.task_of(connection, container.id)
     if task is not None and not states.of(container, task).alive:
-        with suppress(NotFound):  # the daemon was faster after all
-            remove(connection, container, force=False)
+        remove(connection, container, force=False)
 
 
 def _kill(connection: Connection, container: str) -> None:

@@ -311,3 +311,11 @@ def test_signals_are_forwarded(orlopd: Orlopd, image: str) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "caught\n"
         assert process.wait(20) == 4
+
+
+def test_removed_by_force_while_it_removes_itself(orlopd: Orlopd, image: str) -> None:
+    for number in range(5):
+        name = f"short-{number}"
+        orlopd.orlop("run", "-d", "--rm", "--name", name, image, "sleep", "1000")
+        assert orlopd.orlop("rm", "-f", name).stdout == f"{name}\n"
+    assert orlopd.orlop("rm", "-f", "short-0", check=False).returncode == 1
