@@ -18,13 +18,14 @@ def describe(root: Path) -> dict[str, Entry]:
     Hard links are told by the first path of each inode.
     """
     found: dict[str, Entry] = {}
-    first: dict[int, str] = {}
+    first: dict[tuple[int, int], str] = {}
     paths = [root, *sorted(root.rglob("*"))]
     for path in paths:
         name = str(path.relative_to(root))
         info = path.lstat()
         kind = stat.S_IFMT(info.st_mode)
-        first.setdefault(info.st_ino, name)
+        inode = info.st_dev, info.st_ino
+        first.setdefault(inode, name)
         found[name] = (
             oct(info.st_mode),
             info.st_uid,
@@ -33,7 +34,7 @@ def describe(root: Path) -> dict[str, Entry]:
             info.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0,
             path.readlink() if kind == stat.S_IFLNK else "",
             hashlib.sha256(path.read_bytes()).hexdigest() if kind == stat.S_IFREG else "",
-            first[info.st_ino] if kind == stat.S_IFREG else "",
+            first[inode] if kind == stat.S_IFREG else "",
             _attributes(path),
         )
     return found

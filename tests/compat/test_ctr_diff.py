@@ -42,7 +42,7 @@ def _mounts(orlopd: Orlopd, key: str, snapshotter: str) -> list[Mount]:
     return found
 
 
-@pytest.mark.parametrize("snapshotter", ["overlayfs", "native"])
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "erofs", "native"])
 def test_snapshots_diff(
     orlopd: Orlopd, busybox_archive: Path, tmp_path: Path, snapshotter: str
 ) -> None:

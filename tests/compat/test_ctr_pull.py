@@ -9,12 +9,35 @@ from tests.daemon_fixture import Orlopd
 pytestmark = pytest.mark.root
 
 
-def test_images_pull_and_run(orlopd: Orlopd, registry: str) -> None:
-    name = f"{registry}/test/busybox:latest"
-    orlopd.ctr("images", "pull", "--plain-http", name)
+SNAPSHOTTERS = ("overlayfs", "erofs", "native")
+
+
+@pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
+def test_images_pull_and_run(orlopd: Orlopd, registry: str, snapshotter: str) -> None:
+    name, by = f"{registry}/test/busybox:latest", ("--snapshotter", snapshotter)
+    orlopd.ctr("images", "pull", "--plain-http", *by, name)
     assert name in orlopd.ctr("images", "ls", "-q").stdout
-    assert "complete" in orlopd.ctr("images", "check").stdout
-    assert orlopd.ctr("run", "--rm", name, "job", "echo", "pulled").stdout == "pulled\n"
+    assert "complete" in orlopd.ctr("images", "check", *by).stdout
+    assert orlopd.ctr("run", "--rm", *by, name, "job", "echo", "pulled").stdout == "pulled\n"
+    shown = orlopd.ctr("snapshots", *by, "usage").stdout
+    assert len(shown.splitlines()) == 2, shown
+
+
+@pytest.mark.parametrize("snapshotter", SNAPSHOTTERS)
+def test_snapshots_by_hand(orlopd: Orlopd, registry: str, snapshotter: str) -> None:
+    name, by = f"{registry}/test/busybox:latest", ("--snapshotter", snapshotter)
+    orlopd.ctr("images", "pull", "--plain-http", *by, name)
+    orlopd.ctr("run", *by, name, "job", "sh", "-c", "echo made > /made; rm /bin/true")
+    orlopd.ctr("containers", "rm", "--keep-snapshot", "job")
+    snapshots = ("snapshots", *by)
+    orlopd.ctr(*snapshots, "commit", "mine", "job")
+    assert '"Kind": "Committed"' in orlopd.ctr(*snapshots, "info", "mine").stdout
+    tree = orlopd.ctr(*snapshots, "tree").stdout.splitlines()
+    assert tree[-1].strip("\\_ ") == "mine"
+    assert "mine" in orlopd.ctr(*snapshots, "usage", "mine").stdout
+    orlopd.ctr("run", "--rm", *by, name, "other", "test", "!", "-e", "/made")
+    orlopd.ctr(*snapshots, "rm", "mine")
+    assert len(orlopd.ctr(*snapshots, "ls").stdout.splitlines()) == 2
 
 
 def test_content_fetch(orlopd: Orlopd, registry: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from orlop.containers import ContainerStore
@@ -18,6 +20,7 @@ from orlop.daemon.oom import OomRecorder
 from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import Comparer
 from orlop.diff.folders import FolderStore
+from orlop.diff.sealing import Sealer
 from orlop.diff.service import DiffService
 from orlop.errors import FailedPrecondition, OrlopError, Unavailable
 from orlop.events import Exchange
@@ -75,7 +78,14 @@ from orlop.runtime.sandboxes import SandboxManager
 from orlop.runtime.service import TasksService
 from orlop.sandboxes import SandboxStore
 from orlop.sandboxes.service import SandboxStoreService
-from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
+from orlop.snapshots import (
+    Driver,
+    ErofsDriver,
+    NativeDriver,
+    OverlayDriver,
+    SnapshotIds,
+    SnapshotStore,
+)
 from orlop.snapshots.service import SnapshotsService
 from orlop.sys.process import CAP_NET_ADMIN, bounding_capabilities, in_user_namespace
 from orlop.transfer import Puller, Pusher
@@ -90,7 +100,6 @@ _log = logging.getLogger(__name__)
 
 # The URIs that the built-in shim takes for a container's output.
 _LOG_SCHEMES = ("fifo", "binary", "file")
-_DRIVERS: dict[str, type[Driver]] = {"overlayfs": OverlayDriver, "native": NativeDriver}
 
 
 class Servers:
@@ -139,7 +148,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         database, root / "content", exchange, shared=config.content.sharing == "shared"
     )
     content.reap()
-    snapshotters, broken = _snapshotters(config, database, exchange, closing)
+    snapshotters, broken = _snapshotters(config, database, exchange, forks, closing)
     namespaces = NamespaceStore(database, exchange)
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
@@ -375,13 +384,22 @@ def _shims(config: Config, forks: ForkServer, reactor: Reactor) -> Shims:
 
 
 def _snapshotters(
-    config: Config, database: Database, exchange: Exchange, closing: ExitStack
+    config: Config,
+    database: Database,
+    exchange: Exchange,
+    forks: ForkServer,
+    closing: ExitStack,
 ) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError]]:
     """The snapshotters that work here, and why the others do not."""
     found: dict[str, SnapshotStore] = {}
     broken: dict[str, OrlopError] = {}
     ids = SnapshotIds(database)
-    for name, driver in _DRIVERS.items():
+    drivers: dict[str, Callable[[Path], Driver]] = {
+        "overlayfs": OverlayDriver,
+        "erofs": partial(ErofsDriver, seal=Sealer(forks)),
+        "native": NativeDriver,
+    }
+    for name, driver in drivers.items():
         try:
             store = SnapshotStore(
                 database, ids, name, driver(Path(config.root, "snapshots", name)), exchange

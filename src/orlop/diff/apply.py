@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orlop.content import ContentStore
 from orlop.diff.confinement import plain
-from orlop.diff.inherit import inherit_folders
+from orlop.diff.inherit import inherit_folders, looks_of
+from orlop.erofs.folders import LAYER, block_size, wants_image
 from orlop.errors import InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
@@ -21,6 +23,7 @@ from orlop.rpc import CallContext
 from orlop.sys.mount import Mount
 
 _JOB = "orlop.diff.unpack:unpack"
+_INDEX_JOB = "orlop.diff.index:index"
 _NAME = "orlop-unpack"
 
 
@@ -74,6 +77,37 @@ def start_unpack(
     return _start(forks, source, {"folder": str(folder), "mounts": []}, overlay, limits)
 
 
+def start_index(
+    forks: ForkServer,
+    source: int,
+    folder: Path,
+    *,
+    limits: Limits,
+    looks: Mapping[str, Any] | None = None,
+    name: str = LAYER,
+) -> Unpacking:
+    """Make the image `name` in `folder` of the layer that the descriptor `source` gives.
+
+    The folder is marked for one (`orlop.erofs.folders`). `looks` are those of folders that the
+    layer implies (`orlop.diff.inherit`).
+    """
+    args = {
+        "folder": str(folder),
+        "name": name,
+        "block_size": block_size(folder),
+        "max_size": limits.max_size,
+        "max_entries": limits.max_entries,
+        "max_ratio": limits.max_ratio,
+    }
+    if not looks:
+        return Unpacking(Worker(forks, _INDEX_JOB, args, [source], name=_NAME))
+    with tempfile.TemporaryFile("w+") as told:
+        json.dump(looks, told)
+        told.flush()
+        told.seek(0)
+        return Unpacking(Worker(forks, _INDEX_JOB, args, [source, told.fileno()], name=_NAME))
+
+
 def _start(
     forks: ForkServer, source: int, target: dict[str, Any], overlay: bool, limits: Limits
 ) -> Unpacking:
@@ -107,22 +141,45 @@ class Applier:
             raise InvalidArgument(
                 f'no processor for media-type "{layer.media_type}": it is not a layer'
             )
-        target = _Target(mounts)
-        with (
-            self._content.open(namespace, layer.digest) as blob,
-            tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point,
-        ):
-            os.lseek(blob.fd, 0, os.SEEK_SET)
+        target, image = _Target(mounts), wants_image(mounts)
+        with self._content.open(namespace, layer.digest) as blob:
+            if image is not None:
+                done = self._index(blob.fd, image, target.lowers, ctx)
+            else:
+                done = self._unpack(blob.fd, target, ctx)
+        return Descriptor(media_type=mediatypes.OCI_LAYER, digest=done.diff_id, size=done.size)
+
+    def _unpack(self, blob: int, target: _Target, ctx: CallContext) -> Unpacked:
+        os.lseek(blob, 0, os.SEEK_SET)
+        with tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point:
             args = {**target.args, "mount_point": mount_point}
-            with _start(self._forks, blob.fd, args, target.overlay, self.limits) as unpacking:
-                ctx.on_cancel(unpacking.cancel)
-                try:
-                    done = unpacking.result()
-                finally:
-                    ctx.check()
+            done = _finish(_start(self._forks, blob, args, target.overlay, self.limits), ctx)
         if done.implicit and target.upper is not None:
             inherit_folders(target.upper, target.lowers, done.implicit)
-        return Descriptor(media_type=mediatypes.OCI_LAYER, digest=done.diff_id, size=done.size)
+        return done
+
+    def _index(self, blob: int, folder: Path, lowers: Sequence[Path], ctx: CallContext) -> Unpacked:
+        """Twice, where it turns out that folders must look as in the layers below: that is rare."""
+        looks: dict[str, Any] = {}
+        while True:
+            os.lseek(blob, 0, os.SEEK_SET)
+            work = start_index(self._forks, blob, folder, limits=self.limits, looks=looks)
+            done = _finish(work, ctx)
+            if looks or not done.implicit:
+                return done
+            looks = looks_of(lowers, done.implicit)
+            if not looks:
+                return done
+
+
+def _finish(unpacking: Unpacking, ctx: CallContext) -> Unpacked:
+    """Wait for the end of a worker, which that of the call is too."""
+    with unpacking:
+        ctx.on_cancel(unpacking.cancel)
+        try:
+            return unpacking.result()
+        finally:
+            ctx.check()
 
 
 class _Target:

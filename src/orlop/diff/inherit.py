@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
@@ -26,6 +27,41 @@ def inherit_folders(upper: Path, lowers: Sequence[Path], folders: Iterable[str])
     finally:
         for root in roots:
             os.close(root)
+
+
+def looks_of(lowers: Sequence[Path], folders: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What each of `folders` looks like in the nearest of `lowers` that has it, for JSON."""
+    found = {}
+    roots = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in lowers]
+    try:
+        for folder in folders:
+            for root in roots:
+                fd = _open(root, folder)
+                if fd is not None:
+                    found[folder] = _look(fd)
+                    break
+    finally:
+        for root in roots:
+            os.close(root)
+    return found
+
+
+def _look(folder: int) -> dict[str, Any]:
+    try:
+        info = os.fstat(folder)
+        return {
+            "mode": info.st_mode & 0o7777,
+            "uid": info.st_uid,
+            "gid": info.st_gid,
+            "mtime": info.st_mtime_ns,
+            "xattrs": {
+                name: os.getxattr(folder, name).hex()
+                for name in os.listxattr(folder)
+                if not name.startswith(_OVERLAYS_OWN)
+            },
+        }
+    finally:
+        os.close(folder)
 
 
 def _inherit(upper: int, lowers: Sequence[int], folder: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orlop.content import ContentStore
@@ -42,6 +43,21 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
     a file, ResourceExhausted on a full disk, Cancelled; the worker has ended then.
     """
     writer.seek(0)
+    with packing(forks, wanted) as (worker, tar):
+        ctx.on_cancel(worker.cancel)
+        try:
+            while data := os.read(tar, _READ):
+                writer.write(data)
+            answer = worker.result()
+        finally:
+            ctx.check()
+    diff_id: str | None = answer.get("diff_id")
+    return diff_id
+
+
+@contextmanager
+def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, int]]:
+    """A worker that makes the tar, and the descriptor to read it from."""
     with tempfile.TemporaryDirectory(prefix="orlop-pack-") as mount_point:
         args = {
             "lower": plain(wanted.lower),
@@ -59,17 +75,9 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
             finally:
                 os.close(write)
             with worker:
-                ctx.on_cancel(worker.cancel)
-                try:
-                    while data := os.read(read, _READ):
-                        writer.write(data)
-                    answer = worker.result()
-                finally:
-                    ctx.check()
+                yield worker, read
         finally:
             os.close(read)
-    diff_id: str | None = answer.get("diff_id")
-    return diff_id
 
 
 def abandon(content: ContentStore, writer: ContentWriter) -> None:

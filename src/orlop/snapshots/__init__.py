@@ -1,10 +1,12 @@
 """Snapshots: layered filesystems that images unpack into and containers write to.
 
 `Snapshotter` is what the rest of the daemon knows. `SnapshotStore` implements it for a `Driver`,
-which owns the folders and says how to mount them: overlayfs, or native, which copies.
+which owns the folders and says how to mount them: overlayfs; erofs, which keeps layers as images;
+or native, which copies.
 """
 
 from orlop.snapshots.driver import Driver
+from orlop.snapshots.erofs import ErofsDriver
 from orlop.snapshots.model import Info, Kind, Usage
 from orlop.snapshots.native import NativeDriver
 from orlop.snapshots.overlayfs import OverlayDriver
@@ -13,6 +15,7 @@ from orlop.snapshots.store import SnapshotIds, SnapshotStore
 
 __all__ = [
     "Driver",
+    "ErofsDriver",
     "Extraction",
     "Info",
     "Kind",

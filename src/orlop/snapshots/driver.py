@@ -24,6 +24,8 @@ class Driver(ABC):
 
     # Whether a layer can be unpacked before its parent is known.
     rebase = False
+    # Whether a layer is kept as an image (`orlop.erofs.folders`), not as files in `content`.
+    images = False
     # Whether a snapshot's files can be shown with other owners.
     maps_ids = False
 
@@ -48,6 +50,17 @@ class Driver(ABC):
     @abstractmethod
     def content(self, number: int) -> Path:
         """The folder that holds what the snapshot itself adds."""
+
+    def seal(self, number: int, parents: Sequence[int]) -> Usage:
+        """Make what was written to a snapshot a layer, before it is committed; what that takes."""
+        del parents
+        return self.usage(number)
+
+    def settle(self, number: int) -> None:  # noqa: B027 - most need not
+        """Let go of what a snapshot that is committed needs no more."""
+
+    def close(self) -> None:  # noqa: B027 - most need not
+        """The daemon ends; snapshots that are mounted stay so."""
 
     def folder(self, number: int) -> Path:
         return self.snapshots / str(number)

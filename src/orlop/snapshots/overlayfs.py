@@ -23,7 +23,7 @@ class OverlayDriver(Driver):
 
     def __init__(self, root: Path, options: Sequence[str] = ()) -> None:
         super().__init__(root)
-        self._options = tuple(options) or _kernel_options()
+        self._options = tuple(options) or kernel_options()
 
     def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
         folder = self.folder(number)
@@ -57,7 +57,7 @@ class OverlayDriver(Driver):
         return [Mount("overlay", "overlay", options=(*options, *self._options))]
 
 
-def _kernel_options() -> tuple[str, ...]:
+def kernel_options() -> tuple[str, ...]:
     """What this kernel needs: no index, which would tie an upper to its lowers; user xattrs in a
     user namespace, where trusted ones cannot be written."""
     options = []

@@ -51,6 +51,14 @@ def all_of(tx: Transaction, snapshotter: str, namespace: str) -> list[Record]:
     return [_record(row) for row in rows]
 
 
+def committed(tx: Transaction, snapshotter: str) -> list[int]:
+    rows = tx.all(
+        "SELECT id FROM snapshots WHERE snapshotter = ? AND kind = ?",
+        (snapshotter, Kind.COMMITTED),
+    )
+    return [row["id"] for row in rows]
+
+
 def chain(tx: Transaction, number: int) -> list[int]:
     """A snapshot and its ancestors, nearest first."""
     rows = tx.all(

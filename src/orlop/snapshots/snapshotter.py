@@ -15,10 +15,12 @@ from orlop.sys.mount import Mount
 class Extraction(Protocol):
     """A private folder that becomes a committed snapshot when all about it is known.
 
-    `path` is where the layer's files go. Either `commit` or `discard` ends it.
+    `path` is where the layer's files go, or with `image` its image (`orlop.erofs.folders`). Either
+    `commit` or `discard` ends it.
     """
 
     path: Path
+    image: bool
 
     def commit(
         self, name: str, parent: str, labels: Mapping[str, str] = ..., lease: str = ...

@@ -98,6 +98,7 @@ class SnapshotStore:
         """Finish the deletions that were begun."""
         self._doomed.put(None)
         self._deleter.join()
+        self.driver.close()
 
     def prepare(
         self,
@@ -253,9 +254,13 @@ class SnapshotStore:
     ) -> None:
         with self._database.read() as tx:
             record = self._get(tx, namespace, key)
-        usage = self.driver.usage(record.id) if record.kind is Kind.ACTIVE else Usage(0, 0)
+            chain = records.chain(tx, record.parent) if record.parent else []
+        usage = Usage(0, 0)
+        if record.kind is Kind.ACTIVE:
+            usage = self.driver.seal(record.id, chain)
         with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._commit(tx, namespace, name, key, labels or {}, lease, parent, usage)
+        self.driver.settle(record.id)
         self._publish_commit(namespace, name, key)
 
     def _commit(
@@ -393,6 +398,9 @@ class SnapshotStore:
         """Delete folders without a row. Only safe while nothing is being prepared: at start."""
         with self._database.read() as tx:
             owned = {row["id"] for row in tx.all("SELECT id FROM snapshots")}
+            committed = records.committed(tx, self.name) if self.driver.images else ()
+        for number in committed:
+            self.driver.settle(number)  # a crash may have come between
         for number in self.driver.numbers() - owned:
             _log.info("snapshotter=%s reaping orphan snapshot folder %d", self.name, number)
             self._delete_later(number)
@@ -421,6 +429,7 @@ class SnapshotStore:
         with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._insert(tx, number, namespace, name, parent, Kind.COMMITTED, lease, usage)
             labels.replace(tx, self._kind, namespace, name, wanted)
+        self.driver.settle(number)
         self._publish_commit(namespace, name, f"extract {name}")
 
     def _delete_later(self, number: int) -> None:
@@ -442,7 +451,9 @@ class FolderExtraction:
         self._store = store
         self._namespace = namespace
         self._number = number
-        self.path = store.driver.content(number)
+        self.image = store.driver.images
+        driver = store.driver
+        self.path = driver.folder(number) if self.image else driver.content(number)
 
     def commit(
         self,

@@ -17,13 +17,10 @@ from typing import Protocol
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
 from orlop.sys.process import in_user_namespace
+from orlop.tar import names
 from orlop.tar import reader as tar
+from orlop.tar.names import show as _show
 from orlop.tar.reader import Entry
-
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
-_AUFS_OWN = b".wh..wh."  # metadata of the aufs driver; means nothing here
-_OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 
 # Read while there still is a /proc. In a user namespace overlayfs is mounted with `userxattr`, and
 # devices cannot be made.
@@ -99,7 +96,7 @@ class Extractor:
         if self._stale:
             self._forget_folders()
         folder, _, name = path.rpartition(b"/")
-        if self._layer and name.startswith(_WHITEOUT):
+        if self._layer and name.startswith(names.WHITEOUT):
             self._whiteout(folder, name)
             return
         parent = self._open_folder(folder)
@@ -186,20 +183,16 @@ class Extractor:
     # Whiteouts
 
     def _whiteout(self, folder: bytes, name: bytes) -> None:
-        if name == _OPAQUE:
+        if name == names.OPAQUE:
             parent = self._open_folder(folder)
             if self._overlay:
                 self._set_opaque(b".", parent)
             else:
                 self._clear(parent, folder)
             return
-        if name.startswith(_AUFS_OWN):
+        if name.startswith(names.AUFS_OWN):
             return
-        hidden = name.removeprefix(_WHITEOUT)
-        if hidden in (b"", b".", b".."):
-            raise InvalidArgument(
-                f"{self._what} has a whiteout of nothing: {_show(folder + b'/' + name)}"
-            )
+        hidden = names.hidden_by(folder, name, self._what)
         path = folder + b"/" + hidden if folder else hidden
         if path in self._unpacked:
             return  # a whiteout hides what lower layers have, not what this one has
@@ -212,10 +205,10 @@ class Extractor:
         """Delete what lower layers had in a folder."""
         fd = os.open(b"/" + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            names = [os.fsencode(name) for name in os.listdir(fd)]  # noqa: PTH208
+            there = [os.fsencode(name) for name in os.listdir(fd)]  # noqa: PTH208
         finally:
             os.close(fd)
-        for name in names:
+        for name in there:
             path = folder + b"/" + name if folder else name
             if path not in self._unpacked:
                 self._remove(parent, name)
@@ -379,16 +372,7 @@ class Extractor:
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
 
     def _clean(self, name: bytes) -> bytes:
-        """A member's path below the root, without `./` and double slashes; b"" is the root.
-
-        Raises InvalidArgument for an absolute path, or one that goes up.
-        """
-        if name.startswith(b"/"):
-            raise InvalidArgument(f"{self._what} entry {_show(name)} is an absolute path")
-        parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-        if b".." in parts:
-            raise InvalidArgument(f'{self._what} entry {_show(name)} has ".." in its path')
-        return b"/".join(parts)
+        return names.clean(name, self._what)
 
     def _explain(self, error: OSError, path: bytes) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -417,11 +401,8 @@ def _is_whiteout(found: os.stat_result) -> bool:
 
 
 def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> None:
-    """Where the filesystem has none, or the kernel none of that kind here, go without.
-
-    overlayfs' own are not a layer's to set: they could redirect, or unhide what is hidden.
-    """
-    if key.startswith(_OVERLAY_XATTRS):
+    """Where the filesystem has none, or the kernel none of that kind here, go without."""
+    if key.startswith(names.OVERLAY_XATTRS):
         return
     try:
         if isinstance(target, int):
@@ -439,7 +420,3 @@ def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> No
 def _write_all(fd: int, data: memoryview) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _show(name: bytes) -> str:
-    return f'"{name.decode(errors="replace")}"'

@@ -69,12 +69,18 @@ class TarReader:
         self._read = read
         self._what = what
         self._buffer = memoryview(b"")
+        self._got = 0
         self._left = 0  # content of the current entry that nobody has read yet
         self._padding = 0
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self._told(self._next)) is not None:
             yield entry
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the archive are behind: where an entry's content begins."""
+        return self._got - len(self._buffer)
 
     def content(self) -> Iterator[memoryview]:
         """The content of the current entry, in pieces as they come."""
@@ -162,6 +168,7 @@ class TarReader:
 
     def _fill(self) -> bool:
         self._buffer = memoryview(self._read())
+        self._got += len(self._buffer)
         return len(self._buffer) > 0
 
     def _some(self, most: int) -> memoryview:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orlop import tracing
 from orlop.content import ContentWriter
-from orlop.diff.apply import Applier, Unpacked, Unpacking, start_unpack
+from orlop.diff.apply import Applier, Unpacked, Unpacking, start_index, start_unpack
 from orlop.diff.inherit import inherit_folders
 from orlop.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, Unavailable
 from orlop.fork.client import ForkServer
@@ -167,12 +167,12 @@ class Unpacker:
     @contextmanager
     def _unpacking(self, job: LayerJob, source: int) -> Iterator[Unpacking]:
         assert job.extraction is not None
-        with (
-            tracing.span("unpack", about(job.layer)),
-            start_unpack(
-                self._forks, source, job.extraction.path, overlay=True, limits=self._applier.limits
-            ) as unpacking,
-        ):
+        path, limits = job.extraction.path, self._applier.limits
+        if job.extraction.image:
+            work = start_index(self._forks, source, path, limits=limits)
+        else:
+            work = start_unpack(self._forks, source, path, overlay=True, limits=limits)
+        with tracing.span("unpack", about(job.layer)), work as unpacking:
             self._ctx.on_cancel(unpacking.cancel)
             yield unpacking
 
@@ -194,6 +194,8 @@ class Unpacker:
 
     def _commit(self, job: LayerJob) -> None:
         try:
+            if job.extraction is not None and job.extraction.image and _inherits(job):
+                self.discard([job])  # an image tells that from its beginning
             if job.extraction is None:
                 self._apply_in_order(job)
             else:
@@ -221,7 +223,7 @@ class Unpacker:
 
     def _inherit(self, job: LayerJob) -> None:
         """Folders that the layer implies take their looks from the layers below it."""
-        if job.extraction is None or job.done is None or not job.done.implicit or not job.parent:
+        if job.extraction is None or job.done is None or not _inherits(job):
             return
         key = f"inherit-{secrets.token_hex(6)} {job.chain}"
         (below,) = self._snapshotter.view(self._namespace, key, job.parent, {}, self._fetcher.lease)
@@ -270,6 +272,11 @@ class _Feed:
                 self._position += os.splice(source, self._pipe, count, offset_src=self._position)
             except BrokenPipeError:
                 self._broken = True
+
+
+def _inherits(job: LayerJob) -> bool:
+    """Whether a layer implies folders that may be in the layers below it."""
+    return bool(job.parent and job.done is not None and job.done.implicit)
 
 
 def _check_diff_id(job: LayerJob, diff_id: str) -> None:

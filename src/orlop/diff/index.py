@@ -1,0 +1,81 @@
+"""The worker that makes an EROFS image of a layer: confinement first, then bytes.
+
+One thread inflates and hashes, the other writes what comes and notes which file it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from orlop.diff.confinement import confine, private_mounts
+from orlop.diff.inflating import Pump, batches
+from orlop.erofs.image import Image
+from orlop.erofs.tree import LayerTree
+from orlop.errors import OrlopError, ResourceExhausted
+from orlop.fork.worker import Report
+from orlop.oci.digest import Digest
+from orlop.sys.mount import MS_BIND, mount
+from orlop.tar.reader import TarReader
+
+_UNFINISHED = "/unfinished.erofs"
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """The job (see `orlop.fork.worker`): make an image of the layer that descriptor 0 gives.
+
+    It becomes `name` in `folder` when it is whole, with blocks of `block_size` bytes;
+    `max_size`, `max_ratio`, `max_entries` limit it. Descriptor 1, if given, tells in JSON what
+    implied folders look like (`LayerTree.give_looks`). Answers as `orlop.diff.unpack` does.
+    """
+    source, *told = fds
+    looks = json.load(os.fdopen(told[0])) if told else {}
+    _confine(Path(args["folder"]))
+    pump = Pump(source, args["max_size"], args["max_ratio"])
+    try:
+        tree = _write(pump, args, looks)
+    except OrlopError:
+        pump.stop()
+        raise
+    except MemoryError:
+        raise ResourceExhausted("layer has more names than fit in memory") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceExhausted("no space left for the image of a layer") from error
+        raise
+    for batch in batches(tree.implicit):
+        report({"implicit": batch})
+    return {"diff_id": pump.digest(), "size": pump.size, "entries": tree.entries}
+
+
+def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> LayerTree:
+    fd = os.open(_UNFINISHED, _CREATE, 0o600)
+    try:
+        tree = _index(pump, Image(fd, args["block_size"]), args["max_entries"], looks)
+        os.rename(_UNFINISHED, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
+    except BaseException:
+        os.unlink(_UNFINISHED)  # noqa: PTH108
+        raise
+    finally:
+        os.close(fd)
+    return tree
+
+
+def _index(pump: Pump, image: Image, max_entries: int, looks: dict[str, Any]) -> LayerTree:
+    reader = TarReader(image.through(pump.read))
+    tree = LayerTree(image.place, max_entries=max_entries)
+    tree.read(reader)
+    reader.drain()
+    tree.give_looks(looks)
+    image.finish(tree.root, bytes.fromhex(Digest.parse(pump.digest()).hex)[:16])
+    return tree
+
+
+def _confine(folder: Path) -> None:
+    private_mounts()
+    mount(str(folder), folder, "", MS_BIND)
+    confine(folder, ())

@@ -1,0 +1,206 @@
+"""The erofs driver: a layer is an EROFS image, mounted; what is written goes to an overlay on it.
+
+A folder has what containerd's snapshotter of the name has: a marker, `fs` and `work` of the
+overlay, and `layer.erofs`. Images are mounted on `layer` when they are first needed, and stay so
+until their snapshot goes or the daemon ends. A mount point exists only with its mount: who still
+has an earlier daemon's mounts in hand gets an error, not an empty layer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+
+from orlop.erofs import folders
+from orlop.erofs.image import Image
+from orlop.erofs.tree import Node
+from orlop.errors import DataLoss
+from orlop.snapshots.driver import Driver
+from orlop.snapshots.model import Usage
+from orlop.snapshots.overlayfs import kernel_options
+from orlop.sys.loop import mount_image
+from orlop.sys.mount import MNT_DETACH, Mount, unmount
+
+# Makes the image of what one set of mounts has beyond another, in a folder.
+Seal = Callable[[Sequence[Mount], Sequence[Mount], Path], None]
+
+_MOUNTED = "layer"
+_OF_LAYERS = (folders.MARKER, folders.LAYER, _MOUNTED)
+_FOLDER = 0o40755
+_BLOCK = 512
+
+
+class ErofsDriver(Driver):
+    """Raises OSError where the kernel cannot mount such images."""
+
+    rebase = True
+    images = True
+    # Those of a tar first, so that it can be in the image as it is (Linux 6.4).
+    _BLOCK_SIZES: ClassVar = (512, 4096)
+
+    def __init__(self, root: Path, seal: Seal) -> None:
+        super().__init__(root)
+        self._seal = seal
+        self._options = kernel_options()
+        self._lock = threading.Lock()
+        self._block_size = self._probe()
+        for number in self.numbers():
+            with suppress(OSError):  # it is mounted, or has no mount point, as it should
+                (self.folder(number) / _MOUNTED).rmdir()
+
+    def _probe(self) -> int:
+        """The size of blocks that this kernel takes."""
+        problem: OSError | None = None
+        where = self.root / ".probe"
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir()
+        try:
+            for size in self._BLOCK_SIZES:
+                image = where / folders.LAYER
+                with image.open("w+b") as file:
+                    Image(file.fileno(), size).finish(Node(_FOLDER), bytes(16))
+                try:
+                    mount_image(image, where, "erofs")
+                except OSError as error:
+                    problem = error
+                    continue
+                unmount(where, MNT_DETACH)
+                return size
+        finally:
+            shutil.rmtree(where, ignore_errors=True)
+        assert problem is not None
+        raise problem
+
+    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+        for parent in parents:
+            self._mounted(parent)  # fails while there is no snapshot yet
+        folder = self.folder(number)
+        folder.mkdir(mode=0o700)
+        content = folder / "fs"
+        content.mkdir(mode=0o755)
+        content.chmod(0o755)
+        if not read_only:
+            (folder / "work").mkdir(mode=0o711)
+            folders.mark(folder, self._block_size)
+
+    def content(self, number: int) -> Path:
+        return self.folder(number) / "fs"
+
+    def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
+        below = [self._mounted(parent) for parent in parents]
+        if self._image(number).exists():
+            below.insert(0, self._mounted(number))  # a layer was applied, and not committed yet
+        if not below:
+            access = "ro" if read_only else "rw"
+            return [Mount("bind", str(self.content(number)), options=(access, "rbind"))]
+        if read_only:
+            return self._shown(below)
+        options = (
+            f"workdir={self.folder(number) / 'work'}",
+            f"upperdir={self.content(number)}",
+            "lowerdir=" + ":".join(map(str, below)),
+        )
+        return [Mount("overlay", "overlay", options=(*options, *self._options))]
+
+    def _image(self, number: int) -> Path:
+        return self.folder(number) / folders.LAYER
+
+    def _mounted(self, number: int) -> Path:
+        """Where a snapshot's layer is mounted, by now; DataLoss if it cannot be."""
+        folder = self.folder(number)
+        point = folder / _MOUNTED
+        with self._lock:
+            if not _is_mounted(point, folder):
+                with suppress(FileExistsError):
+                    point.mkdir()
+                try:
+                    mount_image(self._image(number), point, "erofs")
+                except OSError as error:
+                    point.rmdir()
+                    reason = (error.strerror or str(error)).lower()
+                    raise DataLoss(
+                        f'layer "{self._image(number)}" cannot be mounted: {reason}'
+                    ) from error
+        return point
+
+    def _unmount(self, number: int) -> None:
+        folder = self.folder(number)
+        point = folder / _MOUNTED
+        with self._lock, suppress(FileNotFoundError):
+            while _is_mounted(point, folder):
+                unmount(point, MNT_DETACH)
+            point.rmdir()
+
+    def seal(self, number: int, parents: Sequence[int]) -> Usage:
+        if _has_entries(self.content(number)) or not self._image(number).exists():
+            left = self._view_of(parents)
+            self._seal(left, self.mounts(number, parents, read_only=False), self.folder(number))
+            self._unmount(number)  # the layer that this one takes the place of
+        return self._image_usage(number)
+
+    def _view_of(self, parents: Sequence[int]) -> list[Mount]:
+        """What a new snapshot on `parents` shows; nothing on none."""
+        below = [self._mounted(parent) for parent in parents]
+        return self._shown(below) if below else []
+
+    def _shown(self, below: Sequence[Path]) -> list[Mount]:
+        """Layers, read-only."""
+        if len(below) == 1:
+            return [Mount("bind", str(below[0]), options=("ro", "rbind"))]
+        lower = "lowerdir=" + ":".join(map(str, below))
+        return [Mount("overlay", "overlay", options=(lower, *self._options))]
+
+    def settle(self, number: int) -> None:
+        """The files that the layer was made of go, and what killed workers have left."""
+        for path in self.folder(number).iterdir():
+            if path.name in _OF_LAYERS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def usage(self, number: int) -> Usage:
+        """An image is one file, however many it shows."""
+        image = self._image_usage(number)
+        if not self.content(number).exists():
+            return image
+        written = super().usage(number)
+        if image.inodes and written.inodes == 1:
+            return image
+        return Usage(image.size + written.size, image.inodes + written.inodes)
+
+    def _image_usage(self, number: int) -> Usage:
+        try:
+            return Usage(self._image(number).stat().st_blocks * _BLOCK, 1)
+        except FileNotFoundError:
+            return Usage(0, 0)
+
+    def trash(self, number: int) -> Path | None:
+        self._unmount(number)
+        return super().trash(number)
+
+    def discard(self, number: int) -> None:
+        self._unmount(number)
+        super().discard(number)
+
+    def close(self) -> None:
+        for number in self.numbers():
+            self._unmount(number)
+
+
+def _is_mounted(point: Path, folder: Path) -> bool:
+    try:
+        return point.stat().st_dev != folder.stat().st_dev
+    except FileNotFoundError:
+        return False
+
+
+def _has_entries(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entries)

@@ -1,0 +1,382 @@
+"""Layers as EROFS images: mounted, they are what the same layers are in a folder."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orlop.content import ContentStore
+from orlop.diff.apply import Applier, Limits
+from orlop.erofs import folders
+from orlop.errors import InvalidArgument, OrlopError, ResourceExhausted
+from orlop.events import Exchange
+from orlop.fork.client import ForkServer
+from orlop.metadata import Database
+from orlop.oci import mediatypes
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.rpc import CallContext
+from orlop.sys.loop import _mount_by_device, mount_image
+from orlop.sys.mount import Mount, unmount
+from tests import nasty_tree
+from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member
+from tests.patience import patient
+from tests.tree import describe
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[ForkServer]:
+    server = ForkServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+class Bench:
+    """Applies layers to folders, and to folders that want an image."""
+
+    def __init__(self, root: Path, forks: ForkServer, block_size: int) -> None:
+        self.root = root
+        self.block_size = block_size
+        self._database = Database(root / "meta.db")
+        self._content = ContentStore(self._database, root / "content", Exchange())
+        limits = Limits(max_size=64 << 20, max_entries=5000)
+        self._applier = Applier(self._content, forks, limits)
+        self._count = 0
+
+    def close(self) -> None:
+        self._database.close()
+
+    def apply(self, data: bytes, *lowers: Path, image: bool = True) -> Path:
+        """The folder of a snapshot with the layer: `fs` has its files, or `layer.erofs` them."""
+        self._count += 1
+        made = self.root / f"s{self._count}"
+        for name in ("fs", "work"):
+            (made / name).mkdir(parents=True)
+        if image:
+            folders.mark(made, self.block_size)
+        digest = self._put(data)
+        descriptor = Descriptor(
+            media_type=mediatypes.OCI_LAYER + "+gzip", digest=digest, size=len(data)
+        )
+        below = lowers
+        if not below:
+            (self.root / "nothing").mkdir(exist_ok=True)
+            below = (self.root / "nothing",)
+        options = (
+            f"workdir={made}/work",
+            f"upperdir={made}/fs",
+            f"lowerdir={':'.join(map(str, below))}",
+        )
+        done = self._applier.apply(
+            "ns",
+            descriptor,
+            [Mount("overlay", "overlay", "", options)],
+            CallContext(namespace="ns"),
+        )
+        if data[:2] != b"\x1f\x8b":
+            assert done.digest == Digest.of(data)
+        return made
+
+    def _put(self, data: bytes) -> str:
+        with self._content.writer("ns", Digest.of(data)) as writer:
+            writer.write(data)
+            try:
+                return writer.commit()
+            except OrlopError:
+                return Digest.of(data)
+
+    @contextmanager
+    def mounted(self, made: Path) -> Iterator[Path]:
+        point = made / "layer"
+        point.mkdir()
+        mount_image(made / folders.LAYER, point, "erofs")
+        try:
+            yield point
+        finally:
+            unmount(point)
+
+    def same(self, data: bytes, *lowers: Path) -> None:
+        """Apply to both, and compare."""
+        plain, made = self.apply(data, *lowers, image=False), self.apply(data, *lowers)
+        assert list((made / "fs").iterdir()) == []
+        with self.mounted(made) as point:
+            files, shown = _shape(plain / "fs"), _shape(point)
+            for path, entry in files.items():
+                assert shown.get(path) == entry, path
+            assert shown.keys() == files.keys()
+        self.check(made)
+
+    def check(self, made: Path) -> None:
+        """By Debian's fsck.erofs, which knows blocks of 4096 bytes only."""
+        if self.block_size == 4096:
+            told = subprocess.run(
+                ["fsck.erofs", str(made / folders.LAYER)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert told.returncode == 0, told.stderr
+
+
+def _opaque(root: Path) -> set[str]:
+    return {
+        str(path.relative_to(root))
+        for path in [root, *root.rglob("*")]
+        if "trusted.overlay.opaque" in os.listxattr(path, follow_symlinks=False)
+    }
+
+
+@pytest.fixture(params=[512, 4096])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, forks: ForkServer) -> Iterator[Bench]:
+    made = Bench(tmp_path, forks, request.param)
+    yield made
+    made.close()
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_everything_that_a_layer_may_hold(bench: Bench) -> None:
+    long = "d/" + "/".join(["long" * 40] * 3) + "/" + "n" * 200
+    many = {f"SCHILY.xattr.user.n{n:03}": "v" * n for n in range(30)}
+    bench.same(
+        layer(
+            folder("d", mode=0o1777, uid=5, gid=6, mtime=1_400_000_000.25),
+            member("d/file", b"hello", uid=1000, gid=1 << 20, mtime=1_500_000_000.125),
+            member("d/old", b"x", mtime=-5.0),
+            member("d/setuid", b"x", mode=0o4755, uid=1000),
+            member("d/flagged", b"y", pax_headers={"SCHILY.xattr.user.flag": "jolly", **many}),
+            folder("d/folder", pax_headers={"SCHILY.xattr.trusted.x": "y"}),
+            link("d/sym", "file"),
+            link("d/far", "z/" * 1500),
+            link("d/hard", "d/file", tarfile.LNKTYPE),
+            link("d/hardlink-of-a-link", "d/sym", tarfile.LNKTYPE),
+            member("d/null", type=tarfile.CHRTYPE, devmajor=1, devminor=300, mode=0o666),
+            member("d/disk", type=tarfile.BLKTYPE, devmajor=259, devminor=70000),
+            member("d/pipe", type=tarfile.FIFOTYPE),
+            folder("/".join(long.split("/")[:2])),
+            folder("/".join(long.split("/")[:3])),
+            folder("/".join(long.split("/")[:4])),
+            member(long, b"deep"),
+            member("d/empty"),
+            *(member(f"d/folder/{n:04}{'x' * (n % 200)}", b"%d" % n) for n in range(900)),
+            member("d/page", os.urandom(4096)),
+            member("d/big", os.urandom(3 << 20)),
+        )
+    )  # fmt: skip
+
+
+def test_capabilities_and_access_lists(bench: Bench, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    nasty_tree.build(source)
+    tar = tmp_path / "nasty.tar"
+    subprocess.run(
+        ["tar", "-C", str(source), "--xattrs", "--xattrs-include=*", "-cf", str(tar), "."],
+        check=True,
+    )  # fmt: skip
+    bench.same(tar.read_bytes())
+
+
+def test_whiteouts(bench: Bench, tmp_path: Path) -> None:
+    bench.same(
+        layer(
+            member(".wh.gone"),
+            folder("opaque"),
+            member("opaque/.wh..wh..opq"),
+            member("opaque/new", b"new"),
+            member(".wh.swapped"),
+            folder("swapped"),
+            member("kept", b"upper"),
+            member(".wh.kept"),
+            member(".wh..wh.plnk"),
+        )
+    )
+
+
+def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
+    bench.same(
+        layer(
+            member("a", b"file"),
+            folder("a"),
+            member("a/x", b"x"),
+            link("b", "a"),
+            folder("b"),
+            member("b/y", b"y"),
+            folder("c"),
+            member("c/z", b"z"),
+            member("c", b"now a file"),
+            member("f", b"first"),
+            link("g", "f", tarfile.LNKTYPE),
+            member("f", b"second"),
+            folder("a", mode=0o700, uid=9),
+        )
+    )
+
+
+def test_links_inside_the_layer_are_followed(bench: Bench) -> None:
+    bench.same(
+        layer(
+            folder("usr"), folder("usr/lib"), folder("usr/deep"),
+            link("lib", "usr/lib"), member("lib/a", b"a"),
+            link("lib64", "/usr/lib"), member("lib64/b", b"b"),
+            link("usr/deep/up", "../lib"), member("usr/deep/up/c", b"c"),
+        )
+    )  # fmt: skip
+
+
+def test_implied_folders_look_as_below(bench: Bench, tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    (lower / "tmp/deep").mkdir(parents=True)
+    (lower / "tmp").chmod(0o1777)
+    os.chown(lower / "tmp/deep", 7, 8)
+    os.setxattr(lower / "tmp", "user.kept", b"v")
+    bench.same(layer(member("tmp/deep/new", b"x")), lower)
+    with bench.mounted(bench.apply(layer(member("own/new", b"x")), lower)) as point:
+        assert stat.S_IMODE((point / "own").stat().st_mode) == 0o755
+
+
+def test_times_of_folders(bench: Bench) -> None:
+    made = bench.apply(layer(folder("d", mtime=1_400_000_000.25), member("d/a", b"x")))
+    with bench.mounted(made) as point:
+        assert (point / "d").stat().st_mtime_ns == 1_400_000_000_250_000_000
+        assert (point / "d").stat().st_nlink == 2
+        assert point.stat().st_nlink == 3
+
+
+def test_an_empty_layer(bench: Bench) -> None:
+    bench.same(layer())
+    bench.same(gzip.compress(layer()))
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_layers_are_refused(bench: Bench, what: str, tmp_path: Path) -> None:
+    data = HOSTILE[what]()
+    with pytest.raises((InvalidArgument, ResourceExhausted), match="layer") as caught:
+        bench.apply(data)
+    with pytest.raises(type(caught.value)) as other:
+        bench.apply(data, image=False)
+    if what not in ("through a link up", "through a deep link up", "owner that no file can have"):
+        assert str(caught.value) == str(other.value)
+    assert not (tmp_path / "s1" / folders.LAYER).exists()
+
+
+MORE_HOSTILE = {
+    "links in a circle": [link("a", "b"), link("b", "a"), member("a/x", b"x")],
+    "a dangling link as folder": [link("a", "nowhere"), member("a/x", b"x")],
+    "a hard link to a folder": [folder("a"), link("b", "a", tarfile.LNKTYPE)],
+    "a name too long": [member("n" * 256, b"x")],
+    "a folder's name too long": [member("n" * 256 + "/a", b"x")],
+    "a link too long": [link("a", "x" * 5000)],
+    "a link to nothing": [link("a", "")],
+    "a path too long": [member("a/" * 2100 + "x", b"x")],
+    "an attribute too long": [member("a", pax_headers={"SCHILY.xattr.user.x": "v" * 70_000})],
+}
+
+
+@pytest.mark.parametrize("what", MORE_HOSTILE)
+def test_what_no_filesystem_can_hold_is_refused(bench: Bench, what: str) -> None:
+    data = layer(*MORE_HOSTILE[what])
+    for image in (True, False):
+        with pytest.raises(InvalidArgument, match="layer"):
+            bench.apply(data, image=image)
+
+
+def test_a_second_layer_is_files(bench: Bench) -> None:
+    """An image is there already: what is applied to the same snapshot goes on top."""
+    made = bench.apply(layer(member("a", b"a")))
+    assert folders.wants_image([Mount("bind", str(made / "fs"), options=("rw",))]) is None
+
+
+def test_random_layers(bench: Bench) -> None:
+    """In any order, with names that collide: what is refused here is refused there."""
+    source = random.Random(11)
+    applied = 0
+    for _ in range(40):
+        data = layer(*(_random_member(source) for _ in range(source.randrange(1, 12))))
+        try:
+            bench.apply(data, image=False)
+        except InvalidArgument:
+            with pytest.raises(InvalidArgument):
+                bench.apply(data)
+            continue
+        plain, made = bench.apply(data, image=False), bench.apply(data)
+        with bench.mounted(made) as point:
+            assert _shape(point) == _shape(plain / "fs")
+        bench.check(made)
+        applied += 1
+    assert applied > 5
+
+
+def _random_member(source: random.Random) -> Member:
+    def path() -> str:
+        return "/".join(source.choice("abc") for _ in range(source.randrange(1, 4)))
+
+    name = path()
+    kind = source.randrange(8)
+    if kind < 2:
+        return folder(name, mode=source.choice((0o755, 0o700)))
+    if kind < 4:
+        return member(name, name.encode())
+    if kind == 4:
+        return link(name, source.choice(("a", "b", "/c", "../a", "..")))
+    if kind == 5:
+        return link(name, path(), tarfile.LNKTYPE)
+    head, _, tail = name.rpartition("/")
+    hidden = f"{head}/.wh.{tail}" if head else f".wh.{tail}"
+    return member(hidden if kind == 6 else f"{head}/.wh..wh..opq".lstrip("/"))
+
+
+def _shape(root: Path) -> dict[str, object]:
+    """What there is, without the times of what no entry made."""
+    opaque, timed = _opaque(root), (stat.S_IFREG, stat.S_IFLNK, stat.S_IFBLK)
+    return {
+        path: (
+            entry[:3],
+            entry[3] if stat.S_IFMT(int(str(entry[0]), 8)) in timed else 0,
+            entry[4:],
+            path in opaque,
+        )
+        for path, entry in describe(root).items()
+    }
+
+
+def test_by_a_loop_device(bench: Bench, tmp_path: Path) -> None:
+    """As on kernels before 6.12."""
+    made = bench.apply(layer(member("a", b"by a device")))
+    point = tmp_path / "point"
+    point.mkdir()
+    _mount_by_device(made / folders.LAYER, point, "erofs")
+    try:
+        assert (point / "a").read_bytes() == b"by a device"
+    finally:
+        unmount(point)
+    end = time.monotonic() + patient(10)
+    while str(made) in subprocess.check_output(
+        ["losetup", "-l", "-n", "-O", "BACK-FILE"], text=True
+    ):
+        assert time.monotonic() < end, "the device stays"
+        time.sleep(0.05)
+
+
+def test_on_a_full_disk(bench: Bench, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        bench.root = small
+        with pytest.raises(ResourceExhausted, match="no space left"):
+            bench.apply(layer(member("big", os.urandom(4 << 20))))
+    finally:
+        unmount(small)
