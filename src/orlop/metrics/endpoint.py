@@ -26,7 +26,7 @@ PATHS = ("/metrics", "/v1/metrics")
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # Scrapers come again: who does not read, or says nothing, is not waited for as long as a pull.
-LIMITS = Limits(connections=16, patience=10.0)
+LIMITS = Limits(connections=16, patience=10.0, yielding=True)
 _TOKEN_MAX = 4096
 _LEVEL, _WINDOW = 1, 16 + 15
 _BACKLOG = 16

@@ -188,8 +188,8 @@ class Collector:
     def _blkio_entries(self, data: bytes) -> Iterator[v1.BlkIOEntry]:
         for line in data.decode(errors="replace").splitlines():
             fields = line.replace(":", " ").split()
-            if len(fields) < 3 or not fields[0].isdigit():
-                continue  # the total over all devices
+            if len(fields) < 3 or not all(fields[at].isdigit() for at in (0, 1, -1)):
+                continue  # the total over all devices, or what no kernel has said so far
             major, minor, *operation, value = fields
             if self._devices is None:
                 self._devices = _device_names()

@@ -12,8 +12,10 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -36,10 +38,15 @@ _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Connections at a time, and seconds that a client may take for nothing."""
+    """Connections at a time, and seconds that a client may take for nothing.
+
+    When there are as many, a newcomer is sent away or, with `yielding`, the client goes whose last
+    request is the longest ago: for sites whose answers are short.
+    """
 
     connections: int = 256
     patience: float = pace.PATIENCE
+    yielding: bool = False
 
 
 class HttpServer:
@@ -115,10 +122,17 @@ class HttpServer:
         thread = threading.Thread(
             target=self._converse, args=(connection, site), name="origin", daemon=True
         )
+        gone = None
         with self._lock:
-            welcome = not self._closed and len(self._open) < self._limits.connections
+            room = len(self._open) < self._limits.connections
+            if not room and self._limits.yielding:
+                gone = next(iter(self._open))
+                del self._open[gone]
+            welcome = not self._closed and (room or gone is not None)
             if welcome:
                 self._open[connection] = thread
+        if gone is not None:
+            _shut(gone)
         if not welcome:
             connection.close()
             return
@@ -132,13 +146,19 @@ class HttpServer:
         try:
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
-            _Conversation(connection, site, self._limits.patience)
+            _Conversation(connection, site, self._limits.patience, partial(self._note, connection))
         except (OSError, BadRequest) as error:
             _log.debug("a %s client has gone: %s", self._name, error)
         except Exception:  # noqa: BLE001 - one client's fault must not end the thread unsaid
             _log.exception("a %s client's request failed", self._name)
         finally:
             self._forget(connection)
+
+    def _note(self, connection: socket.socket) -> None:
+        """It has a request: among the open ones, those that have none for long come first."""
+        with self._lock:
+            if (thread := self._open.pop(connection, None)) is not None:
+                self._open[connection] = thread
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
@@ -153,8 +173,11 @@ class _Conversation(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     connection: socket.socket
 
-    def __init__(self, connection: socket.socket, site: Site, patience: float) -> None:
+    def __init__(
+        self, connection: socket.socket, site: Site, patience: float, asked: Callable[[], None]
+    ) -> None:
         self._site = site
+        self._asked = asked
         self._patience = patience
         super().__init__(connection, connection.getpeername(), None)  # type: ignore[arg-type]
 
@@ -190,6 +213,7 @@ class _Conversation(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self._raw.end_head()
+        self._asked()
         self._serve()
 
     def _serve(self) -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -161,6 +161,39 @@ def test_a_slow_scraper_holds_up_nobody(tmp_path: Path) -> None:
         finally:
             for each in silent:
                 each.close()
+
+
+def test_hostile_scrapers(tmp_path: Path) -> None:
+    with scraped(tmp_path) as served, ExitStack() as stack:
+        # More than may be there at a time: they make room.
+        for said in (b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
+            for _ in range(20):
+                each = socket.create_connection(("127.0.0.1", served.port))
+                stack.enter_context(closing(each))
+                each.sendall(said)
+            began = time.monotonic()
+            assert served.scrape().one("orlop_metrics_containers") == 0
+            assert time.monotonic() - began < patient(5)
+        refused = {
+            b"\x16\x03\x01 hello\r\n\r\n": b"400",
+            b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": b"400",
+            b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (1 << 17) + b"\r\n\r\n": b"431",
+            b"GET /" + b"x" * (1 << 15) + b" HTTP/1.1\r\n\r\n": b"414",
+            b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n": b"405",
+            b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n": b"400",
+            b"GET /../../etc/passwd HTTP/1.1\r\n\r\n": b"404",
+            b"GET /metrics HTTP/1.1\r\nAccept: " + b"\xff;q=," * 99 + b"\r\n\r\n": b"200",
+        }
+        for said, status in refused.items():
+            assert _say(served.port, said)[:12] == b"HTTP/1.1 " + status, said[:60]
+        assert served.scrape().one("orlop_metrics_containers") == 0
+
+
+def _say(port: int, said: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(20)) as connection:
+        with suppress(ConnectionError):  # it need not read all
+            connection.sendall(said)
+        return connection.recv(4096)
 
 
 def _run(served: Scraped, archive: Path, name: str) -> None:

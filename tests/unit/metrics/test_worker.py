@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orlop.errors import InvalidArgument
+from orlop.containers.model import Facts
+from orlop.errors import InvalidArgument, Unavailable
 from orlop.metrics import cgroups
+from orlop.metrics.containers import Containers, Options
 from orlop.metrics.family import Family, Sheet, pairs
+from orlop.metrics.filesystems import Filesystems
 from orlop.metrics.labels import VALUE_MAX, Labels
 from orlop.metrics.processes import INTERFACES_MAX, Processes
-from orlop.metrics.scraper import Shared
+from orlop.metrics.scraper import Outcomes, Shared
 from orlop.metrics.target import Target
 from orlop.metrics.worker import FAMILIES, Scrape, collect
 from orlop.shim.cgroup import Cgroup
@@ -64,6 +70,40 @@ def test_version_two_with_keys_that_nobody_knows(tmp_path: Path) -> None:
     assert found.one("container_hugetlb_usage_bytes", page="2MB") == 2 << 20
     assert found.one("container_hugetlb_failcnt_total", page="2MB") == 9
     assert found.one("container_rdma_hca_objects", device="mlx4_0") == 2000
+
+
+V1 = {
+    "pids/pids.current": "3\n",
+    "pids/pids.max": "no number\n",
+    "cpuacct/cpuacct.usage": "5000000\n",
+    "cpuacct/cpuacct.stat": "user 12\nsystem\nfuture 7\n",
+    "cpu/cpu.stat": "nr_periods 10\nnr_bursts 9\nthrottled_time x\n",
+    "memory/memory.stat": "cache 1\nnew_kind 2\ntotal_pgmajfault 6\nbroken\n\n",
+    "memory/memory.usage_in_bytes": "100\n",
+    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\nodd 1 2\noom_kill 2\n",
+    "blkio/blkio.throttle.io_service_bytes_recursive": "nonsense\n254:0 Read 4096\n"
+    "254:0 Teleport 7\n254 Write 1\n254:x Write 1\nTotal 4096\n",
+}
+
+
+def test_version_one_with_keys_that_nobody_knows(tmp_path: Path) -> None:
+    for name, text in V1.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    names = ("pids", "cpuacct", "cpu", "memory", "blkio")
+    sheet = Sheet(FAMILIES)
+    cgroup = Cgroup(controllers={name: str(tmp_path / name) for name in names})
+    assert cgroups.write(sheet, 'container_id="x"', Collector().collect(cgroup)) == 0
+    found = _text(sheet)
+    assert found.one("container_pids_current") == 3
+    assert found.one("container_cpu_total_nanoseconds") == 5_000_000
+    assert found.one("container_cpu_user_nanoseconds") > 0
+    assert found.one("container_cpu_throttle_periods_total") == 10
+    assert found.one("container_memory_total_pgmajfault_bytes") == 6
+    assert found.one("container_memory_usage_usage_bytes") == 100
+    assert found.one("container_oom_events_total") == 2
+    name = "container_blkio_io_service_bytes_recursive_bytes"
+    assert found.one(name, op="Read", major="254", minor="0") == 4096
 
 
 def test_no_metric_is_there_twice() -> None:
@@ -154,6 +194,38 @@ def test_a_job_with_what_is_gone_and_what_is_damaged(tmp_path: Path) -> None:
     assert sum(length for _, _, length in answer["parts"]) == len(written)
     assert b'container_id="b",status="unhealthy"} 1' in written
     assert b'container_id="f",state="created"} 1' in written
+
+
+class NoForks:
+    """A fork server that cannot: short of memory, say."""
+
+    def spawn(
+        self, entry: str, args: Mapping[str, Any], fds: Sequence[int] = (), *, name: str
+    ) -> int:
+        raise Unavailable(f"fork {name}: no memory")
+
+
+class AnyTask:
+    namespace, pid, exit, known = "ns", 1, None, None
+    shim = SimpleNamespace(own=True)
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+
+def test_without_workers_what_is_lost_is_counted() -> None:
+    tasks: Any = SimpleNamespace(everything=lambda: [AnyTask("a"), AnyTask("b")])
+    facts = {("ns", "a"): Facts("image", "runtime", "overlayfs", "key", {})}
+    records: Any = SimpleNamespace(facts=lambda _: facts)
+    filesystems = Filesystems(NoForks(), {}, 60)
+    options = Options(Labels(), 10, Path("/none"))
+    found = Containers(NoForks(), tasks, records, filesystems, options).collect()
+    assert found.parts == {}
+    outcomes = Outcomes(10)
+    for _ in range(2):
+        outcomes.take(found)
+    counted = {values: count for values, count in outcomes.failures.read().items() if count}
+    assert counted == {("lost",): 2, ("gone",): 2}
 
 
 def test_statistics_of_strange_shims() -> None:
