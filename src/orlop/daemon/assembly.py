@@ -49,6 +49,7 @@ from orlop.network.firewall import Backend, Firewall
 from orlop.network.firewall.iptables import Iptables
 from orlop.network.firewall.nftables import Nftables
 from orlop.network.links_service import LinksService
+from orlop.network.loopback import Loopback
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
 from orlop.network.plan import Planner
@@ -177,7 +178,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     problem = _no_networks()
     networks = _networks(config, database, kernel, exchange, forks, containers)
     closing.callback(networks.names.close)
-    host_ports = HostPorts()
+    loopback = Loopback(forks)
+    closing.callback(loopback.close)
+    host_ports = HostPorts(loopback)
     closing.callback(host_ports.close)
     cni = _cni(config, exchange)
     closing.callback(cni.close)

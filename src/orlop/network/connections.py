@@ -104,8 +104,7 @@ class Connections:
         if first.internal or not first.is_bridge:
             kind = "an internal" if first.internal else f"{first.driver}: such a"
             raise InvalidArgument(f"{kind} network publishes no ports")
-        versions = [version for version in (4, 6) if found[0].address(version)]
-        held = self._ports.hold((namespace, container), ports, versions)
+        held = self._ports.hold((namespace, container), ports, *_reached(found[0]))
         self._store.publish(namespace, container, held)
 
     def connect(self, namespace: str, container: str, pid: int) -> None:
@@ -361,8 +360,7 @@ class Connections:
             self._pids[key] = pid
         mine = self._store.endpoints(*key)
         if ports := self._store.ports_of(*key):
-            versions = [version for version in (4, 6) if mine[0].address(version)]
-            self._hold_again(key, ports, versions)
+            self._hold_again(key, ports, *_reached(mine[0]))
         inside = {each.name: each for each in self._kernel.links(of_process(pid))}
         here = {each.name: each for each in self._kernel.links()}
         for each in mine:
@@ -387,8 +385,7 @@ class Connections:
         if not all(each.link in here for each in mine):
             self.release(*key)
         elif ports := self._store.ports_of(*key):
-            versions = [version for version in (4, 6) if mine[0].address(version)]
-            self._hold_again(key, ports, versions)
+            self._hold_again(key, ports, *_reached(mine[0]))
 
     def _resume_cni(self, pid_of: PidOf) -> None:
         def lives(key: Key) -> bool:
@@ -402,9 +399,11 @@ class Connections:
                 self._hold_again(key, ports, (4,))
         self.cni.resume(lives)
 
-    def _hold_again(self, key: Key, ports: Sequence[Port], versions: Sequence[int]) -> None:
+    def _hold_again(
+        self, key: Key, ports: Sequence[Port], versions: Sequence[int], target: str = ""
+    ) -> None:
         try:
-            self._ports.hold(key, ports, versions)
+            self._ports.hold(key, ports, versions, target)
         except FailedPrecondition as error:  # somebody was faster; the ruleset wins
             _log.warning("namespace=%s container=%s: %s", *key, error)
 
@@ -446,6 +445,11 @@ class Connections:
         found = self._store.of_namespace(namespace, wanted)
         found += matching(self.cni.networks(namespace), wanted)
         return sorted(found, key=lambda each: each.name)
+
+
+def _reached(endpoint: Endpoint) -> tuple[list[int], str]:
+    """By which versions of IP a published port leads to a container, and its first address."""
+    return [each for each in (4, 6) if endpoint.address(each)], endpoint.addresses[0]
 
 
 def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import msgspec
 
 from orlop.errors import FailedPrecondition, InvalidArgument
+from orlop.network.loopback import ADDRESS, Loopback
 from orlop.network.model import PROTOCOLS, Port
 
 _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -37,19 +38,23 @@ def check(port: Port) -> None:
 
 
 class HostPorts:
-    """The sockets that hold ports: bound, and never listening. Thread-safe."""
+    """The sockets that hold ports: bound, and heard at [::1] alone (`loopback`). Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, loopback: Loopback) -> None:
+        self._loopback = loopback
         self._lock = threading.Lock()
         self._held: dict[Key, ExitStack] = {}
 
-    def hold(self, key: Key, ports: Sequence[Port], versions: Iterable[int]) -> list[Port]:
+    def hold(
+        self, key: Key, ports: Sequence[Port], versions: Iterable[int], target: str = ""
+    ) -> list[Port]:
         """Take ports for a container; with a port chosen where none is named.
 
-        Raises FailedPrecondition for one that is taken, and holds none then.
+        Connections to [::1] are led to its address `target`, if that is known. Raises
+        FailedPrecondition for a port that is taken, and holds none then.
         """
         with ExitStack() as stack:
-            found = [_hold(stack, each, tuple(versions)) for each in ports]
+            found = [self._hold(stack, each, tuple(versions), target) for each in ports]
             kept = stack.pop_all()
         with self._lock:
             before = self._held.pop(key, None)
@@ -75,25 +80,42 @@ class HostPorts:
         for each in held:
             each.close()
 
-
-def _hold(stack: ExitStack, port: Port, versions: Sequence[int]) -> Port:
-    check(port)
-    if port.protocol not in _TYPES:  # sctp, for which a kernel need have no sockets
-        if not port.host_port:
-            raise InvalidArgument(f"port {port.container_port}/sctp needs a port of the host")
-        return port
-    if port.host_address:
-        versions = (ipaddress.ip_address(port.host_address).version,)
-    for step in range(port.count):
-        for version in versions:
-            number = port.host_port + step if port.host_port else 0
-            taken = _bind(stack, port, version, number)
+    def _hold(self, stack: ExitStack, port: Port, versions: Sequence[int], target: str) -> Port:
+        check(port)
+        if port.protocol not in _TYPES:  # sctp, for which a kernel need have no sockets
             if not port.host_port:
-                port = msgspec.structs.replace(port, host_port=taken)
-    return port
+                raise InvalidArgument(f"port {port.container_port}/sctp needs a port of the host")
+            return port
+        if port.host_address:
+            versions = (ipaddress.ip_address(port.host_address).version,)
+        for step in range(port.count):
+            sockets = {}
+            for version in versions:
+                number = port.host_port + step if port.host_port else 0
+                sockets[version] = _bind(stack, port, version, number)
+                if not port.host_port:
+                    taken = int(sockets[version].getsockname()[1])
+                    port = msgspec.structs.replace(port, host_port=taken)
+            if target and port.protocol == "tcp" and port.host_address in ("", ADDRESS):
+                self._hear(stack, port, step, target, sockets.get(6))
+        return port
+
+    def _hear(
+        self, stack: ExitStack, port: Port, step: int, target: str, bound: socket.socket | None
+    ) -> None:
+        """Lead [::1] to the container, where it is not another program's or does not exist."""
+        number = port.host_port + step
+        try:
+            if bound is None:
+                at = msgspec.structs.replace(port, host_address=ADDRESS)
+                bound = _bind(stack, at, 6, number)
+            self._loopback.listen(bound, target, port.container_port + step)
+        except (FailedPrecondition, OSError):
+            return
+        stack.callback(self._loopback.stop, bound)
 
 
-def _bind(stack: ExitStack, port: Port, version: int, number: int) -> int:
+def _bind(stack: ExitStack, port: Port, version: int, number: int) -> socket.socket:
     family, everywhere = (socket.AF_INET, "0.0.0.0") if version == 4 else (socket.AF_INET6, "::")
     made = stack.enter_context(socket.socket(family, _TYPES[port.protocol]))
     if version == 6:
@@ -109,4 +131,4 @@ def _bind(stack: ExitStack, port: Port, version: int, number: int) -> int:
         raise FailedPrecondition(f"{where} of the host: {str(error.strerror).lower()}") from None
     if port.protocol == "tcp":  # and from now on it does, to whoever tries
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    return int(made.getsockname()[1])
+    return made

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,8 @@ def test_a_published_port_is_reached_from_everywhere(daemon: Networked, outside:
     daemon.box("web", ports=WEB)
     daemon.box("other", "sleep", "1000")
     assert fetch("http://192.168.7.1:8080", outside) == "web"
-    assert fetch("http://127.0.0.1:8080") == fetch("http://192.168.7.1:8080") == "web"
+    for address in ("127.0.0.1", "192.168.7.1", "[::1]", "localhost"):
+        assert fetch(f"http://{address}:8080") == "web"
     for who in ("other", "web"):  # by the host, also itself
         assert daemon.within(who, "wget", "-qO-", "http://192.168.7.1:8080").strip() == "web"
     address = daemon.address_of("web")
@@ -140,7 +142,7 @@ def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> N
     daemon.wait_for(lambda: fetch(f"http://[{six}]") == "web")
     assert daemon.within("near", "wget", "-qO-", f"http://[{six}]").strip() == "web"
     daemon.within("near", "ping", "-6", "-c", "1", "-W", "5", "fd77::2")
-    assert fetch("http://[fd77::1]:8080", outside) == "web"
+    assert fetch("http://[fd77::1]:8080", outside) == fetch("http://[::1]:8080") == "web"
     for who in ("near", "web"):  # by the host, also itself
         assert daemon.within(who, "wget", "-qO-", "http://[fd77::1]:8080").strip() == "web"
     inside = f"--net=/proc/{daemon.pid_of('web')}/ns/net"
@@ -158,6 +160,49 @@ def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> N
                if p.container_port == 80 and p.host_port != 8080]  # fmt: skip
     assert fetch(f"http://192.168.7.1:{free}", outside) == "web"
     assert f"{four}\tweb www" in daemon.within("web", "cat", "/etc/hosts")
+
+
+def test_the_loopback_of_ipv6_leads_to_a_container(daemon: Networked, tmp_path: Path) -> None:
+    """By a process of ours, to the last byte, also after a death of it or of its daemon."""
+    ports: list[dict[str, Any]] = [
+        {"hostPort": 9001, "containerPort": 91, "count": 2},
+        {"hostPort": 9003, "containerPort": 91, "hostIP": "::1"},
+        {"hostPort": 9004, "containerPort": 91, "hostIP": "127.0.0.1"},
+        {"hostPort": 9005, "containerPort": 99},
+    ]
+    daemon.box("echo", "sh", "-c", "nc -ll -p 91 -e cat & exec nc -ll -p 92 -e cat", ports=ports)
+    (tmp_path / "much").write_bytes(much := os.urandom(8 << 20))
+
+    def echoed(port: int) -> bool:
+        command = f"busybox nc ::1 {port} <{tmp_path}/much >{tmp_path}/back"
+        return run("sh", "-c", command, check=False).returncode == 0 and (
+            (tmp_path / "back").read_bytes() == much
+        )
+
+    for port in (9001, 9002, 9003):
+        daemon.wait_for(lambda port=port: echoed(port))  # type: ignore[misc]
+    assert not echoed(9004) and not echoed(9005)
+    with socket.create_connection(("::1", 9001)) as talking:
+        talking.sendall(b"a")
+        assert talking.recv(1) == b"a"
+        (server,) = run("pgrep", "-P", str(daemon.pid), "orlop-fork").stdout.split()
+        (worker,) = run("pgrep", "-P", server, "orlop-loopback").stdout.split()
+        os.kill(int(worker), signal.SIGKILL)
+        assert talking.recv(1) == b""
+        daemon.wait_for(lambda: echoed(9001))
+    with socket.create_connection(("::1", 9001)) as talking:
+        talking.sendall(b"a")
+        assert talking.recv(1) == b"a"
+        daemon.kill9()
+        assert not echoed(9001)
+        daemon.start()  # while that connection is not yet over
+        daemon.wait_for(lambda: echoed(9001))
+    daemon.orlop("rm", "-f", "echo")
+    daemon.wait_for(lambda: daemon.gone("echo"))
+    assert not echoed(9001)
+    with socket.socket(socket.AF_INET6) as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("::", 9001))
 
 
 def test_what_cannot_be_had_is_told_and_leaves_nothing(daemon: Networked) -> None:

@@ -9,7 +9,9 @@ from contextlib import closing
 import pytest
 
 from orlop.errors import FailedPrecondition, InvalidArgument
+from orlop.fork.client import ForkServer
 from orlop.network import files, resolvconf, wishes
+from orlop.network.loopback import Loopback
 from orlop.network.model import Port, Wish
 from orlop.network.ports import HostPorts
 from orlop.network.wishes import Wishes
@@ -58,7 +60,7 @@ def test_bad_ports_are_refused(mapping: dict[str, object]) -> None:
 
 
 def test_a_taken_port_is_told_and_a_held_one_is_taken() -> None:
-    ports = HostPorts()
+    ports = HostPorts(Loopback(ForkServer()))  # which nobody connects to
     with closing(ports):
         (held,) = ports.hold(("a", "b"), [Port(container_port=80)], (4,))
         assert held.host_port

@@ -43,12 +43,13 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
     ports = f"ORLOP-{name}-PORTS"
     published = [rule for each in _by_address(ruleset) for rule in _dnat(each, version)]
     to_ports = [f"-m addrtype --dst-type LOCAL -j {ports}"] if published else []
+    not_loopback = ["-d ::1 -j RETURN"] if version == 6 else []  # see `orlop.network.loopback`
     wanted = (
         ("filter", "FWD", "FORWARD", _forward(networks)),
         ("raw", "GUARD", "PREROUTING", _guard(networks) if version == 4 else ()),
         ("nat", "PORTS", "", published),
         ("nat", "IN", "PREROUTING", [*_to_names(networks, ruleset, version), *to_ports]),
-        ("nat", "OUT", "OUTPUT", to_ports),
+        ("nat", "OUT", "OUTPUT", [*(not_loopback if to_ports else ()), *to_ports]),
         ("nat", "POST", "POSTROUTING", [x for n in networks for x in _masquerade(n, version)]),
     )
     return [

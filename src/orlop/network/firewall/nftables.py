@@ -44,7 +44,11 @@ def render(table: str, ruleset: Ruleset) -> str:
             "type nat hook prerouting priority dstnat",
             [*_to_names(ruleset), *_TO_PUBLISH],
         ),
-        *_chain("output", "type nat hook output priority -100", _TO_PUBLISH),
+        *_chain(
+            "output",
+            "type nat hook output priority -100",
+            ["ip6 daddr ::1 return", *_TO_PUBLISH],  # see `orlop.network.loopback`
+        ),
         *_chain(
             "postrouting",
             "type nat hook postrouting priority srcnat",
