@@ -24,7 +24,7 @@ from orlop.network import cni_records as records
 from orlop.network.cni import Attachment, Cni, Configurations, NetworkConfig, Results
 from orlop.network.cni.results import Remembered
 from orlop.network.cni.runner import remembered_network
-from orlop.network.cni_records import PREFIX, Resolver
+from orlop.network.cni_records import NO_RESOLVER, PREFIX, Resolver
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import is_pinned
 from orlop.network.ports import Key
@@ -113,14 +113,21 @@ class CniNetworks:
 
     # A container that starts
 
-    def reserve(self, namespace: str, container: str, wish: Wish, position: int) -> Endpoint:
+    def reserve(
+        self,
+        namespace: str,
+        container: str,
+        wish: Wish,
+        position: int,
+        resolver: Resolver = NO_RESOLVER,
+    ) -> Endpoint:
         """Note that a container that is to run shall be in a network; its addresses come later.
 
         Raises NotFound, InvalidArgument for a wish that no plugin would hear, AlreadyExists for
         one that is noted, and FailedPrecondition if DEL of an earlier attachment has failed.
         """
         key = (namespace, container)
-        wanted = self._want(key, wish, position)
+        wanted = self._want(key, wish, position, resolver)
         with self._lock:
             if any(each.config.name == wanted.config.name for each in self._wanted.get(key, ())):
                 raise AlreadyExists(f'container "{container}" in network "{wish.network}"')
@@ -128,9 +135,11 @@ class CniNetworks:
             self._wanted.setdefault(key, []).append(wanted)
         return _place(wanted, key)
 
-    def _want(self, key: Key, wish: Wish, position: int) -> _Wanted:
+    def _want(
+        self, key: Key, wish: Wish, position: int, resolver: Resolver = NO_RESOLVER
+    ) -> _Wanted:
         config = self._config(wish.network)
-        asked = records.capabilities(config, wish)
+        asked = records.capabilities(config, wish, resolver)
         made = records.attachment(key, position, asked, str(self._pin(key)))
         if any(each.network == config.name for each in self._of(key)):
             raise FailedPrecondition(

@@ -28,6 +28,9 @@ class Resolver(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
 
 
+NO_RESOLVER = Resolver()
+
+
 def is_cni(network: str) -> bool:
     return network.startswith(PREFIX)
 
@@ -50,8 +53,13 @@ def owner(known: Remembered) -> Key | None:
     return note["namespace"], note["container"]
 
 
-def capabilities(config: NetworkConfig, wish: Wish) -> dict[str, Any]:
-    """The wish as arguments of capabilities; InvalidArgument for one that no plugin would hear."""
+def capabilities(
+    config: NetworkConfig, wish: Wish, resolver: Resolver = NO_RESOLVER
+) -> dict[str, Any]:
+    """The wish as arguments of capabilities; InvalidArgument for one that no plugin would hear.
+
+    But aliases and the resolver are in the container's own files in any case.
+    """
     found: dict[str, Any] = {}
     if wish.ip or wish.ip6:
         found["ips"] = [each for each in (wish.ip, wish.ip6) if each]
@@ -63,6 +71,12 @@ def capabilities(config: NetworkConfig, wish: Wish) -> dict[str, Any]:
         require(config, each)
     if wish.aliases and "aliases" in config.capabilities:
         found["aliases"] = list(wish.aliases)
+    if resolver != NO_RESOLVER and "dns" in config.capabilities:
+        found["dns"] = {
+            "servers": list(resolver.servers),
+            "searches": list(resolver.search),
+            "options": list(resolver.options),
+        }
     return found
 
 

@@ -11,7 +11,7 @@ from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopErr
 from orlop.events import Publisher
 from orlop.network import bridge, uplink
 from orlop.network.cni_networks import CniNetworks
-from orlop.network.cni_records import is_cni
+from orlop.network.cni_records import NO_RESOLVER, Resolver, is_cni
 from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import of_process
@@ -59,18 +59,24 @@ class Connections:
     # A container that starts
 
     def reserve(
-        self, namespace: str, container: str, wishes: Sequence[Wish], ports: Sequence[Port]
+        self,
+        namespace: str,
+        container: str,
+        wishes: Sequence[Wish],
+        ports: Sequence[Port],
+        resolver: Resolver = NO_RESOLVER,
     ) -> list[Endpoint]:
         """Places, addresses and ports for a container that is to run; all or none.
 
-        Raises NotFound for a network that is not there, and what is wrong with a wish.
+        Plugins of CNI that want to know are told the `resolver` that it is to have. Raises NotFound
+        for a network that is not there, and what is wrong with a wish.
         """
         self.release(namespace, container)  # what an earlier task may have left
         with self._lock:
             self._pids[namespace, container] = 0  # no late exit of that one is meant
         try:
             with self._turns.take((namespace, container)):
-                found = self._reserve(namespace, container, wishes)
+                found = self._reserve(namespace, container, wishes, resolver)
                 if ports:
                     self._publish(namespace, container, found, ports)
         except BaseException:
@@ -79,11 +85,13 @@ class Connections:
         self._kernel.keep = True
         return found
 
-    def _reserve(self, namespace: str, container: str, wishes: Sequence[Wish]) -> list[Endpoint]:
+    def _reserve(
+        self, namespace: str, container: str, wishes: Sequence[Wish], resolver: Resolver
+    ) -> list[Endpoint]:
         found: list[Endpoint] = []
         for position, wish in enumerate(wishes):
             if is_cni(wish.network):
-                found.append(self.cni.reserve(namespace, container, wish, position))
+                found.append(self.cni.reserve(namespace, container, wish, position, resolver))
                 continue
             network = self._networks.get(namespace, wish.network)
             taken = self._networks.taken(network)

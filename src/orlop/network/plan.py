@@ -13,7 +13,7 @@ import msgspec
 
 from orlop.errors import FailedPrecondition, OrlopError
 from orlop.network import files, resolvconf, wishes
-from orlop.network.cni_records import is_cni
+from orlop.network.cni_records import Resolver, is_cni
 from orlop.network.connections import Connections, PidOf
 from orlop.network.model import Endpoint
 from orlop.network.namespaces import of_process
@@ -53,7 +53,10 @@ class Planner:
             if self._unusable:
                 raise FailedPrecondition(f"networks cannot be used: {self._unusable}")
             mapped = wishes.ports(container.id, container.labels)
-            found = self._connections.reserve(namespace, container.id, wanted.networks, mapped)
+            resolver = Resolver(wanted.dns, wanted.dns_search, wanted.dns_options)
+            found = self._connections.reserve(
+                namespace, container.id, wanted.networks, mapped, resolver
+            )
         plan = Plan(self._connections, namespace, container.id, wanted, found)
         try:
             plan.complete(spec, bundle, pid_of)

@@ -111,6 +111,24 @@ def test_names_and_resolvers_of_the_result(cni: WithCni) -> None:
     assert "10.77.0.1\tgate" in done.stdout
 
 
+def test_a_plugin_is_told_of_resolvers_that_are_wished(cni: WithCni) -> None:
+    log = cni.plugin("names", "")
+    plain = cni.plugin("plain", "")
+    chain = ({"type": "names", "capabilities": {"dns": True}}, {"type": "plain"})
+    cni.configure("lab", *chain)
+    wished = ("--dns", "10.8.8.8", "--dns-search", "lab.test", "--dns-option", "ndots:2")
+    cni.orlop("run", "--rm", "--network", "cni:lab", *wished, BUSYBOX, "true")
+    calls = [json.loads(line.partition(" ")[2]) for line in log.read_text().splitlines()]
+    assert len(calls) == 2 and all(
+        each["runtimeConfig"]["dns"]
+        == {"servers": ["10.8.8.8"], "searches": ["lab.test"], "options": ["ndots:2"]}
+        for each in calls
+    )  # ADD and DEL
+    assert "runtimeConfig" not in plain.read_text()
+    cni.orlop("run", "--rm", "--network", "cni:lab", BUSYBOX, "true")
+    assert "10.8.8.8" not in log.read_text().splitlines()[2]
+
+
 def test_several_networks_and_both_kinds(cni: WithCni) -> None:
     run("ip", "link", "add", "trunk", "type", "veth", "peer", "name", "trunk2")
     try:
