@@ -38,12 +38,6 @@ class Change(NamedTuple):
     path: str
 
 
-# Where the daemon has mounted the files of the container's network, and the image has none.
-_MOUNT_POINTS = [
-    Change(Kind.ADDED, f"/etc/{name}") for name in ("hosts", "hostname", "resolv.conf")
-]
-
-
 def changes_of(connection: Connection, container: containers_pb2.Container) -> list[Change]:
     """What was added, changed and deleted, in the order of names; folders before what is in them.
 
@@ -54,24 +48,23 @@ def changes_of(connection: Connection, container: containers_pb2.Container) -> l
     right = [to_mount(mount) for mount in snapshots.mounts_of(connection, container)]
     with snapshots.view_of(connection, container.snapshotter, parent) as view:
         left = [to_mount(mount) for mount in view]
-        changes = in_private_mounts(lambda folder: _compare(left, right, folder))
-    if networks.LABEL in container.labels:
-        changes = [each for each in changes if each not in _MOUNT_POINTS]
-    return changes
+        ignored = networks.mount_points(container)
+        return in_private_mounts(lambda folder: _compare(left, right, ignored, folder))
 
 
-def _compare(left: Sequence[Mount], right: Sequence[Mount], folder: Path) -> list[Change]:
+def _compare(
+    left: Sequence[Mount], right: Sequence[Mount], ignored: Sequence[str], folder: Path
+) -> list[Change]:
     lower, upper = folder / "lower", folder / "upper"
     found = upper_of(left, right)
     try:
         if found is not None:
             try:
-                return _walk(
-                    _mounted(left, lower), _mounted([found.mount], upper), found.attributes
-                )
+                top = _mounted([found.mount], upper)
+                return _walk(_mounted(left, lower), top, found.attributes, ignored)
             except RedirectedError:
                 pass
-        return _walk(_mounted(left, lower), _mounted(for_reading(right), upper), "")
+        return _walk(_mounted(left, lower), _mounted(for_reading(right), upper), "", ignored)
     except OSError as error:
         raise Unknown(f"the container's files cannot be read: {error}") from error
 
@@ -82,10 +75,10 @@ def _mounted(mounts: Sequence[Mount], target: Path) -> int:
     return os.open(target, _FOLDER)
 
 
-def _walk(lower: int, upper: int, overlay: str) -> list[Change]:
+def _walk(lower: int, upper: int, overlay: str, ignored: Sequence[str]) -> list[Change]:
     try:
         listing = _Listing(lower, upper)
-        Layer(listing, overlay=overlay).write(lower, upper)
+        Layer(listing, overlay=overlay, mount_points=ignored).write(lower, upper)
         return listing.changes
     finally:
         os.close(lower)

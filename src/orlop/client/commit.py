@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from orlop.client import blobs, containers, images, leases, snapshots
+from orlop.client import blobs, containers, images, leases, networks, snapshots
 from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
 from orlop.oci import chain, instructions, mediatypes
 from orlop.oci.digest import Digest
 from orlop.oci.spec import DEFAULT_PATH
+from orlop.tar.changes import MOUNT_POINTS
 from orlop.wire.services import containers_pb2, diff_pb2, images_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import RUNNING
 from orlop.wire.types_pb2 import Descriptor
@@ -149,7 +150,10 @@ def _layer(
     upper = snapshots.mounts_of(connection, container)
     with snapshots.view_of(connection, container.snapshotter, parent) as lower:
         request = diff_pb2.DiffRequest(
-            left=lower, right=upper, media_type=_layer_type(base.get("mediaType", ""))
+            left=lower,
+            right=upper,
+            media_type=_layer_type(base.get("mediaType", "")),
+            labels={MOUNT_POINTS: " ".join(networks.mount_points(container))},
         )
         layer = connection.diff.diff(request).diff
     labels = blobs.labels_of(connection, layer.digest)

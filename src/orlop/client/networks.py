@@ -19,6 +19,13 @@ LABEL = "orlop/network"
 _PLUGIN = ("io.orlop.network.v1", "bridge")
 
 
+def mount_points(container: Container) -> list[str]:
+    """Empty files, by their paths below the root, on which the daemon mounts a container's own."""
+    if LABEL not in container.labels:
+        return []
+    return [f"etc/{name}" for name in ("hosts", "hostname", "resolv.conf")]
+
+
 def default(connection: Connection) -> str:
     """The network of containers that are told none: bridge, host or none."""
     return connection.exports(*_PLUGIN).get("default", "none")

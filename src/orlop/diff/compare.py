@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -17,7 +18,7 @@ from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.sys.mount import Mount
-from orlop.tar.sides import for_reading, upper_of
+from orlop.tar.sides import Upper, for_reading, upper_of
 
 UNCOMPRESSED = "containerd.io/uncompressed"
 """The label that tells the digest of the plain tar of a compressed layer."""
@@ -50,12 +51,14 @@ class Comparer:
         ref: str = "",
         labels: Mapping[str, str] | None = None,
         newest: int | None = None,
+        mount_points: Sequence[str] = (),
     ) -> Descriptor:
         """The layer that makes the filesystem of `right` out of that of `left`, in the store.
 
         `media_type` is gzip's by default; `ref` that of the write, whose earlier data goes; no time
-        in the layer is later than `newest` (UTC nanoseconds), which is also that of deletions. The
-        blob is labelled with its plain tar's digest, and held by the call's lease. Raises
+        in the layer is later than `newest` (UTC nanoseconds), which is also that of deletions;
+        `mount_points`, paths of empty files, are left out where they are new. The blob is labelled
+        with its plain tar's digest, and held by the call's lease. Raises
         Unimplemented for another media type, Unavailable while another write has the ref,
         ResourceExhausted on a full disk, Cancelled, and what is wrong with a file; nothing is left
         then.
@@ -67,7 +70,10 @@ class Comparer:
         namespace, ref = ctx.require_namespace(), ref or f"diff-{secrets.token_hex(8)}"
         with self._content.writer(namespace, ref, lease=ctx.lease) as writer:
             try:
-                diff_id = self._pack(left, right, compression, newest, writer, ctx)
+                wanted = Wanted(
+                    for_reading(right), for_reading(left), "", compression, newest, mount_points
+                )
+                diff_id = self._pack(wanted, upper_of(left, right), writer, ctx)
                 told = dict(labels or {})
                 if compression != PLAIN:
                     told[UNCOMPRESSED] = diff_id
@@ -82,21 +88,12 @@ class Comparer:
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
     def _pack(
-        self,
-        left: Sequence[Mount],
-        right: Sequence[Mount],
-        compression: str,
-        newest: int | None,
-        writer: ContentWriter,
-        ctx: CallContext,
+        self, wanted: Wanted, found: Upper | None, writer: ContentWriter, ctx: CallContext
     ) -> str:
-        lower = for_reading(left)
-        found = upper_of(left, right)
         if found is not None:
-            wanted = Wanted([found.mount], lower, found.attributes, compression, newest)
-            if diff_id := pack(self._forks, wanted, writer, ctx):
+            quick = replace(wanted, upper=[found.mount], overlay=found.attributes)
+            if diff_id := pack(self._forks, quick, writer, ctx):
                 return diff_id
-        wanted = Wanted(for_reading(right), lower, "", compression, newest)
         diff_id = pack(self._forks, wanted, writer, ctx)
         assert diff_id is not None
         return diff_id

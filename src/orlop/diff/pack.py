@@ -40,14 +40,20 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
     """The job (see `orlop.fork.worker`): the layer from `lower` to `upper`, into descriptor 0.
 
     `args`: `lower` (none is an empty tree) and `upper`, mounts to be made in the folder
-    `mount_point` where nobody else sees them; `overlay`, `newest` as in `Layer`; `compression`.
-    Answers the `diff_id` of the plain tar, or `redirected` where `upper` alone does not tell all.
+    `mount_point` where nobody else sees them; `overlay`, `newest` and `mount_points` as in `Layer`;
+    `compression`. Answers the `diff_id` of the plain tar, or `redirected` where `upper` alone does
+    not tell all.
     """
     del report
     (target,) = fds
     _see_only(args)
     pump = _Pump(target, args["compression"])
-    layer = Layer(TarWriter(pump.write), overlay=args["overlay"], newest=args["newest"])
+    layer = Layer(
+        TarWriter(pump.write),
+        overlay=args["overlay"],
+        newest=args["newest"],
+        mount_points=args["mount_points"],
+    )
     lower = os.open(f"/{_LOWER}", os.O_RDONLY | os.O_DIRECTORY) if args["lower"] else None
     try:
         layer.write(lower, os.open(f"/{_UPPER}", os.O_RDONLY | os.O_DIRECTORY))

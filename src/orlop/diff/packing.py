@@ -34,6 +34,7 @@ class Wanted:
     overlay: str = ""
     compression: str = PLAIN
     newest: int | None = None
+    mount_points: Sequence[str] = ()
 
 
 def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallContext) -> str | None:
@@ -65,6 +66,7 @@ def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, int]]:
             "overlay": wanted.overlay,
             "compression": wanted.compression,
             "newest": wanted.newest,
+            "mount_points": list(wanted.mount_points),
             "mount_point": mount_point,
         }
         read, write = os.pipe2(os.O_CLOEXEC)

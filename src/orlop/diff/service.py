@@ -10,6 +10,7 @@ from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import nanoseconds
 from orlop.sys.mount import Mount
+from orlop.tar.changes import MOUNT_POINTS
 from orlop.wire.services import diff_pb2 as pb
 from orlop.wire.types_pb2 import Descriptor as WireDescriptor
 from orlop.wire.types_pb2 import Mount as WireMount
@@ -31,14 +32,17 @@ class DiffService(Service):
 
     def diff(self, request: pb.DiffRequest, ctx: CallContext) -> pb.DiffResponse:
         epoch = request.HasField("source_date_epoch")
+        labels = dict(request.labels)
+        mount_points = labels.pop(MOUNT_POINTS, "").split()
         made = self._comparer.compare(
             _mounts(request.left),
             _mounts(request.right),
             ctx,
             media_type=request.media_type,
             ref=request.ref,
-            labels=dict(request.labels),
+            labels=labels,
             newest=nanoseconds(request.source_date_epoch) if epoch else None,
+            mount_points=mount_points,
         )
         return pb.DiffResponse(diff=_descriptor(made))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from orlop.errors import InvalidArgument
@@ -41,19 +41,33 @@ class _Folder:
     written: bool
 
 
+MOUNT_POINTS = "orlop/diff.mount-points"
+"""The label by which a call of the diff service has `mount_points`, separated by spaces."""
+
+
 class Layer:
     """Writes the changes from one tree to another.
 
     `overlay` is the prefix of overlayfs' attributes ("trusted.overlay.") where the upper tree is
     the upper folder of an overlay, "" where it is all there is. `newest` is the latest time that an
-    entry may have, and that of deletions (nanoseconds).
+    entry may have, and that of deletions (nanoseconds). `mount_points` are paths, without a slash
+    before them, of empty files that are not written if they are new, nor is the folder's time.
     """
 
-    def __init__(self, out: Archive, *, overlay: str = "", newest: int | None = None) -> None:
+    def __init__(
+        self,
+        out: Archive,
+        *,
+        overlay: str = "",
+        newest: int | None = None,
+        mount_points: Iterable[str] = (),
+    ) -> None:
         self._out = out
         self._packer = Packer(out, newest)
         self._overlay = overlay
         self._deletion_time = newest or 0
+        self._mount_points = frozenset(map(os.fsencode, mount_points))
+        self._timeless = {each.rpartition(b"/")[0] for each in self._mount_points}
         self._trail: list[_Folder] = []
         self._folders: set[bytes] = set()  # that were written
         # Other names of files with several, where the file itself has not changed.
@@ -102,6 +116,8 @@ class Layer:
             if now.st_nlink > 1:
                 self._unchanged.setdefault((now.st_dev, now.st_ino), []).append(path)
             return
+        if before is None and now.st_size == 0 and path in self._mount_points:
+            return
         attributes = read_attributes(upper, name)
         if self._overlay and self._overlay + "metacopy" in attributes:
             raise RedirectedError
@@ -117,9 +133,9 @@ class Layer:
             changed = True
             if lower is not None:
                 below = os.open(name, FOLDER, dir_fd=lower)
-                changed = not _same_folder(
-                    os.fstat(below), read_attributes(lower, name), info, attributes
-                )
+                old, old_attributes = os.fstat(below), read_attributes(lower, name)
+                same_time = old.st_mtime_ns == info.st_mtime_ns or path in self._timeless
+                changed = not (same_time and _same_folder(old, old_attributes, info, attributes))
             opaque = self._is_opaque(attributes)
             self._trail.append(_Folder(path, info, attributes, written=False))
             try:
@@ -259,10 +275,9 @@ def _not_in_layers(path: bytes) -> InvalidArgument:
 def _same_folder(
     old: os.stat_result, old_attributes: Attributes, new: os.stat_result, attributes: Attributes
 ) -> bool:
-    return (
-        (old.st_mode, old.st_uid, old.st_gid, old.st_mtime_ns)
-        == (new.st_mode, new.st_uid, new.st_gid, new.st_mtime_ns)
-    ) and kept(old_attributes) == kept(attributes)
+    return (old.st_mode, old.st_uid, old.st_gid) == (new.st_mode, new.st_uid, new.st_gid) and kept(
+        old_attributes
+    ) == kept(attributes)
 
 
 def _same_file(

@@ -97,16 +97,17 @@ def test_commit_again_and_again(orlopd: Orlopd, busybox: str) -> None:
         orlopd.orlop("commit", "job", name)
         orlopd.orlop("rm", "job")
     assert orlopd.orlop("run", "--rm", "logged", "cat", "/log").stdout == "0\n1\n2\n"
-    orlopd.orlop("run", "--name", "job", "logged", "true")
-    orlopd.orlop("commit", "--message", "one", "job", "first")
-    orlopd.orlop("run", "--name", "same", "first", "true")
-    before = _config(orlopd, "first")
-    orlopd.orlop("commit", "same", "second")
-    after = _config(orlopd, "second")
-    assert after["rootfs"] == before["rootfs"]
+    job = ("run", "--name", "job", "--network", "host", "logged")
+    orlopd.orlop(*job, "cat", "/etc/hosts", "/etc/resolv.conf")
+    assert orlopd.orlop("diff", "job").stdout == ""  # the files of its network are no changes
+    orlopd.orlop("commit", "--message", "one", "job", "same")
+    after = _config(orlopd, "same")
+    assert after["rootfs"] == _config(orlopd, "logged")["rootfs"]
     assert after["history"][-1]["empty_layer"] is True
-    for each in ("job", "same"):
-        orlopd.orlop("rm", each)
+    orlopd.orlop("rm", "job")
+    orlopd.orlop(*job, "sh", "-c", "rm /etc/group; touch /etc/motd")
+    assert orlopd.orlop("diff", "job").stdout == "C /etc\nD /etc/group\nA /etc/motd\n"
+    orlopd.orlop("rm", "job")
 
 
 def test_commit_without_a_name_or_a_pause(orlopd: Orlopd, busy: str) -> None:
