@@ -237,7 +237,7 @@ STARTS: dict[str, tuple[type[OrlopError] | tuple[type[OrlopError], ...], str]] =
     "die": (Unknown, "start failed"),
     "refuse": (Unknown, "out of sorts"),
     "noise": (OrlopError, "no address"),
-    "endless": (Unknown, "without end"),
+    "endless": (Unknown, "prints more than 1 MiB"),
     "nobody": (Unavailable, "strange-nobody"),
     "future": (OrlopError, "version 4"),
     "hang": ((DeadlineExceeded, Cancelled), "deadline|cancel"),

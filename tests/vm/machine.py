@@ -61,7 +61,10 @@ def _qemu(image: Path, disk: Path, status: Path, console: str, parameters: str) 
         "modprobe.blacklist=ata_generic,ata_piix,floppy,i2c_piix4,kvm,pcspkr,psmouse " + parameters
     )
     devices = ["virtio-rng-pci", "virtio-serial-pci"]
-    drives: list[str] = []
+    means: list[str] = []
+    for number in (0, 1):  # two cards on one cable that leads nowhere else
+        means += ["-netdev", f"hubport,id=card{number},hubid=0"]
+        devices.append(f"virtio-net-pci,netdev=card{number},romfile=")
     backends = [f"{console},id=console"]
     for name, path in (("output", Path("/dev/stdout")), ("status", status)):
         backends.append(f"file,path={path},id={name}")
@@ -69,14 +72,14 @@ def _qemu(image: Path, disk: Path, status: Path, console: str, parameters: str) 
     for name, path in (("root", image / "root.img"), ("host", disk)):
         devices.append(f"virtio-blk-pci,drive={name}")
         # Writes go to a temporary file that has no name.
-        drives.append(f"file={path},id={name},if=none,format=raw,snapshot=on")
+        means += ["-drive", f"file={path},id={name},if=none,format=raw,snapshot=on"]
     return [
         *("setpriv", "--pdeathsig", "KILL"),  # whatever ends this process ends the machine
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"),
         *("-machine", "pc,usb=off,hpet=off", "-accel", "tcg,thread=multi", "-cpu", "Nehalem"),
         *("-smp", "2", "-m", "2048", "-display", "none", "-append", kernel),
         *("-kernel", str(image / "kernel"), "-initrd", str(image / "initrd")),
-        *(word for drive in drives for word in ("-drive", drive)),
+        *means,
         *(word for backend in backends for word in ("-chardev", backend)),
         *(word for device in devices for word in ("-device", device)),
         *("-serial", "chardev:console"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 
 import pytest
 
 from orlop.network import Kernel
+from orlop.network.model import Link
 from orlop.network.operations import (
     AddAddress,
     AddLink,
@@ -25,6 +27,8 @@ from tests.patience import patient
 
 __all__ = ["daemon", "forks", "kernel", "lab", "outside"]
 
+HOME = "/proc/1/ns/net"
+"""Where the machine's hardware is."""
 ECHO = """
 import socket
 server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
@@ -126,6 +130,34 @@ def test_a_tunnel_and_a_dummy_behind_it(kernel: Kernel, lab: Lab) -> None:
     assert _reaches(first, "10.6.0.2") and _reaches(first, "10.99.0.1")
     (found,) = [each for each in kernel.links(first.ns) if each.name == "vx0"]
     assert found.counters.tx_packets and found.counters.rx_packets
+
+
+def test_hardware_moves_in_and_out(kernel: Kernel, lab: Lab) -> None:
+    """Two cards on a cable; the kernel gives one back whose namespace has ended."""
+    cards = [each.name for each in _hardware(kernel)]
+    hosts = [lab.host(), lab.host()]
+    for number, (card, host) in enumerate(zip(cards, hosts, strict=True), 1):
+        kernel.apply(
+            MoveLink(ns=HOME, name=card, to=host.ns, rename="eth0"),
+            *_at(host, "eth0", f"10.4.0.{number}/24"),
+        )
+    assert not _hardware(kernel)
+    assert _reaches(hosts[0], "10.4.0.2") and _reaches(hosts[1], "10.4.0.1")
+    kernel.apply(MoveLink(ns=hosts[0].ns, name="eth0", to=HOME, rename=cards[0]))
+    (back,) = _hardware(kernel)
+    assert back.name == cards[0] and not back.up and not back.addresses
+    hosts[1].close()
+    deadline = time.monotonic() + patient(20)
+    while len(_hardware(kernel)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (other,) = [each.name for each in _hardware(kernel) if each.name != cards[0]]
+    if other != cards[1]:  # nobody but a rule of udev's gives it its name again
+        kernel.apply(SetLink(ns=HOME, name=other, rename=cards[1]))
+
+
+def _hardware(kernel: Kernel) -> list[Link]:
+    return [each for each in kernel.links(HOME) if not each.kind and each.name != "lo"]
 
 
 def test_a_line_that_is_slow_and_loses_packets(kernel: Kernel, lab: Lab) -> None:

@@ -23,8 +23,9 @@ from orlop.rpc import CallContext
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Endpoint, Exit
-from orlop.runtime.program import Done, Program, end_shims
+from orlop.runtime.program import end_shims, run
 from orlop.runtime.shim import Killable
+from orlop.sys.program import Done
 from orlop.wire.bootstrap_pb2 import LOG_LEVEL_DEBUG, BootstrapParams, BootstrapResult
 from orlop.wire.task_v2_pb2 import DeleteResponse
 from orlop.wire.types_pb2 import RuntimeInfo
@@ -156,7 +157,7 @@ class BinaryShims:
         return takes_parameters
 
     def _describe(self, flag: str, text: bytes) -> Done:
-        return Program([self.mark, flag], text).result(flag, DESCRIBE_TIMEOUT)
+        return run([self.mark, flag], text, flag, DESCRIBE_TIMEOUT)
 
     def _run(
         self, argv: list[str], bundle: Bundle, text: bytes, timeout: float, ctx: CallContext | None
@@ -169,8 +170,7 @@ class BinaryShims:
             "MAX_SHIM_VERSION": "2",
             "GOMAXPROCS": "2",
         }
-        program = Program(argv, text, cwd=bundle.path, env=environment)
-        return program.result(argv[-1], timeout, ctx)
+        return run(argv, text, argv[-1], timeout, cwd=bundle.path, env=environment, ctx=ctx)
 
 
 def _identity(path: str) -> tuple[int, ...]:

@@ -3,134 +3,46 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
-import subprocess
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
 
-from orlop.errors import Unknown
+from orlop.errors import DeadlineExceeded, Unknown
 from orlop.rpc import CallContext
-
-OUTPUT_MAX = 1 << 20
-"""Bytes of output after which a program is not at its senses, and is killed."""
-_CHUNK = 64 * 1024
+from orlop.sys.program import Done, Program
 
 
-class Done(NamedTuple):
-    """How a program ended: its exit code, negative for a signal, and what it printed."""
+def run(
+    argv: Sequence[str],
+    text: bytes,
+    what: str,
+    timeout: float,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    ctx: CallContext | None = None,
+) -> Done:
+    """Run a shim's program to its end, as long as the call `ctx` is wanted.
 
-    code: int
-    stdout: bytes
-    stderr: bytes
-
-
-class Program:
-    """One run of `argv` in a process group of its own, which gets `text` to read."""
-
-    def __init__(
-        self,
-        argv: Sequence[str],
-        text: bytes,
-        *,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> None:
-        """Start it; Unknown if it cannot be run."""
-        self._name = argv[0]
-        self._lock = threading.Lock()
-        self._reaped = False
-        # A file, not a pipe: it may be longer than a pipe, and the program need not read it.
-        stdin = os.memfd_create("stdin", os.MFD_CLOEXEC)
-        try:
-            os.write(stdin, text)
-            os.lseek(stdin, 0, os.SEEK_SET)
-            self._process = subprocess.Popen(
-                argv,
-                cwd=cwd,
-                env=env,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                process_group=0,
-            )
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise Unknown(f'shim "{self._name}" cannot be run: {reason}') from None
-        finally:
-            os.close(stdin)
-
-    def result(self, what: str, timeout: float, ctx: CallContext | None = None) -> Done:
-        """Wait for its end, `timeout` seconds at most, and as long as the call `ctx` is wanted.
-
-        A program that is not waited for any longer is killed, with all that it started and that is
-        in its group still. Raises Unknown with `what` it was doing, Cancelled, DeadlineExceeded.
-        """
-        if ctx is not None:
-            ctx.on_cancel(self._kill)
-        try:
-            output = self._collect(what, time.monotonic() + timeout, timeout)
-        finally:
-            code = self._end()
-        if ctx is not None:
-            ctx.check()
-        return Done(code, *output)
-
-    def _collect(self, what: str, deadline: float, timeout: float) -> tuple[bytes, bytes]:
-        """What it prints until it ends: a shim that it leaves behind may hold the pipes open."""
-        found = {pipe.fileno(): bytearray() for pipe in self._pipes()}
-        pidfd = os.pidfd_open(self._process.pid)
-        try:
-            poll = select.poll()
-            for fd in (*found, pidfd):
-                poll.register(fd, select.POLLIN)
-            over = False
-            while True:
-                left = 0.0 if over else max(0.0, deadline - time.monotonic())
-                ready = [fd for fd, _ in poll.poll(left * 1000)]
-                over = over or pidfd in ready
-                readable = [fd for fd in ready if fd != pidfd]
-                if not readable and (over or not ready):
-                    break
-                for fd in readable:
-                    data = os.read(fd, _CHUNK)
-                    found[fd] += data
-                    if not data:
-                        poll.unregister(fd)
-                if sum(map(len, found.values())) > OUTPUT_MAX:
-                    raise Unknown(f'shim "{self._name}" {what}: it prints without end')
-            if not over:
-                raise Unknown(f'shim "{self._name}" {what}: no end in {timeout:g} s')
-        finally:
-            os.close(pidfd)
-        stdout, stderr = map(bytes, found.values())
-        return stdout, stderr
-
-    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        return self._process.stdout, self._process.stderr
-
-    def _kill(self) -> None:
-        with self._lock:
-            if not self._reaped:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _end(self) -> int:
-        """Its exit code; it is killed if it has not ended. What it left behind lives on."""
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            self._kill()
-        with self._lock:
-            code = self._process.wait()
-            self._reaped = True
-        for pipe in self._pipes():
-            pipe.close()
-        return code
+    Raises Unknown, with `what` it was doing, if it cannot be run, takes more than `timeout` seconds
+    or prints without end, Cancelled, DeadlineExceeded.
+    """
+    about = f'shim "{argv[0]}"'
+    try:
+        program = Program(argv, text, cwd=cwd, env=env)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Unknown(f"{about} cannot be run: {reason}") from None
+    if ctx is not None:
+        ctx.on_cancel(program.kill)
+    try:
+        done = program.result(timeout)
+    except (DeadlineExceeded, Unknown) as error:
+        raise Unknown(f"{about} {what}: {error.message}") from None
+    if ctx is not None:
+        ctx.check()
+    return done
 
 
 def end_shims(namespace: str, id: str, bundle: Path) -> None:

@@ -22,7 +22,8 @@ from orlop.errors import (
 from orlop.network.cni import versions
 from orlop.network.cni.model import Attachment, Json
 from orlop.network.cni.orphans import Orphans
-from orlop.network.cni.program import Done, Programs
+from orlop.network.cni.program import Programs
+from orlop.sys.program import Done
 
 TIMEOUT = 60.0
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
