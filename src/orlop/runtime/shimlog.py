@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from orlop import tracing
 from orlop.rpc.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -14,6 +15,10 @@ _log = logging.getLogger(__name__)
 _CHUNK = 16 * 1024
 _LINE_MAX = 64 * 1024
 _LEVEL = re.compile(r"\blevel=([a-z]+)")
+# As `orlop.shim.log` writes it.
+_SPAN = re.compile(
+    r'level=trace msg="([a-z -]+)" .*\btraceparent=(\S+) began=(\d+) ended=(\d+) status=(-?\d+)'
+)
 _LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -62,10 +67,25 @@ class ShimLog:
             lines, self._rest = [*lines, self._rest], b""
         for line in lines:
             text = line.decode(errors="replace").strip()
-            if text:
+            if text and not self._is_span(text):
                 found = _LEVEL.search(text)
                 level = _LEVELS.get(found[1], logging.INFO) if found else logging.INFO
                 # The text has fields of its own, in a form of its own: it is shown as it is.
                 _log.log(
                     level, "namespace=%s shim=%s said: %s", self._namespace, self._container, text
                 )
+
+    def _is_span(self, line: str) -> bool:
+        """What the built-in shim had done for a call that is traced belongs into its trace."""
+        found = _SPAN.fullmatch(line)
+        if found is None:
+            return False
+        name, parent, began, ended, status = found.groups()
+        about: tracing.Attributes = {
+            "container.id": self._container,
+            "process.exit.code": int(status),
+        }
+        times = tracing.Times(int(began), int(ended))
+        error = "" if status == "0" else f"status {status}"
+        tracing.record(name, about, parent={"traceparent": parent}, times=times, error=error)
+        return True

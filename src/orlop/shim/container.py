@@ -51,7 +51,7 @@ class Container:
         self._execs: dict[str, Process] = {}
         self._live_execs: set[Process] = set()
         self._host = host
-        self._runc = Runc(host.children, options, namespace=host.namespace, scratch=bundle)
+        self._runc = Runc(host, options, scratch=bundle)
         self._launcher = Launcher(host, id, bundle, self._runc, (options.io_uid, options.io_gid))
         self._options = options
         self._state = f"{self._runc.root}/{id}"

@@ -89,12 +89,14 @@ class Stopped(BaseException):
 class Task(Promise[T]):
     """A running coroutine, and the promise of its result."""
 
-    __slots__ = ("_awaited", "_coroutine")
+    __slots__ = ("_awaited", "_coroutine", "trace")
 
     def __init__(self, loop: Loop, coroutine: Coroutine[Promise[Any], None, T]) -> None:
         super().__init__(loop)
         self._coroutine = coroutine
         self._awaited: Promise[Any] | None = self
+        self.trace = ""
+        """The traceparent of the call that it serves, if that has one."""
         loop.soon(self._wake, self)
 
     def cancel(self) -> None:
@@ -109,6 +111,7 @@ class Task(Promise[T]):
 
     def _step(self, resume: Callable[[], Promise[Any]]) -> None:
         self._awaited = None
+        self._loop.current = self
         try:
             awaited = resume()
         except StopIteration as stop:
@@ -160,6 +163,8 @@ class Loop:
 
     def __init__(self, report: Callable[[Exception], None]) -> None:
         self.report = report
+        self.current: Task[Any] | None = None
+        """The task that runs, or ran last."""
         self._epoll = select.epoll()
         self._ready: deque[tuple[Callable[[Promise[Any]], None], Promise[Any]]] = deque()
         self._watches: dict[int, list[tuple[int, Promise[None]]]] = {}

@@ -10,12 +10,13 @@ import itertools
 import json
 import os
 import signal
+import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from orlop.errors import NotFound, Unknown
-from orlop.shim.children import Children
 from orlop.shim.files import read_or_empty, remove
+from orlop.shim.host import Host
 from orlop.wire.runc_pb2 import Options
 
 _WIPE_TRIES = 3
@@ -74,17 +75,15 @@ def spawn(
 
 
 class Runc:
-    """One runtime binary with one state root, for the containers of one namespace.
+    """One runtime binary with one state root, for the containers of a shim's namespace.
 
     `scratch` is a folder for the short-lived log files of its commands.
     """
 
-    def __init__(
-        self, children: Children, options: Options, *, namespace: str, scratch: str
-    ) -> None:
+    def __init__(self, host: Host, options: Options, *, scratch: str) -> None:
         self.binary = options.binary_name or DEFAULT_BINARY
-        self.root = f"{options.root or DEFAULT_ROOT}/{namespace}"
-        self._children = children
+        self.root = f"{options.root or DEFAULT_ROOT}/{host.namespace}"
+        self._host = host
         self._scratch = scratch
         self._number = itertools.count(1)
         self._pivot_flags = ["--no-pivot"] if options.no_pivot_root else []
@@ -189,18 +188,22 @@ class Runc:
         log = f"{self._scratch}/.{self.binary.rpartition('/')[2]}-{next(self._number)}.log"
         flags = ["--root", self.root, "--log", log, "--log-format", "json", *self._global_flags]
         argv = [self.binary, *flags, command, *arguments]
+        trace = self._host.loop.current.trace if self._host.loop.current else ""
+        began, status = time.time_ns(), -1
         try:
             pid = spawn(argv, dict(enumerate(stdio)), env or ENVIRONMENT)
         except OSError as error:
             raise RuncError(_spawn_error(self.binary, error)) from error
         try:
-            status, _ = await self._children.exit_of(pid)
+            status, _ = await self._host.children.exit_of(pid)
             if status != 0:
                 raise RuncError(
                     last_error(log) or f"{self.binary} {command} ended with status {status}"
                 )
         finally:
             remove(log)
+            if trace:
+                self._host.log.ran(f"runc {command}", trace, began, status)
 
 
 async def checked(action: str, command: Awaitable[None]) -> None:

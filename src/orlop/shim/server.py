@@ -178,6 +178,7 @@ class Connection:
             self._answer(call.stream, error)
             return
         running = self._loop.spawn(self._call(call, rpc, request))
+        running.trace = call.metadata.get("traceparent", "")
         self._calls[call.stream] = call
         if call.method in PASSIVE:
             self._waiting.add(running)

@@ -40,12 +40,23 @@ class Ids(NamedTuple):
     recorded: bool
 
 
+class Times(NamedTuple):
+    """In nanoseconds since 1970."""
+
+    began: int
+    ended: int
+
+
 class Tracer(Protocol):
     """Who takes spans; the present one is that of the context (`contextvars`)."""
 
     def span(
         self, name: str, kind: str, attributes: Attributes, parent: Mapping[str, str] | None
     ) -> AbstractContextManager[Span]: ...
+
+    def record(
+        self, name: str, attributes: Attributes, parent: Mapping[str, str], times: Times, error: str
+    ) -> None: ...
 
     def ids(self) -> Ids | None: ...
 
@@ -93,6 +104,22 @@ def span(
     if _tracer is None:
         return UNSEEN
     return _tracer.span(name, kind, attributes or {}, parent)
+
+
+def record(
+    name: str,
+    attributes: Attributes,
+    *,
+    parent: Mapping[str, str],
+    times: Times,
+    error: str = "",
+) -> None:
+    """Tell of a span that another process has seen; `parent` is what `headers` told that.
+
+    `error` is why it has failed, "" if it has not.
+    """
+    if _tracer is not None:
+        _tracer.record(name, attributes, parent, times, error)
 
 
 def ids() -> Ids | None:

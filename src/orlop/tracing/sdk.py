@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from orlop import __version__, tracing
 from orlop.tally import Counter
-from orlop.tracing import Attributes, Ids, Span
+from orlop.tracing import Attributes, Ids, Span, Times
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +82,17 @@ class SdkTracer:
             name, context, _KINDS[kind], attributes, record_exception=False
         )
         return _Running(span)
+
+    def record(
+        self, name: str, attributes: Attributes, parent: Mapping[str, str], times: Times, error: str
+    ) -> None:
+        context = self._propagator.extract(parent)
+        if not trace.get_current_span(context).get_span_context().is_valid:
+            return
+        span = self._tracer.start_span(name, context, attributes=attributes, start_time=times.began)
+        if error:
+            span.set_status(Status(StatusCode.ERROR, error))
+        span.end(times.ended)
 
     def ids(self) -> Ids | None:
         found = trace.get_current_span().get_span_context()

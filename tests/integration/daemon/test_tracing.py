@@ -19,7 +19,7 @@ from orlop.errors import NotFound
 from orlop.wire.services.containers_pb2 import ListContainersRequest, ListContainersResponse
 from tests import daemon_fixture
 from tests.collector_fixture import CLIENT, INTERNAL, SERVER, Collector, Seen, by_grpc, by_http
-from tests.daemon_fixture import Orlopd
+from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.metrics_fixture import Scraped, free_port
 from tests.patience import patient
 
@@ -126,6 +126,10 @@ def _check_run(collector: Collector) -> None:
     assert inside["shim.start"].attributes["container.id"] == "brief"
     made = inside[f"{SHIM}/Create"]
     assert (made.kind, made.parent, made.attributes["rpc.system"]) == (CLIENT, create.id, "ttrpc")
+    runc = collector.await_span("runc create")
+    assert (runc.parent, runc.attributes["container.id"]) == (made.id, "brief")
+    assert runc.attributes["process.exit.code"] == 0
+    assert made.begin < runc.begin < runc.end < made.end
     for method, served in (("Start", "Start"), ("Delete", "Delete"), ("Wait", "Wait")):
         call = collector.await_span(f"{TASKS}/{served}")
         assert call.attributes["rpc.grpc.status_code"] == 0
@@ -160,7 +164,7 @@ def _await_lists(collector: Collector, count: int) -> list[Seen]:
     return found
 
 
-def test_who_is_to_blame(tmp_path: Path) -> None:
+def test_who_is_to_blame(tmp_path: Path, busybox_archive: Path) -> None:
     """Asking for what is not there is no failure of the server, but one of what it does for it."""
     with by_http() as collector, traced(tmp_path, _endpoint(collector)) as daemon:
         daemon.ctr("task", "start", "nobody", check=False)
@@ -173,6 +177,13 @@ def test_who_is_to_blame(tmp_path: Path) -> None:
         assert pull.failed
         assert pull.attributes["error.type"] == "Unavailable"
         assert collector.await_span(TRANSFER).failed
+        daemon.ctr("images", "import", str(busybox_archive))
+        assert daemon.ctr("run", "--rm", BUSYBOX, "bad", "/none", check=False).returncode
+        runc, shim = collector.await_span("runc create"), collector.await_span(f"{SHIM}/Create")
+        assert runc.failed
+        assert runc.attributes["process.exit.code"] == 1
+        assert shim.failed
+        assert runc.parent == shim.id
 
 
 def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

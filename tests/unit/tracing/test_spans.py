@@ -119,6 +119,20 @@ def test_what_peers_are_told(run: Run) -> None:
     assert tracing.headers() == {}
 
 
+def test_what_another_process_has_seen(run: Run) -> None:
+    times = tracing.Times(1000, 2000)
+    tracing.record("runc create", {"status": 0}, parent=HEADERS, times=times, error="broken")
+    tracing.record("lost", {}, parent={"traceparent": "nonsense"}, times=times)
+    kept = run.end()
+    (found,) = kept.spans
+    assert (found.name, found.start_time, found.end_time) == ("runc create", 1000, 2000)
+    assert found.parent is not None
+    assert f"{found.parent.span_id:016x}" == SPAN
+    assert found.status.description == "broken"
+    tracing.record("nobody", {}, parent=HEADERS, times=times)
+    assert len(kept.spans) == 1
+
+
 def test_ids_in_the_log(run: Run) -> None:
     record = logging.LogRecord("orlop.x", logging.INFO, "", 1, "a=1 said", (), None)
     with tracing.span("call", parent=HEADERS):
