@@ -17,10 +17,14 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 class Choice(NamedTuple):
-    """The network namespace of a container's spec, and the labels by which it is connected."""
+    """The network namespace of a container's spec, and the labels by which it is connected.
+
+    `hostname` is that of the container whose network it shares.
+    """
 
     namespace: str = "none"
     labels: Mapping[str, str] = {}
+    hostname: str = ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +65,7 @@ def choose(args: argparse.Namespace, connection: Connection, config: Mapping[str
     wishes: dict[str, Any] = {
         key: value for key, value in {**resolver, "hosts": args.add_host}.items() if value
     }
-    namespace, mode = _namespace(wanted, connection)
+    namespace, mode, hostname = _namespace(wanted, connection)
     if mode == "networks":
         wishes["networks"] = _places(args, wanted)
     else:
@@ -71,23 +75,25 @@ def choose(args: argparse.Namespace, connection: Connection, config: Mapping[str
     labels = {networks.LABEL: json.dumps({"mode": mode, **wishes}, separators=(",", ":"))}
     if published:
         labels[ports.LABEL] = json.dumps(published, separators=(",", ":"))
-    return Choice(namespace, labels)
+    return Choice(namespace, labels, hostname)
 
 
-def _namespace(wanted: Sequence[str], connection: Connection) -> tuple[str, str]:
-    """The namespace for the spec, and the mode for the label."""
+def _namespace(wanted: Sequence[str], connection: Connection) -> tuple[str, str, str]:
+    """The namespace for the spec, the mode for the label, and whose network it is: a host name."""
     first = wanted[0]
     kind, colon, name = first.partition(":")
     special = first in _PLAIN or (colon and kind in ("container", "netns"))
     if special and len(wanted) > 1:
         raise InvalidArgument(f'--network "{first}" excludes others')
     if first in _PLAIN:
-        return first, first
+        return first, first, ""
     if special and kind == "container":
-        return "none", f"container:{containers.get(connection, name).id}"
+        other = containers.get(connection, name)
+        hostname = str(containers.spec_of(other).get("hostname") or "")
+        return "none", f"container:{other.id}", hostname
     if special:
-        return networks.netns_path(connection, name), "none"
-    return "none", "networks"
+        return networks.netns_path(connection, name), "none", ""
+    return "none", "networks", ""
 
 
 def _places(args: argparse.Namespace, wanted: Sequence[str]) -> list[dict[str, Any]]:

@@ -28,7 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show a device of the host, or VENDOR/CLASS=NAME by CDI")  # fmt: skip
     add("-w", "--workdir", help="working directory")
     add("-u", "--user", metavar="USER[:GROUP]", help="names or numbers")
-    add("-h", "--hostname", help="host name inside (default: the id)")
+    add(
+        "-h",
+        "--hostname",
+        help="host name inside (default: the id, or whose network it has)",
+    )
     add("--domainname", help="NIS domain name inside")
     run_network.configure(parser)
     for name in ("pid", "ipc", "uts"):
@@ -88,7 +92,8 @@ def spec(
     if args.memory_swap and not args.memory:
         raise InvalidArgument("--memory-swap needs --memory")
     shared = _shared(args)
-    hostname = args.hostname or (os.uname().nodename if network.namespace == "host" else container)
+    own = os.uname().nodename if network.namespace == "host" else container
+    hostname = args.hostname or network.hostname or own
     if "uts" in shared:
         if args.hostname:
             raise InvalidArgument("--hostname would be the host's with --uts host")

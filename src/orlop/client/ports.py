@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from orlop.client import networks
@@ -75,3 +75,23 @@ def published(connection: Connection, container: containers_pb2.Container) -> Se
     ]
     found = [each for each in wanted if each.outside] + fitting
     return sorted(found, key=lambda port: (port.inside, port.protocol, port.host))
+
+
+def ranges(found: Iterable[Port]) -> list[str]:
+    """Where ports are published: `0.0.0.0:80->80/tcp`, and in a row `0.0.0.0:90-9->90-9/tcp`."""
+    rows: list[list[Port]] = []
+    for each in sorted(found, key=lambda port: (port.protocol, port.host, port.inside)):
+        before = rows[-1][-1] if rows else None
+        if before is not None and each == before._replace(
+            inside=before.inside + 1, outside=before.outside + 1
+        ):
+            rows[-1].append(each)
+        else:
+            rows.append([each])
+    rows.sort(key=lambda row: (row[0].inside, row[0].protocol, row[0].host))
+    return [
+        f"{row[0].address}->{row[0].name}"
+        if len(row) == 1
+        else f"{row[0].address}-{row[-1].outside}->{row[0].inside}-{row[-1].name}"
+        for row in rows
+    ]

@@ -139,6 +139,7 @@ class CniNetworks:
         self, key: Key, wish: Wish, position: int, resolver: Resolver = NO_RESOLVER
     ) -> _Wanted:
         config = self._config(wish.network)
+        wish.check()
         asked = records.capabilities(config, wish, resolver)
         made = records.attachment(key, position, asked, str(self._pin(key)))
         if any(each.network == config.name for each in self._of(key)):

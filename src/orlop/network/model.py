@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -12,6 +13,7 @@ from orlop.network.operations import Route
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 """Those of published ports."""
+_MAC = re.compile("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _MOST_ALIASES = 64
 _LONGEST_NAME = 253  # bytes of a name in DNS
 
@@ -168,9 +170,16 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     rates: Rates = Rates()
 
-    def check_aliases(self) -> None:
-        """Raise InvalidArgument for more, or longer ones, than all who are to know can be told."""
+    def check(self) -> None:
+        """Raise InvalidArgument for a hardware address that is none of one interface.
+
+        And for more aliases, or longer ones, than all who are to know can be told.
+        """
         where = f'network "{self.network}"'
+        if self.mac and (not _MAC.fullmatch(self.mac) or int(self.mac[1], 16) % 2):
+            raise InvalidArgument(
+                f'{where}: hardware address "{self.mac}" is not XX:XX:XX:XX:XX:XX, of one interface'
+            )
         if len(self.aliases) > _MOST_ALIASES:
             raise InvalidArgument(
                 f"{where}: {len(self.aliases)} aliases: {_MOST_ALIASES} are the most"

@@ -194,7 +194,7 @@ class NetworkStore:
             used = {row["position"] for row in mine}
             if position is None:
                 position = next(n for n in range(len(used) + 1) if n not in used)
-            wish.check_aliases()
+            wish.check()
             asked = {4: wish.ip, 6: wish.ip6}
             for version, text in asked.items():
                 if text and version not in {each.version for each in network.subnets}:

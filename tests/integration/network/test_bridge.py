@@ -214,7 +214,8 @@ def test_what_cannot_be_had_is_told_and_leaves_nothing(daemon: Networked) -> Non
         ([{"network": "one"}], [], "none of its 1 addresses left"),
         ([{"network": "bridge", "ip": "10.1.1.1"}], [], "none of a host in subnet"),
         ([{"network": "bridge"}], WEB, "port 8080/tcp of the host is taken"),
-        ([{"network": "bridge", "mac": "xx"}], [], "add veth"),
+        ([{"network": "bridge", "mac": "xx"}], [], 'hardware address "xx"'),
+        ([{"network": "bridge", "mac": "01:00:00:00:00:01"}], [], "of one interface"),
         ([], WEB, "in a network only"),
     ):
         done = daemon.box("second", networks=networks, ports=ports, check=False)

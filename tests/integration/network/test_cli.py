@@ -125,6 +125,7 @@ def test_host_none_and_others_networks(daemon: Networked) -> None:
     serve(daemon, "web", "-p", "8080:80")
     beside = ("run", "--rm", "--network", "container:web", BUSYBOX)
     assert daemon.orlop(*beside, "wget", "-qO-", "http://127.0.0.1").stdout == "web\n"
+    assert daemon.orlop(*beside, "hostname").stdout == daemon.within("web", "hostname")
     assert daemon.address_of("web") in daemon.orlop(*beside, "ip", "addr").stdout
     for name in ("resolv.conf", "hosts"):
         there = daemon.within("web", "cat", f"/etc/{name}")

@@ -104,7 +104,7 @@ def _command(record: containers_pb2.Container, *, whole: bool) -> str:
 def _ports(connection: Connection, record: containers_pb2.Container, state: State) -> str:
     try:
         found = ports.published(connection, record) if state.alive else ports.of(record)
-        return ", ".join(f"{each.address}->{each.name}" for each in found if each.outside)
+        return ", ".join(ports.ranges(each for each in found if each.outside))
     except InvalidArgument:
         return "?"
 
