@@ -136,6 +136,10 @@ class Connection:
         return self._client("links", "Links")
 
     @cached_property
+    def mounts(self) -> Any:
+        return self._client("mounts", "Mounts")
+
+    @cached_property
     def namespaces(self) -> Any:
         return self._client("namespaces", "Namespaces")
 

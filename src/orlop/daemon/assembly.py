@@ -37,6 +37,9 @@ from orlop.leases.service import LeasesService
 from orlop.leases.store import LeaseStore
 from orlop.metadata import Database
 from orlop.metadata.sweeping import Sweep
+from orlop.mounts import MountManager
+from orlop.mounts.service import MountsService
+from orlop.mounts.store import MountStore
 from orlop.namespaces.service import NamespacesService
 from orlop.namespaces.store import NamespaceStore
 from orlop.network import Kernel, PinnedNamespaces
@@ -189,6 +192,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     checkpoints = Checkpoints(containers, FolderStore(content, forks))
     moves = CgroupMoves(own_procs)
     closing.callback(moves.close)
+    mounts = MountManager(
+        MountStore(database), Path(config.state) / "mounts", (root, Path(config.state))
+    )
+    mounts.reap()
     tasks = TaskManager(
         bundles,
         shims,
@@ -197,6 +204,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         reactor,
         checkpoints,
         moves,
+        mounts,
         sandboxes.bundle,
         Planner(connections, unusable=problem),
     )
@@ -210,6 +218,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         "ingest": content.collect_ingests,
         "image": images.collect,
         "lease": leases.collect,
+        "mount": mounts.collect,
         "network": networks.collect,
         "netns": named.collect,
         **{f"snapshot/{name}": store.collect for name, store in snapshotters.items()},
@@ -235,6 +244,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
             for name, error in broken.items()
         ),
         plugins.metadata(root / "metadata.db", config.content.sharing),
+        plugins.mounts(Path(config.state) / "mounts"),
         plugins.differ(here),
         plugins.task_runtime(here, _LOG_SCHEMES, bundles=bundles.folder, shared=shims.own_runtimes),
         plugins.sandbox_store(),
@@ -260,6 +270,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         ImagesService(images, garbage.collect),
         ContainersService(containers),
         SnapshotsService(snapshotters, config.snapshots.default),
+        MountsService(mounts),
         DiffService(applier, Comparer(content, forks)),
         TasksService(tasks),
         ContainerHealthService(health),

@@ -33,8 +33,8 @@ class _Batch(NamedTuple):
 class Collector:
     """Collects among the records of all namespaces.
 
-    `sweepers` remove what is dead: "content", "image", "ingest", "lease", "network", "netns" and
-    "snapshot/" with the name of each snapshotter. Records of other kinds stay.
+    `sweepers` remove what is dead: "content", "image", "ingest", "lease", "mount", "network",
+    "netns" and "snapshot/" with the name of each snapshotter. Records of other kinds stay.
     """
 
     def __init__(

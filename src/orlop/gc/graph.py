@@ -30,6 +30,7 @@ _RESOURCES = {
     "ingest": "ingests",
     "network": "networks",
     "netns": "netns",
+    "mount": "mounts",
 }
 
 
@@ -62,6 +63,8 @@ class Graph:
             "SELECT snapshotter FROM snapshots WHERE namespace = ? AND key = ?", key
         ):
             yield Node(f"{_SNAPSHOT}{snapshotter}", *key)
+        if self.tx.one("SELECT 1 FROM mounts WHERE namespace = ? AND name = ?", key):
+            yield Node("mount", *key)
         for network, _ in self._networks(namespace, name):
             yield Node("network", namespace, network)
         if self._is_leased("netns", namespace, name):

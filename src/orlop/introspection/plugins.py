@@ -22,6 +22,7 @@ GC = "io.containerd.gc.v1"
 GRPC = "io.containerd.grpc.v1"
 LEASE = "io.containerd.lease.v1"
 METADATA = "io.containerd.metadata.v1"
+MOUNTS = "io.containerd.mount-manager.v1"
 SANDBOX_CONTROLLER = "io.containerd.sandbox.controller.v1"
 SANDBOX_STORE = "io.containerd.sandbox.store.v1"
 RESTART = "io.containerd.monitor.container.v1"
@@ -46,6 +47,11 @@ def metadata(path: Path, policy: str) -> Plugin:
         requires=(CONTENT, EVENT, SNAPSHOTTER),
         exports={"path": str(path), "policy": policy},
     )
+
+
+def mounts(folder: Path) -> Plugin:
+    """What makes mounts that are more than mount(2), below `folder`."""
+    return Plugin(MOUNTS, "bolt", requires=(METADATA,), exports={"root": str(folder)})
 
 
 def snapshotter(

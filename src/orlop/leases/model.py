@@ -23,7 +23,8 @@ class Lease:
 class Resource:
     """What a lease keeps.
 
-    `type` is `content`, `ingests`, `images`, `snapshots/<snapshotter>`, `networks` or `netns`.
+    `type` is `content`, `ingests`, `images`, `snapshots/<snapshotter>`, `mounts`, `networks` or
+    `netns`.
     """
 
     type: str

@@ -14,7 +14,7 @@ from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.digest import Digest
 
 _KIND = "lease"
-_PLAIN_TYPES = ("content", "ingests", "images", "networks", "netns")
+_PLAIN_TYPES = ("content", "ingests", "images", "mounts", "networks", "netns")
 _SNAPSHOTS = "snapshots"
 
 

@@ -1,8 +1,8 @@
 """Labels: string pairs on every kind of record.
 
-`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'network', 'netns'
-or 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with an empty
-value is not stored: setting one to "" removes it.
+`kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'mount', 'network',
+'netns' or 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with
+an empty value is not stored: setting one to "" removes it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def attach_to_lease(
     """Add a resource to the lease of the current call; does nothing when `lease` is empty.
 
     Raises NotFound for a lease that does not exist. `resource_type` is 'content', 'ingests',
-    'images', 'networks', 'netns' or 'snapshots/<snapshotter>'.
+    'images', 'mounts', 'networks', 'netns' or 'snapshots/<snapshotter>'.
     """
     if not lease:
         return

@@ -22,6 +22,7 @@ _CONTENTS = {
     "blobs": "SELECT 1 FROM content WHERE namespace = ? LIMIT 1",
     "containers": "SELECT 1 FROM containers WHERE namespace = ? LIMIT 1",
     "sandboxes": "SELECT 1 FROM sandboxes WHERE namespace = ? LIMIT 1",
+    "mounts": "SELECT 1 FROM mounts WHERE namespace = ? LIMIT 1",
 }
 _SNAPSHOTTERS = "SELECT DISTINCT snapshotter FROM snapshots WHERE namespace = ? ORDER BY 1"
 
@@ -83,7 +84,7 @@ class NamespaceStore:
         """Remove a namespace, with the leases and unfinished ingests in it.
 
         Raises NotFound, and FailedPrecondition, telling what is left, unless it holds no images,
-        blobs, containers, sandboxes and snapshots.
+        blobs, containers, sandboxes, mounts and snapshots.
         """
         with self._db.write() as tx:
             if not _exists(tx, name):

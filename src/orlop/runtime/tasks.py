@@ -24,6 +24,7 @@ from orlop.errors import (
 )
 from orlop.events import Publisher
 from orlop.metadata import filters
+from orlop.mounts import MountManager
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
@@ -78,12 +79,14 @@ class TaskManager:
         reactor: Reactor,
         checkpoints: Checkpoints,
         moves: CgroupMoves,
+        mounts: MountManager,
         sandbox: FindSandbox = lambda *_: None,
         networks: NetworkPlanner | None = None,
     ) -> None:
         self._networks = networks
         self.checkpoints = checkpoints
         self._moves = moves
+        self._mounts = mounts
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -217,6 +220,8 @@ class TaskManager:
                 images = self.checkpoints.find(ctx, bundle, checkpoint, options)
                 if images:
                     self.check_checkpoint(namespace, id)
+                undo.callback(self._mounts.release, namespace, id)
+                rootfs = self._mounts.activate_for(namespace, id, rootfs)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
                 if host is not None or endpoint is not None:
                     shim = self.shims.join(bundle, container.sandbox, host, endpoint)
@@ -355,6 +360,7 @@ class TaskManager:
         except OSError as error:
             _log.warning("namespace=%s task=%s bundle stays: %s", task.namespace, task.id, error)
         try:
+            self._mounts.release(task.namespace, task.id)
             if self._networks is not None:
                 self._networks.release(task.namespace, task.id)
         finally:

@@ -7,10 +7,12 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from orlop.sys.mount import MS_RDONLY, mount
 
 _LOOP_CONFIGURE = 0x4C0A
+_LOOP_CLR_FD = 0x4C01
 _LOOP_CTL_GET_FREE = 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4
 _TRIES = 64  # others take devices at the same time
@@ -47,6 +49,16 @@ class _Config(ctypes.Structure):
     )
 
 
+class Device(NamedTuple):
+    """A loop device that is held open: it lives as long as somebody does so, or has it mounted."""
+
+    path: str
+    fd: int
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
 def mount_image(image: Path, target: Path, kind: str) -> None:
     """Mount the file `image` read-only at `target`; raises OSError.
 
@@ -61,17 +73,31 @@ def mount_image(image: Path, target: Path, kind: str) -> None:
 
 
 def _mount_by_device(image: Path, target: Path, kind: str) -> None:
-    with image.open("rb") as file:
-        device, path = _attach(file.fileno())
+    device = attach(image, read_only=True)
     try:
-        mount(path, target, kind, MS_RDONLY)
+        mount(device.path, target, kind, MS_RDONLY)
     finally:
-        os.close(device)  # and who has mounted it holds it
+        device.close()  # and who has mounted it holds it
 
 
-def _attach(fd: int) -> tuple[int, str]:
-    """A read-only device of a file, which goes with its last user, and its path."""
-    config = _Config(fd=fd, info=_Info(flags=_READ_ONLY | _AUTOCLEAR))
+def attach(image: Path, *, read_only: bool, lasting: bool = False) -> Device:
+    """A loop device that shows a file; raises OSError.
+
+    It goes with its last user, unless it is `lasting`: then `detach` ends it.
+    """
+    flags = (_READ_ONLY if read_only else 0) | (0 if lasting else _AUTOCLEAR)
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    file = os.open(image, access | os.O_CLOEXEC)
+    try:
+        config = _Config(fd=file, info=_Info(flags=flags))
+        config.info.file_name[:] = os.fsencode(image)[:63].ljust(64, b"\0")
+        return _configured(config, access)
+    finally:
+        os.close(file)
+
+
+def _configured(config: _Config, access: int) -> Device:
+    """The first free device, for others take them at the same time."""
     for _ in range(_TRIES):
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -79,7 +105,7 @@ def _attach(fd: int) -> tuple[int, str]:
         finally:
             os.close(control)
         path = f"/dev/loop{number}"
-        device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        device = os.open(path, access | os.O_CLOEXEC)
         try:
             fcntl.ioctl(device, _LOOP_CONFIGURE, bytes(config))
         except OSError as error:
@@ -87,5 +113,23 @@ def _attach(fd: int) -> tuple[int, str]:
             if error.errno != errno.EBUSY:
                 raise
             continue
-        return device, path
+        return Device(path, device)
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/dev/loop-control")
+
+
+def shows(device: str, image: Path) -> bool:
+    """Whether a loop device shows that file, and not another by now."""
+    backing = Path("/sys/block", Path(device).name, "loop/backing_file")
+    try:
+        return backing.read_text().rstrip("\n") == os.path.realpath(image)
+    except OSError:
+        return False
+
+
+def detach(device: str) -> None:
+    """End a lasting device, once its last user has gone; raises OSError."""
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _LOOP_CLR_FD)
+    finally:
+        os.close(fd)

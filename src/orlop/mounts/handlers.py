@@ -1,0 +1,105 @@
+"""How a mount is made and unmade, by its type."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from orlop.errors import FailedPrecondition
+from orlop.sys import loop
+from orlop.sys.mount import Mount, mount_one, unmount_all
+
+HANDLED = ("erofs", "loop")
+"""Types that are always mounted here: mount(2) alone cannot do them, or not everywhere."""
+
+_LOOP = "loop"
+_DEVICE = "device="
+
+
+def make(item: Mount, point: Path) -> None:
+    """Make a mount at `point`, which is not there yet; FailedPrecondition when it cannot be."""
+    try:
+        if item.type == "loop":
+            _attach(item, point)
+        else:
+            point.mkdir(mode=0o700)
+            _mount(item, point)
+    except OSError as error:
+        undo(point)
+        raise FailedPrecondition(
+            f'mount of "{item.source}" ({item.type}) failed: {error.strerror or error}'
+        ) from error
+
+
+def undo(point: Path) -> None:
+    """Unmake what is at `point`; nothing there is no error. Who uses it still can go on to."""
+    if point.is_symlink():
+        if is_there(point):
+            loop.detach(str(point.readlink()))
+        point.unlink()
+        _image_of(point).unlink(missing_ok=True)
+        return
+    unmount_all(point)
+    with suppress(FileNotFoundError):
+        point.rmdir()
+
+
+def is_there(point: Path) -> bool:
+    """Whether the mount has not gone, as all do when the machine starts."""
+    if point.is_symlink():
+        return loop.shows(str(point.readlink()), _image_of(point))
+    return os.path.ismount(point)
+
+
+def _image_of(point: Path) -> Path:
+    """A link to the image of a loop device: the device may be another's by now."""
+    return point.with_suffix(".image")
+
+
+def _attach(item: Mount, point: Path) -> None:
+    _image_of(point).symlink_to(os.path.realpath(item.source))
+    device = loop.attach(Path(item.source), read_only="ro" in item.options, lasting=True)
+    try:
+        point.symlink_to(device.path)
+    except OSError:
+        loop.detach(device.path)
+        raise
+    finally:
+        device.close()
+
+
+def _mount(item: Mount, point: Path) -> None:
+    if _LOOP in item.options:
+        _by_device(item, point)
+        return
+    try:
+        mount_one(item, point)
+    except OSError as error:
+        # Files are mounted as they are only by erofs, since Linux 6.12.
+        if item.type != "erofs" or error.errno != errno.ENOTBLK:
+            raise
+        _by_device(item, point)
+
+
+def _by_device(item: Mount, point: Path) -> None:
+    """By loop devices that go with the mount: of the source, and of erofs's other devices."""
+    read_only = item.type == "erofs" or "ro" in item.options
+    held: list[loop.Device] = []
+
+    def device(image: str) -> str:
+        held.append(loop.attach(Path(image), read_only=read_only))
+        return held[-1].path
+
+    try:
+        source = device(item.source)
+        options = tuple(
+            _DEVICE + device(each.removeprefix(_DEVICE)) if each.startswith(_DEVICE) else each
+            for each in item.options
+            if each != _LOOP
+        )
+        mount_one(item._replace(source=source, options=options), point)
+    finally:
+        for each in held:
+            each.close()

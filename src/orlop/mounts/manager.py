@@ -1,0 +1,202 @@
+"""Activations: made whole or not at all, kept while something refers to them, found again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from orlop.errors import InvalidArgument, NotFound, OrlopError, Unimplemented
+from orlop.metadata import clock
+from orlop.metadata.sweeping import Dead, Key
+from orlop.mounts import handlers
+from orlop.mounts.model import Activation, Active
+from orlop.mounts.store import MountStore, Record
+from orlop.mounts.transforms import Transforms
+from orlop.sys.mount import Mount
+
+_log = logging.getLogger(__name__)
+
+OF_CONTAINER = "containerd.io/gc.bref.container"
+"""Label of an activation: it stays as long as the container of that name."""
+_MOST = 255
+_NAME_MAX = 4096
+
+
+class MountManager:
+    """The activations of all namespaces; each has a folder of its number in `folder`.
+
+    What transforms create must be below one of `roots`. Usable from any thread.
+    """
+
+    def __init__(self, store: MountStore, folder: Path, roots: Sequence[Path]) -> None:
+        self._store = store
+        self._folder = folder
+        self._transforms = Transforms(roots)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def reap(self) -> None:
+        """Forget what a start of the machine, or the end of a daemon, has left half; at start."""
+        whole = set()
+        for record in self._store.everything():
+            if record.made is not None and all(
+                handlers.is_there(Path(each.mount_point)) for each in record.made.active
+            ):
+                whole.add(str(record.number))
+                continue
+            _log.info("namespace=%s mount=%s has gone", record.namespace, record.name)
+            self._store.drop(record)
+        for entry in self._folder.iterdir():
+            if entry.name not in whole:
+                self._unmake(entry)
+
+    # Activate
+
+    def needed(self, mounts: Sequence[Mount]) -> bool:
+        """Whether any of the mounts must be made here."""
+        return self._first_left(mounts, temporary=False) is not None
+
+    def activate(
+        self,
+        namespace: str,
+        name: str,
+        mounts: Sequence[Mount],
+        own_labels: Mapping[str, str] | None = None,
+        *,
+        temporary: bool = False,
+        lease: str = "",
+    ) -> Activation:
+        """Make those mounts that mount(2) alone cannot, and all before them, or all if `temporary`.
+
+        What is left has templates filled in; of a temporary activation that is one bind mount.
+        It stays while the lease, a label `containerd.io/gc.bref.*` or another reference keeps it.
+
+        Raises Unimplemented when nothing is to be made here, AlreadyExists, InvalidArgument for
+        options that make no sense, FailedPrecondition when a mount fails; nothing is left then.
+        """
+        if not 0 < len(name) <= _NAME_MAX:
+            raise InvalidArgument(f"a mount's name has 1 to {_NAME_MAX} characters")
+        if len(mounts) > _MOST:
+            raise InvalidArgument(f'mount "{name}": {len(mounts)} mounts are more than {_MOST}')
+        first_left = self._first_left(mounts, temporary=temporary)
+        if first_left is None:
+            raise Unimplemented(f'mount "{name}" needs nothing but mount(2)')
+        number = self._store.begin(namespace, name, own_labels or {}, lease)
+        folder = self._folder / str(number)
+        try:
+            folder.mkdir(mode=0o700)
+            made = self._make(folder, mounts, first_left, temporary=temporary)
+            made = Activation(name, made.active, made.system, dict(own_labels or {}))
+            self._store.finish(number, made)
+        except BaseException:
+            self._unmake(folder)
+            self._store.drop(Record(number, namespace, name, None))
+            raise
+        return made
+
+    def _first_left(self, mounts: Sequence[Mount], *, temporary: bool) -> int | None:
+        """The first mount that is left to the caller; None when all of them are."""
+        if temporary and mounts:
+            return len(mounts)
+        found = None
+        for at, mount in enumerate(mounts):
+            transforms, kind = self._transforms.split(mount.type)
+            if kind in handlers.HANDLED:
+                found = at + 1
+            elif transforms:
+                found = at
+        return found
+
+    def _make(
+        self, folder: Path, mounts: Sequence[Mount], first_left: int, *, temporary: bool
+    ) -> Activation:
+        active: list[Active] = []
+        for at, mount in enumerate(mounts[:first_left]):
+            ready = self._transformed(mount, active)
+            point = folder / str(at)
+            handlers.make(ready, point)
+            active.append(Active(ready, str(point), clock.now()))
+        left = [self._transformed(mount, active) for mount in mounts[first_left:]]
+        if temporary:
+            left.append(Mount("bind", active[-1].mount_point, options=("rbind",)))
+        return Activation("", tuple(active), tuple(left))
+
+    def _transformed(self, mount: Mount, active: Sequence[Active]) -> Mount:
+        transforms, kind = self._transforms.split(mount.type)
+        for transform in transforms:
+            mount = transform(mount, active)
+        return mount._replace(type=kind)
+
+    # The end
+
+    def deactivate(self, namespace: str, name: str) -> None:
+        """Unmount what an activation has made; raises NotFound.
+
+        Who still uses the files can go on to.
+        """
+        self._unmake(self._folder / str(self._store.remove(namespace, name).number))
+
+    def collect(self, keys: Iterable[Key], dead: Dead) -> int:
+        """Deactivate what nothing keeps; how many."""
+        taken = self._store.take_dead(keys, dead)
+        for record in taken:
+            self._unmake(self._folder / str(record.number))
+        return len(taken)
+
+    def _unmake(self, folder: Path) -> None:
+        """Unmount all in an activation's folder, last made first; what stays is for `reap`."""
+        with suppress(FileNotFoundError):
+            points = [entry for entry in folder.iterdir() if entry.name.isdecimal()]
+            for point in sorted(points, key=lambda each: int(each.name), reverse=True):
+                try:
+                    handlers.undo(point)
+                except OSError as error:
+                    _log.warning("mount on %s stays: %s", point, error)
+                    return
+            shutil.rmtree(folder)
+
+    # Of containers
+
+    def activate_for(self, namespace: str, container: str, mounts: Sequence[Mount]) -> list[Mount]:
+        """The mounts of a container's root filesystem, as its shim is to make them.
+
+        An activation of the container's name that a client has made is used as it is.
+        """
+        if not self.needed(mounts):
+            return list(mounts)
+        try:
+            known = self.info(namespace, container)
+        except NotFound:
+            pass
+        else:
+            if known.labels.get(OF_CONTAINER) != container:
+                return list(known.system)
+            self.release(namespace, container)  # an earlier task's, which did not come to be
+        made = self.activate(namespace, container, mounts, {OF_CONTAINER: container})
+        return list(made.system)
+
+    def release(self, namespace: str, container: str) -> None:
+        """Deactivate what was activated for a container; there may be nothing."""
+        try:
+            found = self.info(namespace, container)
+            if found.labels.get(OF_CONTAINER) == container:
+                self.deactivate(namespace, container)
+        except NotFound:
+            return
+        except OrlopError as error:
+            _log.warning("namespace=%s container=%s mounts stay: %s", namespace, container, error)
+
+    # Find
+
+    def info(self, namespace: str, name: str) -> Activation:
+        """One activation; raises NotFound."""
+        made = self._store.get(namespace, name).made
+        if made is None:
+            raise NotFound(f'mount "{name}" is being made')
+        return made
+
+    def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Activation]:
+        """Those that any of the filters `wanted` match, by name; they see `name` and `labels`."""
+        return self._store.list(namespace, wanted)
