@@ -33,7 +33,8 @@ class Terminal:
             os.close(self.fd)  # first: what has more to say waits for a reader, even when killed
             os.waitpid(self.pid, 0)
 
-    def expect(self, text: bytes, seconds: float = 20) -> None:
+    def expect(self, text: bytes, seconds: float = 20) -> bytes:
+        """Wait for a text; what came before it."""
         end = time.monotonic() + patient(seconds)
         while text not in self.seen:
             assert time.monotonic() < end, self.seen
@@ -43,7 +44,8 @@ class Terminal:
                     self.seen += os.read(self.fd, 4096)
                 except OSError:
                     assert text in self.seen, self.seen
-        self.seen = self.seen.partition(text)[2]
+        before, _, self.seen = self.seen.partition(text)
+        return before
 
     def type(self, text: bytes) -> None:
         os.write(self.fd, text)

@@ -21,7 +21,7 @@ _CONTAINERS = {
     "attach": Command("attach", "share the input and output of a running container"),
     "logs": Command("logs", "show what a container printed"),
     "stats": Command("stats", "show what running containers use"),
-    "top": Command("top", "show the processes of a container"),
+    "top": Command("top", "show what all containers use, live, or the processes of one"),
     "start": Command("start", "run stopped containers once more"),
     "stop": Command("stop", "stop containers, first asking, then killing"),
     "restart": Command("restart", "stop containers and start them again"),

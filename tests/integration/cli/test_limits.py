@@ -38,7 +38,8 @@ def busy(orlopd: Orlopd, busybox: str) -> Iterator[str]:
 def test_stats(orlopd: Orlopd, busy: str, busybox: str) -> None:
     orlopd.orlop("run", "-d", "--name", "idle", busybox, "sleep", "1000")
     rows = orlopd.orlop("stats", "--no-stream").stdout.splitlines()
-    assert rows[0].split() == ["CONTAINER", "ID", "NAME", "CPU", "MEMORY", "LIMIT", "PIDS"]
+    titles = "CONTAINER ID NAME CPU MEMORY LIMIT NET I/O BLOCK I/O PIDS"
+    assert rows[0].split() == titles.split()
     assert [row.split()[0] for row in rows[1:]] == [busy, "idle"]
     lines = orlopd.orlop("stats", "--no-stream", "--format", "json").stdout.splitlines()
     first, second = map(json.loads, lines)

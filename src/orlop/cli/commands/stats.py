@@ -20,6 +20,8 @@ _COLUMNS = {
     "CPU": "CPUPerc",
     "MEMORY": "MemUsage",
     "LIMIT": "MemLimit",
+    "NET I/O": "NetIO",
+    "BLOCK I/O": "BlockIO",
     "PIDS": "PIDs",
 }
 
@@ -74,6 +76,8 @@ def _row(before: Usage, now: Usage, name: str) -> dict[str, str]:
         "MemUsage": table.size(now.memory),
         "MemLimit": table.size(limit) if limit else "-",
         "MemPerc": f"{now.memory / limit:.2%}" if limit else "-",
+        "NetIO": f"{table.size(now.received)} / {table.size(now.sent)}",
+        "BlockIO": f"{table.size(now.read)} / {table.size(now.written)}",
         "PIDs": str(now.pids),
     }
 
@@ -84,6 +88,10 @@ def _facts(before: Usage, now: Usage) -> dict[str, object]:
         "cpu": round(share(before, now), 4),
         "memory": now.memory,
         "memory_limit": now.memory_limit,
+        "received": now.received,
+        "sent": now.sent,
+        "read": now.read,
+        "written": now.written,
         "pids": now.pids,
         "pids_limit": now.pids_limit,
     }

@@ -1,4 +1,4 @@
-"""`orlop top`: the processes of a container, as the host's ps sees them."""
+"""`orlop top`: what all containers use, or the processes of one, as the host's ps sees them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ _DEFAULT = ["-o", "user,pid,ppid,pcpu,stime,tty,time,args"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("container")
+    parser.add_argument("container", nargs="?",
+        help="show its processes; without, what all containers use, each second anew")  # fmt: skip
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="for ps")
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
+    if args.container is None:
+        from orlop.cli import live_table
+
+        return live_table.run(connection)
     container = containers.get(connection, args.container).id
     answer = connection.tasks.list_pids(tasks_pb2.ListPidsRequest(container_id=container))
     pids = ",".join(str(each.pid) for each in answer.processes)
