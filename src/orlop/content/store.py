@@ -101,6 +101,11 @@ class ContentStore:
         infos = (row.info(found.get(row.digest, {})) for row in rows)
         return [i for i in infos if chosen.everything or chosen.matches(_lookup(i))]
 
+    def sizes(self, namespace: str) -> dict[str, int]:
+        """The sizes of a namespace's blobs, by digest."""
+        with self._database.read() as tx:
+            return {row.digest: row.size for row in records.all_of(tx, namespace)}
+
     def claim(self, namespace: str, digest: str, lease: str) -> bool:
         """Whether the namespace has the blob; if so, the lease holds it from now on."""
         with self._database.write() as tx:
@@ -321,6 +326,14 @@ class ContentStore:
         return [
             self._status(row) for row in rows if chosen.matches(filters.record({"ref": row.ref}))
         ]
+
+    def open_writes(self) -> Sequence[tuple[str, Status]]:
+        """Those writes in progress, with their namespaces, that somebody writes right now."""
+        with self._lock:
+            keys = sorted(self._open_refs)
+        with self._database.read() as tx:
+            rows = [(key[0], records.find_ingest(tx, *key)) for key in keys]
+        return [(namespace, self._status(row)) for namespace, row in rows if row is not None]
 
     def _status(self, row: records.IngestRow) -> Status:
         folder = self.files.ingest(row.directory)

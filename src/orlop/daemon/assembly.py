@@ -13,7 +13,7 @@ from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
-from orlop.daemon import metrics, registry, tracing
+from orlop.daemon import metrics, registry, status, tracing
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.daemon.oom import OomRecorder
@@ -301,6 +301,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     if config.serve.address:
         origin = registry.start(config.serve, content, images, leases, closing)
     scraped = metrics.listen(config, closing) if config.metrics.address else None
+    shown = status.listen(config, closing) if config.status.address else None
     closing.callback(cni.stop)  # the first thing to be done, or all that wait for plugins wait on
     servers.listen()
     # Shims that are found again send what they have kept; they wait until it is read.
@@ -334,6 +335,20 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         )
         metrics.start(scraped, config, rooms, containers, snapshotters, closing)
         _log.info('serving metrics on "%s"', scraped.address)
+    if shown is not None:
+        status.start(
+            shown,
+            config,
+            forks,
+            tasks,
+            containers,
+            namespaces,
+            images,
+            content,
+            puller,
+            exchange,
+        )
+        _log.info('serving the status page on "%s"', shown.address)
 
 
 def _networks(

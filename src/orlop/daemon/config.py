@@ -148,8 +148,8 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """Where metrics are scraped; `address` "" is nowhere."""
+class Shown:
+    """Where something is shown by HTTP, and to whom; `address` "" is nowhere."""
 
     address: str = ""
     token: str = ""
@@ -157,6 +157,12 @@ class Metrics:
     key: str = ""
     client_ca: str = ""
     public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics(Shown):
+    """Where metrics are scraped, and what they tell."""
+
     labels: tuple[str, ...] = ()
     max_containers: int = 2000
     filesystem_age: int = 60
@@ -170,6 +176,13 @@ class Tracing:
     protocol: str = ""
     insecure: bool = False
     sampling_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Shown):
+    """Where the status page is; `hosts` are more names that it may be called by."""
+
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +205,7 @@ class Config:
     network: Network = field(default_factory=Network)
     metrics: Metrics = field(default_factory=Metrics)
     tracing: Tracing = field(default_factory=Tracing)
+    status: Status = field(default_factory=Status)
     runtimes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -213,6 +227,7 @@ _CHOICES = {
     "network.firewall": FIREWALLS,
     "tracing.protocol": ("", *OTLP),
 }
+_SHOWN = ("metrics", "status")
 _PATHS = (
     "root",
     "state",
@@ -220,18 +235,15 @@ _PATHS = (
     "serve.cert",
     "serve.key",
     "serve.client_ca",
-    "metrics.token",
-    "metrics.cert",
-    "metrics.key",
-    "metrics.client_ca",
+    *(f"{part}.{name}" for part in _SHOWN for name in ("token", "cert", "key", "client_ca")),
     "trust.policy",
     "image_verifier.bin_dir",
     "network.cni_config",
 )
 _MAY_BE_EMPTY = (
     "grpc.address",
-    *(f"{part}.{name}" for part in ("serve", "metrics") for name in ("cert", "key", "client_ca")),
-    "metrics.token",
+    *(f"{part}.{name}" for part in ("serve", *_SHOWN) for name in ("cert", "key", "client_ca")),
+    *(f"{part}.token" for part in _SHOWN),
 )
 _MINIMUM = {
     "grpc.uid": -1,

@@ -11,10 +11,11 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
-from orlop.daemon import metrics
+from orlop.daemon import metrics, status
 from orlop.daemon.config import Config
 from orlop.daemon.rootlock import RootLock
 from orlop.daemon.systemd import Notifier
@@ -41,7 +42,7 @@ def run(config: Config) -> None:
         _make_folders(config)
         closing.callback(RootLock(Path(config.root)).release)
         # Before any thread; and before the imports below, so that both warm up side by side.
-        forks = ForkServer((*PRELOAD, *metrics.PRELOAD) if config.metrics.address else PRELOAD)
+        forks = ForkServer(_preloaded(config))
         forks.start()
         closing.callback(forks.stop)
         _raise_descriptor_limit()
@@ -60,6 +61,12 @@ def run(config: Config) -> None:
         _log.info("stopping on %s; containers live on", name)
         manager.notify("STOPPING=1")
     _log.info("stopped")
+
+
+def _preloaded(config: Config) -> tuple[str, ...]:
+    shown = ((config.metrics, metrics.PRELOAD), (config.status, status.PRELOAD))
+    more = (modules for section, modules in shown if section.address)
+    return (*PRELOAD, *chain.from_iterable(more))
 
 
 class StopSignal:

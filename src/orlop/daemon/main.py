@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from orlop import __version__
-from orlop.daemon import lifecycle, logs, metrics, registry, tracing
+from orlop.daemon import lifecycle, logs, metrics, registry, status, tracing
 from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
@@ -30,6 +30,7 @@ def main() -> int:
         registry.check(config.serve)
         metrics.check(config.metrics)
         tracing.check(config.tracing)
+        status.check(config.status)
     except ConfigError as error:
         return _complain(str(error), _USAGE_ERROR)
     if args.command == "config":

@@ -99,6 +99,22 @@ class Subscription:
             raise error
         raise StopIteration
 
+    def take(self, seconds: float) -> list[Envelope] | None:
+        """All that is there, after the wait of so many seconds for a first one; None at the end.
+
+        Raises as iterating does.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._buffer or self._ended, seconds)
+            found = list(self._buffer)
+            self._buffer.clear()
+            if found or not self._ended:
+                return found
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return None
+
     def __enter__(self) -> Self:
         return self
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
-import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from orlop.containers import ContainerStore
 from orlop.containers.model import Facts
 from orlop.errors import OrlopError
-from orlop.fork.worker import Spawner, Worker
+from orlop.fork.shares import look
+from orlop.fork.worker import Spawner
 from orlop.metrics.filesystems import Filesystems, Layer, Measured
 from orlop.metrics.labels import Labels
 from orlop.metrics.target import FILESYSTEM, Target
@@ -30,10 +26,6 @@ from orlop.runtime.task import QUERY_TIMEOUT, Task
 from orlop.wire.task_types_pb2 import Status
 
 _JOB = "orlop.metrics.worker:collect"
-_SHARE = 64
-"""Containers that are worth a worker of their own."""
-_WORKERS = 4
-_PATIENCE = 20.0
 
 GONE, SILENT, LOST, UNMEASURED = "gone", "silent", "lost", "unmeasured"
 
@@ -83,14 +75,14 @@ class Containers:
         targets = self._targets(tasks[: self._options.most], failures)
         parts: dict[str, list[bytes]] = {}
         dropped = 0
-        for share, answer in _in_parallel(self._forks, _shares(targets)):
+        for share, answer, data in look(self._forks, _JOB, "orlop-metrics", targets):
             if isinstance(answer, OrlopError):
                 failures[LOST] += share
                 continue
-            failures.update(answer.failures)
-            dropped += answer.dropped
-            for name, text in answer.parts.items():
-                parts.setdefault(name, []).append(text)
+            failures.update(answer["failures"])
+            dropped += answer["dropped"]
+            for name, start, length in answer["parts"]:
+                parts.setdefault(name, []).append(data[start : start + length])
         self._filesystems.refresh()
         return Found(parts, len(targets), failures, dropped, omitted)
 
@@ -163,57 +155,3 @@ def _ask(asked: Sequence[tuple[Task, Target]], failures: Counter[str]) -> Iterat
         except OrlopError:
             failures[SILENT] += 1
         yield told
-
-
-# Workers
-
-
-class _Answer(NamedTuple):
-    parts: dict[str, bytes]
-    failures: Counter[str]
-    dropped: int
-
-
-def _shares(targets: list[Target]) -> list[list[Target]]:
-    count = min(_WORKERS, len(os.sched_getaffinity(0)), -(-len(targets) // _SHARE))
-    return [targets[number::count] for number in range(count)]
-
-
-def _in_parallel(
-    forks: Spawner, shares: Sequence[list[Target]]
-) -> list[tuple[int, _Answer | OrlopError]]:
-    """What each worker says of its share, or why it cannot."""
-    if len(shares) <= 1:
-        return [(len(each), _collect(forks, each)) for each in shares]
-    with ThreadPoolExecutor(len(shares), thread_name_prefix="scrape") as pool:
-        answers = pool.map(lambda share: _collect(forks, share), shares)
-        return [(len(share), answer) for share, answer in zip(shares, answers, strict=True)]
-
-
-def _collect(forks: Spawner, share: Sequence[Target]) -> _Answer | OrlopError:
-    with ExitStack() as stack:
-        source, sink = stack.enter_context(_file()), stack.enter_context(_file())
-        os.write(source, json.dumps(share).encode())
-        try:
-            worker = stack.enter_context(
-                Worker(forks, _JOB, {}, [source, sink], name="orlop-metrics")
-            )
-            timer = threading.Timer(_PATIENCE, worker.cancel)
-            timer.daemon = True
-            timer.start()
-            stack.callback(timer.cancel)
-            answer = worker.result()
-        except OrlopError as error:
-            return error
-        parts = {name: os.pread(sink, length, start) for name, start, length in answer["parts"]}
-    return _Answer(parts, Counter(answer["failures"]), answer["dropped"])
-
-
-@contextmanager
-def _file() -> Iterator[int]:
-    """In memory; workers' messages are limited."""
-    fd = os.memfd_create("orlop-metrics", os.MFD_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 
 from orlop import tally
 from orlop.metrics.containers import Containers, Found
 from orlop.metrics.internals import Internals, Reading
 from orlop.metrics.worker import FAMILIES
+from orlop.web.shared import Shared
 
 END = b"# EOF\n"
 
@@ -69,11 +68,11 @@ class Scraper:
         self._internals = internals
         self._containers = containers
         self._outcomes = outcomes
-        self._shared = {False: Shared(self._text), True: Shared(self._text)}
+        self._shared = {each: Shared(partial(self._text, each)) for each in (False, True)}
 
     def text(self, *, openmetrics: bool) -> bytes:
         """Raises what a room below does when the database cannot be read."""
-        return self._shared[openmetrics].get(openmetrics)
+        return self._shared[openmetrics].get()
 
     def _text(self, openmetrics: bool) -> bytes:
         began = time.perf_counter()
@@ -89,39 +88,3 @@ class Scraper:
         text = b"".join(pieces)
         self._outcomes.seconds.observe(time.perf_counter() - began)
         return text
-
-
-@dataclass(slots=True)
-class _Turn:
-    done: threading.Event = field(default_factory=threading.Event)
-    text: bytes | None = None
-
-
-class Shared:
-    """Makes something for one at a time; all who come meanwhile get the next, made once."""
-
-    def __init__(self, make: Callable[[bool], bytes]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._next: _Turn | None = None
-
-    def get(self, argument: bool) -> bytes:
-        with self._lock:
-            mine = self._next
-            first = mine is None
-            if mine is None:
-                mine = self._next = _Turn()
-        if not first:
-            mine.done.wait()
-            if mine.text is None:
-                raise ConnectionAbortedError("the scrape failed")
-            return mine.text
-        try:
-            with self._turn:
-                with self._lock:
-                    self._next = None  # who comes now wants what is still to be seen
-                mine.text = self._make(argument)
-        finally:
-            mine.done.set()
-        return mine.text

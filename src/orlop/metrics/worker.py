@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from orlop.errors import NotFound
+from orlop.fork.memory import read_all, write_all
 from orlop.metrics import cgroups
 from orlop.metrics.family import Family, Sheet
+from orlop.metrics.places import cgroup_of
 from orlop.metrics.processes import FAMILIES as PROCESSES
 from orlop.metrics.processes import Processes
 from orlop.metrics.target import FACTS, Target
-from orlop.shim.cgroup import Cgroup, of_process
 from orlop.shim.files import read_text
 from orlop.shim.stats import Collector
 from orlop.wire import cgroups_v1_pb2, cgroups_v2_pb2
@@ -40,14 +40,14 @@ def collect(args: dict[str, Any], fds: list[int], report: Callable[[Any], None])
     of containers by what was wrong; "dropped", the samples that were too many.
     """
     source, sink = fds
-    targets = [Target(*each) for each in json.loads(_all_of(source))]
+    targets = [Target(*each) for each in json.loads(read_all(source))]
     scrape = Scrape()
     for target in targets:
         scrape.take(target)
     parts, start = [], 0
     for name, text in scrape.sheet.texts():
         data = text.encode()
-        _write_all(sink, data)
+        write_all(sink, data)
         parts.append((name, start, len(data)))
         start += len(data)
     return {"parts": parts, "failures": scrape.failures, "dropped": scrape.dropped}
@@ -81,7 +81,7 @@ class Scrape:
             self.failures[UNREADABLE] += 1
 
     def _look(self, target: Target) -> None:
-        cgroup = _cgroup_of(target)
+        cgroup = cgroup_of(target.pid, target.id)
         statistics = self._cgroups.collect(cgroup)
         # Whose first process is there still has had its cgroup all the time.
         self.dropped += self._processes.write(self.sheet, target.labels, target.pid, cgroup)
@@ -95,35 +95,3 @@ class Scrape:
         for each in ("starting", "healthy", "unhealthy"):
             labels = f'{target.labels},status="{each}"'
             self.sheet.add("orlop_container_health", labels, int(each == status))
-
-
-def _cgroup_of(target: Target) -> Cgroup:
-    """The container's cgroup, where its first process may have made others below."""
-    found = of_process(target.pid)
-    if found.unified is not None:
-        return Cgroup(unified=_cut(found.unified, target.id))
-    if not found.controllers:
-        raise ProcessLookupError
-    return Cgroup(
-        controllers={key: _cut(path, target.id) for key, path in found.controllers.items()}
-    )
-
-
-def _cut(path: str, id: str) -> str:
-    """Up to the part that names the container, if one does."""
-    parts = path.split("/")
-    for number in range(len(parts) - 1, -1, -1):
-        if parts[number] == id or parts[number].endswith(f"-{id}.scope"):
-            return "/".join(parts[: number + 1])
-    return path
-
-
-def _all_of(fd: int) -> bytes:
-    size = os.fstat(fd).st_size
-    return os.pread(fd, size, 0)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

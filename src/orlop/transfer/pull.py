@@ -24,6 +24,7 @@ from orlop.transfer.documents import Documents
 from orlop.transfer.fetch import Fetcher
 from orlop.transfer.lease import holding
 from orlop.transfer.progress import SAVED, Progress, Report, Throttle, about
+from orlop.transfer.underway import Underway
 from orlop.transfer.unpacking import Unpacking
 from orlop.trust import Gate
 
@@ -77,6 +78,7 @@ class Puller:
         self._gate = gate
         self.pulls = Timing("outcome")
         self.fetched = Counter()
+        self.underway = Underway()
 
     def pull(
         self,
@@ -95,8 +97,11 @@ class Puller:
         """
         began, outcome = time.perf_counter(), "failed"
         try:
-            with tracing.span("pull", {"orlop.image": wanted.name, "orlop.namespace": namespace}):
-                image = self._pull(namespace, client, wanted, ctx, report)
+            with (
+                tracing.span("pull", {"orlop.image": wanted.name, "orlop.namespace": namespace}),
+                self.underway.following(namespace, wanted.name, report) as told,
+            ):
+                image = self._pull(namespace, client, wanted, ctx, told)
             outcome = "done"
         except Cancelled:
             outcome = "cancelled"

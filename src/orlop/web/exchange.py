@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,21 +38,36 @@ class Slice:
     length: int
 
 
+class Stream(Protocol):
+    """A body that goes on until it ends by itself, or the client goes.
+
+    It never waits longer than a second: b"" is nothing new, and has the server look for the client.
+    """
+
+    def pieces(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What is sent back; the length of the body is its own affair."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Slice = b""
+    body: bytes | Slice | Stream = b""
 
     @property
-    def length(self) -> int:
-        return self.body.length if isinstance(self.body, Slice) else len(self.body)
+    def length(self) -> int | None:
+        """Bytes; None for what tells only by its end."""
+        if isinstance(self.body, Slice):
+            return self.body.length
+        return len(self.body) if isinstance(self.body, bytes) else None
 
     def close(self) -> None:
         if isinstance(self.body, Slice):
             self.body.file.close()
+        elif not isinstance(self.body, bytes):
+            self.body.close()
 
     @classmethod
     def json(

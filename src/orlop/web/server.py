@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import select
 import socket
 import ssl
 import threading
@@ -24,7 +25,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from orlop.errors import FailedPrecondition
 from orlop.web import pace
 from orlop.web.body import BadRequest, Body
-from orlop.web.exchange import Reply, Request, Site, Slice
+from orlop.web.exchange import Reply, Request, Site, Slice, Stream
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class HttpServer:
             connection.close()
             return
         thread = threading.Thread(
-            target=self._converse, args=(connection, site), name="origin", daemon=True
+            target=self._converse, args=(connection, site), name=self._name, daemon=True
         )
         gone = None
         with self._lock:
@@ -253,7 +254,9 @@ class _Conversation(BaseHTTPRequestHandler):
         status = HTTPStatus(reply.status)
         lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-        if status not in _BODILESS:
+        if reply.length is None:
+            self.close_connection = True  # which ends the body (RFC 9112, section 6.3)
+        elif status not in _BODILESS:
             lines.append(f"Content-Length: {reply.length}")
         if self.close_connection:
             lines.append("Connection: close")
@@ -265,8 +268,20 @@ class _Conversation(BaseHTTPRequestHandler):
             pace.send(self.connection, head, self._patience)
             part = reply.body
             pace.send_file(self.connection, part.file.fd, part.start, part.length, self._patience)
-        else:
+        elif isinstance(reply.body, bytes):
             pace.send(self.connection, head + reply.body, self._patience)
+        else:
+            pace.send(self.connection, head, self._patience)
+            self._send_stream(reply.body)
+
+    def _send_stream(self, stream: Stream) -> None:
+        client = select.poll()
+        client.register(self.connection, select.POLLIN)
+        for piece in stream.pieces():
+            if piece:
+                pace.send(self.connection, piece, self._patience)
+            elif client.poll(0):
+                return  # the client has gone: in the middle of a reply it has nothing to say
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is not even a request, and hang up."""

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.frames import cable
 from tests.metrics_fixture import Metrics, Scraped, scraped
 from tests.patience import patient
 
@@ -58,7 +59,7 @@ def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
             served.daemon, busybox_archive, "busy", "/bin/sh", "-c", script,
             options=("--mount", shared),
         ) as pid,
-        _frames_into(pid) as send,
+        cable(pid) as wire,
     ):  # fmt: skip
         daemon = served.daemon
         daemon.wait_for((folder / "ready").exists, 30)
@@ -77,7 +78,7 @@ def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
             48 * MIB, rel=0.05
         )
         _check_writes(served, tmp_path)
-        send()
+        wire.send(_FRAMES, _FRAME)
         after = served.scrape()
         here = {"container_id": "busy", "interface": "eth0"}
         got = after.one("container_network_receive_packets_total", **here)
@@ -113,49 +114,6 @@ def _check_processes(found: Metrics, pid: int) -> None:
     assert found.one("container_file_descriptors", container_id="busy") == files
     started = found.one("container_start_time_seconds", container_id="busy")
     assert time.time() - patient(300) < started <= time.time() + 1
-
-
-@contextmanager
-def _frames_into(pid: int) -> Iterator[Callable[[], None]]:
-    """A cable from a namespace of its own to the container's `eth0`; what is yielded sends."""
-    space = f"frames-{pid}"
-    _ip("netns", "add", space)
-    _ip("netns", "attach", f"{space}-c", str(pid))
-    try:
-        quiet = "net.ipv6.conf.default.disable_ipv6=1"
-        for each in (space, f"{space}-c"):
-            _ip("netns", "exec", each, "sysctl", "-qw", quiet)
-        _ip(
-            "-n",
-            space,
-            "link",
-            "add",
-            "out",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            f"{space}-c",
-        )
-        _ip("-n", f"{space}-c", "link", "set", "eth0", "up")
-        _ip("-n", space, "link", "set", "out", "up")
-        code = (
-            "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
-            "s.bind(('out', 0))\n"
-            "head = b'\\xff' * 6 + b'\\x02' * 6 + b'\\x88\\xb5'\n"
-            f"for _ in range({_FRAMES}): s.send(head + bytes({_FRAME - 14}))\n"
-        )
-        yield lambda: _ip("netns", "exec", space, "python3", "-c", code)
-    finally:
-        for each in (f"{space}-c", space):
-            with suppress(subprocess.CalledProcessError):
-                _ip("netns", "delete", each)
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
 def test_labels_state_restarts_and_the_cap(tmp_path: Path, busybox_archive: Path) -> None:
@@ -349,7 +307,7 @@ def test_names_that_are_no_text(tmp_path: Path, busybox_archive: Path) -> None:
             served.daemon, busybox_archive, "odd", "/bin/sh", "-c", script,
             options=("--mount", "type=tmpfs,dst=/tmp,options=rw"),
         ) as pid,
-        _frames_into(pid),
+        cable(pid),
     ):  # fmt: skip
         comm = Path(f"/proc/{pid}/comm")
         served.daemon.wait_for(lambda: b"\xff" in comm.read_bytes(), 20)

@@ -19,7 +19,7 @@ from orlop.metrics.family import Family, Sheet, pairs
 from orlop.metrics.filesystems import Filesystems
 from orlop.metrics.labels import VALUE_MAX, Labels
 from orlop.metrics.processes import INTERFACES_MAX, Processes
-from orlop.metrics.scraper import Outcomes, Shared
+from orlop.metrics.scraper import Outcomes
 from orlop.metrics.target import Target
 from orlop.metrics.worker import FAMILIES, Scrape, collect
 from orlop.shim.cgroup import Cgroup
@@ -241,16 +241,3 @@ def test_heads() -> None:
     family = Family("x_total", "a\nb\\")
     assert family.head(openmetrics=False) == "# HELP x_total a\\nb\\\\\n# TYPE x_total counter\n"
     assert family.head(openmetrics=True).endswith("# TYPE x counter\n")
-
-
-def test_who_comes_meanwhile_shares_the_next() -> None:
-    made: list[bool] = []
-
-    def make(argument: bool) -> bytes:
-        made.append(argument)
-        return str(len(made)).encode()
-
-    shared = Shared(make)
-    assert shared.get(True) == b"1"
-    assert shared.get(True) == b"2"
-    assert made == [True, True]
