@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 CORES := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak bench clean
+.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak bench screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ soak: setup ## 20 minutes of random verbs by 8 clients, then 300 kills at random
 
 bench: setup ## compare with Debian's containerd, in one run, on a tmpfs
 	@$(BIN)/python -m benchmarks
+
+screenshots: setup ## make the pictures of the status page in docs/screenshots anew, three minutes
+	@ORLOP_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/integration/status/test_page.py -k is_seen
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
