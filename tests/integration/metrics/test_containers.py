@@ -270,6 +270,8 @@ def test_a_shim_that_says_nothing(tmp_path: Path, busybox_archive: Path) -> None
         )
         os.kill(shim, signal.SIGSTOP)
         try:
+            # Until all of its threads have stopped, one may still answer.
+            served.daemon.wait_for(lambda: _all_stopped(shim))
             found = served.scrape()
         finally:
             os.kill(shim, signal.SIGCONT)
@@ -280,6 +282,11 @@ def test_a_shim_that_says_nothing(tmp_path: Path, busybox_archive: Path) -> None
         again = served.scrape()
         assert again.one("container_pids_current", container_id="stuck") == 1
         assert again.one("orlop_metrics_container_failures_total", reason="silent") == 1
+
+
+def _all_stopped(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
 
 
 def test_ten_thousand_labels(tmp_path: Path, busybox_archive: Path) -> None:

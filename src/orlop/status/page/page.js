@@ -201,6 +201,17 @@ const NOTHING = { cpu: 0, memory: 0, received: 0, sent: 0, read: 0, written: 0, 
 
 const order = { column: COLUMNS[0], descending: false };
 const rows = new Map();
+let lookedAt = 0;
+
+// Hundreds of containers have a thousand plots: those are drawn that are on the screen.
+const owners = new WeakMap();
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const row = owners.get(target);
+    row.visible = isIntersecting;
+    if (isIntersecting) row.draw(lookedAt);
+  }
+}, { rootMargin: "200px" });
 
 class Row {
   constructor() {
@@ -218,6 +229,9 @@ class Row {
     this.node = make("tr", { attributes: { role: "row" } },
       make("td", { attributes: { role: "rowheader" } }, this.name, this.image), this.state,
       this.cpu.node, this.memory.node, this.net.node, this.disk, this.pids);
+    this.visible = true;
+    owners.set(this.node, this);
+    watcher.observe(this.node);
   }
 
   take(told, manySpaces) {
@@ -354,10 +368,15 @@ function showContainers(state) {
     if (!rows.has(key)) rows.set(key, new Row());
     rows.get(key).take(told, manySpaces);
   }
-  for (const key of rows.keys()) if (!found.has(key)) rows.delete(key);
+  for (const [key, row] of rows) {
+    if (found.has(key)) continue;
+    watcher.unobserve(row.node);
+    rows.delete(key);
+  }
+  lookedAt = state.at;
   setText($("containers-count"), `${rows.size}`);
   arrangeRows();
-  for (const row of rows.values()) if (row.node.isConnected) row.draw(state.at);
+  for (const row of rows.values()) if (row.visible && row.node.isConnected) row.draw(state.at);
   showTiles(state, [...rows.values()]);
 }
 
