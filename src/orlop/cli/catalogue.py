@@ -46,6 +46,8 @@ _IMAGES = {
     "rmi": Command("rmi", "remove images"),
     "save": Command("save", "write images to an archive"),
     "load": Command("load", "take images from an archive"),
+    "mount": Command("mount", "show an image's files in a folder, or what is shown where"),
+    "umount": Command("umount", "take images' files out of folders again"),
 }
 _REGISTRIES = {
     "login": Command("login", "check and keep credentials for a registry"),

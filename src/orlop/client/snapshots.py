@@ -36,6 +36,15 @@ def mounts_of(connection: Connection, container: containers_pb2.Container) -> li
     return list(connection.snapshots.mounts(request).mounts)
 
 
+def snapshotters(connection: Connection) -> list[str]:
+    """The snapshotters that work on this machine."""
+    from orlop.wire.services.introspection_pb2 import PluginsRequest
+
+    request = PluginsRequest(filters=["type==io.containerd.snapshotter.v1"])
+    plugins = connection.introspection.plugins(request).plugins
+    return [plugin.id for plugin in plugins if not plugin.init_err.code]
+
+
 @contextmanager
 def view_of(connection: Connection, snapshotter: str, parent: str) -> Iterator[list[Mount]]:
     """The mounts of a snapshot's files, read-only, for a while; none for the key ""."""

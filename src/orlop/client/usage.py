@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from orlop.client import states
+from orlop.client import snapshots, states
 from orlop.client.connection import Connection
 from orlop.errors import NotFound
 from orlop.wire.services import containers_pb2, content_pb2, images_pb2, snapshots_pb2
@@ -119,7 +119,7 @@ def _store(connection: Connection) -> _Store:
             part = ("content", info.digest)
             sizes[part] = info.size
             edges[part] = list(_references(info.labels))
-    for snapshotter in _snapshotters(connection):
+    for snapshotter in snapshots.snapshotters(connection):
         request = snapshots_pb2.ListSnapshotsRequest(snapshotter=snapshotter)
         for batch in connection.snapshots.list(request):
             for snapshot in batch.info:
@@ -136,14 +136,6 @@ def _references(labels: Mapping[str, str]) -> Iterable[Part]:
             yield "content", value
         elif key.startswith(_SNAPSHOT):
             yield key.removeprefix(_SNAPSHOT).partition("/")[0], value
-
-
-def _snapshotters(connection: Connection) -> list[str]:
-    from orlop.wire.services.introspection_pb2 import PluginsRequest
-
-    request = PluginsRequest(filters=["type==io.containerd.snapshotter.v1"])
-    plugins = connection.introspection.plugins(request).plugins
-    return [plugin.id for plugin in plugins if not plugin.init_err.code]
 
 
 def _written(connection: Connection, snapshotter: str, key: str) -> int:
