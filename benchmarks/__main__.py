@@ -18,6 +18,7 @@ from benchmarks import (
     garbage,
     idle,
     metrics,
+    naming,
     output,
     publishing,
     rivals,
@@ -53,6 +54,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "start": calls.bench_start,
     "attach": attaching.bench_attach,
     "ports": publishing.bench_ports,
+    "names": naming.bench_names,
 }
 
 

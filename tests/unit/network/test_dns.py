@@ -78,6 +78,30 @@ def test_an_alias_of_several_takes_turns(table: Table) -> None:
     assert first == [first[0], first[1]] * 2 and set(first) == {"10.5.0.2", "10.5.0.3"}
 
 
+def test_what_is_asked_again_is_answered_as_the_table_is_then(table: Table) -> None:
+    resolver = Resolver(Loop(Reports()))
+    resolver.table = table
+
+    def first(name: str, source: str = "10.5.0.4") -> str:
+        query = DNSRecord.question(name)
+        found = resolver._respond("n1", source, bytes(query.pack()), stream=False)
+        assert isinstance(found, bytes)
+        reply = DNSRecord.parse(found)
+        assert reply.header.id == query.header.id
+        return str(reply.rr[0].rdata) if reply.rr else RCODE.get(reply.header.rcode)
+
+    assert [first("web") for _ in range(3)] == ["10.5.0.2"] * 3
+    assert first("web", "10.5.0.99") == "REFUSED"
+    assert len({first("www") for _ in range(4)}) == 2  # in turns
+    table.put(entry("web", place(BACK, "10.5.0.9")))
+    assert first("web") == "10.5.0.9"
+    table.drop(("test", "db"))
+    assert first("web") == "REFUSED"
+    for number in range(3000):
+        first("web", f"10.7.{number // 250}.{number % 250}")
+    assert len(resolver._said) <= 1024
+
+
 def test_no_such_records_is_not_no_such_name(table: Table) -> None:
     for name, kind in (
         ("db", "AAAA"),

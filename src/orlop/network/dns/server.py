@@ -35,6 +35,7 @@ _NOBODY = 65534
 _BATCH = 16  # datagrams of one socket before others, and the daemon, have a turn
 _FORWARDED = 4096  # queries on their way to upstreams
 _STREAMS = 256
+_MOST_SAID, _SAID_SIZE = 1024, 600  # answers that are kept, and bytes of each with its query
 _STREAM_IDLE = 10.0  # seconds
 _REPORT_PAUSE = 10.0  # seconds
 _decode = msgspec.json.Decoder(messages.AnyMessage).decode
@@ -121,6 +122,9 @@ class Resolver:
         self._upstreams = Upstreams(loop)
         self._forwarded = Shares(_FORWARDED)
         self._streams = Shares(_STREAMS)
+        # Answers without their numbers, in one state of the table: most is asked again and again.
+        self._said: dict[tuple[str, str, bool, bytes], bytes] = {}
+        self._said_in = 0
 
     async def datagrams(self, listening: socket.socket, network: str) -> None:
         """Answer what comes to a socket, for ever."""
@@ -138,11 +142,24 @@ class Resolver:
     def _respond(
         self, network: str, source: str, data: bytes, *, stream: bool
     ) -> bytes | Entry | None:
+        state = self.table.state
+        if state != self._said_in:
+            self._said_in = state
+            self._said.clear()
+        asked = (network, source, stream, data[2:])
+        said = self._said.get(asked)
+        if said is not None:
+            return data[:2] + said
         try:
-            return respond(self.table, network, source, data, stream=stream)
+            found = respond(self.table, network, source, data, stream=stream)
         except Exception as error:  # noqa: BLE001 - a defect shall cost one query only
             self._loop.report(error)
             return failure(data, RCODE.SERVFAIL)
+        if isinstance(found, bytes) and len(data) + len(found) <= _SAID_SIZE:
+            if len(self._said) == _MOST_SAID:
+                self._said.clear()
+            self._said[asked] = found[2:]
+        return found
 
     def _datagram(self, listening: socket.socket, network: str, data: bytes, source: Any) -> None:
         found = self._respond(network, source[0], data, stream=False)

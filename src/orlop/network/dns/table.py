@@ -13,13 +13,16 @@ _LABEL_MAX = 63
 
 
 class Table:
-    """The containers of all networks. Names are found whatever their case."""
+    """The containers of all networks. Names are found whatever their case.
+
+    As long as `state` is the same, so is what is said of any name.
+    """
 
     def __init__(self) -> None:
+        self.state = 0
         self._entries: dict[Key, Entry] = {}
         self._askers: dict[tuple[str, str], Key] = {}
         self._names: dict[tuple[str, str], dict[Key, tuple[str, ...]]] = {}
-        self._turn = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -40,6 +43,7 @@ class Table:
 
     def drop(self, key: Key) -> None:
         """Forget a container; fine if it is not known."""
+        self.state += 1
         entry = self._entries.pop(key, None)
         if entry is None:
             return
@@ -65,8 +69,8 @@ class Table:
         """
         found = list(self._found(asker, name.lower()))
         if len(found) > 1:
-            self._turn += 1
-            begin = self._turn % len(found)
+            self.state += 1
+            begin = self.state % len(found)
             found = found[begin:] + found[:begin]
         return list(dict.fromkeys(address for each in found for address in each))
 
