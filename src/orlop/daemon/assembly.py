@@ -20,6 +20,7 @@ from orlop.daemon.oom import OomRecorder
 from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import Comparer
 from orlop.diff.folders import FolderStore
+from orlop.diff.processors import Processor, Processors
 from orlop.diff.sealing import Sealer
 from orlop.diff.service import DiffService
 from orlop.errors import FailedPrecondition, OrlopError, Unavailable
@@ -156,7 +157,13 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     namespaces = NamespaceStore(database, exchange)
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
-    applier = Applier(content, forks, limits)
+    processors = Processors(
+        {
+            name: Processor(name, each.accepts, each.returns, each.path, each.args, each.env)
+            for name, each in config.stream_processors.items()
+        }
+    )
+    applier = Applier(content, forks, limits, processors)
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
     unpacking = Unpacking(snapshotters, leases, applier, forks)

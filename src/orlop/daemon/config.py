@@ -110,6 +110,17 @@ class ImageVerifier:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamProcessor:
+    """A program that turns layers of the media types `accepts` into one that `returns` names."""
+
+    accepts: tuple[str, ...] = ()
+    returns: str = ""
+    path: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """Seconds between the rounds of the restart monitor."""
 
@@ -207,6 +218,7 @@ class Config:
     tracing: Tracing = field(default_factory=Tracing)
     status: Status = field(default_factory=Status)
     runtimes: Mapping[str, str] = field(default_factory=dict)
+    stream_processors: Mapping[str, StreamProcessor] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -319,6 +331,8 @@ class _Reader:
     def _value(self, key: str, default: Any, value: Any) -> Any:
         if key == "runtimes":
             return self._runtimes(self._typed(key, value, dict, "a table"))
+        if key == "stream_processors":
+            return self._processors(self._typed(key, value, dict, "a table"))
         if isinstance(default, str):
             return self._string(key, self._typed(key, value, str, "a string"))
         if isinstance(default, tuple):
@@ -369,6 +383,24 @@ class _Reader:
                 expected = f'"{OWN_SHIM}" or the absolute path of a shim binary'
                 raise self._wrong(f'runtimes."{name}"', expected, target)
         return dict(value)
+
+    def _processors(self, value: Mapping[str, Any]) -> dict[str, StreamProcessor]:
+        return {
+            name: self._processor(f'stream_processors."{name}"', table)
+            for name, table in value.items()
+        }
+
+    def _processor(self, key: str, value: Any) -> StreamProcessor:
+        table = self._typed(key, value, dict, "a table")
+        made: StreamProcessor = self.table(StreamProcessor(), table, f"{key}.")
+        if not made.path.startswith("/"):
+            raise self._wrong(f"{key}.path", "an absolute path", made.path)
+        for name in ("accepts", "returns"):
+            if not getattr(made, name):
+                raise self._wrong(f"{key}.{name}", "a media type", getattr(made, name))
+        if unset := [each for each in made.env if "=" not in each]:
+            raise self._wrong(f"{key}.env", "a list of KEY=VALUE", unset[0])
+        return made
 
     def _unknown(self, key: str, name: str, known: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from google.protobuf.any_pb2 import Any as Payload
 
 from orlop.content import ContentStore
 from orlop.diff.confinement import plain
 from orlop.diff.inherit import inherit_folders, looks_of
+from orlop.diff.processors import Processors
 from orlop.erofs.folders import LAYER, block_size, wants_image
-from orlop.errors import InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.sys.mount import Mount
+
+# A layer from its beginning, as a descriptor.
+_Stream = Callable[[], AbstractContextManager[int]]
 
 _JOB = "orlop.diff.unpack:unpack"
 _INDEX_JOB = "orlop.diff.index:index"
@@ -124,47 +130,62 @@ def _start(
 class Applier:
     """Applies layers from the content store to mounts."""
 
-    def __init__(self, content: ContentStore, forks: ForkServer, limits: Limits | None = None):
+    def __init__(
+        self,
+        content: ContentStore,
+        forks: ForkServer,
+        limits: Limits | None = None,
+        processors: Processors | None = None,
+    ) -> None:
         self._content = content
         self._forks = forks
         self.limits = limits or Limits()
+        self.processors = processors or Processors()
 
     def apply(
-        self, namespace: str, layer: Descriptor, mounts: Sequence[Mount], ctx: CallContext
+        self,
+        namespace: str,
+        layer: Descriptor,
+        mounts: Sequence[Mount],
+        ctx: CallContext,
+        payloads: Mapping[str, Payload] | None = None,
     ) -> Descriptor:
         """Apply `layer` to the filesystem of `mounts`; the descriptor of its plain tar.
 
-        Raises NotFound without the blob, InvalidArgument for a layer that is malformed or of
-        another media type, ResourceExhausted beyond a limit. A cancelled call ends the worker.
+        `payloads` are for stream processors, by id. Raises NotFound without the blob,
+        InvalidArgument for a layer that is malformed or of a media type that no processor takes,
+        FailedPrecondition when one fails, ResourceExhausted beyond a limit. A cancelled call ends
+        the worker.
         """
-        if not mediatypes.is_layer(layer.media_type):
-            raise InvalidArgument(
-                f'no processor for media-type "{layer.media_type}": it is not a layer'
-            )
         target, image = _Target(mounts), wants_image(mounts)
         with self._content.open(namespace, layer.digest) as blob:
+            stream = partial(self.processors.plain, layer.media_type, blob.fd, payloads)
             if image is not None:
-                done = self._index(blob.fd, image, target.lowers, ctx)
+                done = self._index(stream, image, target.lowers, ctx)
             else:
-                done = self._unpack(blob.fd, target, ctx)
+                done = self._unpack(stream, target, ctx)
         return Descriptor(media_type=mediatypes.OCI_LAYER, digest=done.diff_id, size=done.size)
 
-    def _unpack(self, blob: int, target: _Target, ctx: CallContext) -> Unpacked:
-        os.lseek(blob, 0, os.SEEK_SET)
-        with tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point:
+    def _unpack(self, stream: _Stream, target: _Target, ctx: CallContext) -> Unpacked:
+        with (
+            stream() as layer,
+            tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point,
+        ):
             args = {**target.args, "mount_point": mount_point}
-            done = _finish(_start(self._forks, blob, args, target.overlay, self.limits), ctx)
+            done = _finish(_start(self._forks, layer, args, target.overlay, self.limits), ctx)
         if done.implicit and target.upper is not None:
             inherit_folders(target.upper, target.lowers, done.implicit)
         return done
 
-    def _index(self, blob: int, folder: Path, lowers: Sequence[Path], ctx: CallContext) -> Unpacked:
+    def _index(
+        self, stream: _Stream, folder: Path, lowers: Sequence[Path], ctx: CallContext
+    ) -> Unpacked:
         """Twice, where it turns out that folders must look as in the layers below: that is rare."""
         looks: dict[str, Any] = {}
         while True:
-            os.lseek(blob, 0, os.SEEK_SET)
-            work = start_index(self._forks, blob, folder, limits=self.limits, looks=looks)
-            done = _finish(work, ctx)
+            with stream() as layer:
+                work = start_index(self._forks, layer, folder, limits=self.limits, looks=looks)
+                done = _finish(work, ctx)
             if looks or not done.implicit:
                 return done
             looks = looks_of(lowers, done.implicit)

@@ -27,7 +27,7 @@ class DiffService(Service):
         wanted = request.diff
         layer = Descriptor(media_type=wanted.media_type, digest=wanted.digest, size=wanted.size)
         namespace = ctx.require_namespace()
-        done = self._applier.apply(namespace, layer, _mounts(request.mounts), ctx)
+        done = self._applier.apply(namespace, layer, _mounts(request.mounts), ctx, request.payloads)
         return pb.ApplyResponse(applied=_descriptor(done))
 
     def diff(self, request: pb.DiffRequest, ctx: CallContext) -> pb.DiffResponse:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +51,12 @@ class LayerJob:
     done: Unpacked | None = None
 
 
-def layer_jobs(found: Found) -> list[LayerJob]:
-    """The layers of an image, lowest first; InvalidArgument if they are not those of its config."""
-    layers = [each for each in found.manifest.layers if mediatypes.is_layer(each.media_type)]
+def layer_jobs(found: Found, takes: Callable[[str], bool]) -> list[LayerJob]:
+    """The layers of an image, lowest first; InvalidArgument if they are not those of its config.
+
+    `takes` tells whether layers of a media type can be unpacked.
+    """
+    layers = [each for each in found.manifest.layers if takes(each.media_type)]
     diff_ids = found.config.rootfs.diff_ids if found.config else ()
     if not len(layers) == len(diff_ids) == len(found.manifest.layers):
         raise InvalidArgument(
@@ -114,7 +117,11 @@ class Unpacker:
     def prepare(self, job: LayerJob) -> None:
         """Fetch a layer and, where it can be done at once, unpack it into a private folder."""
         self._ctx.check()
-        if job.skip or not self._snapshotter.rebase:
+        if (
+            job.skip
+            or not self._snapshotter.rebase
+            or not mediatypes.is_layer(job.layer.media_type)
+        ):
             self._fetcher.blob(job.layer)
             return
         try:

@@ -85,7 +85,7 @@ class Unpacking:
     ) -> None:
         """All layers at once into private folders; then snapshots, lowest first."""
         unpacker = Unpacker(parts, snapshotter, self._leases, self._applier, self._forks, work)
-        jobs = layer_jobs(found)
+        jobs = layer_jobs(found, self._applier.processors.takes)
         unpacker.skip_present(jobs)
         try:
             prepare = self._prepare

@@ -45,6 +45,13 @@ def test_flags_win(tmp_path: Path) -> None:
         ("[diff]\nmax_size = true", "diff.max_size"),
         ('[runtimes]\n"a.b" = "shim"', 'runtimes."a.b"'),
         ("log = 3", "log must be a table"),
+        (
+            '[stream_processors.a]\npath = "x"',
+            'stream_processors."a".path must be an absolute path',
+        ),
+        ('[stream_processors.a]\npath = "/x"', 'stream_processors."a".accepts must be'),
+        ('[stream_processors.a]\npth = "/x"', 'did you mean "stream_processors."a".path"?'),
+        ("[stream_processors]\na = 3", 'stream_processors."a" must be a table'),
         ("this is not TOML", "config.toml"),
     ],
 )
