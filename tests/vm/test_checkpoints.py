@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd, serving
+from tests.integration.network.conftest import daemon, lab, outside  # noqa: F401
+from tests.integration.network.lab import Host
+from tests.integration.network.networked import Networked, fetch, refused
 
 COUNT = "n=0; while true; do echo $n > /count; n=$((n+1)); sleep 0.2; done"
 DEBIANS = "/usr/bin/containerd-shim-runc-v2"
@@ -89,3 +92,29 @@ def test_orlop_as_docker(orlopd: Orlopd, busybox: str) -> None:
 
 def _log(orlopd: Orlopd) -> list[str]:
     return orlopd.orlop("logs", "speaker").stdout.splitlines()
+
+
+def test_a_restored_one_is_in_its_networks_again(
+    daemon: Networked,  # noqa: F811
+    outside: Host,  # noqa: F811
+) -> None:
+    """With its port, its names and its addresses, the wished ones the same."""
+    daemon.orlop("network", "create", "--subnet", "10.9.0.0/24", "back")
+    places = [{"network": "back", "ip": "10.9.0.77"}, {"network": "bridge"}]
+    daemon.box("web", networks=places, ports=[{"hostPort": 8080, "containerPort": 80}])
+    daemon.box("near", "sleep", "100000")
+    daemon.within("web", "sh", "-c", "echo kept > /w/index.html")
+    before = daemon.pid_of("web")
+    daemon.orlop("checkpoint", "create", "web", "one", timeout=300)
+    daemon.wait_for(lambda: daemon.gone("web"), 60)
+    assert refused("http://192.168.7.1:8080", outside)
+    daemon.orlop("start", "--checkpoint", "one", "web", timeout=300)
+    assert daemon.pid_of("web") != before
+    assert fetch("http://192.168.7.1:8080", outside) == "kept"
+    assert fetch("http://127.0.0.1:8080") == "kept"
+    assert "10.9.0.77" in daemon.inspect("web").endpoints[0].addresses
+    assert daemon.within("near", "wget", "-qO-", "http://web").strip() == "kept"
+    daemon.within("web", "ping", "-c1", "-W5", "127.0.0.1")
+    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.orlop("stop", "-t", "0", "web")
+    daemon.wait_for(lambda: daemon.gone("web"), 60)

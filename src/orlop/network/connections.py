@@ -16,7 +16,7 @@ from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
-from orlop.network.operations import AnyOperation, DeleteLink
+from orlop.network.operations import AnyOperation, DeleteLink, SetLink
 from orlop.network.ports import HostPorts, Key
 from orlop.network.processes import Process
 from orlop.network.store import GUEST, matching
@@ -129,6 +129,11 @@ class Connections:
             self.cni.connect(namespace, container, process)
             if process.has_ended():  # which was heard too early, if at all
                 self.ended(namespace, container, pid)
+
+    def wake_loopback(self, pid: int) -> None:
+        """Set up lo in a namespace in which nobody else does."""
+        with Process(pid) as process:
+            self._kernel.apply(SetLink(ns=process.netns, name="lo", up=True))
 
     def _plug(self, endpoint: Endpoint, ns: str) -> None:
         network = self._networks.get(endpoint.namespace, endpoint.network)

@@ -65,14 +65,9 @@ class Planner:
             raise
         return plan
 
-    def check_checkpoint(self, namespace: str, container: str) -> None:
-        """Raise FailedPrecondition for a container in networks: no checkpoint can hold these."""
-        for each in self._connections.endpoints(namespace, container):
-            name = self._connections.network_of(each).name
-            raise FailedPrecondition(
-                f'container "{container}" is in network "{name}", which no checkpoint keeps and no'
-                " restore brings back: disconnect it before, and connect what is restored"
-            )
+    def connects(self, namespace: str, container: str) -> bool:
+        """Whether a container is in networks: what is restored of it is connected anew."""
+        return bool(self._connections.endpoints(namespace, container))
 
     def release(self, namespace: str, container: str) -> None:
         """The task of a container is gone, whoever noticed first."""
@@ -181,6 +176,12 @@ class Plan:
             self._connections.connect(self._namespace, self._container, pid)
             if any(is_cni(each.network) for each in self._endpoints):
                 self._learn()
+
+    def restored(self, pid: int) -> None:
+        """The task goes on where its checkpoint was made, in an empty network namespace."""
+        if self._endpoints:
+            self._connections.wake_loopback(pid)
+            self.connect(pid)
 
     def _learn(self) -> None:
         """Plugins have chosen the addresses: write the files again, which are mounted by now."""

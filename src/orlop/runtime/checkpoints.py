@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from orlop.errors import InvalidArgument
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
-from orlop.rpc.convert import any_type
+from orlop.rpc.convert import any_type, pack
 from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import ContainerLookup
 from orlop.runtime.task import Task
@@ -31,6 +31,9 @@ class Folders(Protocol):
     def save(self, folder: Path, media_type: str, ctx: CallContext) -> Descriptor: ...
     def put(self, data: bytes, media_type: str, ctx: CallContext) -> Descriptor: ...
     def load(self, wanted: Descriptor, folder: Path, ctx: CallContext) -> None: ...
+
+
+_NETWORK = "network"
 
 
 class Checkpoints:
@@ -81,6 +84,17 @@ class Checkpoints:
         images.mkdir(mode=0o700)
         self._folders.load(wanted, images, ctx)
         return str(images)
+
+
+def without_network(packed: Any) -> Any:
+    """The options of a checkpoint with nothing of its network namespace; InvalidArgument for
+    another runtime's."""
+    if packed.type_url and any_type(packed) != CheckpointOptions.DESCRIPTOR.full_name:
+        raise InvalidArgument(f'checkpoint options of type "{packed.type_url}"')
+    options = _parsed(packed, CheckpointOptions())
+    if _NETWORK not in options.empty_namespaces:
+        options.empty_namespaces.append(_NETWORK)
+    return pack(options)
 
 
 def _image_path(packed: Any) -> str:

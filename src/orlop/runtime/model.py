@@ -47,6 +47,9 @@ class NetworkPlan(Protocol):
     def connect(self, pid: int) -> None:
         """The task has its process, which has not begun."""
 
+    def restored(self, pid: int) -> None:
+        """The task goes on where its checkpoint was made, in an empty network namespace."""
+
     def abandon(self) -> None:
         """There will be no such task."""
 
@@ -62,8 +65,8 @@ class NetworkPlanner(Protocol):
         self, namespace: str, container: ContainerRecord, spec: bytes, bundle: Path, pid_of: PidOf
     ) -> NetworkPlan | None: ...
 
-    def check_checkpoint(self, namespace: str, container: str) -> None:
-        """Raise FailedPrecondition for a container that none can be made of or restored to."""
+    def connects(self, namespace: str, container: str) -> bool:
+        """Whether it sees to the network namespace of a container that runs."""
 
     def release(self, namespace: str, container: str) -> None:
         """A container's task is gone; never raises."""

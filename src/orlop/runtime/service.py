@@ -112,8 +112,7 @@ class TasksService(Service):
         self, request: wire.CheckpointTaskRequest, ctx: CallContext
     ) -> wire.CheckpointTaskResponse:
         task = self._task(ctx, request.container_id)
-        self._tasks.check_checkpoint(task.namespace, task.id)
-        made = self._tasks.checkpoints.make(ctx, task, request.options)
+        made = self._tasks.checkpoint(ctx, task, request.options)
         return wire.CheckpointTaskResponse(
             descriptors=[
                 WireDescriptor(media_type=each.media_type, digest=each.digest, size=each.size)

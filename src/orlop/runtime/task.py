@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
@@ -36,7 +37,8 @@ class Task:
     refuses with.
 
     `pid` is that of the task's first process, 0 where it is not known; `exit` is how it ended, once
-    its shim has told; `recovered` says that an earlier daemon made it.
+    its shim has told; `recovered` says that an earlier daemon made it. `when_restored` connects one
+    that is made from a checkpoint.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Task:
         self.pid = pid
         self.exit: Exit | None = None
         self.recovered = False
+        self.when_restored: Callable[[int], None] | None = None
         self._stdio = stdio
         self._known: ProcessState | None = None
         self._changes = 0
@@ -123,10 +126,23 @@ class Task:
         pid = self._call("Start", request, wire.StartResponse, ctx).pid
         if not exec_id:
             self.pid = pid
+            self._connect(ctx, pid)
             if self._stdio is not None:
                 state = ProcessState(self.id, pid, Status.RUNNING, self._stdio, None)
                 self._learn(state, changes)
         return pid
+
+    def _connect(self, ctx: CallContext, pid: int) -> None:
+        """One that was restored has a process only now; one without its network is killed."""
+        if self.when_restored is None:
+            return
+        try:
+            self.when_restored(pid)
+        except BaseException:
+            with suppress(OrlopError):
+                self.kill(ctx, signal.SIGKILL, all=True)
+            raise
+        self.when_restored = None
 
     def exec(self, ctx: CallContext, exec_id: str, stdio: Stdio, spec: Any) -> None:
         """Add a process, to be started later; `spec` is the JSON of the runtime spec's Process."""

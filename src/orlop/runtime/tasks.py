@@ -30,7 +30,7 @@ from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
-from orlop.runtime.checkpoints import Checkpoints
+from orlop.runtime.checkpoints import Checkpoints, without_network
 from orlop.runtime.model import (
     ContainerLookup,
     ContainerRecord,
@@ -218,8 +218,6 @@ class TaskManager:
                 if options is None or not options.value:
                     options = container.runtime_options
                 images = self.checkpoints.find(ctx, bundle, checkpoint, options)
-                if images:
-                    self.check_checkpoint(namespace, id)
                 undo.callback(self._mounts.release, namespace, id)
                 rootfs = self._mounts.activate_for(namespace, id, rootfs)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
@@ -232,15 +230,19 @@ class TaskManager:
                 request = _request(bundle, rootfs, stdio or Stdio(), options, images)
                 pid = self._create(ctx, bundle, shim, request)
                 undo.pop_all()
-            self.register(Task(bundle, shim, log, pid, stdio or Stdio()))
-            if plan is not None:
+            task = Task(bundle, shim, log, pid, stdio or Stdio())
+            if plan is not None and images:
+                task.when_restored = plan.restored
+            self.register(task)
+            if plan is not None and not images:
                 self._connect(ctx, namespace, id, plan, pid)
         return pid
 
-    def check_checkpoint(self, namespace: str, id: str) -> None:
-        """Raise FailedPrecondition where a container's network makes a checkpoint useless."""
-        if self._networks is not None:
-            self._networks.check_checkpoint(namespace, id)
+    def checkpoint(self, ctx: CallContext, task: Task, options: Any) -> list[Descriptor]:
+        """As `Checkpoints.make`; of a container in networks without these."""
+        if self._networks is not None and self._networks.connects(task.namespace, task.id):
+            options = without_network(options)
+        return self.checkpoints.make(ctx, task, options)
 
     def expect_start(self) -> None:
         """A client waits for a process that is to be started soon: have that go quickly."""
