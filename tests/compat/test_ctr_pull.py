@@ -28,9 +28,9 @@ def test_snapshots_by_hand(orlopd: Orlopd, registry: str, snapshotter: str) -> N
     name, by = f"{registry}/test/busybox:latest", ("--snapshotter", snapshotter)
     orlopd.ctr("images", "pull", "--plain-http", *by, name)
     orlopd.ctr("run", *by, name, "job", "sh", "-c", "echo made > /made; rm /bin/true")
-    orlopd.ctr("containers", "rm", "--keep-snapshot", "job")
     snapshots = ("snapshots", *by)
     orlopd.ctr(*snapshots, "commit", "mine", "job")
+    orlopd.ctr("containers", "rm", "--keep-snapshot", "job")
     assert '"Kind": "Committed"' in orlopd.ctr(*snapshots, "info", "mine").stdout
     tree = orlopd.ctr(*snapshots, "tree").stdout.splitlines()
     assert tree[-1].strip("\\_ ") == "mine"

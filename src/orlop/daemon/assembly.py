@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
 from orlop.content.service import ContentService
-from orlop.daemon import metrics, registry, status, tracing
+from orlop.daemon import metrics, registry, shelves, status, tracing
 from orlop.daemon.autoremove import AutoRemover
 from orlop.daemon.config import Config
 from orlop.daemon.oom import OomRecorder
@@ -21,9 +19,8 @@ from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import Comparer
 from orlop.diff.folders import FolderStore
 from orlop.diff.processors import Processor, Processors
-from orlop.diff.sealing import Sealer
 from orlop.diff.service import DiffService
-from orlop.errors import FailedPrecondition, OrlopError, Unavailable
+from orlop.errors import FailedPrecondition
 from orlop.events import Exchange
 from orlop.events.service import EventsService, TtrpcEventsService
 from orlop.fork.client import ForkServer
@@ -83,15 +80,10 @@ from orlop.runtime.sandboxes import SandboxManager
 from orlop.runtime.service import TasksService
 from orlop.sandboxes import SandboxStore
 from orlop.sandboxes.service import SandboxStoreService
-from orlop.snapshots import (
-    Driver,
-    ErofsDriver,
-    NativeDriver,
-    OverlayDriver,
-    SnapshotIds,
-    SnapshotStore,
-)
+from orlop.snapshots.guests import GuestSnapshotsService
 from orlop.snapshots.service import SnapshotsService
+from orlop.snapshots.shelf import Shelf
+from orlop.snapshots.snapshotter import Snapshotter
 from orlop.sys.process import CAP_NET_ADMIN, bounding_capabilities, in_user_namespace
 from orlop.transfer import Puller, Pusher
 from orlop.transfer.archive import Exporter, Importer
@@ -153,7 +145,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         database, root / "content", exchange, shared=config.content.sharing == "shared"
     )
     content.reap()
-    snapshotters, broken = _snapshotters(config, database, exchange, forks, closing)
+    snapshotters, broken, proxies = shelves.make(config, database, exchange, forks, closing)
+    everywhere: dict[str, Snapshotter] = {**snapshotters, **proxies}
+    if config.snapshots.default not in everywhere:
+        raise FailedPrecondition(f'the default snapshotter "{config.snapshots.default}" is missing')
     namespaces = NamespaceStore(database, exchange)
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
@@ -166,7 +161,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     applier = Applier(content, forks, limits, processors)
     images = ImageStore(database, exchange)
     leases = LeaseStore(database)
-    unpacking = Unpacking(snapshotters, leases, applier, forks)
+    unpacking = Unpacking(everywhere, leases, applier, forks)
     settings = config.image_verifier
     verifiers = Verifiers(
         Path(settings.bin_dir), settings.max_verifiers, settings.per_verifier_timeout
@@ -220,6 +215,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     pins = PinnedNamespaces(Path(config.state) / "netns", kernel)
     named = NamedNamespaces(pins, database, exchange)
     named.reap()
+    shelved: dict[str, Shelf] = {**snapshotters, **proxies}
     sweeps: dict[str, Sweep] = {
         "content": content.collect,
         "ingest": content.collect_ingests,
@@ -228,7 +224,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         "mount": mounts.collect,
         "network": networks.collect,
         "netns": named.collect,
-        **{f"snapshot/{name}": store.collect for name, store in snapshotters.items()},
+        **{f"snapshot/{name}": store.collect for name, store in shelved.items()},
     }
     garbage = Scheduler(Collector(database, sweeps), Thresholds(**asdict(config.gc)))
     closing.callback(garbage.close)
@@ -237,6 +233,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(watch.close)
     parts: list[Plugin] = [
         plugins.content(root / "content"),
+        *(
+            plugins.proxy_snapshotter(name, each.address, here, each.exports, each.capabilities)
+            for name, each in config.proxy_plugins.items()
+        ),
         *(
             plugins.snapshotter(
                 name,
@@ -276,7 +276,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         ContentService(content),
         ImagesService(images, garbage.collect),
         ContainersService(containers),
-        SnapshotsService(snapshotters, config.snapshots.default),
+        SnapshotsService(everywhere, config.snapshots.default),
         MountsService(mounts),
         DiffService(applier, Comparer(content, forks)),
         TasksService(tasks),
@@ -296,12 +296,15 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)
-    remover = AutoRemover(exchange, namespaces, containers, tasks, snapshotters, root / "logs")
+    guests = GuestSnapshotsService(everywhere, config.snapshots.default)
+    guest_server = GrpcServer(ServiceTable(guests), reactor)
+    closing.callback(guest_server.stop, grace=0.2)
+    remover = AutoRemover(exchange, namespaces, containers, tasks, everywhere, root / "logs")
     closing.callback(remover.close)
     recorder = OomRecorder(exchange, containers, tasks)
     closing.callback(recorder.close)
     closing.callback(health.close)
-    reviver = Reviver(tasks, snapshotters)
+    reviver = Reviver(tasks, everywhere)
     monitor = Monitor(exchange, namespaces, containers, reviver, config.restart.interval)
     closing.callback(monitor.close)
     origin = None
@@ -311,6 +314,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     shown = status.listen(config, closing) if config.status.address else None
     closing.callback(cni.stop)  # the first thing to be done, or all that wait for plugins wait on
     servers.listen()
+    if config.snapshots.serve:
+        guest_server.add_unix(Path(config.snapshots.serve), 0o600)
     # Shims that are found again send what they have kept; they wait until it is read.
     sandboxes.recover()
     recover(tasks, reactor)
@@ -321,6 +326,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     health.start()
     garbage.start()
     servers.serve()
+    if config.snapshots.serve:
+        guest_server.start()
     if origin is not None:
         origin.start()
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
@@ -417,36 +424,3 @@ def _shims(config: Config, forks: ForkServer, reactor: Reactor) -> Shims:
         lambda path: BinaryShims(path, config.address, API_VERSION, debug=debug),
         config.runtimes,
     )
-
-
-def _snapshotters(
-    config: Config,
-    database: Database,
-    exchange: Exchange,
-    forks: ForkServer,
-    closing: ExitStack,
-) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError]]:
-    """The snapshotters that work here, and why the others do not."""
-    found: dict[str, SnapshotStore] = {}
-    broken: dict[str, OrlopError] = {}
-    ids = SnapshotIds(database)
-    drivers: dict[str, Callable[[Path], Driver]] = {
-        "overlayfs": OverlayDriver,
-        "erofs": partial(ErofsDriver, seal=Sealer(forks)),
-        "native": NativeDriver,
-    }
-    for name, driver in drivers.items():
-        try:
-            store = SnapshotStore(
-                database, ids, name, driver(Path(config.root, "snapshots", name)), exchange
-            )
-        except OSError as error:
-            broken[name] = Unavailable(f'snapshotter "{name}": {error}')
-            _log.warning("snapshotter=%s does not work here: %s", name, error)
-            continue
-        closing.callback(store.close)
-        store.cleanup()
-        found[name] = store
-    if config.snapshots.default not in found:
-        raise FailedPrecondition(f'the default snapshotter "{config.snapshots.default}" is missing')
-    return found, broken

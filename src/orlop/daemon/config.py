@@ -57,7 +57,21 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
+    """`serve` is the socket at which other daemons use the snapshotters; "" is none."""
+
     default: str = "overlayfs"
+    serve: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPlugin:
+    """A service by somebody else, under containerd's keys."""
+
+    type: str = ""
+    address: str = ""
+    platform: str = ""
+    capabilities: tuple[str, ...] = ()
+    exports: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +233,7 @@ class Config:
     status: Status = field(default_factory=Status)
     runtimes: Mapping[str, str] = field(default_factory=dict)
     stream_processors: Mapping[str, StreamProcessor] = field(default_factory=dict)
+    proxy_plugins: Mapping[str, ProxyPlugin] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -234,7 +249,6 @@ _CHOICES = {
     "log.level": LEVELS,
     "log.format": FORMATS,
     "content.sharing": SHARING,
-    "snapshots.default": SNAPSHOTTERS,
     "network.default": NETWORKS,
     "network.firewall": FIREWALLS,
     "tracing.protocol": ("", *OTLP),
@@ -244,6 +258,7 @@ _PATHS = (
     "root",
     "state",
     "grpc.address",
+    "snapshots.serve",
     "serve.cert",
     "serve.key",
     "serve.client_ca",
@@ -254,6 +269,7 @@ _PATHS = (
 )
 _MAY_BE_EMPTY = (
     "grpc.address",
+    "snapshots.serve",
     *(f"{part}.{name}" for part in ("serve", *_SHOWN) for name in ("cert", "key", "client_ca")),
     *(f"{part}.token" for part in _SHOWN),
 )
@@ -333,6 +349,10 @@ class _Reader:
             return self._runtimes(self._typed(key, value, dict, "a table"))
         if key == "stream_processors":
             return self._processors(self._typed(key, value, dict, "a table"))
+        if key == "proxy_plugins":
+            return self._plugins(self._typed(key, value, dict, "a table"))
+        if isinstance(default, dict):
+            return self._texts(key, self._typed(key, value, dict, "a table"))
         if isinstance(default, str):
             return self._string(key, self._typed(key, value, str, "a string"))
         if isinstance(default, tuple):
@@ -402,6 +422,31 @@ class _Reader:
             raise self._wrong(f"{key}.env", "a list of KEY=VALUE", unset[0])
         return made
 
+    def _plugins(self, value: Mapping[str, Any]) -> dict[str, ProxyPlugin]:
+        found = {}
+        for name, table in value.items():
+            key = f'proxy_plugins."{name}"'
+            plugin: ProxyPlugin = self.table(
+                ProxyPlugin(), self._typed(key, table, dict, "a table"), f"{key}."
+            )
+            if plugin.type != "snapshot":
+                raise self._wrong(f"{key}.type", '"snapshot"', plugin.type)
+            if not plugin.address.startswith("/"):
+                raise self._wrong(f"{key}.address", "the absolute path of a socket", plugin.address)
+            if name in SNAPSHOTTERS:
+                raise ConfigError(
+                    f'configuration "{self._source}": {key} has the name of a snapshotter that is '
+                    "built in"
+                )
+            found[name] = plugin
+        return found
+
+    def _texts(self, key: str, value: Mapping[str, Any]) -> dict[str, str]:
+        for name, text in value.items():
+            if not isinstance(text, str):
+                raise self._wrong(f"{key}.{name}", "a string", text)
+        return dict(value)
+
     def _unknown(self, key: str, name: str, known: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         if near:
@@ -453,7 +498,17 @@ def _check_whole(config: Config) -> None:
         raise ConfigError(
             f'address "{config.address}" is longer than {SOCKET_PATH_MAX - len(".ttrpc")} bytes'
         )
+    _check_snapshotter(config)
     _check_network(config.network)
+
+
+def _check_snapshotter(config: Config) -> None:
+    known = (*SNAPSHOTTERS, *config.proxy_plugins)
+    if config.snapshots.default not in known:
+        choices = ", ".join(f'"{each}"' for each in known)
+        raise _wrong(
+            "configuration", "snapshots.default", f"one of {choices}", config.snapshots.default
+        )
 
 
 def _check_network(network: Network) -> None:
@@ -489,8 +544,11 @@ def _lines(table: Any, name: str) -> Iterator[str]:
     else:
         yield f"\n[{name}]"
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield f"\n[{key}]"
+        if key in ("proxy_plugins", "stream_processors"):
+            for plugin, entry in value.items():
+                yield from _lines(entry, f"{key}.{_toml(plugin)}")
+        elif isinstance(value, Mapping):
+            yield f"\n[{f'{name}.' if name else ''}{key}]"
             yield from (f"{_toml(runtime)} = {_toml(target)}" for runtime, target in value.items())
         elif hasattr(value, "__dataclass_fields__"):
             yield from _lines(value, key)

@@ -6,7 +6,7 @@ clients know which log drivers a runtime takes; `path` and `policy` tell of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
@@ -70,6 +70,23 @@ def snapshotter(
         exports={"root": str(root)},
         capabilities=capabilities,
         error=error,
+    )
+
+
+def proxy_snapshotter(
+    name: str,
+    address: str,
+    platform: Platform,
+    exports: Mapping[str, str],
+    capabilities: tuple[str, ...],
+) -> Plugin:
+    """A snapshotter of somebody else, who serves it at `address`; the operator says what it can."""
+    return Plugin(
+        SNAPSHOTTER,
+        name,
+        platforms=(platform,),
+        exports={"address": address, **exports},
+        capabilities=capabilities,
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any, cast
 from orlop.errors import FailedPrecondition, ResourceExhausted
 from orlop.tally import Timing
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _IDLE_READERS = 8
 
 Row = sqlite3.Row

@@ -2,7 +2,7 @@
 
 `Snapshotter` is what the rest of the daemon knows. `SnapshotStore` implements it for a `Driver`,
 which owns the folders and says how to mount them: overlayfs; erofs, which keeps layers as images;
-or native, which copies.
+or native, which copies. `ProxySnapshotter` (module `proxy`) implements it by a service elsewhere.
 """
 
 from orlop.snapshots.driver import Driver
@@ -10,8 +10,9 @@ from orlop.snapshots.erofs import ErofsDriver
 from orlop.snapshots.model import Info, Kind, Usage
 from orlop.snapshots.native import NativeDriver
 from orlop.snapshots.overlayfs import OverlayDriver
+from orlop.snapshots.shelf import SnapshotIds
 from orlop.snapshots.snapshotter import Extraction, Snapshotter
-from orlop.snapshots.store import SnapshotIds, SnapshotStore
+from orlop.snapshots.store import SnapshotStore
 
 __all__ = [
     "Driver",

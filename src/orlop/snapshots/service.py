@@ -34,41 +34,47 @@ class SnapshotsService(Service):
             raise InvalidArgument(f'snapshotter "{name}" is not loaded; there are {known}')
         return found
 
+    def _namespace(self, ctx: CallContext) -> str:
+        return ctx.require_namespace()
+
+    def _lease(self, ctx: CallContext) -> str:
+        return ctx.lease
+
     def prepare(
         self, request: pb.PrepareSnapshotRequest, ctx: CallContext
     ) -> pb.PrepareSnapshotResponse:
         mounts = self._find(request.snapshotter).prepare(
-            ctx.require_namespace(), request.key, request.parent, request.labels, ctx.lease
+            self._namespace(ctx), request.key, request.parent, request.labels, self._lease(ctx)
         )
         return pb.PrepareSnapshotResponse(mounts=_wire(mounts))
 
     def view(self, request: pb.ViewSnapshotRequest, ctx: CallContext) -> pb.ViewSnapshotResponse:
         mounts = self._find(request.snapshotter).view(
-            ctx.require_namespace(), request.key, request.parent, request.labels, ctx.lease
+            self._namespace(ctx), request.key, request.parent, request.labels, self._lease(ctx)
         )
         return pb.ViewSnapshotResponse(mounts=_wire(mounts))
 
     def mounts(self, request: pb.MountsRequest, ctx: CallContext) -> pb.MountsResponse:
-        mounts = self._find(request.snapshotter).mounts(ctx.require_namespace(), request.key)
+        mounts = self._find(request.snapshotter).mounts(self._namespace(ctx), request.key)
         return pb.MountsResponse(mounts=_wire(mounts))
 
     def commit(self, request: pb.CommitSnapshotRequest, ctx: CallContext) -> Empty:
         self._find(request.snapshotter).commit(
-            ctx.require_namespace(),
+            self._namespace(ctx),
             request.name,
             request.key,
             request.labels,
-            ctx.lease,
+            self._lease(ctx),
             request.parent,
         )
         return Empty()
 
     def remove(self, request: pb.RemoveSnapshotRequest, ctx: CallContext) -> Empty:
-        self._find(request.snapshotter).remove(ctx.require_namespace(), request.key)
+        self._find(request.snapshotter).remove(self._namespace(ctx), request.key)
         return Empty()
 
     def stat(self, request: pb.StatSnapshotRequest, ctx: CallContext) -> pb.StatSnapshotResponse:
-        info = self._find(request.snapshotter).stat(ctx.require_namespace(), request.key)
+        info = self._find(request.snapshotter).stat(self._namespace(ctx), request.key)
         return pb.StatSnapshotResponse(info=_info(info))
 
     def update(
@@ -76,26 +82,28 @@ class SnapshotsService(Service):
     ) -> pb.UpdateSnapshotResponse:
         wanted = Info(request.info.name, "", Kind.ACTIVE, 0, 0, dict(request.info.labels))
         info = self._find(request.snapshotter).update(
-            ctx.require_namespace(), wanted, request.update_mask
+            self._namespace(ctx), wanted, request.update_mask
         )
         return pb.UpdateSnapshotResponse(info=_info(info))
 
     def list(
         self, request: pb.ListSnapshotsRequest, ctx: CallContext
     ) -> Iterator[pb.ListSnapshotsResponse]:
-        found = self._find(request.snapshotter).list(ctx.require_namespace(), request.filters)
+        found = self._find(request.snapshotter).list(self._namespace(ctx), request.filters)
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]
             yield pb.ListSnapshotsResponse(info=[_info(info) for info in batch])
 
     def usage(self, request: pb.UsageRequest, ctx: CallContext) -> pb.UsageResponse:
-        usage = self._find(request.snapshotter).usage(ctx.require_namespace(), request.key)
+        usage = self._find(request.snapshotter).usage(self._namespace(ctx), request.key)
         return pb.UsageResponse(size=usage.size, inodes=usage.inodes)
 
     def cleanup(self, request: pb.CleanupRequest, ctx: CallContext) -> Empty:
-        """Nothing to do: a removed snapshot's folder goes at once, an orphan's at start."""
-        ctx.require_namespace()
-        self._find(request.snapshotter)
+        """What is removed goes at once, orphans at start; another service may have more to do."""
+        self._namespace(ctx)
+        snapshotter = self._find(request.snapshotter)
+        if snapshotter.remote:
+            snapshotter.cleanup()
         return Empty()
 
 

@@ -41,6 +41,8 @@ class Snapshotter(Protocol):
     name: str
     # Whether `extraction` works: a layer can be unpacked before its parent is known.
     rebase: bool
+    # Whether it may have layers by itself, and is asked before they are fetched.
+    remote: bool
 
     def prepare(
         self,

@@ -57,6 +57,10 @@ class Fetcher:
     def reference(self) -> str:
         return str(self.client.reference)
 
+    @property
+    def image(self) -> str:
+        return self.reference
+
     def document(self, wanted: Descriptor) -> bytes:
         """A manifest, index or config: from the store, else from the registry into the store."""
         with tracing.span("fetch", about(wanted)):

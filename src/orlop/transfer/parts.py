@@ -17,6 +17,10 @@ class Parts(Protocol):
     namespace: str
     lease: str
 
+    @property
+    def image(self) -> str:
+        """The name by which others can fetch them, too; "" if they cannot."""
+
     def blob(self, wanted: Descriptor) -> None:
         """Have a blob in the store."""
 

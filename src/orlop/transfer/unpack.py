@@ -10,9 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orlop import tracing
@@ -28,8 +28,10 @@ from orlop.oci.chain import chain_ids
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
+from orlop.sys.mount import Mount
 from orlop.transfer.documents import Found
 from orlop.transfer.fetch import SpoiledIngest
+from orlop.transfer.hints import hints
 from orlop.transfer.parts import Parts
 from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING, about
 
@@ -47,6 +49,12 @@ class LayerJob:
     chain: str
     parent: str
     skip: bool = False
+    # The snapshotter has it by itself: nothing of it is fetched.
+    remote: bool = False
+    hints: Mapping[str, str] = field(default_factory=dict)
+    # Begun on its parent: the key of its snapshot, and where to apply it.
+    key: str = ""
+    mounts: Sequence[Mount] = ()
     extraction: Extraction | None = None
     done: Unpacked | None = None
 
@@ -73,11 +81,12 @@ def layer_jobs(found: Found, takes: Callable[[str], bool]) -> list[LayerJob]:
 
 
 class Unpacker:
-    """Unpacks one image's layers for one snapshotter."""
+    """Unpacks the layers of the image `manifest` for one snapshotter."""
 
     def __init__(
         self,
         fetcher: Parts,
+        manifest: Descriptor,
         snapshotter: Snapshotter,
         leases: LeaseStore,
         applier: Applier,
@@ -85,6 +94,7 @@ class Unpacker:
         ctx: CallContext,
     ) -> None:
         self._fetcher = fetcher
+        self._manifest = manifest.digest
         self._snapshotter = snapshotter
         self._leases = leases
         self._applier = applier
@@ -114,6 +124,35 @@ class Unpacker:
             return False
         return True
 
+    def ask(self, jobs: Sequence[LayerJob]) -> None:
+        """Let a snapshotter that may have layers by itself say which, from the lowest one on."""
+        if not self._snapshotter.remote:
+            return
+        for number, job in enumerate(jobs):
+            layers = [each.layer for each in jobs[number:]]
+            job.hints = hints(job.chain, self._fetcher.image, self._manifest, layers)
+            job.remote = job.skip
+        for job in jobs:
+            if not job.skip and not self._begin(job):
+                return
+
+    def _begin(self, job: LayerJob) -> bool:
+        """Begin a layer's snapshot on its parent's; True if the snapshotter has it already."""
+        key = f"extract-{secrets.token_hex(6)} {job.chain}"
+        lease = self._fetcher.lease
+        try:
+            job.mounts = self._snapshotter.prepare(
+                self._namespace, key, job.parent, job.hints, lease
+            )
+        except AlreadyExists:
+            if not self._hold(job.chain):
+                raise
+            job.skip = job.remote = True
+            self._say(EXISTS, job)
+            return True
+        job.key = key
+        return False
+
     def prepare(self, job: LayerJob) -> None:
         """Fetch a layer and, where it can be done at once, unpack it into a private folder."""
         self._ctx.check()
@@ -122,7 +161,8 @@ class Unpacker:
             or not self._snapshotter.rebase
             or not mediatypes.is_layer(job.layer.media_type)
         ):
-            self._fetcher.blob(job.layer)
+            if not job.remote:
+                self._fetcher.blob(job.layer)
             return
         try:
             self._fetch_and_unpack(job)
@@ -211,21 +251,20 @@ class Unpacker:
                 extraction.commit(job.chain, job.parent, {}, self._fetcher.lease)
         except AlreadyExists:
             pass
-        self._fetcher.label(job.layer, {_UNCOMPRESSED: job.diff_id})
+        if not job.remote:
+            self._fetcher.label(job.layer, {_UNCOMPRESSED: job.diff_id})
 
     def _apply_in_order(self, job: LayerJob) -> None:
-        key = f"extract-{secrets.token_hex(6)} {job.chain}"
-        lease = self._fetcher.lease
-        mounts = self._snapshotter.prepare(self._namespace, key, job.parent, {}, lease)
-        try:
-            self._say(EXTRACTING, job)
-            with tracing.span("unpack", about(job.layer)):
-                done = self._applier.apply(self._namespace, job.layer, mounts, self._ctx)
-            _check_diff_id(job, done.digest)
-            self._snapshotter.commit(self._namespace, job.chain, key, {}, lease)
-        except BaseException:
-            self._snapshotter.remove(self._namespace, key)
-            raise
+        if not job.key and self._begin(job):
+            return
+        self._say(EXTRACTING, job)
+        with tracing.span("unpack", about(job.layer)):
+            done = self._applier.apply(self._namespace, job.layer, job.mounts, self._ctx)
+        _check_diff_id(job, done.digest)
+        self._snapshotter.commit(
+            self._namespace, job.chain, job.key, job.hints, self._fetcher.lease
+        )
+        job.key = ""
         self._say(EXTRACTED, job)
 
     def _inherit(self, job: LayerJob) -> None:
@@ -241,13 +280,15 @@ class Unpacker:
         finally:
             self._snapshotter.remove(self._namespace, key)
 
-    @staticmethod
-    def discard(jobs: Sequence[LayerJob]) -> None:
-        """Drop the folders that did not become snapshots."""
+    def discard(self, jobs: Sequence[LayerJob]) -> None:
+        """Drop the folders that did not become snapshots, and the snapshots that were begun."""
         for job in jobs:
             if job.extraction is not None:
                 job.extraction.discard()
                 job.extraction = None
+            if job.key:
+                key, job.key = job.key, ""
+                self._snapshotter.remove(self._namespace, key)
 
     def label_config(self, config: Descriptor, jobs: Sequence[LayerJob]) -> None:
         """Let the config hold the snapshot of all layers."""

@@ -84,10 +84,13 @@ class Unpacking:
         work: CallContext,
     ) -> None:
         """All layers at once into private folders; then snapshots, lowest first."""
-        unpacker = Unpacker(parts, snapshotter, self._leases, self._applier, self._forks, work)
+        unpacker = Unpacker(
+            parts, found.descriptor, snapshotter, self._leases, self._applier, self._forks, work
+        )
         jobs = layer_jobs(found, self._applier.processors.takes)
         unpacker.skip_present(jobs)
         try:
+            unpacker.ask(jobs)
             prepare = self._prepare
             finish([pool.submit(tracing.carry(prepare), unpacker, job) for job in jobs], work)
             for job in jobs:

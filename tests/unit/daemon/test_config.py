@@ -28,6 +28,20 @@ def test_a_dump_reads_back(tmp_path: Path) -> None:
     assert _load(tmp_path, dump(config)).root == "/r"
 
 
+def test_proxy_plugins(tmp_path: Path) -> None:
+    text = (
+        '[snapshots]\ndefault = "far.away"\n'
+        '[proxy_plugins."far.away"]\ntype = "snapshot"\naddress = "/run/far.sock"\n'
+        'capabilities = ["remap-ids"]\n[proxy_plugins."far.away".exports]\nroot = "/far"\n'
+    )
+    config = _load(tmp_path, text)
+    plugin = config.proxy_plugins["far.away"]
+    assert (plugin.address, plugin.exports) == ("/run/far.sock", {"root": "/far"})
+    assert _load(tmp_path, dump(config)).proxy_plugins == config.proxy_plugins
+    with pytest.raises(ConfigError, match='one of "overlayfs", "erofs", "native", not "far"'):
+        _load(tmp_path, '[snapshots]\ndefault = "far"\n')
+
+
 def test_flags_win(tmp_path: Path) -> None:
     assert _load(tmp_path, 'root = "/r"', root="/flag").root == "/flag"
     assert _load(tmp_path, 'state = "/s"').address == "/s/orlop.sock"
@@ -44,6 +58,11 @@ def test_flags_win(tmp_path: Path) -> None:
         ("[diff]\nmax_size = 0", "diff.max_size"),
         ("[diff]\nmax_size = true", "diff.max_size"),
         ('[runtimes]\n"a.b" = "shim"', 'runtimes."a.b"'),
+        ('[proxy_plugins.a]\ntype = "content"\naddress = "/a"', 'proxy_plugins."a".type'),
+        ('[proxy_plugins.a]\ntype = "snapshot"\naddress = "a"', 'proxy_plugins."a".address'),
+        ('[proxy_plugins.a]\ntype = "snapshot"\nadress = "/a"', 'did you mean "proxy_plugins."a"'),
+        ('[proxy_plugins.native]\ntype = "snapshot"\naddress = "/a"', "built in"),
+        ('[proxy_plugins.a]\ntype = "snapshot"\naddress = "/a"\nexports = {b = 1}', "exports.b"),
         ("log = 3", "log must be a table"),
         (
             '[stream_processors.a]\npath = "x"',

@@ -256,7 +256,7 @@ def test_containers_keep_their_snapshots_and_what_their_labels_name(world: World
 
 
 def test_long_chains_go_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orlop.snapshots.store._ANCESTORS", 3)
+    monkeypatch.setattr("orlop.snapshots.shelf._ANCESTORS", 3)
     for number in range(10):
         world.snapshot(f"layer {number}", f"layer {number - 1}" if number else "")
     assert world.collect() == {"snapshot/native": 10}

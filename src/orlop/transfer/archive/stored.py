@@ -29,6 +29,8 @@ from orlop.transfer.progress import Progress, Report
 class StoredParts:
     """Parts of images (see `orlop.transfer.parts`) that are in the store, or are nowhere."""
 
+    image = ""
+
     def __init__(
         self,
         content: ContentStore,

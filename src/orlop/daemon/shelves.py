@@ -1,0 +1,75 @@
+"""The snapshotters: those built in, and those of others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from orlop.daemon.config import Config
+from orlop.diff.sealing import Sealer
+from orlop.errors import OrlopError, Unavailable
+from orlop.events import Exchange
+from orlop.fork.client import ForkServer
+from orlop.metadata import Database
+from orlop.snapshots import (
+    Driver,
+    ErofsDriver,
+    NativeDriver,
+    OverlayDriver,
+    SnapshotIds,
+    SnapshotStore,
+)
+from orlop.snapshots.proxy import ProxySnapshotter
+from orlop.snapshots.remote import RemoteSnapshotter
+
+_log = logging.getLogger(__name__)
+
+
+def make(
+    config: Config,
+    database: Database,
+    exchange: Exchange,
+    forks: ForkServer,
+    closing: ExitStack,
+) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError], dict[str, ProxySnapshotter]]:
+    """The snapshotters that work here, why the others do not, and those of others."""
+    ids = SnapshotIds(database)
+    found: dict[str, SnapshotStore] = {}
+    broken: dict[str, OrlopError] = {}
+    drivers: dict[str, Callable[[Path], Driver]] = {
+        "overlayfs": OverlayDriver,
+        "erofs": partial(ErofsDriver, seal=Sealer(forks)),
+        "native": NativeDriver,
+    }
+    for name, driver in drivers.items():
+        try:
+            made = driver(Path(config.root, "snapshots", name))
+        except OSError as error:
+            broken[name] = Unavailable(f'snapshotter "{name}": {error}')
+            _log.warning("snapshotter=%s does not work here: %s", name, error)
+            continue
+        found[name] = store = SnapshotStore(database, ids, name, made, exchange)
+        closing.callback(store.close)
+        store.cleanup()
+    return found, broken, _proxies(config, database, ids, exchange, closing)
+
+
+def _proxies(
+    config: Config, database: Database, ids: SnapshotIds, exchange: Exchange, closing: ExitStack
+) -> dict[str, ProxySnapshotter]:
+    """Snapshotters of others. They are called when they are used, and may come later."""
+    if not config.proxy_plugins:
+        return {}
+    from orlop.rpc.grpc.client import GrpcChannel  # noqa: PLC0415 - brings gRPC's library
+
+    found = {}
+    for name, plugin in config.proxy_plugins.items():
+        channel = GrpcChannel(plugin.address)
+        closing.callback(channel.close)
+        remote = RemoteSnapshotter(name, plugin.address, channel)
+        found[name] = ProxySnapshotter(database, ids, remote, exchange)
+        closing.callback(found[name].close)
+    return found
