@@ -23,6 +23,7 @@ from benchmarks import (
     publishing,
     rivals,
     running,
+    storage,
     transfers,
 )
 from benchmarks.measure import Result, show, show_heading
@@ -51,6 +52,9 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "content": content.bench_content,
     "lists": calls.bench_lists,
     "garbage": garbage.bench_garbage,
+    "blobs": storage.bench_blobs,
+    "snapshots": storage.bench_snapshots,
+    "diff": storage.bench_diff,
     "start": calls.bench_start,
     "attach": attaching.bench_attach,
     "ports": publishing.bench_ports,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from orlop.client.stdio import Streams
 from orlop.errors import NotFound
 from orlop.oci import spec as runtime_spec
 from orlop.rpc.grpc.client import GrpcChannel
-from orlop.wire.services import containers_pb2, leases_pb2, snapshots_pb2, tasks_pb2
+from orlop.wire.services import containers_pb2, content_pb2, leases_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Mount
 
 _NOWHERE = Streams()
@@ -122,6 +123,18 @@ class Api:
         tasks.start(tasks_pb2.StartRequest(container_id=name, exec_id=exec_id))
         tasks.wait(tasks_pb2.WaitRequest(container_id=name, exec_id=exec_id))
         tasks.delete_process(tasks_pb2.DeleteProcessRequest(container_id=name, exec_id=exec_id))
+
+
+def put_blob(connection: Connection, text: str) -> str:
+    """Write a small blob, in one message; its digest."""
+    data = text.encode()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    request = content_pb2.WriteContentRequest(
+        action=content_pb2.WriteAction.COMMIT, ref=text, data=data, total=len(data), expected=digest
+    )
+    for _ in connection.content.write(iter([request])):
+        pass
+    return digest
 
 
 def at_once(count: int, action: Callable[[str], object], names: Iterable[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.api import GrpcConnection
+from benchmarks.api import GrpcConnection, put_blob
 from benchmarks.lean import LeanClient
 from benchmarks.measure import Result, at_most
 from benchmarks.rivals import Rival
@@ -52,7 +51,7 @@ def _fill(rival: Rival, count: int) -> None:
     connection.images.create(images_pb2.CreateImageRequest(image=_image("0")))
     held = connection.with_lease("held")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: _write(held, f"live {n}"), range(count)))
+        list(pool.map(lambda n: put_blob(held, f"live {n}"), range(count)))
     connection.close()
 
 
@@ -62,7 +61,7 @@ def _collect(rival: Rival, round: int) -> tuple[float, float]:
     lease = f"garbage-{round}"
     connection.leases.create(leases_pb2.CreateRequest(id=lease))
     held = connection.with_lease(lease)
-    digests = [_write(held, f"garbage {round} {n}") for n in range(_GARBAGE)]
+    digests = [put_blob(held, f"garbage {round} {n}") for n in range(_GARBAGE)]
     over, longest = threading.Event(), [0.0]
     probe = threading.Thread(target=_probe, args=(rival, over, longest))
     probe.start()
@@ -94,17 +93,6 @@ def _probe(rival: Rival, over: threading.Event, longest: list[float]) -> None:
 def _image(number: str) -> images_pb2.Image:
     target = Descriptor(media_type="application/x", digest=f"sha256:{0:064x}", size=1)
     return images_pb2.Image(name=_PROBE, labels={"number": number}, target=target)
-
-
-def _write(connection: Connection, text: str) -> str:
-    data = text.encode()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    request = content_pb2.WriteContentRequest(
-        action=content_pb2.WriteAction.COMMIT, ref=text, data=data, total=len(data), expected=digest
-    )
-    for _ in connection.content.write(iter([request])):
-        pass
-    return digest
 
 
 def _digests(connection: Connection) -> set[str]:

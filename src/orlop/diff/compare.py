@@ -71,7 +71,13 @@ class Comparer:
         with self._content.writer(namespace, ref, lease=ctx.lease) as writer:
             try:
                 wanted = Wanted(
-                    for_reading(right), for_reading(left), "", compression, newest, mount_points
+                    for_reading(right),
+                    for_reading(left),
+                    "",
+                    compression,
+                    newest,
+                    mount_points,
+                    hashed=compression != PLAIN,
                 )
                 diff_id = self._pack(wanted, upper_of(left, right), writer, ctx)
                 told = dict(labels or {})
@@ -92,7 +98,8 @@ class Comparer:
     ) -> str:
         if found is not None:
             quick = replace(wanted, upper=[found.mount], overlay=found.attributes)
-            if diff_id := pack(self._forks, quick, writer, ctx):
+            diff_id = pack(self._forks, quick, writer, ctx)
+            if diff_id is not None:
                 return diff_id
         diff_id = pack(self._forks, wanted, writer, ctx)
         assert diff_id is not None

@@ -41,13 +41,13 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
 
     `args`: `lower` (none is an empty tree) and `upper`, mounts to be made in the folder
     `mount_point` where nobody else sees them; `overlay`, `newest` and `mount_points` as in `Layer`;
-    `compression`. Answers the `diff_id` of the plain tar, or `redirected` where `upper` alone does
-    not tell all.
+    `compression`. Answers the `diff_id` of the plain tar, "" unless `hashed`, or `redirected` where
+    `upper` alone does not tell all.
     """
     del report
     (target,) = fds
     _see_only(args)
-    pump = _Pump(target, args["compression"])
+    pump = _Pump(target, args["compression"], hashed=args["hashed"])
     layer = Layer(
         TarWriter(pump.write),
         overlay=args["overlay"],
@@ -87,11 +87,11 @@ def _mount(mounts: list[Mount], target: Path) -> None:
 class _Pump:
     """Hashes, compresses and writes what is written to it, in a thread."""
 
-    def __init__(self, target: int, compression: str) -> None:
+    def __init__(self, target: int, compression: str, *, hashed: bool) -> None:
         self._target = target
         self._compressor = compressor(compression)
         self._queue: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
-        self._hash = new_hash()
+        self._hash = new_hash() if hashed else None
         self._piece = bytearray()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="compress", daemon=True)
@@ -117,12 +117,13 @@ class _Pump:
             raise self._failure
 
     def digest(self) -> str:
-        return str(Digest.from_hash(self._hash))
+        return "" if self._hash is None else str(Digest.from_hash(self._hash))
 
     def _run(self) -> None:
         try:
             while (piece := self._queue.get()) is not None:
-                self._hash.update(piece)
+                if self._hash is not None:
+                    self._hash.update(piece)
                 self._send(self._compressor.compress(piece))
             self._send(self._compressor.flush())
         except Exception as error:  # noqa: BLE001 - raised again where more is written

@@ -27,7 +27,11 @@ _PIPE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A tar of the changes from `lower` to `upper`; see `orlop.tar.changes.Layer`."""
+    """A tar of the changes from `lower` to `upper`; see `orlop.tar.changes.Layer`.
+
+    The worker tells the digest of the plain tar, unless `hashed` is False: who writes a plain tar
+    into the store knows it.
+    """
 
     upper: Sequence[Mount]
     lower: Sequence[Mount] = ()
@@ -35,10 +39,11 @@ class Wanted:
     compression: str = PLAIN
     newest: int | None = None
     mount_points: Sequence[str] = ()
+    hashed: bool = True
 
 
 def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallContext) -> str | None:
-    """Write the tar to `writer`, from its start; the digest of the plain tar.
+    """Write the tar to `writer`, from its start; the digest of the plain tar, if it is `hashed`.
 
     None when the upper folder does not tell all (see `RedirectedError`). Raises what is wrong with
     a file, ResourceExhausted on a full disk, Cancelled; the worker has ended then.
@@ -67,6 +72,7 @@ def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, int]]:
             "compression": wanted.compression,
             "newest": wanted.newest,
             "mount_points": list(wanted.mount_points),
+            "hashed": wanted.hashed,
             "mount_point": mount_point,
         }
         read, write = os.pipe2(os.O_CLOEXEC)
