@@ -95,6 +95,9 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
         "df": Command("system_df", "show what images and containers take of the disk"),
         "prune": Command("system_prune", "remove what is not in use"),
     },
+    "store": {
+        "check": Command("store_check", "compare blobs, records and files, and repair them"),
+    },
     "manifest": {
         "inspect": Command("manifest_inspect", "show the manifest or index of an image"),
     },
@@ -106,6 +109,7 @@ _GROUPS_IN_SHORT = {
     "network": "work with networks of containers",
     "netns": "work with network namespaces",
     "system": "work with all of it",
+    "store": "care for what is stored",
     "manifest": "look at manifests",
 }
 

@@ -164,6 +164,10 @@ class Connection:
         return self._client("snapshots", "Snapshots")
 
     @cached_property
+    def store(self) -> Any:
+        return self._client("store", "Store")
+
+    @cached_property
     def streaming(self) -> Any:
         return self._client("streaming", "Streaming")
 

@@ -1,7 +1,8 @@
 """The store's folders: `blobs/<algorithm>/<hex>`, and per ingest `ingest/<name>/`.
 
 An ingest's folder has `data`, the bytes written so far, or `shared`, a link to another namespace's
-blob that holds the bytes already. What lies in `trash/` is being deleted.
+blob that holds the bytes already. What lies in `trash/` is being deleted; what was found damaged
+stays in `damaged/`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class Files:
         self._blobs = root / "blobs"
         self._ingest = root / "ingest"
         self._trash = root / "trash"
-        folders = (root, self._blobs, self._ingest, self._trash)
+        self.damaged = root / "damaged"
+        folders = (root, self._blobs, self._ingest, self._trash, self.damaged)
         for folder in (*folders, *map(self._blobs.joinpath, _ALGORITHMS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -103,6 +105,32 @@ class Files:
             return self.blob(digest).rename(doomed)
         except FileNotFoundError:
             return None
+
+    def scratch(self) -> Path:
+        """A path for data that may become a blob; left there, it goes at the next start."""
+        return self._trash / secrets.token_hex(8)
+
+    def set_aside(self, digest: str) -> Path | None:
+        """Move a damaged blob to where nobody reads it; where that is, if there was a file."""
+        try:
+            aside = self.blob(digest).rename(self._aside(digest))
+        except FileNotFoundError:
+            return None
+        _sync_folder(self.damaged)
+        return aside
+
+    def replace(self, data: Path, digest: str) -> None:
+        """Let verified, synced data be a blob, at once; what was there is set aside."""
+        target = self.blob(digest)
+        with disk_errors(self.root):
+            with suppress(FileNotFoundError):
+                self._aside(digest).hardlink_to(target)
+            data.replace(target)
+        _sync_folder(self.damaged)
+        _sync_folder(target.parent)
+
+    def _aside(self, digest: str) -> Path:
+        return self.damaged / f"{digest.replace(':', '-')}.{secrets.token_hex(4)}"
 
     def empty_trash(self) -> None:
         """Delete what was doomed before a crash. Only at start."""

@@ -78,6 +78,10 @@ def delete_everywhere(tx: Transaction, digest: str) -> None:
     tx.execute("DELETE FROM lease_resources WHERE type = 'content' AND id = ?", (digest,))
 
 
+def set_size(tx: Transaction, digest: str, size: int) -> None:
+    tx.execute("UPDATE content SET size = ? WHERE digest = ?", (size, digest))
+
+
 def known_anywhere(tx: Transaction, digest: str) -> bool:
     return tx.one("SELECT 1 FROM content WHERE digest = ? LIMIT 1", (digest,)) is not None
 

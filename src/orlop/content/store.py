@@ -356,6 +356,51 @@ class ContentStore:
             records.release_from_leases(tx, namespace, "ingests", ref)
         self.files.drop_ingest(ingest_name(namespace, ref))
 
+    # Mending
+
+    def replace(self, digest: str, data: Path) -> None:
+        """Let verified, synced data take the place of a blob that is damaged, or lost its file.
+
+        What was there is set aside. Raises NotFound when no namespace has the blob any more.
+        """
+        with self._blob_lock:
+            with self._database.read() as tx:
+                if not records.known_anywhere(tx, digest):
+                    raise NotFound(f'content "{digest}"')
+            self.files.replace(data, digest)
+            self.files.seal(digest)
+
+    def give_up(self, digest: str) -> Path | None:
+        """Drop a blob's records in all namespaces, and set its file aside: the path, if any."""
+        with self._blob_lock:
+            with self._database.write() as tx:
+                records.delete_everywhere(tx, digest)
+            return self.files.set_aside(digest)
+
+    def correct_size(self, digest: str) -> None:
+        """Let the records say what the file has."""
+        with self._blob_lock, self._database.write() as tx:
+            records.set_size(tx, digest, self.files.blob(digest).stat().st_size)
+
+    def remove_orphan(self, digest: str) -> bool:
+        """Delete a blob file that no record knows; whether it was one."""
+        with self._blob_lock:
+            with self._database.read() as tx:
+                if records.known_anywhere(tx, digest):
+                    return False
+            doomed = self.files.doom(digest)
+        if doomed is not None:
+            doomed.unlink(missing_ok=True)
+        return doomed is not None
+
+    def remove_orphan_ingest(self, name: str) -> bool:
+        """Delete the folder of an ingest that no record knows; whether it was one."""
+        with self._database.write() as tx:  # its record would come before it
+            if name in records.ingest_directories(tx):
+                return False
+            self.files.drop_ingest(name)
+        return True
+
     def reap(self) -> None:
         """Remove what a crash left behind, and expired ingests. Only at start.
 

@@ -92,6 +92,8 @@ from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
 from orlop.trust import Gate, Verifiers
+from orlop.upkeep import Checker
+from orlop.upkeep.service import StoreService
 
 _log = logging.getLogger(__name__)
 
@@ -290,6 +292,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
+        StoreService(Checker(root, forks, database, content, snapshotters, resolver)),
         TransferService(
             puller, pusher, importer, exporter, images, streams, resolver, config.snapshots.default
         ),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from orlop import __version__
-from orlop.daemon import lifecycle, logs, metrics, registry, status, tracing
+from orlop.daemon import check, lifecycle, logs, metrics, registry, status, tracing
 from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError, dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
@@ -36,6 +37,8 @@ def main() -> int:
     if args.command == "config":
         print(dump(config), end="")  # noqa: T201
         return 0
+    if args.command == "check":
+        return _told(lambda: check.run(Path(config.root), quick=args.quick))
     return _serve(config)
 
 
@@ -49,13 +52,22 @@ def _serve(config: Config) -> int:
         return _complain("must run as root (containers need it), or by orlopd-rootless", 1)
     logs.set_up(config.log.level, config.log.format)
     limit_arenas(_ARENAS)
-    try:
+
+    def serve() -> int:
         lifecycle.run(config)
+        return 0
+
+    return _told(serve)
+
+
+def _told(work: Callable[[], int]) -> int:
+    """The exit status of some work, whose failure is told in a line."""
+    try:
+        return work()
     except OrlopError as error:
         return _complain(error.message, 1)
     except OSError as error:
         return _complain(str(error), 1)
-    return 0
 
 
 def _complain(text: str, code: int) -> int:
@@ -103,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=("default", "dump"),
         help="default: with comments; dump: as it is in effect",
     )
+    checked = commands.add_parser(
+        "check", help="compare what is stored with the records of it, while no daemon runs"
+    )
+    checked.add_argument("--quick", action="store_true", help="do not read the blobs")
     return parser
 
 

@@ -15,11 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from orlop.errors import FailedPrecondition, ResourceExhausted
+from orlop.errors import DataLoss, FailedPrecondition, ResourceExhausted
 from orlop.tally import Timing
 
 SCHEMA_VERSION = 7
 _IDLE_READERS = 8
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY = 0xFF  # the part of an error code that says which error it is
 
 Row = sqlite3.Row
 Params = Sequence[Any]
@@ -57,8 +59,8 @@ class Transaction:
 class Database:
     """The database file at `path`, created and migrated when opened.
 
-    Raises FailedPrecondition when the file was written by a newer orlop. `on_write` is called after
-    each write, and must not wait.
+    Raises FailedPrecondition when the file was written by a newer orlop, DataLoss (as all that
+    reads or writes) when it is damaged. `on_write` is called after each write, and must not wait.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,8 +72,9 @@ class Database:
         self._closed = False
         self.on_write: Callable[[], None] = lambda: None
         self.transactions = Timing("kind")
-        self._writer = self._connect()
-        self._migrate()
+        with self._disk_errors():
+            self._writer = self._connect()
+            self._migrate()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -103,11 +106,12 @@ class Database:
         connection = self._take_reader()
         began = time.perf_counter()
         try:
-            connection.execute("BEGIN DEFERRED")
-            try:
-                yield Transaction(connection)
-            finally:
-                connection.execute("ROLLBACK")
+            with self._disk_errors():
+                connection.execute("BEGIN DEFERRED")
+                try:
+                    yield Transaction(connection)
+                finally:
+                    connection.execute("ROLLBACK")
         finally:
             self._give_back(connection)
             self.transactions.observe(time.perf_counter() - began, "read")
@@ -140,13 +144,19 @@ class Database:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Turn a full disk into an error that says what to do."""
+        """Turn a full or damaged disk into an error that says what to do."""
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+            if code == sqlite3.SQLITE_FULL:
                 raise ResourceExhausted(
                     f'no space left for the database "{self.path}"; free some or enlarge the disk'
+                ) from error
+            if code in _DAMAGED:
+                raise DataLoss(
+                    f'database "{self.path}" is damaged ({error}); stop orlopd, see what '
+                    "`orlopd check` says, and put a backup in its place"
                 ) from error
             raise
 

@@ -169,6 +169,14 @@ class SnapshotStore(Shelf):
         for path in self.driver.trashed():
             self._doomed.put(path)
 
+    def remove_orphan(self, number: int) -> bool:
+        """Delete a folder that has no row; whether it has none. It must be nobody's any more."""
+        with self._database.write() as tx:
+            if tx.one("SELECT 1 FROM snapshots WHERE id = ?", (number,)) is not None:
+                return False
+            self._delete_later(number)
+        return True
+
     def extraction(self, namespace: str) -> FolderExtraction:
         if not self.rebase:
             raise Unimplemented(f'snapshotter "{self.name}" unpacks layers on their parents only')

@@ -1,0 +1,163 @@
+"""Compare what the database says with what is on disk, and blobs with their digests.
+
+Nothing is changed, and no lock is held: of what looks wrong while a daemon writes, only that is
+told which looks so a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orlop.fork.worker import Report
+from orlop.metadata import Transaction
+from orlop.oci.hashing import new_hash
+from orlop.sys.process import be_patient
+from orlop.upkeep import comparing, findings, rows
+from orlop.upkeep.findings import Finding
+
+_SECOND_LOOK = 1.0  # seconds after the first
+_CHUNK = 1 << 20
+_TOLD = 64 << 20  # bytes between two reports of progress
+_ERRORS = 20
+
+Tell = Callable[[Finding], None]
+Advance = Callable[[int, int], None]
+"""Told of bytes that are read, and of all that are to be."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What was looked at."""
+
+    blobs: int
+    bytes: int
+    snapshots: int
+
+
+def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
+    """Entry of a worker: inspect the store at `args["root"]`, giving way to everybody else."""
+    be_patient()
+    inspection = Inspection(
+        Path(args["root"]),
+        lambda finding: report({"finding": msgspec.to_builtins(finding)}),
+        lambda done, total: report({"bytes": [done, total]}),
+    )
+    return msgspec.to_builtins(inspection.run(quick=args["quick"]))
+
+
+class Inspection:
+    """One look at the store below `root`."""
+
+    def __init__(self, root: Path, tell: Tell, advance: Advance) -> None:
+        self._root = root
+        self._database = root / "metadata.db"
+        self._tell = tell
+        self._advance = advance
+
+    def run(self, *, quick: bool = False) -> Summary:
+        """Look at everything; with `quick`, blobs are not read."""
+        blobs = comparing.blob_sizes(self._root)
+        damaged = set() if quick else set(self._read(blobs))
+        snapshots = 0
+        try:
+            with self._reading() as tx:
+                for problem in _integrity(tx):
+                    self._tell_of_database(problem)
+                snapshots = rows.count_snapshots(tx)
+            self._compare(damaged)
+        except sqlite3.DatabaseError as error:
+            self._tell_of_database(str(error))
+        return Summary(len(blobs), sum(blobs.values()), snapshots)
+
+    def _compare(self, damaged: set[str]) -> None:
+        first = self._at_odds(damaged)
+        if not first:
+            return
+        time.sleep(_SECOND_LOOK)
+        again = set(self._at_odds(damaged))
+        for finding in first:
+            if finding in again:
+                self._tell(finding)
+
+    def _at_odds(self, damaged: set[str]) -> list[Finding]:
+        # Files come before their records and go after them.
+        blobs = comparing.blob_sizes(self._root)
+        with self._reading() as tx:
+            return list(comparing.at_odds(self._root, blobs, damaged, tx))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Transaction]:
+        """The database as it is now, whoever writes to it."""
+        with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.isolation_level = None
+            connection.execute("BEGIN")
+            yield Transaction(connection)
+
+    def _tell_of_database(self, problem: str) -> None:
+        path = str(self._database)
+        self._tell(Finding(kind=findings.DATABASE, name=path, path=path, problem=problem))
+
+    # Blobs
+
+    def _read(self, blobs: Mapping[str, int]) -> Iterator[str]:
+        """Hash all blobs, and tell of those that are not what they are called."""
+        done, total = 0, sum(blobs.values())
+        self._advance(0, total)
+        for digest, size in blobs.items():
+            with suppress(FileNotFoundError):  # it has gone meanwhile
+                if problem := self._problem(digest, done, total):
+                    self._tell_of_damage(digest, problem)
+                    yield digest
+            done += size
+        self._advance(total, total)
+
+    def _problem(self, digest: str, before: int, total: int) -> str:
+        """What is wrong with the bytes of a blob, "" if nothing is."""
+        algorithm = digest.partition(":")[0]
+        state, buffer = new_hash(algorithm), bytearray(_CHUNK)
+        read = told = 0
+        with comparing.blob(self._root, digest).open("rb", buffering=0) as file:
+            try:
+                while count := file.readinto(buffer):
+                    state.update(memoryview(buffer)[:count])
+                    read += count
+                    if read - told >= _TOLD:
+                        told = read
+                        self._advance(before + read, total)
+            except OSError as error:
+                return f"after {read} bytes: {error.strerror}"
+            # What containers read stays in memory rather than what nobody will read soon.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        found = f"{algorithm}:{state.hexdigest()}"
+        return "" if found == digest else f"its {read} bytes have digest {found}"
+
+    def _tell_of_damage(self, digest: str, problem: str) -> None:
+        users: tuple[str, ...] = ()
+        with suppress(sqlite3.DatabaseError), self._reading() as tx:
+            users = rows.users_of_blob(tx, digest)
+        self._tell(
+            Finding(
+                kind=findings.DAMAGED_BLOB,
+                name=digest,
+                path=str(comparing.blob(self._root, digest)),
+                problem=problem,
+                used_by=users,
+            )
+        )
+
+
+def _integrity(tx: Transaction) -> Iterator[str]:
+    """What SQLite itself finds."""
+    for row in tx.all(f"PRAGMA integrity_check({_ERRORS})"):
+        if row[0] != "ok":
+            yield str(row[0])
+    for row in tx.all("PRAGMA foreign_key_check"):
+        yield f'a row of "{row[0]}" refers to one of "{row[2]}" that is not there'

@@ -1,0 +1,63 @@
+"""`orlop.services.store.v1`: care for the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from orlop.rpc import CallContext, Service
+from orlop.upkeep.checking import Checker, Wish
+from orlop.upkeep.findings import Finding
+from orlop.upkeep.refetching import Access
+from orlop.upkeep.relay import relayed
+from orlop.wire.services import store_pb2 as pb
+
+
+class StoreService(Service):
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Store"]
+
+    def __init__(self, checker: Checker) -> None:
+        self._checker = checker
+
+    def check(self, request: pb.CheckRequest, ctx: CallContext) -> Iterator[pb.CheckResponse]:
+        access = request.registry
+        wish = Wish(
+            quick=request.quick,
+            repair=request.repair,
+            drop=request.drop,
+            access=Access(
+                ctx.namespace, access.default_scheme, access.host_dir, access.auth_stream
+            ),
+        )
+
+        def work(answer: Callable[[pb.CheckResponse], None]) -> None:
+            left = 0
+
+            def tell(finding: Finding) -> None:
+                nonlocal left
+                left += finding.is_left
+                answer(pb.CheckResponse(finding=_finding(finding)))
+
+            def advance(done: int, total: int) -> None:
+                answer(pb.CheckResponse(progress=pb.CheckProgress(done=done, total=total)))
+
+            found = self._checker.run(wish, ctx, tell, advance)
+            summary = pb.CheckSummary(
+                blobs=found.blobs, bytes=found.bytes, snapshots=found.snapshots, damage_left=left
+            )
+            answer(pb.CheckResponse(summary=summary))
+
+        return relayed(work, "store-check")
+
+
+def _finding(found: Finding) -> pb.Finding:
+    return pb.Finding(
+        kind=found.kind,
+        damage=found.damage,
+        namespace=found.namespace,
+        name=found.name,
+        path=found.path,
+        problem=found.problem,
+        used_by=found.used_by,
+        advice=found.advice,
+        outcome=pb.Finding.Outcome.Name(found.outcome),
+    )

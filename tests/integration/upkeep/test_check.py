@@ -1,0 +1,169 @@
+"""`orlop store check` on a store that was damaged by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orlop.oci.digest import Digest
+from orlop.wire.services import store_pb2
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+_YESTERDAY = time.time() - 2 * 86400
+
+
+def _check(orlopd: Orlopd, *options: str, status: int) -> dict[str, dict[str, Any]]:
+    """The findings by kind; there may be several of one kind, of which the last is shown."""
+    done = orlopd.orlop("store", "check", "--format", "json", *options, check=False)
+    assert done.returncode == status, done.stdout + done.stderr + orlopd.log.read_text()
+    return {row["kind"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+def _blob(orlopd: Orlopd, digest: str) -> Path:
+    return orlopd.root.joinpath("content", "blobs", *digest.split(":"))
+
+
+def _blobs(orlopd: Orlopd) -> dict[str, Path]:
+    return {
+        f"{path.parent.name}:{path.name}": path for path in orlopd.root.glob("content/blobs/*/*")
+    }
+
+
+def _layer(orlopd: Orlopd) -> str:
+    return max(_blobs(orlopd).items(), key=lambda item: item[1].stat().st_size)[0]
+
+
+def _edit(path: Path) -> None:
+    """One byte is another, by hand."""
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _change(orlopd: Orlopd, sql: str, *params: object) -> None:
+    with closing(sqlite3.connect(orlopd.root / "metadata.db")) as database:
+        database.execute(sql, params)
+        database.commit()
+
+
+def test_a_sound_store(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "--rm", busybox, "true")
+    done = orlopd.orlop("store", "check")
+    assert done.stdout == ""
+    assert f"{len(_blobs(orlopd))} blobs" in done.stderr
+    assert "no damage" in done.stderr
+
+
+def test_damaged_blobs_are_fetched_again(orlopd: Orlopd, registry: str) -> None:
+    image = f"{registry}/test/busybox:latest"
+    orlopd.orlop("pull", image)
+    for digest, path in _blobs(orlopd).items():  # index or manifest, config and layer
+        _edit(path)
+        found = _check(orlopd, status=1)
+        assert set(found) == {"damaged-blob"}
+        row = found["damaged-blob"]
+        assert (row["name"], row["path"]) == (digest, str(path))
+        assert row["used_by"] == [f"{orlopd.namespace}/{image}"]
+        damaged = path.read_bytes()
+        assert _check(orlopd, "--repair", status=0)["damaged-blob"]["outcome"] == "repaired"
+        assert Digest.of(path.read_bytes()) == digest
+        (aside,) = orlopd.root.glob(f"content/damaged/{digest.replace(':', '-')}.*")
+        assert aside.read_bytes() == damaged
+    path.unlink()
+    assert set(_check(orlopd, "--quick", status=1)) == {"lost-blob"}
+    assert _check(orlopd, "--repair", status=0)["lost-blob"]["outcome"] == "repaired"
+    orlopd.restart()
+    assert orlopd.orlop("run", "--rm", image, "echo", "well").stdout == "well\n"
+
+
+def test_a_blob_that_is_missing_is_fetched(orlopd: Orlopd, registry: str) -> None:
+    image = f"{registry}/test/busybox:latest"
+    orlopd.orlop("pull", image)
+    layer = _layer(orlopd)
+    orlopd.ctr("content", "rm", layer)
+    row = _check(orlopd, status=1)["missing-blob"]
+    assert (row["name"], row["used_by"]) == (layer, [f"{orlopd.namespace}/{image}"])
+    _check(orlopd, "--repair", status=0)
+    assert Digest.of(_blob(orlopd, layer).read_bytes()) == layer
+    assert _check(orlopd, status=0) == {}
+
+
+def test_what_cannot_be_had_again(orlopd: Orlopd, busybox: str) -> None:
+    """It came from an archive: it stays as it is, unless it is to be given up."""
+    layer = _layer(orlopd)
+    path = _blob(orlopd, layer)
+    _edit(path)
+    damaged = path.read_bytes()
+    row = _check(orlopd, "--repair", status=1)["damaged-blob"]
+    assert row["outcome"] == "left" and "no label says" in row["problem"]
+    assert path.read_bytes() == damaged
+    row = _check(orlopd, "--repair", "--drop", status=0)["damaged-blob"]
+    assert row["outcome"] == "dropped" and "content/damaged/" in row["problem"]
+    assert not path.exists()
+    (aside,) = orlopd.root.glob("content/damaged/*")
+    assert aside.read_bytes() == damaged
+    assert set(_check(orlopd, status=1)) == {"missing-blob"}
+
+
+def test_litter_goes(orlopd: Orlopd, busybox: str) -> None:
+    orphan = orlopd.root / "content/blobs/sha256" / Digest.of(b"x").partition(":")[2]
+    orphan.write_bytes(b"x")
+    ingest = orlopd.root / "content/ingest/nobody"
+    ingest.mkdir()
+    folders = [orlopd.root / f"snapshots/overlayfs/snapshots/{n}" for n in (100_000, 100_001)]
+    for folder in folders:
+        folder.mkdir()
+    os.utime(folders[0], (_YESTERDAY, _YESTERDAY))  # the other may be of an unpack that runs
+    orlopd.ctr("leases", "create", "--id", "old")
+    for kind, name in (("content", Digest.of(b"none")), ("snapshots/overlayfs", "none")):
+        _change(orlopd, "INSERT INTO lease_resources VALUES (?, 'old', ?, ?)",
+                orlopd.namespace, kind, name)  # fmt: skip
+    _change(orlopd, "UPDATE leases SET created_at = ?", int(_YESTERDAY) * 10**9)
+    _change(orlopd, "INSERT INTO labels VALUES ('image', ?, 'none', 'a', 'b')", orlopd.namespace)
+    kinds = {"orphan-blob", "orphan-ingest", "orphan-snapshot", "dangling-lease", "stray-label"}
+    assert set(_check(orlopd, status=0)) == kinds
+    assert orphan.exists()
+    repaired = _check(orlopd, "--repair", status=0)
+    assert {kind: row["outcome"] for kind, row in repaired.items()} == dict.fromkeys(
+        kinds, "repaired"
+    )
+    assert _check(orlopd, status=0) == {}
+    assert not orphan.exists() and not ingest.exists() and folders[1].exists()
+    orlopd.wait_for(lambda: not folders[0].exists())
+    folders[1].rmdir()
+
+
+def test_records_that_are_wrong(orlopd: Orlopd, busybox: str) -> None:
+    layer = _layer(orlopd)
+    _change(orlopd, "UPDATE content SET size = 1 WHERE digest = ?", layer)
+    assert set(_check(orlopd, status=1)) == {"wrong-size"}
+    _check(orlopd, "--repair", status=0)
+    orlopd.orlop("create", "--name", "one", busybox, "true")
+    (base,) = [p for p in orlopd.root.glob("snapshots/overlayfs/snapshots/*")
+               if any((p / "fs").iterdir())]  # fmt: skip
+    base.rename(orlopd.folder / "away")
+    row = _check(orlopd, status=1)["lost-snapshot"]
+    assert row["used_by"] == [f"{orlopd.namespace}/one"]
+    row = _check(orlopd, "--repair", "--drop", status=1)["lost-snapshot"]
+    assert row["outcome"] == "left" and "containers need it" in row["problem"]
+    orlopd.orlop("rm", "one")
+    assert _check(orlopd, "--repair", "--drop", status=0)["lost-snapshot"]["outcome"] == "dropped"
+    assert orlopd.orlop("run", "--rm", busybox, "echo", "anew").stdout == "anew\n"
+
+
+def test_a_check_ends_with_its_client(orlopd: Orlopd, busybox: str) -> None:
+    with orlopd.connect() as connection:
+        answers = connection.store.check(store_pb2.CheckRequest())
+        next(answers)
+        answers.close()
+        orlopd.wait_for(lambda: not any(name == "orlop-check" for _, name in orlopd.processes()))
