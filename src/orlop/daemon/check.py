@@ -18,7 +18,7 @@ def run(root: Path, *, quick: bool) -> int:
     Raises FailedPrecondition while a daemon runs, NotFound without a database.
     """
     if not (root / "metadata.db").exists():
-        raise NotFound(f'database "{root}/metadata.db"')
+        raise NotFound(f'there is no database "{root}/metadata.db"')
     from orlop.upkeep.inspection import Inspection  # noqa: PLC0415 - the daemon starts without it
 
     damaged = False

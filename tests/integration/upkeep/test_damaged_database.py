@@ -58,4 +58,4 @@ def test_no_database_at_all(orlopd: Orlopd) -> None:
     assert f'database "{database}" is damaged' in done.stderr and "Traceback" not in done.stderr
     for path in orlopd.root.glob("metadata.db*"):
         path.unlink()
-    assert "not found" in _run(orlopd, "check").stderr
+    assert "there is no database" in _run(orlopd, "check").stderr
