@@ -97,6 +97,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     },
     "store": {
         "check": Command("store_check", "compare blobs, records and files, and repair them"),
+        "adopt": Command("store_adopt", "take over what a stopped containerd has stored"),
     },
     "manifest": {
         "inspect": Command("manifest_inspect", "show the manifest or index of an image"),

@@ -29,24 +29,24 @@ class Files:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._blobs = root / "blobs"
+        self.blobs = root / "blobs"
         self._ingest = root / "ingest"
-        self._trash = root / "trash"
+        self.trash = root / "trash"
         self.damaged = root / "damaged"
-        folders = (root, self._blobs, self._ingest, self._trash, self.damaged)
-        for folder in (*folders, *map(self._blobs.joinpath, _ALGORITHMS)):
+        folders = (root, self.blobs, self._ingest, self.trash, self.damaged)
+        for folder in (*folders, *map(self.blobs.joinpath, _ALGORITHMS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def blob(self, digest: str) -> Path:
         algorithm, _, encoded = digest.partition(":")
-        return self._blobs / algorithm / encoded
+        return self.blobs / algorithm / encoded
 
     def sizes(self) -> dict[str, int]:
         """Every blob that has a file, and the file's size."""
         return {
             f"{algorithm}:{entry.name}": entry.stat().st_size
             for algorithm in _ALGORITHMS
-            for entry in os.scandir(self._blobs / algorithm)
+            for entry in os.scandir(self.blobs / algorithm)
         }
 
     def ingest(self, name: str) -> Path:
@@ -100,7 +100,7 @@ class Files:
 
     def doom(self, digest: str) -> Path | None:
         """Take a blob's name from its file, at once; the file, to be deleted, if there is one."""
-        doomed = self._trash / secrets.token_hex(8)
+        doomed = self.trash / secrets.token_hex(8)
         try:
             return self.blob(digest).rename(doomed)
         except FileNotFoundError:
@@ -108,7 +108,7 @@ class Files:
 
     def scratch(self) -> Path:
         """A path for data that may become a blob; left there, it goes at the next start."""
-        return self._trash / secrets.token_hex(8)
+        return self.trash / secrets.token_hex(8)
 
     def set_aside(self, digest: str) -> Path | None:
         """Move a damaged blob to where nobody reads it; where that is, if there was a file."""
@@ -134,7 +134,7 @@ class Files:
 
     def empty_trash(self) -> None:
         """Delete what was doomed before a crash. Only at start."""
-        for path in self._trash.iterdir():
+        for path in self.trash.iterdir():
             path.unlink(missing_ok=True)
 
 

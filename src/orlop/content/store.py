@@ -356,6 +356,51 @@ class ContentStore:
             records.release_from_leases(tx, namespace, "ingests", ref)
         self.files.drop_ingest(ingest_name(namespace, ref))
 
+    def take(
+        self,
+        namespace: str,
+        digest: str,
+        data: Path | None,
+        wanted: Mapping[str, str],
+        lease: str,
+    ) -> bool:
+        """Make verified, synced data of this filesystem a blob; False if the namespace has it.
+
+        The lease holds it either way. None is for a blob that another namespace has: NotFound where
+        none has. Raises InvalidArgument for labels that are too long.
+        """
+        labels.validate(wanted)
+        with self._blob_lock:
+            published = data is not None and self.files.publish(data, digest)
+            try:
+                size = self.files.blob(digest).stat().st_size
+                there = self._take(namespace, digest, size, wanted, lease)
+            except FileNotFoundError:
+                raise NotFound(f'content "{digest}"') from None
+            except BaseException:
+                if published:
+                    self.files.remove(digest)
+                raise
+            if published:
+                self.files.seal(digest)
+        if not there:
+            event = events_pb2.ContentCreate(digest=digest, size=size)
+            self._publisher.publish(namespace, "/content/create", event)
+        return not there
+
+    def _take(
+        self, namespace: str, digest: str, size: int, wanted: Mapping[str, str], lease: str
+    ) -> bool:
+        """Write a blob down; whether the namespace had it."""
+        with self._database.write() as tx:
+            ensure_namespace(tx, namespace)
+            there = records.find(tx, namespace, digest) is not None
+            if not there:
+                records.insert(tx, namespace, digest, size)
+                labels.replace(tx, _KIND, namespace, digest, wanted)
+            attach_to_lease(tx, namespace, lease, "content", digest)
+        return there
+
     # Mending
 
     def replace(self, digest: str, data: Path) -> None:

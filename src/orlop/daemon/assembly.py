@@ -92,7 +92,7 @@ from orlop.transfer.service import TransferService
 from orlop.transfer.streams import StreamingService, Streams
 from orlop.transfer.unpacking import Unpacking
 from orlop.trust import Gate, Verifiers
-from orlop.upkeep import Checker
+from orlop.upkeep import Adopter, Checker
 from orlop.upkeep.service import StoreService
 
 _log = logging.getLogger(__name__)
@@ -292,7 +292,10 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         EventsService(exchange),
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
-        StoreService(Checker(root, forks, database, content, snapshotters, resolver)),
+        StoreService(
+            Checker(root, forks, database, content, snapshotters, resolver),
+            Adopter(forks, content, images, leases, namespaces),
+        ),
         TransferService(
             puller, pusher, importer, exporter, images, streams, resolver, config.snapshots.default
         ),

@@ -4,7 +4,8 @@
 what only the daemon can do about what was found.
 """
 
+from orlop.upkeep.adopting import Adopter
 from orlop.upkeep.checking import Checker, Wish
 from orlop.upkeep.findings import Finding, Outcome
 
-__all__ = ["Checker", "Finding", "Outcome", "Wish"]
+__all__ = ["Adopter", "Checker", "Finding", "Outcome", "Wish"]

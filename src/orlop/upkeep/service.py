@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from orlop.errors import InvalidArgument
 from orlop.rpc import CallContext, Service
+from orlop.upkeep.adopting import Adopter
 from orlop.upkeep.checking import Checker, Wish
 from orlop.upkeep.findings import Finding
 from orlop.upkeep.refetching import Access
@@ -15,8 +18,9 @@ from orlop.wire.services import store_pb2 as pb
 class StoreService(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Store"]
 
-    def __init__(self, checker: Checker) -> None:
+    def __init__(self, checker: Checker, adopter: Adopter) -> None:
         self._checker = checker
+        self._adopter = adopter
 
     def check(self, request: pb.CheckRequest, ctx: CallContext) -> Iterator[pb.CheckResponse]:
         access = request.registry
@@ -47,6 +51,17 @@ class StoreService(Service):
             answer(pb.CheckResponse(summary=summary))
 
         return relayed(work, "store-check")
+
+    def adopt(self, request: pb.AdoptRequest, ctx: CallContext) -> Iterator[pb.AdoptResponse]:
+        if not Path(request.path).is_absolute():
+            raise InvalidArgument(f'path "{request.path}" is not absolute')
+
+        def work(answer: Callable[[pb.AdoptResponse], None]) -> None:
+            self._adopter.adopt(
+                Path(request.path), ctx, lambda taken: answer(pb.AdoptResponse(**taken._asdict()))
+            )
+
+        return relayed(work, "store-adopt")
 
 
 def _finding(found: Finding) -> pb.Finding:

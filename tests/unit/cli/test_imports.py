@@ -60,6 +60,7 @@ _ARGUMENTS = {
     "image prune": "",
     "system df": "",
     "system prune": "",
+    "store check": "",
     "ps": "",
     "stats": "",
     "version": "",
