@@ -108,16 +108,17 @@ class Shelf(ABC):
 
     def _refuse_existing(self, namespace: str, key: str, target: str, lease: str) -> None:
         """Raise AlreadyExists for a key, or target name, that is taken; the lease holds it then."""
-        for name in (key, target):
-            with self._database.read() as tx:
-                taken = name and records.find(tx, self.name, namespace, name) is not None
-            if not taken:
-                continue
+        with self._database.read() as tx:
+            taken = [name for name in (key, target) if name and self._has(tx, namespace, name)]
+        for name in taken:
             with self._database.write() as tx:  # unless it has just gone
-                if taken := records.find(tx, self.name, namespace, name) is not None:
+                if stays := self._has(tx, namespace, name):
                     attach_to_lease(tx, namespace, lease, self._resource, name)
-            if taken:
+            if stays:
                 raise AlreadyExists(f'snapshot "{name}"')
+
+    def _has(self, tx: Transaction, namespace: str, key: str) -> bool:
+        return records.find(tx, self.name, namespace, key) is not None
 
     @contextmanager
     def _held_if_taken(self, namespace: str, name: str, lease: str) -> Iterator[None]:
@@ -139,15 +140,16 @@ class Shelf(ABC):
         kind: Kind,
         lease: str,
         usage: Usage | None = None,
-    ) -> None:
+    ) -> int | None:
+        """The number of the parent, if there is one."""
         ensure_namespace(tx, namespace)
         above = self._parent(tx, namespace, parent)
-        if records.find(tx, self.name, namespace, key) is not None:
+        if self._has(tx, namespace, key):
             raise AlreadyExists(f'snapshot "{key}"')
-        records.insert(
-            tx, number, self.name, namespace, key, above.id if above else None, kind, usage
-        )
+        under = above.id if above else None
+        records.insert(tx, number, self.name, namespace, key, under, kind, usage)
         attach_to_lease(tx, namespace, lease, self._resource, key)
+        return under
 
     def _parent(self, tx: Transaction, namespace: str, parent: str) -> Record | None:
         if not parent:

@@ -88,10 +88,9 @@ class SnapshotStore(Shelf):
             if mapping and not read_only:
                 self.driver.give_to(number, mapping)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
-                now = self._parent(tx, namespace, parent)
-                if (now.id if now else None) != (above.id if above else None):
+                under = self._insert(tx, number, namespace, key, parent, kind, lease)
+                if under != (above.id if above else None):
                     raise NotFound(f'parent snapshot "{parent}"')  # another has its name now
-                self._insert(tx, number, namespace, key, parent, kind, lease)
                 labels.replace(tx, self._kind, namespace, key, wanted)
         except BaseException:
             self.driver.discard(number)
