@@ -11,7 +11,8 @@ from pathlib import Path
 
 from orlop import __version__
 from orlop.daemon import check, lifecycle, logs, metrics, registry, status, tracing
-from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError, dump, load
+from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError
+from orlop.daemon.config_file import dump, load
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
 

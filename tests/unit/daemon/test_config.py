@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orlop.daemon.config import Config, ConfigError, dump, load
+from orlop.daemon.config import Config, ConfigError
+from orlop.daemon.config_file import dump, load
 from orlop.daemon.main import default_text
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from orlop.daemon import metrics
-from orlop.daemon.config import ConfigError, Metrics, parse
+from orlop.daemon.config import ConfigError, Metrics
+from orlop.daemon.config_file import parse
 from orlop.metrics.endpoint import wants
 
 

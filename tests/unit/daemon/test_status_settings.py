@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from orlop.daemon import status
-from orlop.daemon.config import ConfigError, Status, parse
+from orlop.daemon.config import ConfigError, Status
+from orlop.daemon.config_file import parse
 
 
 @pytest.mark.parametrize(
