@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from tests.daemon_fixture import BUSYBOX
 from tests.frames import cable
 from tests.patience import patient
-from tests.registry_fixture import run_registry, skopeo_copy
+from tests.registry_fixture import make_certificates, run_registry, skopeo_copy
 from tests.slow_proxy import SlowProxy
 from tests.status_fixture import KIB, Page, Shipyard, events, shown
 
@@ -211,6 +213,23 @@ def test_a_token(tmp_path: Path) -> None:
         allowed = {"Authorization": "Bearer open sesame"}
         assert page.get("/v1/state", allowed).status == 200
         assert next(events(page, allowed)) is None
+
+
+def test_tls(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    settings = f'cert = "{made.server}"\nkey = "{made.server_key}"\nclient_ca = "{made.ca}"\n'
+    context = ssl.create_default_context(cafile=str(made.ca))
+    context.load_cert_chain(made.client, made.client_key)
+    with shown(tmp_path, settings) as page:
+        client = HTTPSConnection("127.0.0.1", page.port, timeout=30, context=context)
+        with closing(client):
+            client.request("GET", "/v1/events")
+            answer = client.getresponse()
+            assert answer.readline() == b"retry: 2000\n"
+            time.sleep(1.2)  # in which the server looks twice whether anybody is there
+            page.daemon.ctr("namespaces", "create", "elsewhere")
+            told = [answer.readline() for _ in range(2)][1]
+            assert b'"/namespaces/create"' in told
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

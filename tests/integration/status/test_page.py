@@ -188,6 +188,8 @@ def _check_the_way(page: Page, browser: Browser) -> None:
     browser.await_(lambda: len(browser.all(_ROW)) == 2 and browser.all("#images-rows summary"))
     walk = _walk(browser)
     assert walk[0] == "Skip to the containers"
+    if walk[-1] == "Events":
+        walk.pop()  # there are some, and so they can be scrolled
     titles = ["Container", "State", "Processor", "Memory", "Network", "Disk", "Processes"]
     assert walk[1:] == ["Containers", "Pulls", "Images", "Events", "Pause", "Filter",
                         *titles, "1 layer"]  # fmt: skip

@@ -449,22 +449,44 @@ function showPulls(state) {
 // Images
 
 const HUES = 8;
-let opened = new Set();
+const hues = new Map(); // of the layers that several images have, once and for all
+const imageRows = new Map();
 
 async function showImages() {
   const told = await ask("/v1/images");
   const manySpaces = new Set(told.images.map((each) => each.namespace)).size > 1;
-  const shared = Object.keys(told.layers).filter((digest) => told.layers[digest].images > 1);
-  const hues = new Map(shared.map((digest, place) => [digest, `hue${place % HUES}`]));
-  const focused = document.activeElement?.closest("#images-rows details")?.dataset.key;
-  $("images-rows").replaceChildren(...told.images.map((image) => imageRow(image, told.layers, hues, manySpaces)));
-  if (focused) [...$("images-rows").querySelectorAll("details")].find((each) => each.dataset.key === focused)?.firstChild.focus();
+  const hueOf = (digest) => {
+    if (told.layers[digest].images < 2) return "";
+    if (!hues.has(digest)) hues.set(digest, `hue${hues.size % HUES}`);
+    return hues.get(digest);
+  };
+  const keys = told.images.map((image) => `${image.namespace}/${image.name}`);
+  for (const key of imageRows.keys()) if (!keys.includes(key)) imageRows.delete(key);
+  arrange($("images-rows"), told.images.map((image, place) => {
+    const layers = image.layers.map((digest) => ({ digest, hue: hueOf(digest), ...told.layers[digest] }));
+    return keptRow(keys[place], image, layers, manySpaces);
+  }));
   setText($("images-count"), `${told.images.length}`);
   setText($("images-size"), told.images.length ? `${bytes(told.size)} together` : "");
   $("images-empty").hidden = told.images.length > 0;
 }
 
-function imageRow(image, layers, hues, manySpaces) {
+// The row of an image of which nothing new is told stays; a new one is as open as the old one.
+function keptRow(key, image, layers, manySpaces) {
+  const state = JSON.stringify([image, layers, manySpaces]);
+  const known = imageRows.get(key);
+  if (known?.state === state) return known.node;
+  const node = imageRow(image, layers, manySpaces);
+  if (known) {
+    node.querySelector("details").open = known.node.querySelector("details").open;
+    const focused = known.node.contains(document.activeElement);
+    if (focused) requestAnimationFrame(() => node.querySelector("summary").focus());
+  }
+  imageRows.set(key, { state, node });
+  return node;
+}
+
+function imageRow(image, layers, manySpaces) {
   const size = cell("Size", "number");
   const unique = cell("Not shared", "number");
   size.append(image.whole ? bytes(image.size) : `${bytes(image.size)}, incomplete`);
@@ -472,17 +494,15 @@ function imageRow(image, layers, hues, manySpaces) {
   const under = [manySpaces && image.namespace, short(image.digest)].filter(Boolean).join(" · ");
   const name = make("td", { attributes: { role: "rowheader" } },
     make("div", { className: "name", textContent: image.name }), make("div", { className: "under", textContent: under }));
-  const parts = cell("");
-  parts.removeAttribute("data-title");
-  parts.append(strip(image, layers, hues), layerList(image, layers, hues));
+  const parts = make("td", { attributes: { role: "cell" } }, strip(layers), layerList(layers));
   return make("tr", { attributes: { role: "row" } }, name, size, unique, parts);
 }
 
-function strip(image, layers, hues) {
+function strip(layers) {
   const node = make("div", { className: "strip", attributes: { "aria-hidden": "true" } });
-  for (const digest of image.layers) {
-    const part = make("span", { className: hues.get(digest) ?? "", title: `${short(digest)}, ${bytes(layers[digest].size)}, ${where(layers[digest])}` });
-    part.style.flexGrow = layers[digest].size;
+  for (const layer of layers) {
+    const part = make("span", { className: layer.hue, title: `${short(layer.digest)}, ${bytes(layer.size)}, ${where(layer)}` });
+    part.style.flexGrow = layer.size;
     node.append(part);
   }
   return node;
@@ -490,20 +510,17 @@ function strip(image, layers, hues) {
 
 const where = ({ images }) => (images > 1 ? `in ${images} images` : "only here");
 
-function layerList(image, layers, hues) {
-  const common = image.layers.filter((digest) => hues.has(digest)).length;
-  const key = `${image.namespace}/${image.name}`;
+function layerList(layers) {
+  const common = layers.filter(({ images }) => images > 1).length;
   const list = make("ol", { className: "layers", attributes: { role: "list" } });
-  for (const digest of image.layers) {
+  for (const layer of layers) {
     list.append(make("li", {},
-      make("span", { className: `swatch ${hues.get(digest) ?? ""}`, attributes: { "aria-hidden": "true" } }),
-      make("code", { className: "grow", textContent: short(digest), title: digest }),
-      make("span", { textContent: where(layers[digest]) }), make("span", { textContent: bytes(layers[digest].size) })));
+      make("span", { className: `swatch ${layer.hue}`, attributes: { "aria-hidden": "true" } }),
+      make("code", { className: "grow", textContent: short(layer.digest), title: layer.digest }),
+      make("span", { textContent: where(layer) }), make("span", { textContent: bytes(layer.size) })));
   }
-  const summary = make("summary", { textContent: `${plural(image.layers.length, "layer")}${common ? `, ${common} shared` : ""}` });
-  const details = make("details", { open: opened.has(key), dataset: { key } }, summary, list);
-  details.addEventListener("toggle", () => opened[details.open ? "add" : "delete"](key));
-  return details;
+  const summary = make("summary", { textContent: `${plural(layers.length, "layer")}${common ? `, ${common} shared` : ""}` });
+  return make("details", {}, summary, list);
 }
 
 // Asks again once things have calmed down, for many events come together.
@@ -538,7 +555,7 @@ function eventItem(event) {
   const when = new Date(1000 * event.at);
   const topic = event.topic.slice(1).replaceAll("/", " ");
   const what = make("span", { className: "what" }, make("span", { className: "topic", textContent: topic }), " ", make("strong", { textContent: event.subject ?? "" }));
-  if (event.exec) what.append(` ${event.exec}`);
+  if (event.exec) what.append(" ", make("span", { className: "under", textContent: event.exec }));
   if (event.status !== undefined) what.append(make("span", { className: event.status ? "failed" : "topic", textContent: ` status ${event.status}` }));
   return make("li", {}, make("time", { dateTime: when.toISOString(), textContent: clock.format(when) }), what);
 }
