@@ -42,6 +42,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "idle": idle.bench_idle,
     "crowd": idle.bench_crowd,
     "scrape": metrics.bench_scrape,
+    "scrapes": metrics.bench_scrapes,
     "layers": transfers.bench_layers,
     "again": transfers.bench_again,
     "link": transfers.bench_link,

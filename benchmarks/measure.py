@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -35,7 +36,10 @@ def within(limit: float, unit: str) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One comparison: ours and theirs in `unit`; without a budget it is told for its own sake."""
+    """One comparison: ours and theirs in `unit`, theirs is not a number where there is none.
+
+    Without a budget it is told for its own sake.
+    """
 
     what: str
     ours: float
@@ -113,10 +117,14 @@ def show(results: list[Result]) -> None:
         budget = r.budget.text if r.budget else ""
         print(
             f"{r.what:<56}{_figure(r.ours, r.unit):>12}{_figure(r.theirs, r.unit):>12}"
-            f"{r.ratio:>8.2f}  {budget}{'' if r.held else '  over'}",
+            f"{_figure(r.ratio):>8}  {budget}{'' if r.held else '  over'}",
             flush=True,
         )
 
 
-def _figure(value: float, unit: str) -> str:
+def _figure(value: float, unit: str = "") -> str:
+    if math.isnan(value):
+        return "-"
+    if not unit:
+        return f"{value:.2f}"
     return f"{value:.3f} {unit}" if value < 100 else f"{value:.0f} {unit}"

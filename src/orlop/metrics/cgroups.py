@@ -54,26 +54,23 @@ _V2_MEMORY = tuple(
 )
 
 
-class _Number(NamedTuple):
-    """A field that is one sample."""
-
-    family: Family
-    read: Callable[[Any], float]
-
-
 class _Part(NamedTuple):
-    """A message within the statistics, at `path`; without it there are no samples."""
+    """A message within the statistics, at `path`; without it there are no samples.
+
+    `read` gives the fields that are one sample each, in the order of `families`.
+    """
 
     path: tuple[str, ...]
-    numbers: list[_Number]
+    families: tuple[Family, ...]
+    names: tuple[str, ...]
+    read: Callable[[Any], tuple[float, ...]]
 
 
 def _part(path: str, *rows: tuple[str, str, str]) -> _Part:
-    """Rows are a field, the metric's name without "container_", and what it is."""
-    numbers = [
-        _Number(Family(f"container_{name}", text), attrgetter(field)) for field, name, text in rows
-    ]
-    return _Part(tuple(path.split(".")), numbers)
+    """Rows, two at least, are a field, the metric's name without "container_", and what it is."""
+    families = tuple(Family(f"container_{name}", text) for _, name, text in rows)
+    names = tuple(family.name for family in families)
+    return _Part(tuple(path.split(".")), families, names, attrgetter(*(row[0] for row in rows)))
 
 
 def _stat(field: str, name: str) -> tuple[str, str, str]:
@@ -184,8 +181,8 @@ def families() -> Iterator[Family]:
     """Every metric there may be, each once."""
     found: dict[str, Family] = {}
     for part in (*_V1, *_V2):
-        for number in part.numbers:
-            found.setdefault(number.family.name, number.family)
+        for family in part.families:
+            found.setdefault(family.name, family)
     tables: tuple[Iterable[Family], ...] = (
         (_PER_CPU,),
         *(table.values() for table in (_BLKIO, _PAGES, _IO, _RDMA, _STALLS)),
@@ -209,8 +206,7 @@ def write(sheet: Sheet, labels: str, statistics: Message) -> int:
                 break
             message = getattr(message, name)
         else:
-            for family, read in part.numbers:
-                sheet.add(family.name, labels, read(message))
+            sheet.add_row(part.names, labels, part.read(message))
     more = list(_v1_lists(stats) if one else _v2_lists(stats))
     return _write_lists(sheet, labels, more)
 

@@ -41,6 +41,12 @@ class Sheet:
         """`labels` as they are written between braces."""
         self._lines[name].append(f"{name}{{{labels}}} {value}\n")
 
+    def add_row(self, names: Iterable[str], labels: str, values: Iterable[float]) -> None:
+        """A sample of each of some metrics, all with the same labels."""
+        lines, between = self._lines, f"{{{labels}}} "
+        for name, value in zip(names, values, strict=True):
+            lines[name].append(f"{name}{between}{value}\n")
+
     def texts(self) -> Iterator[tuple[str, str]]:
         """The metrics that have samples, in their order, and these."""
         for name, lines in self._lines.items():

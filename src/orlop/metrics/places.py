@@ -22,6 +22,8 @@ def cgroup_of(pid: int, container: str) -> Cgroup:
 
 def _cut(path: str, container: str) -> str:
     """Up to the part that names the container, if one does."""
+    if path.endswith(f"/{container}"):
+        return path
     parts = path.split("/")
     for number in range(len(parts) - 1, -1, -1):
         if parts[number] == container or parts[number].endswith(f"-{container}.scope"):

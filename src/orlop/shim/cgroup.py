@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -45,12 +46,18 @@ class Cgroup:
 def of_process(pid: int, root: str = ROOT, proc: str = "/proc") -> Cgroup:
     """The cgroups of a process, from its /proc/PID/cgroup (cgroups(7)); empty if it is gone."""
     memberships = list(_memberships(read_or_empty(f"{proc}/{pid}/cgroup")))
-    if os.path.exists(f"{root}/cgroup.controllers"):
+    if _is_unified(root):
         paths = [path for names, path in memberships if not names]
         return Cgroup(unified=f"{root}/{paths[0]}") if paths else Cgroup()
     return Cgroup(
         controllers={name: f"{root}/{name}/{path}" for names, path in memberships for name in names}
     )
+
+
+@functools.cache
+def _is_unified(root: str) -> bool:
+    """Whether this host has cgroup v2 alone, which it has from its start."""
+    return os.path.exists(f"{root}/cgroup.controllers")
 
 
 def _memberships(text: str) -> Iterator[tuple[list[str], str]]:

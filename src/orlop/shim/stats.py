@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.message import Message
@@ -24,7 +24,11 @@ from orlop.wire import cgroups_v1_pb2 as v1
 from orlop.wire import cgroups_v2_pb2 as v2
 
 UNLIMITED = 2**64 - 1
+_V1_UNLIMITED = 2**63 - 2**16
+"""Limits of memory on cgroup v1 that are none: LONG_MAX, down to a whole page."""
 _CHUNK = 4096
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_PAIRS = re.compile(rb"^(\S+) (\d+)$", re.MULTILINE)
 NANOSECONDS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 # Keys of memory.stat on cgroup v1 whose fields have another name.
@@ -79,7 +83,7 @@ class Folder:
     def read(self, name: str) -> bytes:
         """A kernel file, b"" if this kernel has none; raises NotFound if the cgroup goes."""
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+            fd = os.open(name, _READ, dir_fd=self._fd)
         except OSError:
             return b""
         try:
@@ -99,12 +103,9 @@ class Folder:
         data = self.read(name)
         return int(data) if data[:1].isdigit() else unlimited if data[:3] == b"max" else 0
 
-    def pairs(self, name: str) -> Iterator[tuple[bytes, int]]:
-        """The lines `key value` of a flat file."""
-        for line in self.read(name).splitlines():
-            key, _, value = line.partition(b" ")
-            if value.isdigit():
-                yield key, int(value)
+    def pairs(self, name: str) -> list[tuple[bytes, bytes]]:
+        """The lines `key value` of a flat file; values are decimal digits."""
+        return _PAIRS.findall(self.read(name))
 
 
 class Collector:
@@ -121,14 +122,14 @@ class Collector:
     def collect(self, cgroup: Cgroup) -> Message:
         """Raises NotFound if the cgroup does not exist (any more)."""
         if cgroup.unified is not None:
-            with _opened(cgroup.unified) as folder:
+            with _Opened(cgroup.unified) as folder:
                 if folder is None:
                     raise NotFound("cgroup does not exist")
                 return self._v2(folder)
         metrics, found = v1.Metrics(), False
         for controller, take in _V1_CONTROLLERS.items():
             if (path := cgroup.controllers.get(controller)) is not None:
-                with _opened(path) as folder:
+                with _Opened(path) as folder:
                     if folder is not None:
                         take(self, folder, metrics)
                         found = True
@@ -144,39 +145,40 @@ class Collector:
 
     def _v1_cpuacct(self, folder: Folder, metrics: v1.Metrics) -> None:
         usage = metrics.cpu.usage
-        usage.total = folder.number("cpuacct.usage")
         usage.per_cpu.extend(map(int, folder.read("cpuacct.usage_percpu").split()))
+        # Their sum is what cpuacct.usage says, too.
+        usage.total = sum(usage.per_cpu) or folder.number("cpuacct.usage")
         ticks = dict(folder.pairs("cpuacct.stat"))
-        usage.user = ticks.get(b"user", 0) * NANOSECONDS_PER_TICK
-        usage.kernel = ticks.get(b"system", 0) * NANOSECONDS_PER_TICK
+        usage.user = int(ticks.get(b"user", 0)) * NANOSECONDS_PER_TICK
+        usage.kernel = int(ticks.get(b"system", 0)) * NANOSECONDS_PER_TICK
 
     def _v1_cpu(self, folder: Folder, metrics: v1.Metrics) -> None:
         found = dict(folder.pairs("cpu.stat"))
         throttling = metrics.cpu.throttling
-        throttling.periods = found.get(b"nr_periods", 0)
-        throttling.throttled_periods = found.get(b"nr_throttled", 0)
-        throttling.throttled_time = found.get(b"throttled_time", 0)
+        throttling.periods = int(found.get(b"nr_periods", 0))
+        throttling.throttled_periods = int(found.get(b"nr_throttled", 0))
+        throttling.throttled_time = int(found.get(b"throttled_time", 0))
 
     def _v1_memory(self, folder: Folder, metrics: v1.Metrics) -> None:
         memory = metrics.memory
         _fill(memory, _V1_MEMORY_FIELDS, folder.pairs("memory.stat"))
         for name, prefix in _V1_MEMORY_ENTRIES.items():
-            if usage := folder.read(f"{prefix}.usage_in_bytes"):
+            if most := folder.read(f"{prefix}.max_usage_in_bytes"):
                 entry = getattr(memory, name)
-                entry.usage = int(usage)
-                entry.max = folder.number(f"{prefix}.max_usage_in_bytes")
+                entry.max = int(most)
                 entry.limit = folder.number(f"{prefix}.limit_in_bytes")
-                entry.failcnt = folder.number(f"{prefix}.failcnt")
+                if entry.max or entry.limit < _V1_UNLIMITED:  # else nothing was ever asked for
+                    entry.usage = folder.number(f"{prefix}.usage_in_bytes")
+                    entry.failcnt = folder.number(f"{prefix}.failcnt")
         _fill(metrics.memory_oom_control, _V1_OOM_FIELDS, folder.pairs("memory.oom_control"))
 
     def _v1_blkio(self, folder: Folder, metrics: v1.Metrics) -> None:
         if self._blkio_files is None:
             there = set(folder.names())
             # The schedulers that count, before the throttling layer that always does.
+            prefixes = _V1_BLKIO_PREFIXES if _bfq_is_used() else _V1_BLKIO_PREFIXES[1:]
             self._blkio_files = {
-                field: [
-                    name for prefix in _V1_BLKIO_PREFIXES if (name := f"{prefix}.{file}") in there
-                ]
+                field: [name for prefix in prefixes if (name := f"{prefix}.{file}") in there]
                 for field, file in _V1_BLKIO.items()
             }
         for field, names in self._blkio_files.items():
@@ -230,7 +232,7 @@ class Collector:
                 pagesize=size,
                 current=folder.number(f"{prefix}.current"),
                 max=folder.number(f"{prefix}.max"),
-                failcnt=dict(folder.pairs(f"{prefix}.events")).get(b"max", 0),
+                failcnt=int(dict(folder.pairs(f"{prefix}.events")).get(b"max", 0)),
             )
         _rdma(folder, metrics.rdma)
         return metrics
@@ -243,17 +245,25 @@ class Collector:
         return self._page_sizes
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[Folder | None]:
-    try:
-        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield None
-        return
-    try:
-        yield Folder(fd)
-    finally:
-        os.close(fd)
+class _Opened:
+    """A folder for the time of a `with` block, None if it is not there."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> Folder | None:
+        try:
+            self._fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+            return None
+        return Folder(self._fd)
+
+    def __exit__(self, *details: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 _V1_CONTROLLERS = {
@@ -265,6 +275,15 @@ _V1_CONTROLLERS = {
     "hugetlb": Collector._v1_hugetlb,
     "rdma": Collector._v1_rdma,
 }
+
+
+def _bfq_is_used() -> bool:
+    """Whether a disk has this scheduler; one that has not counts nothing in its files."""
+    try:
+        disks = os.listdir("/sys/block")
+    except OSError:
+        return True
+    return any("[bfq]" in read_or_empty(f"/sys/block/{disk}/queue/scheduler") for disk in disks)
 
 
 def _device_names() -> dict[str, str]:
@@ -348,8 +367,8 @@ _PSI_FIELDS = _fields(v2.PSIData)
 
 
 def _fill(
-    message: Message, fields: Mapping[bytes, str], pairs: Iterable[tuple[bytes, int]]
+    message: Message, fields: Mapping[bytes, str], pairs: Iterable[tuple[bytes, bytes | int]]
 ) -> None:
     for key, value in pairs:
         if (name := fields.get(key)) is not None:
-            setattr(message, name, value)
+            setattr(message, name, int(value))

@@ -80,6 +80,7 @@ V1 = {
     "cpu/cpu.stat": "nr_periods 10\nnr_bursts 9\nthrottled_time x\n",
     "memory/memory.stat": "cache 1\nnew_kind 2\ntotal_pgmajfault 6\nbroken\n\n",
     "memory/memory.usage_in_bytes": "100\n",
+    "memory/memory.max_usage_in_bytes": "200\n",
     "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\nodd 1 2\noom_kill 2\n",
     "blkio/blkio.throttle.io_service_bytes_recursive": "nonsense\n254:0 Read 4096\n"
     "254:0 Teleport 7\n254 Write 1\n254:x Write 1\nTotal 4096\n",
