@@ -22,14 +22,14 @@ def _working(boxes: Boxes, disk: Path) -> Iterator[Box]:
     """A container that holds memory, has written to a disk, and is busy."""
     script = (
         "dd if=/dev/zero of=/dev/shm/held bs=1M count=24; "
-        "dd if=/dev/zero of=/disk/file bs=1M count=8 oflag=direct; "
-        "sleep 1000 & touch /disk/ready; while :; do :; done"
+        "dd if=/dev/zero of=/tmp/file bs=1M count=8 oflag=direct; "
+        "sleep 1000 & : > /tmp/ready; while :; do :; done"
     )
 
     def share(spec: dict[str, object]) -> None:
         mounts = spec["mounts"]
         assert isinstance(mounts, list)
-        mounts.append({"destination": "/disk", "type": "bind", "source": str(disk),
+        mounts.append({"destination": "/tmp", "type": "bind", "source": str(disk),
                        "options": ["rbind", "rw"]})  # fmt: skip
         mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm"})
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orlop.errors import NotFound, OrlopError
+from orlop.fork.memory import memory_file, write_all
 from orlop.fork.worker import Spawner, Worker
 from orlop.snapshots import SnapshotStore
 
@@ -123,22 +124,25 @@ class Filesystems:
                 continue
             folders[layer] = os.fspath(folder)
         order = list(folders)
-        source = os.memfd_create("orlop-metrics", os.MFD_CLOEXEC)
         try:
-            os.write(source, json.dumps(list(folders.values())).encode())
-            with Worker(self._forks, _JOB, {}, [source], name="orlop-du") as worker:
-                with self._lock:
-                    self._worker = worker
-                    if self._closed:
-                        return
-                worker.result(lambda results: self._learn(order, results))
+            with memory_file("orlop-metrics") as source:
+                write_all(source, json.dumps(list(folders.values())).encode())
+                self._work(order, source)
         except (OrlopError, OSError) as error:
             if not self._closed:
                 _log.warning("filesystems of containers cannot be measured: %s", error)
-        finally:
+
+    def _work(self, order: list[Layer], source: int) -> None:
+        with Worker(self._forks, _JOB, {}, [source], name="orlop-du") as worker:
             with self._lock:
-                self._worker = None
-            os.close(source)
+                self._worker = worker
+                if self._closed:
+                    return
+            try:
+                worker.result(lambda results: self._learn(order, results))
+            finally:
+                with self._lock:
+                    self._worker = None
 
     def _learn(self, order: list[Layer], results: list[tuple[int, int, int, float]]) -> None:
         now, at = time.monotonic(), time.time()

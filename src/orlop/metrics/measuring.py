@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orlop.fork.memory import read_all
 from orlop.sys.usage import disk_usage
 
 AT_ONCE = 64
@@ -23,7 +24,7 @@ def measure(args: dict[str, Any], fds: list[int], report: Callable[[Any], None])
     folder cannot be read. Everything else that runs on this machine comes first.
     """
     os.nice(_LEISURE)
-    folders = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
+    folders = json.loads(read_all(fds[0]))
     found: list[tuple[int, int, int, float]] = []
     told = time.monotonic()
     for number, folder in enumerate(folders):

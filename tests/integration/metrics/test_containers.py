@@ -275,12 +275,12 @@ def test_a_shim_that_says_nothing(tmp_path: Path, busybox_archive: Path) -> None
             found = served.scrape()
         finally:
             os.kill(shim, signal.SIGCONT)
-        assert found.one("container_pids_current", container_id="stays") == 1
+        assert found.one("container_pids_current", container_id="stays") >= 1
         assert not found.all("container_pids_current", container_id="stuck")
         assert found.one("orlop_container_state", container_id="stuck", state="unknown") == 1
         assert found.one("orlop_metrics_container_failures_total", reason="silent") == 1
         again = served.scrape()
-        assert again.one("container_pids_current", container_id="stuck") == 1
+        assert again.one("container_pids_current", container_id="stuck") >= 1
         assert again.one("orlop_metrics_container_failures_total", reason="silent") == 1
 
 
@@ -298,7 +298,7 @@ def test_ten_thousand_labels(tmp_path: Path, busybox_archive: Path) -> None:
     ):
         found = served.scrape(openmetrics=True)
         chosen = {"container_id": "labelled", "label_com_example_l77": "v77"}
-        assert found.one("container_pids_current", **chosen) == 1
+        assert found.one("container_pids_current", **chosen) >= 1
         (labels,) = found.samples["container_pids_current"]
         assert len(labels) == 4
         assert len(found.text) < MIB
