@@ -25,6 +25,7 @@ from benchmarks import (
     running,
     storage,
     transfers,
+    unpacking,
 )
 from benchmarks.measure import Result, show, show_heading
 from benchmarks.stage import Stage
@@ -47,6 +48,7 @@ BENCHES: dict[str, Callable[[Stage], list[Result]]] = {
     "again": transfers.bench_again,
     "link": transfers.bench_link,
     "large": transfers.bench_large,
+    "unpack": unpacking.bench_unpack,
     "push": transfers.bench_push,
     "archives": archives.bench_archives,
     "calls": calls.bench_calls,

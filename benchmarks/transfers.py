@@ -136,9 +136,9 @@ def _empty(rival: Rival) -> None:
             rival.run_ctr(*at, "images", "rm", "--sync", name)
         while names := _snapshots(rival, namespace):
             for name in names:
-                _run_quietly(rival.ctr(*at, "snapshots", "rm", name))
+                run_quietly(rival.ctr(*at, "snapshots", "rm", name))
         for digest in rival.run_ctr(*at, "content", "ls", "-q").split():
-            _run_quietly(rival.ctr(*at, "content", "rm", digest))
+            run_quietly(rival.ctr(*at, "content", "rm", digest))
 
 
 def _snapshots(rival: Rival, namespace: str) -> list[str]:
@@ -146,7 +146,7 @@ def _snapshots(rival: Rival, namespace: str) -> list[str]:
     return [line.split()[0] for line in lines]
 
 
-def _run_quietly(command: list[str]) -> None:
+def run_quietly(command: list[str]) -> None:
     try:
         run(command)
     except RuntimeError:

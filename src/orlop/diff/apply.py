@@ -18,6 +18,7 @@ from orlop.diff.confinement import plain
 from orlop.diff.inherit import inherit_folders, looks_of
 from orlop.diff.processors import Processors
 from orlop.erofs.folders import LAYER, block_size, wants_image
+from orlop.erofs.looks import fit, give
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
 from orlop.oci import mediatypes
@@ -44,11 +45,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What came of a layer: digest and size of its plain tar, and the folders that it implied."""
+    """What came of a layer: digest and size of its plain tar, and the folders that it implied.
+
+    In an image, `places` has where their inodes are.
+    """
 
     diff_id: str
     size: int
     implicit: tuple[str, ...]
+    places: tuple[int, ...] = ()
+
+    def inherit(self, folder: Path, lowers: Sequence[Path]) -> bool:
+        """Let implied folders in the image in `folder` look as in `lowers`.
+
+        False where they have attributes: then the image must be made anew, with their looks.
+        """
+        looks = looks_of(lowers, self.implicit)
+        if not fit(looks):
+            return False
+        give(folder / LAYER, dict(zip(self.implicit, self.places, strict=True)), looks)
+        return True
 
 
 class Unpacking:
@@ -57,14 +73,18 @@ class Unpacking:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._implicit: list[str] = []
+        self._places: list[int] = []
 
     def result(self) -> Unpacked:
         """Wait for the end; raises what is wrong with the layer."""
         answer = self._worker.result(self._progress)
-        return Unpacked(answer["diff_id"], answer["size"], tuple(self._implicit))
+        return Unpacked(
+            answer["diff_id"], answer["size"], tuple(self._implicit), tuple(self._places)
+        )
 
     def _progress(self, message: dict[str, Any]) -> None:
-        self._implicit += message["implicit"]
+        self._implicit += message.get("implicit", ())
+        self._places += message.get("places", ())
 
     def cancel(self) -> None:
         self._worker.cancel()
@@ -180,17 +200,15 @@ class Applier:
     def _index(
         self, stream: _Stream, folder: Path, lowers: Sequence[Path], ctx: CallContext
     ) -> Unpacked:
-        """Twice, where it turns out that folders must look as in the layers below: that is rare."""
+        """Twice, where implied folders have attributes in the layers below: that is rare."""
         looks: dict[str, Any] = {}
         while True:
             with stream() as layer:
                 work = start_index(self._forks, layer, folder, limits=self.limits, looks=looks)
                 done = _finish(work, ctx)
-            if looks or not done.implicit:
+            if looks or done.inherit(folder, lowers):
                 return done
             looks = looks_of(lowers, done.implicit)
-            if not looks:
-                return done
 
 
 def _finish(unpacking: Unpacking, ctx: CallContext) -> Unpacked:

@@ -22,6 +22,7 @@ from orlop.sys.mount import MS_BIND, mount
 from orlop.tar.reader import TarReader
 
 _UNFINISHED = "/unfinished.erofs"
+_PLACES = 1000  # in one message
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -30,14 +31,15 @@ def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
 
     It becomes `name` in `folder` when it is whole, with blocks of `block_size` bytes;
     `max_size`, `max_ratio`, `max_entries` limit it. Descriptor 1, if given, tells in JSON what
-    implied folders look like (`LayerTree.give_looks`). Answers as `orlop.diff.unpack` does.
+    implied folders look like (`LayerTree.give_looks`). Answers as `orlop.diff.unpack` does, and
+    reports where the inodes of implied folders are, in the same order: `{"places": […]}`.
     """
     source, *told = fds
     looks = json.load(os.fdopen(told[0])) if told else {}
     _confine(Path(args["folder"]))
     pump = Pump(source, args["max_size"], args["max_ratio"])
     try:
-        tree = _write(pump, args, looks)
+        tree, places = _write(pump, args, looks)
     except OrlopError:
         pump.stop()
         raise
@@ -49,20 +51,23 @@ def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
         raise
     for batch in batches(tree.implicit):
         report({"implicit": batch})
+    for start in range(0, len(places), _PLACES):
+        report({"places": places[start : start + _PLACES]})
     return {"diff_id": pump.digest(), "size": pump.size, "entries": tree.entries}
 
 
-def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> LayerTree:
+def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[LayerTree, list[int]]:
     fd = os.open(_UNFINISHED, _CREATE, 0o600)
     try:
-        tree = _index(pump, Image(fd, args["block_size"]), args["max_entries"], looks)
+        image = Image(fd, args["block_size"])
+        tree = _index(pump, image, args["max_entries"], looks)
         os.rename(_UNFINISHED, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
     except BaseException:
         os.unlink(_UNFINISHED)  # noqa: PTH108
         raise
     finally:
         os.close(fd)
-    return tree
+    return tree, [image.offset(node) for node in tree.implicit.values()]
 
 
 def _index(pump: Pump, image: Image, max_entries: int, looks: dict[str, Any]) -> LayerTree:

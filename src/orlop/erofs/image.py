@@ -32,6 +32,7 @@ class Image:
         self._fd = fd
         self._block = block_size
         self._end = _BEGIN
+        self._metadata = 0
 
     def through(self, read: Read) -> Read:
         """`read`, with what it gives written on the way where the image holds the tar itself."""
@@ -58,7 +59,7 @@ class Image:
     def finish(self, root: Node, uuid: bytes) -> None:
         """Write what makes the contents a filesystem with the root folder `root`."""
         self._align(self._block)
-        begin = self._end
+        self._metadata = begin = self._end
         nodes = _number(root)
         last = nodes[-1]
         data = begin + (last.slot * layout.SLOT + _inode_size(last))
@@ -74,6 +75,10 @@ class Image:
             uuid=uuid,
         )
         os.pwrite(self._fd, first, layout.SUPER_OFFSET)
+
+    def offset(self, node: Node) -> int:
+        """Where the inode of a node is, after `finish`; -1 if it is none of the image's."""
+        return self._metadata + node.slot * layout.SLOT if node.slot >= 0 else -1
 
     def _write_metadata(self, nodes: list[Node], data: int) -> None:
         """All inodes, and the data of folders and links behind them, from the offset `data` on."""

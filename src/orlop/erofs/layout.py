@@ -90,6 +90,12 @@ def inode(
     return head + xattrs
 
 
+def look(mode: int, uid: int, gid: int, mtime: int) -> tuple[tuple[int, bytes], ...]:
+    """What to write where in an inode that is there, so that it looks so."""
+    seconds, rest = divmod(mtime, 1_000_000_000)
+    return (4, struct.pack("<H", mode)), (24, struct.pack("<IIqI", uid, gid, seconds, rest))
+
+
 def device(major: int, minor: int) -> int:
     """A device's number as the kernel's new_encode_dev() has it; ValueError for one beyond it."""
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):

@@ -241,12 +241,11 @@ class Unpacker:
 
     def _commit(self, job: LayerJob) -> None:
         try:
-            if job.extraction is not None and job.extraction.image and _inherits(job):
-                self.discard([job])  # an image tells that from its beginning
+            if job.extraction is not None and not self._inherit(job):
+                self.discard([job])
             if job.extraction is None:
                 self._apply_in_order(job)
             else:
-                self._inherit(job)
                 extraction, job.extraction = job.extraction, None
                 extraction.commit(job.chain, job.parent, {}, self._fetcher.lease)
         except AlreadyExists:
@@ -267,16 +266,22 @@ class Unpacker:
         job.key = ""
         self._say(EXTRACTED, job)
 
-    def _inherit(self, job: LayerJob) -> None:
-        """Folders that the layer implies take their looks from the layers below it."""
-        if job.extraction is None or job.done is None or not _inherits(job):
-            return
+    def _inherit(self, job: LayerJob) -> bool:
+        """Folders that the layer implies take their looks from the layers below it.
+
+        False if that must be known when the layer is unpacked.
+        """
+        if job.extraction is None or job.done is None or not job.done.implicit or not job.parent:
+            return True
         key = f"inherit-{secrets.token_hex(6)} {job.chain}"
         (below,) = self._snapshotter.view(self._namespace, key, job.parent, {}, self._fetcher.lease)
         try:
             options = dict(option.partition("=")[::2] for option in below.options)
-            lowers = options.get("lowerdir", below.source).split(":")
-            inherit_folders(job.extraction.path, [Path(p) for p in lowers], job.done.implicit)
+            lowers = [Path(p) for p in options.get("lowerdir", below.source).split(":")]
+            if job.extraction.image:
+                return job.done.inherit(job.extraction.path, lowers)
+            inherit_folders(job.extraction.path, lowers, job.done.implicit)
+            return True
         finally:
             self._snapshotter.remove(self._namespace, key)
 
@@ -320,11 +325,6 @@ class _Feed:
                 self._position += os.splice(source, self._pipe, count, offset_src=self._position)
             except BrokenPipeError:
                 self._broken = True
-
-
-def _inherits(job: LayerJob) -> bool:
-    """Whether a layer implies folders that may be in the layers below it."""
-    return bool(job.parent and job.done is not None and job.done.implicit)
 
 
 def _check_diff_id(job: LayerJob, diff_id: str) -> None:
