@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 CORES := $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak bench screenshots clean
+.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak storm bench screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ wire-check: setup
 soak: setup ## 20 minutes of random verbs by 8 clients, then 300 kills at random under load
 	@$(BIN)/python -m tests.soak --clients 8
 	@$(BIN)/python -m tests.soak --clients 8 --kills 300
+
+storm: setup ## kill what stores at every step that it takes, and 500 times at random
+	@$(BIN)/python -m tests.storm --rounds 500
 
 bench: setup ## compare with Debian's containerd, in one run, on a tmpfs
 	@$(BIN)/python -m benchmarks

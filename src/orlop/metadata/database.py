@@ -6,6 +6,7 @@ time, and readers see a consistent snapshot without waiting for it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -15,12 +16,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from orlop.errors import DataLoss, FailedPrecondition, ResourceExhausted
+from orlop.errors import DataLoss, FailedPrecondition, ResourceExhausted, Unavailable
 from orlop.tally import Timing
 
 SCHEMA_VERSION = 7
 _IDLE_READERS = 8
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_UNUSABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
+# The memory that processes share is a file as well, for which there was no room.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _PRIMARY = 0xFF  # the part of an error code that says which error it is
 
 Row = sqlite3.Row
@@ -59,8 +63,9 @@ class Transaction:
 class Database:
     """The database file at `path`, created and migrated when opened.
 
-    Raises FailedPrecondition when the file was written by a newer orlop, DataLoss (as all that
-    reads or writes) when it is damaged. `on_write` is called after each write, and must not wait.
+    Raises FailedPrecondition when the file was written by a newer orlop, and, as all that reads or
+    writes, DataLoss when it is damaged, Unavailable when it cannot be used. `on_write` is called
+    after each write, and must not wait.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,12 +153,15 @@ class Database:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
-            if code == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", 0)
+            unusable = code & _PRIMARY in _UNUSABLE
+            if code in _FULL or (unusable and _has_no_room(self.path.parent)):
                 raise ResourceExhausted(
                     f'no space left for the database "{self.path}"; free some or enlarge the disk'
                 ) from error
-            if code in _DAMAGED:
+            if unusable:
+                raise Unavailable(f'database "{self.path}" cannot be used: {error}') from error
+            if code & _PRIMARY in _DAMAGED:
                 raise DataLoss(
                     f'database "{self.path}" is damaged ({error}); stop orlopd, see what '
                     "`orlopd check` says, and put a backup in its place"
@@ -181,3 +189,9 @@ class Database:
                 self._readers.append(connection)
                 return
         connection.close()
+
+
+def _has_no_room(folder: Path) -> bool:
+    """Whether no byte, or no file, can be added; some filesystems do not count files."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from orlop.errors import Internal
+from orlop.errors import Internal, ResourceExhausted
 from orlop.snapshots.driver import Driver
 from orlop.sys.mount import Mount
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NativeDriver(Driver):
@@ -29,9 +33,12 @@ class NativeDriver(Driver):
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, "LC_ALL": "C"},
         )
         if copy.returncode:
-            raise Internal(f"copy of snapshot {parents[0]}: {copy.stderr.strip()}")
+            full = any(os.strerror(each) in copy.stderr for each in _FULL)
+            failure = ResourceExhausted if full else Internal
+            raise failure(f"copy of snapshot {parents[0]}: {copy.stderr.strip()}")
 
     def content(self, number: int) -> Path:
         return self.folder(number)

@@ -6,17 +6,19 @@ only leave a folder without a row; those are reaped when the daemon starts.
 
 from __future__ import annotations
 
+import errno
 import logging
 import queue
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     Unimplemented,
 )
 from orlop.events import Publisher
@@ -84,7 +86,7 @@ class SnapshotStore(Shelf):
         number, read_only = self._ids.next(), kind is Kind.VIEW
         mapping = self._mapping(key, wanted)
         try:
-            self.driver.create(number, chain, read_only=read_only)
+            self._make(number, chain, read_only=read_only)
             if mapping and not read_only:
                 self.driver.give_to(number, mapping)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
@@ -96,6 +98,19 @@ class SnapshotStore(Shelf):
             self.driver.discard(number)
             raise
         return _mapped(self.driver.mounts(number, chain, read_only=read_only), mapping)
+
+    def _make(self, number: int, chain: Sequence[int], *, read_only: bool) -> None:
+        """Make a folder, whole or not at all; ResourceExhausted when the disk is full."""
+        try:
+            self.driver.create(number, chain, read_only=read_only)
+        except BaseException as error:
+            self.driver.discard(number)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ResourceExhausted(
+                    f'no space left for snapshots below "{self.driver.root}"; free some or '
+                    "enlarge the disk"
+                ) from error
+            raise
 
     def _mapping(self, key: str, wanted: Mapping[str, str]) -> IdMapping | None:
         """How a snapshot's labels map uids and gids; None if they do not.
@@ -180,7 +195,7 @@ class SnapshotStore(Shelf):
         if not self.rebase:
             raise Unimplemented(f'snapshotter "{self.name}" unpacks layers on their parents only')
         number = self._ids.next()
-        self.driver.create(number, (), read_only=False)
+        self._make(number, (), read_only=False)
         return FolderExtraction(self, namespace, number)
 
     def adopt(

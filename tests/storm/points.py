@@ -1,0 +1,85 @@
+"""The steps at which a process may be killed, or its disk be full."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from orlop.metadata import Transaction
+
+React = Callable[[str], None]
+
+_EVENTS = {
+    "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
+    "os.truncate", "shutil.rmtree",
+}  # fmt: skip
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_NOT_THE_PLACE = {"orlop.metadata.database", "orlop.content.files"}
+
+
+def watch(react: React) -> None:
+    """Call `react` with the name of each step before it is taken; for the rest of this process."""
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event in _EVENTS or (event == "open" and _writes(args)):
+            step(event)
+
+    def step(what: str) -> None:
+        place = _place(sys._getframe(2))
+        if place:
+            react(f"{place} {what}")
+
+    sync = os.fsync
+    after_commit = Transaction.run_after_commit
+
+    def synced(fd: int) -> None:
+        step("fsync")
+        sync(fd)
+        step("fsynced")
+
+    def committed(transaction: Transaction) -> None:
+        step("committed")
+        after_commit(transaction)
+
+    os.fsync = synced
+    Transaction.run_after_commit = committed  # type: ignore[method-assign]
+    _watch_commits(step)
+    sys.addaudithook(hook)
+
+
+def _watch_commits(step: React) -> None:
+    execute = Transaction.execute
+
+    def executed(transaction: Transaction, sql: str, *params: Any) -> Any:
+        if not sql.lstrip().startswith(("SELECT", "WITH")):
+            step(sql.split(None, 1)[0])
+        return execute(transaction, sql, *params)
+
+    Transaction.execute = executed  # type: ignore[method-assign]
+
+
+def _writes(args: tuple[Any, ...]) -> bool:
+    flags = args[2] if len(args) > 2 else 0
+    return isinstance(flags, int) and bool(flags & _WRITING)
+
+
+def _place(frame: FrameType | None) -> str:
+    """The function of orlop's that takes the step, and the one of a room that it does it for."""
+    found: list[str] = []
+    while frame is not None and len(found) < 2:
+        module = frame.f_globals.get("__name__", "")
+        function = frame.f_code.co_name
+        if (
+            module.startswith("orlop.")
+            and module != "orlop.metadata.database"
+            and not function.startswith("<")  # a comprehension
+        ):
+            name = f"{module.removeprefix('orlop.')}.{function}"
+            found.append(name)
+            if module not in _NOT_THE_PLACE:
+                break
+        frame = frame.f_back
+    return " < ".join(found)

@@ -1,0 +1,251 @@
+"""What a process does with the store until it is killed, and what it promises."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from orlop.content import ContentStore
+from orlop.errors import AlreadyExists, OrlopError
+from orlop.events import Exchange
+from orlop.gc import Collector
+from orlop.images.model import Image
+from orlop.images.store import ImageStore
+from orlop.leases.store import LeaseStore
+from orlop.metadata import Database
+from orlop.oci.descriptor import Descriptor
+from orlop.oci.digest import Digest
+from orlop.snapshots import Kind, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
+
+NAMESPACES = ("one", "two")
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_ROOTED = {"containerd.io/gc.root": "here"}
+
+
+class Ledger:
+    """What was begun and what was done, a line each, written at once; outlives who writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def tell(self, what: str, *facts: Any) -> None:
+        os.write(self._fd, f"{json.dumps([what, *facts])}\n".encode())
+
+
+class Rooms:
+    """The rooms, opened as a daemon opens them."""
+
+    def __init__(self, root: Path, closing: ExitStack) -> None:
+        root.mkdir(exist_ok=True)
+        exchange = Exchange()
+        self.database = Database(root / "metadata.db")
+        closing.callback(self.database.close)
+        self.content = ContentStore(self.database, root / "content", exchange)
+        self.content.reap()
+        ids = SnapshotIds(self.database)
+        self.snapshotters = {}
+        for name, driver in (("overlayfs", OverlayDriver), ("native", NativeDriver)):
+            folder = root / "snapshots" / name
+            store = SnapshotStore(self.database, ids, name, driver(folder), exchange)
+            closing.callback(store.close)
+            store.cleanup()
+            self.snapshotters[name] = store
+        self.images = ImageStore(self.database, exchange)
+        self.leases = LeaseStore(self.database)
+        self.collector = Collector(
+            self.database,
+            {
+                "content": self.content.collect,
+                "ingest": self.content.collect_ingests,
+                "image": self.images.collect,
+                "lease": self.leases.collect,
+                **{f"snapshot/{name}": each.collect for name, each in self.snapshotters.items()},
+            },
+        )
+
+
+class Work:
+    """Random things done to the rooms; the same for the same seed and store."""
+
+    def __init__(self, rooms: Rooms, ledger: Ledger, seed: int) -> None:
+        self._rooms = rooms
+        self._tell = ledger.tell
+        self._random = random.Random(seed)
+        self._seed = seed
+        self._count = 0
+        self.failures: list[OrlopError] = []
+
+    def run(self, steps: int) -> None:
+        """Do each thing once, in any order, and then at random."""
+        things = [
+            self._image, self._same_elsewhere, self._begin_write, self._abort, self._snapshot,
+            self._extraction, self._drop_image, self._drop_snapshot, self._forget_snapshot,
+            self._mend, self._collect,
+        ]  # fmt: skip
+        once = self._random.sample(things, len(things))
+        for thing in once + self._random.choices(things, k=steps):
+            self._try(thing)
+        for _ in range(3):  # and there is garbage in the end
+            self._try(self._drop_image)
+        self._try(self._collect)
+
+    def _try(self, thing: Callable[[], None]) -> None:
+        try:
+            thing()
+        except OrlopError as error:
+            self.failures.append(error)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not _is_ours(error):
+                raise
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}-{self._seed}-{self._count}"
+
+    def _namespace(self) -> str:
+        return self._random.choice(NAMESPACES)
+
+    # Images
+
+    def _image(self) -> None:
+        self._make_image(self._namespace(), self._random.randbytes(self._random.randint(1, 50_000)))
+
+    def _same_elsewhere(self) -> None:
+        """Both namespaces have a blob; the second does not send it."""
+        data = self._random.randbytes(10_000)
+        for namespace in NAMESPACES:
+            self._make_image(namespace, data)
+
+    def _make_image(self, namespace: str, layer: bytes) -> None:
+        name = self._name("image")
+        lease = self._rooms.leases.create(namespace, name).id
+        blob = self._put(namespace, layer, lease)
+        manifest = json.dumps({"name": name, "layer": blob}).encode()
+        labels = {"containerd.io/gc.ref.content.l.0": blob}
+        target = self._put(namespace, manifest, lease, labels)
+        descriptor = Descriptor(media_type=_MANIFEST, digest=target, size=len(manifest))
+        self._rooms.images.create(namespace, Image(name, descriptor))
+        self._tell("image", namespace, name, target, blob)
+        self._rooms.leases.delete(namespace, lease)
+
+    def _put(
+        self, namespace: str, data: bytes, lease: str, labels: Mapping[str, str] | None = None
+    ) -> str:
+        digest = Digest.of(data)
+        try:
+            with self._rooms.content.writer(
+                namespace, digest, total=len(data), expected=digest, lease=lease
+            ) as writer:
+                rest = data[writer.offset :]
+                writer.write(rest[: len(rest) // 2])
+                writer.write(rest[len(rest) // 2 :])
+                writer.commit(labels=labels)
+        except AlreadyExists:
+            pass
+        return digest
+
+    def _drop_image(self) -> None:
+        having = [each for each in NAMESPACES if self._rooms.images.list(each)]
+        namespace = self._random.choice(having or NAMESPACES)
+        if found := self._rooms.images.list(namespace):
+            name = self._random.choice(found).name
+            self._tell("drop", "image", namespace, name)
+            self._rooms.images.delete(namespace, name)
+
+    # Writes that are not finished
+
+    def _begin_write(self) -> None:
+        namespace, ref = self._namespace(), self._name("ref")
+        with self._rooms.content.writer(namespace, ref, total=100_000) as writer:
+            data = written(ref)[: self._random.randint(1, 99_999)]
+            writer.write(data)
+        self._tell("write", namespace, ref, len(data))
+
+    def _abort(self) -> None:
+        namespace = self._namespace()
+        if found := self._rooms.content.statuses(namespace):
+            ref = self._random.choice(found).ref
+            self._tell("drop", "write", namespace, ref)
+            self._rooms.content.abort(namespace, ref)
+
+    # Snapshots
+
+    def _snapshot(self) -> None:
+        store, namespace = self._snapshotter(), self._namespace()
+        key, name = self._name("active"), self._name("snapshot")
+        committed = [each.name for each in store.list(namespace) if each.kind is Kind.COMMITTED]
+        parent = self._random.choice(["", *committed])
+        store.prepare(namespace, key, parent)
+        (store.folder(namespace, key) / "file").write_text(name)
+        store.commit(namespace, name, key, _ROOTED)
+        self._tell("snapshot", store.name, namespace, name, parent)
+
+    def _extraction(self) -> None:
+        store, namespace = self._rooms.snapshotters["overlayfs"], self._namespace()
+        name = self._name("snapshot")
+        extraction = store.extraction(namespace)
+        (extraction.path / "file").write_text(name)
+        if self._random.random() < 0.3:
+            extraction.discard()
+            return
+        extraction.commit(name, "", _ROOTED)
+        self._tell("snapshot", store.name, namespace, name, "")
+
+    def _drop_snapshot(self) -> None:
+        """Remove one that no other stands on."""
+        store, namespace = self._snapshotter(), self._namespace()
+        listed = store.list(namespace)
+        parents = {each.parent for each in listed}
+        if leaves := [each.name for each in listed if each.name not in parents]:
+            name = self._random.choice(leaves)
+            self._tell("drop", "snapshot", store.name, namespace, name)
+            store.remove(namespace, name)
+
+    def _forget_snapshot(self) -> None:
+        """From now on one may be collected."""
+        store, namespace = self._snapshotter(), self._namespace()
+        if listed := store.list(namespace):
+            info = self._random.choice(listed)
+            self._tell("drop", "snapshot", store.name, namespace, info.name)
+            bare = type(info)(info.name, info.parent, info.kind, 0, 0, {})
+            store.update(namespace, bare, FieldMask(paths=["labels"]))
+
+    def _snapshotter(self) -> SnapshotStore:
+        return self._rooms.snapshotters[self._random.choice(["overlayfs", "native"])]
+
+    # The rest
+
+    def _mend(self) -> None:
+        """A blob is replaced by itself."""
+        content = self._rooms.content
+        if found := content.list(self._namespace()):
+            digest = self._random.choice(found).digest
+            data = content.files.scratch()
+            data.write_bytes(content.files.blob(digest).read_bytes())
+            content.replace(digest, data)
+
+    def _collect(self) -> None:
+        self._rooms.collector.run()
+
+
+def _is_ours(error: OSError) -> bool:
+    """Whether it was the test that found the disk full, and not the code under test."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        if trace.tb_frame.f_globals["__name__"].startswith("orlop."):
+            return False
+        trace = trace.tb_next
+    return True
+
+
+def written(ref: str) -> bytes:
+    """What is written under a ref."""
+    return random.Random(ref).randbytes(100_000)
