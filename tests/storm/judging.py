@@ -68,7 +68,7 @@ def _have(rooms: Rooms, promises: Promises) -> None:
 
 def _only(rooms: Rooms) -> None:
     """After a collection, blobs are those of images."""
-    kept = defaultdict(set)
+    kept: defaultdict[str, set[str]] = defaultdict(set)
     for namespace in NAMESPACES:
         for image in rooms.images.list(namespace):
             manifest = json.loads(rooms.content.read(namespace, image.target.digest))

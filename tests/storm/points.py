@@ -44,8 +44,8 @@ def watch(react: React) -> None:
         step("committed")
         after_commit(transaction)
 
-    os.fsync = synced
-    Transaction.run_after_commit = committed  # type: ignore[method-assign]
+    os.fsync = synced  # type: ignore[assignment]
+    Transaction.run_after_commit = committed  # type: ignore[assignment, method-assign]
     _watch_commits(step)
     sys.addaudithook(hook)
 
@@ -58,7 +58,7 @@ def _watch_commits(step: React) -> None:
             step(sql.split(None, 1)[0])
         return execute(transaction, sql, *params)
 
-    Transaction.execute = executed  # type: ignore[method-assign]
+    Transaction.execute = executed  # type: ignore[assignment, method-assign]
 
 
 def _writes(args: tuple[Any, ...]) -> bool:
