@@ -103,3 +103,16 @@ def times(root: Path) -> dict[str, int]:
     return {
         str(path.relative_to(root)): path.lstat().st_mtime_ns for path in sorted(root.rglob("*"))
     }
+
+
+def deep(root: Path, levels: int) -> None:
+    """So many folders in each other, and a file in the last."""
+    root.mkdir()
+    at = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    os.close(at)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.snapshots.model import Usage
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
+from orlop.sys.removal import remove_tree
 from orlop.sys.usage import disk_usage
 
 _TRASH = ".trash-"
@@ -88,4 +89,5 @@ class Driver(ABC):
 
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
-        shutil.rmtree(self.folder(number), ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self.folder(number))

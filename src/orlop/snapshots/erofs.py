@@ -9,7 +9,6 @@ has an earlier daemon's mounts in hand gets an error, not an empty layer.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from orlop.snapshots.model import Usage
 from orlop.snapshots.overlayfs import kernel_options
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
+from orlop.sys.removal import remove_tree
 
 # Makes the image of what one set of mounts has beyond another, in a folder.
 Seal = Callable[[Sequence[Mount], Sequence[Mount], Path], None]
@@ -57,7 +57,8 @@ class ErofsDriver(Driver):
         """The size of blocks that this kernel takes."""
         problem: OSError | None = None
         where = self.root / ".probe"
-        shutil.rmtree(where, ignore_errors=True)
+        _unmount_all(where, self.root)  # an earlier daemon may have been killed here
+        remove_tree(where)
         where.mkdir()
         try:
             for size in self._BLOCK_SIZES:
@@ -72,7 +73,7 @@ class ErofsDriver(Driver):
                 unmount(where, MNT_DETACH)
                 return size
         finally:
-            shutil.rmtree(where, ignore_errors=True)
+            remove_tree(where)
         assert problem is not None
         raise problem
 
@@ -132,8 +133,7 @@ class ErofsDriver(Driver):
         folder = self.folder(number)
         point = folder / _MOUNTED
         with self._lock, suppress(FileNotFoundError):
-            while _is_mounted(point, folder):
-                unmount(point, MNT_DETACH)
+            _unmount_all(point, folder)
             point.rmdir()
 
     def seal(self, number: int, parents: Sequence[int]) -> Usage:
@@ -161,7 +161,7 @@ class ErofsDriver(Driver):
             if path.name in _OF_LAYERS:
                 continue
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
                 path.unlink()
 
@@ -199,6 +199,11 @@ def _is_mounted(point: Path, folder: Path) -> bool:
         return point.stat().st_dev != folder.stat().st_dev
     except FileNotFoundError:
         return False
+
+
+def _unmount_all(point: Path, folder: Path) -> None:
+    while _is_mounted(point, folder):
+        unmount(point, MNT_DETACH)
 
 
 def _has_entries(folder: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import queue
-import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from orlop.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    OrlopError,
     ResourceExhausted,
     Unimplemented,
 )
@@ -30,6 +30,7 @@ from orlop.snapshots.records import Record
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
+from orlop.sys.removal import remove_tree
 
 UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
@@ -154,7 +155,7 @@ class SnapshotStore(Shelf):
             usage = self.driver.seal(record.id, chain)
         with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._commit(tx, namespace, name, key, labels or {}, lease, parent, usage)
-        self.driver.settle(record.id)
+        self._settle(record.id)
         self._publish_commit(namespace, name, key)
 
     def usage(self, namespace: str, key: str) -> Usage:
@@ -176,7 +177,7 @@ class SnapshotStore(Shelf):
             owned = {row["id"] for row in tx.all("SELECT id FROM snapshots")}
             committed = records.committed(tx, self.name) if self.driver.images else ()
         for number in committed:
-            self.driver.settle(number)  # a crash may have come between
+            self._settle(number)  # a crash may have come between
         for number in self.driver.numbers() - owned:
             _log.info("snapshotter=%s reaping orphan snapshot folder %d", self.name, number)
             self._delete_later(number)
@@ -213,8 +214,15 @@ class SnapshotStore(Shelf):
         with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
             self._insert(tx, number, namespace, name, parent, Kind.COMMITTED, lease, usage)
             labels.replace(tx, self._kind, namespace, name, wanted)
-        self.driver.settle(number)
+        self._settle(number)
         self._publish_commit(namespace, name, f"extract {name}")
+
+    def _settle(self, number: int) -> None:
+        """What is committed is so, whatever it leaves; the next start tries again."""
+        try:
+            self.driver.settle(number)
+        except (OSError, OrlopError) as error:
+            _log.warning("snapshotter=%s snapshot %d leaves files: %s", self.name, number, error)
 
     def _delete(self, record: Record) -> None:
         self._delete_later(record.id)
@@ -226,9 +234,10 @@ class SnapshotStore(Shelf):
 
     def _delete_doomed(self) -> None:
         while (path := self._doomed.get()) is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            if path.exists():
-                _log.warning('snapshotter=%s cannot delete "%s"', self.name, path)
+            try:
+                remove_tree(path)
+            except Exception as error:  # noqa: BLE001 - there will be others to delete
+                _log.warning('snapshotter=%s cannot delete "%s": %s', self.name, path, error)
 
 
 class FolderExtraction:

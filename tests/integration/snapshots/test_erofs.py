@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
+from tests.nasty_tree import deep
 
 pytestmark = pytest.mark.root
 
@@ -159,3 +161,30 @@ def test_a_full_disk_at_commit(tmp_path: Path, forks: ForkServer) -> None:
             store.remove("ns", "done")
     finally:
         unmount(small, MNT_DETACH)
+
+
+def test_deep_folders_are_committed(tmp_path: Path, forks: ForkServer) -> None:
+    with opened(tmp_path, forks) as store:
+        with mounted(store.prepare("ns", "work"), tmp_path) as target:
+            deep(target / "d", 1500)
+        store.commit("ns", "done", "work")
+        (number,) = store.driver.numbers()
+        assert not (store.driver.folder(number) / "fs").exists()
+
+
+def test_files_that_cannot_be_deleted(tmp_path: Path, forks: ForkServer) -> None:
+    """A commit is one whatever it leaves, and the next daemon starts."""
+    with opened(tmp_path, forks) as store:
+        with mounted(store.prepare("ns", "work"), tmp_path) as target:
+            (target / "file").write_text("x")
+        (number,) = store.driver.numbers()
+        content = store.driver.content(number)
+        subprocess.run(["chattr", "+i", content / "file"], check=True)
+        try:
+            store.commit("ns", "done", "work")
+            store.cleanup()  # as the next daemon does
+        finally:
+            subprocess.run(["chattr", "-i", content / "file"], check=True)
+        assert [info.name for info in store.list("ns")] == ["done"]
+        store.cleanup()
+        assert not content.exists()

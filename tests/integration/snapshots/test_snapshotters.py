@@ -39,6 +39,7 @@ from orlop.snapshots import (
 from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
 from tests.layer_fixture import layer, member
+from tests.nasty_tree import deep
 
 pytestmark = pytest.mark.root
 
@@ -362,3 +363,14 @@ def test_unmount_all_takes_what_is_below(tmp_path: Path) -> None:
     mount_all([tmpfs, tmpfs], target / "sub dir")
     unmount_all(target)
     assert str(target) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_deep_folders_are_deleted(store: SnapshotStore, tmp_path: Path) -> None:
+    """What containers make must not end the deletion of what others have made."""
+    with mounted(store.prepare("ns", "deep"), tmp_path) as target:
+        deep(target / "tree", 1500)
+    store.remove("ns", "deep")
+    store.prepare("ns", "next")
+    store.remove("ns", "next")
+    store.close()
+    assert list(store.driver.snapshots.iterdir()) == []
