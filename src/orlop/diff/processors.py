@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from google.protobuf.any_pb2 import Any
@@ -99,68 +99,93 @@ class Processors:
 
 
 class _Run:
-    """A program at work: `output` is the end of the pipe that it writes to."""
+    """A program at work, in a process group of its own: `output` is what it writes to."""
 
     def __init__(self, what: Processor, media_type: str, source: int, payload: Any | None) -> None:
         self._what = what
         self._status: int | None = None
-        with ExitStack() as undo:
-            self._complaint = undo.enter_context(tempfile.TemporaryFile())
-            self.output, write = os.pipe2(os.O_CLOEXEC)
+        self._said = b""
+        with ExitStack() as theirs, ExitStack() as undo:
+            self.output, write = _pipe(theirs)
             undo.callback(self._close)
-            fds = [source, write, self._complaint.fileno()]
+            said, complain = _pipe(theirs)
+            undo.callback(os.close, said)
+            fds = [source, write, complain]
             try:
                 if payload is not None:
-                    fds.append(os.memfd_create("payload", os.MFD_CLOEXEC))
-                    os.write(fds[_PAYLOAD], payload.SerializeToString())
-                    os.lseek(fds[_PAYLOAD], 0, os.SEEK_SET)
+                    fds.append(_file_of(payload.SerializeToString(), theirs))
                 self._pid = _spawn(what, media_type, fds)
+                undo.callback(self._kill)
+                self._end = os.pidfd_open(self._pid)
             except OSError as error:
                 raise FailedPrecondition(
                     f'stream processor "{what.id}": {what.path}: {error.strerror}'
                 ) from error
-            finally:
-                os.close(write)
-                for told in fds[_PAYLOAD:]:
-                    os.close(told)
-            self._end = os.pidfd_open(self._pid)
             undo.pop_all()
+        self._listener = threading.Thread(target=self._listen, args=(said,), daemon=True)
+        self._listener.start()
 
     def check(self, error: Exception | None = None) -> None:
         """Wait for its end; FailedPrecondition with what it said if it failed by itself."""
         self._close()  # which ends a program that writes on
-        if not self._ended(_PATIENCE):
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        if not poll.poll(_PATIENCE * 1000):
             if error is None:
                 raise FailedPrecondition(
                     f'stream processor "{self._what.id}" has ended its output, and does not end'
                 )
             return
-        code = self._status or 0
+        code = self._reap()
         if code > 0 or (code < 0 and error is None):
-            self._complaint.seek(0)
-            said = self._complaint.read(_SAID).decode(errors="replace").strip()
+            self._listener.join(_PATIENCE)
+            said = self._said.decode(errors="replace").strip()
             raise FailedPrecondition(
                 f'stream processor "{self._what.id}" failed with status {code}: {said}'
             ) from error
 
     def close(self) -> None:
-        """However far it has come."""
+        """However far it has come; what it has started goes, too."""
         self._close()
-        if self._status is None:
-            signal.pidfd_send_signal(self._end, signal.SIGKILL)
-            self._ended(None)
+        self._reap()
         os.close(self._end)
-        self._complaint.close()
 
-    def _ended(self, timeout: float | None) -> bool:
-        if self._status is None and select.select([self._end], [], [], timeout)[0]:
-            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        return self._status is not None
+    def _listen(self, said: int) -> None:
+        """What it complains of first; the rest is read, that it may go on."""
+        with open(said, "rb", buffering=0) as pipe:
+            while data := pipe.read(_SAID):
+                self._said += data[: _SAID - len(self._said)]
+
+    def _reap(self) -> int:
+        if self._status is None:
+            self._status = self._kill()
+        return self._status
+
+    def _kill(self) -> int:
+        """Kill it with its group, if it has not ended; how it ended."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)  # before it is reaped the number is its own
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _close(self) -> None:
         output, self.output = self.output, -1
         if output >= 0:
             os.close(output)
+
+
+def _pipe(theirs: ExitStack) -> tuple[int, int]:
+    """A pipe; the program's end is closed here once it has it."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    theirs.callback(os.close, write)
+    return read, write
+
+
+def _file_of(data: bytes, theirs: ExitStack) -> int:
+    fd = os.memfd_create("payload", os.MFD_CLOEXEC)
+    theirs.callback(os.close, fd)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _spawn(what: Processor, media_type: str, fds: Sequence[int]) -> int:
@@ -172,4 +197,5 @@ def _spawn(what: Processor, media_type: str, fds: Sequence[int]) -> int:
         {**os.environ, **extra, _TYPE: media_type},
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(fds)],
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them
+        setpgroup=0,
     )

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import tarfile
 import time
@@ -248,3 +249,31 @@ def test_a_program_that_is_not_there(source: int) -> None:
         found.plain("x", source),
     ):
         pass
+
+
+def test_what_a_program_has_started_goes_with_it(source: int, tmp_path: Path) -> None:
+    """And a complaint that does not end holds up nothing."""
+    script = f"sleep 1000 & echo $! > {tmp_path}/pid; cat; yes complaint >&2"
+    found = processors(a={"accepts": ["x"], "returns": GZIP, "script": script})
+    with pytest.raises(OrlopError, match="enough"), found.plain("x", source) as stream:
+        os.read(stream, 100)
+        raise InvalidArgument("enough")
+    child = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_where_many_files_are_open(source: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held = [os.dup(source) for _ in range(1100)]
+    try:
+        found = processors(a={"accepts": ["x"], "returns": GZIP, "script": "cat"})
+        with found.plain("x", source) as stream:
+            assert read_all(stream) == b"content of a layer"
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
