@@ -94,3 +94,23 @@ def test_a_tree_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
         disk_usage(str(tmp_path / "file"))
+
+
+def test_deeper_than_a_path_can_be_long(tmp_path: Path) -> None:
+    """As a container makes it that wants not to be measured."""
+    here, name = Path.cwd(), Path("n" * 200)
+    os.chdir(tmp_path)
+    try:
+        for _ in range(40):
+            name.mkdir()
+            os.chdir(name)
+        Path("file").write_bytes(b"x" * 100_000)
+        size, inodes = disk_usage(str(tmp_path))
+        assert inodes == 42
+        assert size >= 100_000
+    finally:  # from below, for nothing else reaches it
+        Path("file").unlink(missing_ok=True)
+        while Path.cwd() != tmp_path:
+            os.chdir("..")
+            name.rmdir()
+        os.chdir(here)
