@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,38 +34,44 @@ def make(item: Mount, point: Path) -> None:
 
 
 def undo(point: Path) -> None:
-    """Unmake what is at `point`; nothing there is no error. Who uses it still can go on to."""
+    """Unmake what is at `point`; nothing there is no error. Who uses it still can go on to.
+
+    Raises OSError for what stays.
+    """
     if point.is_symlink():
-        if is_there(point):
+        if is_there(point, ()):
             loop.detach(str(point.readlink()))
         point.unlink()
-        _image_of(point).unlink(missing_ok=True)
+        _identity_of(point).unlink(missing_ok=True)
         return
     unmount_all(point)
     with suppress(FileNotFoundError):
         point.rmdir()
 
 
-def is_there(point: Path) -> bool:
-    """Whether the mount has not gone, as all do when the machine starts."""
-    if point.is_symlink():
-        return loop.shows(str(point.readlink()), _image_of(point))
-    return os.path.ismount(point)
+def is_there(point: Path, mounted: Collection[Path]) -> bool:
+    """Whether it has not gone, as all do when the machine starts; `mounted` is what there is."""
+    if not point.is_symlink():
+        return point in mounted
+    try:
+        identity = _identity_of(point).read_text()
+    except FileNotFoundError:
+        return False
+    return loop.shows(str(point.readlink()), identity)
 
 
-def _image_of(point: Path) -> Path:
-    """A link to the image of a loop device: the device may be another's by now."""
-    return point.with_suffix(".image")
+def _identity_of(point: Path) -> Path:
+    """Of a loop device, what it was made to show: it may be another's by now."""
+    return point.with_suffix(".shows")
 
 
 def _attach(item: Mount, point: Path) -> None:
-    _image_of(point).symlink_to(os.path.realpath(item.source))
-    device = loop.attach(Path(item.source), read_only="ro" in item.options, lasting=True)
+    """The device goes with this process until the link to it is there."""
+    device = loop.attach(Path(item.source), read_only="ro" in item.options)
     try:
         point.symlink_to(device.path)
-    except OSError:
-        loop.detach(device.path)
-        raise
+        _identity_of(point).write_text(loop.identity(device))
+        loop.keep(device)
     finally:
         device.close()
 

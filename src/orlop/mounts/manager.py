@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import InvalidArgument, NotFound, OrlopError, Unimplemented
+from orlop.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unimplemented,
+)
 from orlop.metadata import clock
 from orlop.metadata.sweeping import Dead, Key
 from orlop.mounts import handlers
 from orlop.mounts.model import Activation, Active
 from orlop.mounts.store import MountStore, Record
 from orlop.mounts.transforms import Transforms
-from orlop.sys.mount import Mount
+from orlop.sys.mount import Mount, mount_points
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +38,16 @@ class MountManager:
 
     def __init__(self, store: MountStore, folder: Path, roots: Sequence[Path]) -> None:
         self._store = store
-        self._folder = folder
-        self._transforms = Transforms(roots)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder.resolve()  # as the table of mounts has it
+        self._transforms = Transforms(roots)
 
     def reap(self) -> None:
         """Forget what a start of the machine, or the end of a daemon, has left half; at start."""
-        whole = set()
+        whole, mounted = set(), set(mount_points(self._folder))
         for record in self._store.everything():
             if record.made is not None and all(
-                handlers.is_there(Path(each.mount_point)) for each in record.made.active
+                handlers.is_there(Path(each.mount_point), mounted) for each in record.made.active
             ):
                 whole.add(str(record.number))
                 continue
@@ -50,7 +55,7 @@ class MountManager:
             self._store.drop(record)
         for entry in self._folder.iterdir():
             if entry.name not in whole:
-                self._unmake(entry)
+                self._clear_up(entry)
 
     # Activate
 
@@ -91,7 +96,7 @@ class MountManager:
             made = Activation(name, made.active, made.system, dict(own_labels or {}))
             self._store.finish(number, made)
         except BaseException:
-            self._unmake(folder)
+            self._clear_up(folder)
             self._store.drop(Record(number, namespace, name, None))
             raise
         return made
@@ -132,30 +137,43 @@ class MountManager:
     # The end
 
     def deactivate(self, namespace: str, name: str) -> None:
-        """Unmount what an activation has made; raises NotFound.
+        """Unmount what an activation has made; who still uses the files can go on to.
 
-        Who still uses the files can go on to.
+        Raises NotFound, and FailedPrecondition while it is being made, or for what stays mounted.
         """
-        self._unmake(self._folder / str(self._store.remove(namespace, name).number))
+        record = self._store.get(namespace, name)
+        if record.made is None:
+            raise FailedPrecondition(f'mount "{name}" is being made')
+        try:
+            self._unmake(self._folder / str(record.number))
+        except OSError as error:
+            raise FailedPrecondition(f'mount "{name}" stays: {error}') from error
+        self._store.drop(record)
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
         """Deactivate what nothing keeps; how many."""
         taken = self._store.take_dead(keys, dead)
         for record in taken:
-            self._unmake(self._folder / str(record.number))
+            self._clear_up(self._folder / str(record.number))
         return len(taken)
 
-    def _unmake(self, folder: Path) -> None:
-        """Unmount all in an activation's folder, last made first; what stays is for `reap`."""
+    def _clear_up(self, folder: Path) -> None:
+        """What stays is for the next `reap`."""
+        try:
+            self._unmake(folder)
+        except OSError as error:
+            _log.warning("mounts in %s stay: %s", folder, error)
+
+    @staticmethod
+    def _unmake(folder: Path) -> None:
+        """Unmount all in an activation's folder, last made first; nothing there is no error."""
         with suppress(FileNotFoundError):
             points = [entry for entry in folder.iterdir() if entry.name.isdecimal()]
             for point in sorted(points, key=lambda each: int(each.name), reverse=True):
-                try:
-                    handlers.undo(point)
-                except OSError as error:
-                    _log.warning("mount on %s stays: %s", point, error)
-                    return
-            shutil.rmtree(folder)
+                handlers.undo(point)
+            for rest in folder.iterdir():
+                rest.unlink()
+            folder.rmdir()
 
     # Of containers
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
+from orlop.errors import AlreadyExists, NotFound
 from orlop.metadata import Database, Transaction, filters, labels
 from orlop.metadata.database import Row
 from orlop.metadata.references import attach_to_lease, ensure_namespace
@@ -60,15 +60,6 @@ class MountStore:
         text = msgspec.json.encode(_Made(active, list(made.system))).decode()
         with self._db.write() as tx:
             tx.execute("UPDATE mounts SET made = ? WHERE id = ?", (text, number))
-
-    def remove(self, namespace: str, name: str) -> Record:
-        """Forget one that was made; raises NotFound, FailedPrecondition while it is being made."""
-        with self._db.write() as tx:
-            record = _get(tx, namespace, name)
-            if record.made is None:
-                raise FailedPrecondition(f'mount "{name}" is being made')
-            _remove(tx, record)
-        return record
 
     def drop(self, record: Record) -> None:
         """Forget one, whatever has become of it."""

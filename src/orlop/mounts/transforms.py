@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,9 +18,10 @@ from orlop.mounts.model import Active
 from orlop.sys.mount import Mount
 
 _MKFS, _MKDIR = "X-containerd.mkfs.", "X-containerd.mkdir."
-_TEMPLATE = re.compile(r"\{\{-?\s*(source|target|mount|overlay)((?:\s+\d+)+)\s*-?\}\}")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_TEMPLATE = re.compile(r"\{\{-?\s*(source|target|mount|overlay)((?:\s+\d{1,3})+)\s*-?\}\}")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_SIZE_MAX = 1 << 50
 _UUID = re.compile(r"[0-9a-fA-F-]{1,36}")
 _DEFAULT_MODE = 0o700
 _IMAGE_MODE = 0o640
@@ -121,7 +123,7 @@ def _numbers(option: str, parts: Sequence[str]) -> tuple[int, tuple[int, int] | 
 def _bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     size = int(float(found[1]) * (1 << _UNITS[found[2].lower()])) if found else 0
-    if not size:
+    if not 0 < size <= _SIZE_MAX:
         raise InvalidArgument(f'mount option "{_MKFS}size={text}": how many bytes? ("64MiB")')
     return size
 
@@ -137,9 +139,9 @@ def _make_image(image: Path, size: int, kind: str, uuid: str) -> None:
             command = ["mkfs.xfs", "-q", *(["-m", f"uuid={uuid}"] if uuid else [])]
         case _:
             raise InvalidArgument(f'mount option "{_MKFS}fs={kind}": ext2, ext3, ext4 or xfs')
-    half = image.with_name(f"{image.name}.half")
+    half = image.with_name(f".{image.name}.{secrets.token_hex(6)}")
     try:
-        with half.open("wb") as file:
+        with half.open("xb") as file:
             file.truncate(size)
         half.chmod(_IMAGE_MODE)
         done = subprocess.run(
@@ -149,7 +151,8 @@ def _make_image(image: Path, size: int, kind: str, uuid: str) -> None:
         )  # fmt: skip
         if done.returncode:
             raise FailedPrecondition(f'{command[0]} "{image}": {done.stderr.strip()}')
-        half.rename(image)
+        with suppress(FileExistsError):  # another was faster: his may be in use already
+            image.hardlink_to(half)
     except FileNotFoundError as error:
         raise Unavailable(f"{command[0]}: {error.strerror}; is it installed?") from error
     except OSError as error:

@@ -17,6 +17,7 @@ from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.task import Task
 from orlop.runtime.tasks import TaskManager
+from orlop.wire.task_types_pb2 import Status
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
     try:
         state = task.state()
         task.pid, task.exit = state.pid, state.exit
+        if state.status == Status.CREATED and not state.pid:
+            tasks.forget_network(task)
     except NotFound:
         _log.info("%s was never made", name)
         log.close()
@@ -108,6 +111,7 @@ def _clear_up(tasks: TaskManager, bundle: Bundle) -> Exit | None:
     try:
         ended = tasks.shims.clean_up(bundle)
         bundle.delete()
+        tasks.mounts.release(bundle.namespace, bundle.id)
     except (OrlopError, OSError) as error:
         _log.warning("namespace=%s task=%s bundle stays: %s", bundle.namespace, bundle.id, error)
     return ended

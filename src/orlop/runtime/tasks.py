@@ -16,6 +16,7 @@ from orlop.errors import (
     AlreadyExists,
     Cancelled,
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     OrlopError,
@@ -86,7 +87,7 @@ class TaskManager:
         self._networks = networks
         self.checkpoints = checkpoints
         self._moves = moves
-        self._mounts = mounts
+        self.mounts = mounts
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -218,8 +219,8 @@ class TaskManager:
                 if options is None or not options.value:
                     options = container.runtime_options
                 images = self.checkpoints.find(ctx, bundle, checkpoint, options)
-                undo.callback(self._mounts.release, namespace, id)
-                rootfs = self._mounts.activate_for(namespace, id, rootfs)
+                undo.callback(self.mounts.release, namespace, id)
+                rootfs = self.mounts.activate_for(namespace, id, rootfs)
                 host = self._sandbox(namespace, container.sandbox) if container.sandbox else None
                 if host is not None or endpoint is not None:
                     shim = self.shims.join(bundle, container.sandbox, host, endpoint)
@@ -243,6 +244,18 @@ class TaskManager:
         if self._networks is not None and self._networks.connects(task.namespace, task.id):
             options = without_network(options)
         return self.checkpoints.make(ctx, task, options)
+
+    def forget_network(self, task: Task) -> None:
+        """The daemon that was to connect a restored task, once it goes on, is no more."""
+
+        def refuse(_: int) -> None:
+            raise FailedPrecondition(
+                f'task "{task.id}" was restored, and orlopd has been started since: its '
+                "network is not there; delete it, and restore it once more"
+            )
+
+        if self._networks is not None and self._networks.connects(task.namespace, task.id):
+            task.when_restored = refuse
 
     def expect_start(self) -> None:
         """A client waits for a process that is to be started soon: have that go quickly."""
@@ -362,7 +375,7 @@ class TaskManager:
         except OSError as error:
             _log.warning("namespace=%s task=%s bundle stays: %s", task.namespace, task.id, error)
         try:
-            self._mounts.release(task.namespace, task.id)
+            self.mounts.release(task.namespace, task.id)
             if self._networks is not None:
                 self._networks.release(task.namespace, task.id)
         finally:

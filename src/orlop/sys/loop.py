@@ -13,6 +13,7 @@ from orlop.sys.mount import MS_RDONLY, mount
 
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CLR_FD = 0x4C01
+_LOOP_SET_STATUS, _LOOP_GET_STATUS = 0x4C04, 0x4C05  # of 64 bits
 _LOOP_CTL_GET_FREE = 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4
 _TRIES = 64  # others take devices at the same time
@@ -80,15 +81,12 @@ def _mount_by_device(image: Path, target: Path, kind: str) -> None:
         device.close()  # and who has mounted it holds it
 
 
-def attach(image: Path, *, read_only: bool, lasting: bool = False) -> Device:
-    """A loop device that shows a file; raises OSError.
-
-    It goes with its last user, unless it is `lasting`: then `detach` ends it.
-    """
-    flags = (_READ_ONLY if read_only else 0) | (0 if lasting else _AUTOCLEAR)
+def attach(image: Path, *, read_only: bool) -> Device:
+    """A loop device that shows a file, and goes with its last user; raises OSError."""
     access = os.O_RDONLY if read_only else os.O_RDWR
     file = os.open(image, access | os.O_CLOEXEC)
     try:
+        flags = _AUTOCLEAR | (_READ_ONLY if read_only else 0)
         config = _Config(fd=file, info=_Info(flags=flags))
         config.info.file_name[:] = os.fsencode(image)[:63].ljust(64, b"\0")
         return _configured(config, access)
@@ -117,17 +115,43 @@ def _configured(config: _Config, access: int) -> Device:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/dev/loop-control")
 
 
-def shows(device: str, image: Path) -> bool:
-    """Whether a loop device shows that file, and not another by now."""
-    backing = Path("/sys/block", Path(device).name, "loop/backing_file")
+def keep(device: Device) -> None:
+    """Have it stay without a user, until `detach`."""
+    info = _info_of(device.fd)
+    info.flags &= ~_AUTOCLEAR
+    fcntl.ioctl(device.fd, _LOOP_SET_STATUS, bytes(info))
+
+
+def identity(device: Device) -> str:
+    """What a device shows, for `shows`."""
+    return _identity(_info_of(device.fd))
+
+
+def shows(device: str, identity: str) -> bool:
+    """Whether a device shows the file that it was made for, and not another by now."""
     try:
-        return backing.read_text().rstrip("\n") == os.path.realpath(image)
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return _identity(_info_of(fd)) == identity
+    except OSError:
+        return False  # it shows none
+    finally:
+        os.close(fd)
+
+
+def _info_of(fd: int) -> _Info:
+    return _Info.from_buffer_copy(fcntl.ioctl(fd, _LOOP_GET_STATUS, bytes(_Info())))
+
+
+def _identity(info: _Info) -> str:
+    """The file's filesystem and inode: its name may change, and go."""
+    return f"{info.device}:{info.inode}"
 
 
 def detach(device: str) -> None:
-    """End a lasting device, once its last user has gone; raises OSError."""
+    """End a device that was kept, once its last user has gone; raises OSError."""
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(fd, _LOOP_CLR_FD)

@@ -209,7 +209,7 @@ def unmount(target: Path, flags: int = 0) -> None:
 
 def unmount_all(target: Path) -> None:
     """Unmount everything at and below `target`, newest first; nothing mounted is no error."""
-    for point in reversed(list(_mount_points(target))):
+    for point in reversed(list(mount_points(target))):
         try:
             unmount(point, MNT_DETACH)
         except (FileNotFoundError, OSError) as error:
@@ -218,14 +218,31 @@ def unmount_all(target: Path) -> None:
             raise
 
 
-def _mount_points(below: Path) -> Iterator[Path]:
-    """Mount points at and below a folder, in the order in which they were mounted."""
+class Mounted(NamedTuple):
+    """A line of the table of mounts: where, and what tells it from all others of this moment."""
+
+    point: Path
+    identity: str
+
+
+def mount_points(below: Path) -> Iterator[Path]:
+    """Mount points at and below a folder, in the order in which they were mounted.
+
+    The folder's path must be without links.
+    """
+    return (each.point for each in mounted(below))
+
+
+def mounted(below: Path) -> Iterator[Mounted]:
+    """What is mounted at and below a folder, in the order in which it was (proc(5), mountinfo)."""
     wanted = str(below)
     with Path("/proc/self/mountinfo").open(errors="surrogateescape") as table:
         for line in table:
-            point = _unescape(line.split(" ", 5)[4])
-            if point == wanted or point.startswith(f"{wanted}/"):
-                yield Path(point)
+            number, _, device, root, point, *rest = line.split(" ")
+            where = _unescape(point)
+            if where == wanted or where.startswith(f"{wanted}/"):
+                kind = rest[rest.index("-") + 1]
+                yield Mounted(Path(where), f"{number} {device} {kind} {root}")
 
 
 def _unescape(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.sys.mount import unmount_all
+from orlop.sys.mount import mount, unmount, unmount_all
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -40,8 +40,18 @@ def test_there_and_away(orlopd: Orlopd, busybox: str, tmp_path: Path, snapshotte
         assert (rw / "new").read_text() == "mine"
         unmount_all(ro)  # as a start of the machine does
         assert " gone " in orlopd.orlop("mount").stdout
+        mount("tmpfs", ro, "tmpfs", 0)
+        mount("tmpfs", rw / "bin", "tmpfs", 0)
+        assert " gone " in orlopd.orlop("mount").stdout
+        refused = orlopd.orlop("umount", str(rw), check=False)
+        assert f'something else is mounted on "{rw}/bin"' in refused.stderr
+        assert (rw / "new").read_text() == "mine"
+        orlopd.orlop("umount", str(ro))
+        assert ro.is_mount()  # what others have mounted is theirs
+        unmount(ro)
+        unmount(rw / "bin")
     finally:
-        orlopd.orlop("umount", str(ro), str(rw))
+        orlopd.orlop("umount", str(rw))
     assert (list(ro.iterdir()), list(rw.iterdir())) == ([], [])
     assert orlopd.orlop("mount").stdout.count("\n") == 1
     assert "mounted-on" not in _snapshots(orlopd, snapshotter)
@@ -56,5 +66,10 @@ def test_what_cannot_be(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
     assert "is no folder" in refused("mount", busybox, str(tmp_path / "nowhere"))
     assert 'image "docker.io/library/none:1"' in refused("mount", "none:1", str(tmp_path))
     assert "orlop mount IMAGE DIR" in refused("mount", busybox)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    mount("tmpfs", taken, "tmpfs", 0)
+    assert "is a mount point already" in refused("mount", busybox, str(taken))
+    unmount(taken)
     assert f'image on "{tmp_path}"' in refused("umount", str(tmp_path))
     assert orlopd.orlop("mount").stdout.count("\n") == 1

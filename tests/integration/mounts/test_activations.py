@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,11 @@ BAD: list[tuple[Mount, type[OrlopError]]] = [
     (Mount("mkfs/loop", "/etc/image", options=(SIZE,)), InvalidArgument),
     (Mount("mkfs/loop", "{state}/image"), InvalidArgument),
     (
+        Mount("mkfs/loop", "{state}/image", options=("X-containerd.mkfs.size=" + "9" * 400,)),
+        InvalidArgument,
+    ),
+    (Mount("format/bind", "{{ mount " + "9" * 5000 + " }}"), InvalidArgument),
+    (
         Mount("mkfs/loop", "{state}/image", options=(SIZE, "X-containerd.mkfs.fs=ntfs")),
         InvalidArgument,
     ),
@@ -265,18 +271,58 @@ def test_what_nothing_keeps_goes(orlopd: Orlopd, connection: Connection, layer: 
 
 def test_they_outlive_the_daemon_and_not_the_machine(orlopd: Orlopd, layer: str) -> None:
     labels = {"containerd.io/gc.root": "yes"}
+    image = orlopd.root / "rw.img"
+    writable = [Mount("mkfs/loop", str(image), options=(SIZE,)), Mount("ext4", "{{ mount 0 }}")]
+    writable[1] = writable[1]._replace(type="format/ext4")
+    bind = [Mount("bind", str(orlopd.state), options=("rbind",))]
     with orlopd.connect() as connection:
         activate(connection, "stays", [Mount("erofs", layer)], labels=labels)
+        activate(connection, "device", writable, labels=labels, temporary=True)
+        activate(connection, "bound", bind, labels=labels, temporary=True)
         gone = activate(connection, "gone", [Mount("erofs", layer)], labels=labels).info
     orlopd.kill9()
     unmount_all(Path(gone.active[0].mount_point))
-    (orlopd.state / "mounts/4711").mkdir()  # of a daemon that was killed on the way
+    half = orlopd.state / "mounts/4711"  # of a daemon that was killed on the way
+    (half / "0").mkdir(parents=True)
+    mount_one(Mount("tmpfs", "tmpfs"), half / "0")
+    elsewhere = image.rename(orlopd.root / "elsewhere.img")  # as a snapshot on its way out is
     orlopd.start()
     with orlopd.connect() as connection:
-        assert names(connection) == ["stays"]
-        assert len(points(orlopd)) == 1
-        assert len(list((orlopd.state / "mounts").iterdir())) == 1
-        deactivate(connection, "stays")
+        assert names(connection) == ["bound", "device", "stays"]
+        assert len(list((orlopd.state / "mounts").iterdir())) == 3
+        assert not half.exists()
+        for name in names(connection):
+            deactivate(connection, name)
+    assert (points(orlopd), loops(str(elsewhere))) == ([], [])
+
+
+def test_a_device_goes_with_its_deleted_image(orlopd: Orlopd, connection: Connection) -> None:
+    image = orlopd.root / "rw.img"
+    loop = [Mount("mkfs/loop", str(image), options=(SIZE,))]
+    made = activate(connection, "one", loop, labels={"containerd.io/gc.root": "yes"}).info
+    device = Path(made.active[0].mount_point).readlink()
+    image.unlink()
+    deactivate(connection, "one")
+    assert not (Path("/sys/block") / device.name / "loop/backing_file").exists()
+
+
+def test_one_image_for_two(orlopd: Orlopd, connection: Connection) -> None:
+    """Both make it at once, and it is whole for both."""
+    image = orlopd.root / "rw.img"
+    mounts = [
+        Mount("mkfs/loop", str(image), options=(SIZE,)),
+        Mount("format/ext4", "{{ mount 0 }}", options=("ro",)),
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(
+            pool.map(lambda n: activate(connection, f"n{n}", mounts, temporary=True).info, range(4))
+        )
+    devices = {Path(each.active[0].mount_point).stat().st_rdev for each in made}
+    assert len(devices) == 4
+    assert [each.name for each in orlopd.root.iterdir() if "rw.img" in each.name] == ["rw.img"]
+    for each in made:
+        assert Path(each.active[1].mount_point, "lost+found").is_dir()
+        deactivate(connection, each.name)
 
 
 def test_a_container_on_them(
