@@ -148,13 +148,9 @@ def _summary(rows: Sequence[Row]) -> str:
 def run(connection: Connection) -> int:
     """Show them until the user has seen enough. Raises InvalidArgument without a terminal."""
     with whole_screen() as screen:
-        view = View()
-        before = {each.id: each for each in usage(connection)}
-        rows = _rows(connection, before, before)
-        while _show(screen, view, rows):
-            now = {each.id: each for each in usage(connection)}
-            rows = _rows(connection, before, now)
-            before = now
+        view, looks = View(), _Looks(connection)
+        while _show(screen, view, looks.rows()):
+            pass
     return 0
 
 
@@ -171,14 +167,24 @@ def _show(screen: Screen, view: View, rows: Sequence[Row]) -> bool:
             return True
 
 
-def _rows(
-    connection: Connection, before: Mapping[str, Usage], now: Mapping[str, Usage]
-) -> list[Row]:
-    called = {each.id: names.of(each) for each in containers.list_records(connection)}
-    found = []
-    for used in now.values():
-        past = before.get(used.id, used)
-        cpu, speeds = share(past, used), rates(past, used)
-        name = called.get(used.id, used.id)
-        found.append(Row(name, cpu, used.memory, used.memory_limit, speeds, used.pids))
-    return found
+class _Looks:
+    """What containers use since the look before."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._before: Mapping[str, Usage] = {}
+        self._called: Mapping[str, str] = {}
+
+    def rows(self) -> list[Row]:
+        now = {each.id: each for each in usage(self._connection)}
+        if not self._called.keys() >= now.keys():  # records are long: only for who is new
+            records = containers.list_records(self._connection)
+            self._called = {each.id: names.of(each) for each in records}
+        rows = [self._row(self._before.get(each.id, each), each) for each in now.values()]
+        self._before = now
+        return rows
+
+    def _row(self, past: Usage, now: Usage) -> Row:
+        name = self._called.get(now.id, now.id)
+        cpu, speeds = share(past, now), rates(past, now)
+        return Row(name, cpu, now.memory, now.memory_limit, speeds, now.pids)
