@@ -145,8 +145,9 @@ class Tile {
     this.node = make("section", { className: "tile" }, make("h2", { textContent: title }), this.value, this.more, this.plot.node);
   }
 
-  show(at, values, top, value, more) {
-    this.history.add(at, ...values);
+  // Before the second look no rate is known, and so none is plotted.
+  show(at, values, known, top, value, more) {
+    if (known) this.history.add(at, ...values);
     setText(this.value, value);
     setText(this.more, more);
     const most = Math.max(...values.map((_, index) => this.history.most(1 + index)));
@@ -167,13 +168,13 @@ function furnishTiles() {
   $("tiles").append(first, ...Object.values(tiles).map((tile) => tile.node));
 }
 
-function showTiles(state, rows) {
+function showTiles(state, rows, first) {
   const sum = (name) => rows.reduce((total, row) => total + row.now[name], 0);
   const { cpus, memory } = state.host;
-  tiles.cpu.show(state.at, [sum("cpu")], 0.1 * cpus, percent(sum("cpu") / cpus), `of ${plural(cpus, "processor")}`);
-  tiles.memory.show(state.at, [sum("memory")], 0, bytes(sum("memory")), `of ${bytes(memory)}`);
+  tiles.cpu.show(state.at, [sum("cpu")], !first, 0.1 * cpus, percent(sum("cpu") / cpus), `of ${plural(cpus, "processor")}`);
+  tiles.memory.show(state.at, [sum("memory")], true, 0, bytes(sum("memory")), `of ${bytes(memory)}`);
   const [received, sent] = [sum("received"), sum("sent")];
-  tiles.net.show(state.at, [received, sent], 1024, speed(received + sent), `↓ ${speed(received)}  ↑ ${speed(sent)}`);
+  tiles.net.show(state.at, [received, sent], !first, 1024, speed(received + sent), `↓ ${speed(received)}  ↑ ${speed(sent)}`);
   const counts = Map.groupBy(state.containers, (each) => each.state);
   setText(states.running, `${counts.get("running")?.length ?? 0}`);
   const others = [...counts].filter(([word]) => word !== "running").sort();
@@ -188,13 +189,13 @@ function stateMark(word, text) {
 // The table of containers
 
 const COLUMNS = [
-  { title: "Container", sorts: "name", by: (row) => row.told.name.toLowerCase() },
-  { title: "State", sorts: "state", by: (row) => row.told.state },
-  { title: "Processor", sorts: "cpu", by: (row) => row.now.cpu },
-  { title: "Memory", sorts: "memory", by: (row) => row.now.memory },
-  { title: "Network", sorts: "network", by: (row) => row.now.received + row.now.sent },
-  { title: "Disk", sorts: "disk", by: (row) => row.now.read + row.now.written, number: true },
-  { title: "Processes", sorts: "processes", by: (row) => row.now.pids, number: true },
+  { title: "Container", by: (row) => row.told.name.toLowerCase() },
+  { title: "State", by: (row) => row.told.state },
+  { title: "Processor", by: (row) => row.now.cpu },
+  { title: "Memory", by: (row) => row.now.memory },
+  { title: "Network", by: (row) => row.now.received + row.now.sent },
+  { title: "Disk", by: (row) => row.now.read + row.now.written, number: true },
+  { title: "Processes", by: (row) => row.now.pids, number: true },
 ];
 const RATES = ["cpu", "received", "sent", "read", "written"];
 const NOTHING = { cpu: 0, memory: 0, received: 0, sent: 0, read: 0, written: 0, pids: 0 };
@@ -373,11 +374,12 @@ function showContainers(state) {
     watcher.unobserve(row.node);
     rows.delete(key);
   }
+  const first = lookedAt === 0;
   lookedAt = state.at;
   setText($("containers-count"), `${rows.size}`);
   arrangeRows();
   for (const row of rows.values()) if (row.visible && row.node.isConnected) row.draw(state.at);
-  showTiles(state, [...rows.values()]);
+  showTiles(state, [...rows.values()], first);
 }
 
 // Pulls
