@@ -15,6 +15,7 @@ from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import (
+    BtrfsDriver,
     Driver,
     ErofsDriver,
     NativeDriver,
@@ -42,6 +43,7 @@ def make(
     drivers: dict[str, Callable[[Path], Driver]] = {
         "overlayfs": OverlayDriver,
         "erofs": partial(ErofsDriver, seal=Sealer(forks)),
+        "btrfs": BtrfsDriver,
         "native": NativeDriver,
     }
     for name, driver in drivers.items():
@@ -49,7 +51,7 @@ def make(
             made = driver(Path(config.root, "snapshots", name))
         except OSError as error:
             broken[name] = Unavailable(f'snapshotter "{name}": {error}')
-            _log.warning("snapshotter=%s does not work here: %s", name, error)
+            _log.info("snapshotter=%s does not work here: %s", name, error)
             continue
         found[name] = store = SnapshotStore(database, ids, name, made, exchange)
         closing.callback(store.close)

@@ -2,9 +2,11 @@
 
 `Snapshotter` is what the rest of the daemon knows. `SnapshotStore` implements it for a `Driver`,
 which owns the folders and says how to mount them: overlayfs; erofs, which keeps layers as images;
-or native, which copies. `ProxySnapshotter` (module `proxy`) implements it by a service elsewhere.
+btrfs, by its subvolumes; or native, which copies. `ProxySnapshotter` (module `proxy`) implements it
+by a service elsewhere.
 """
 
+from orlop.snapshots.btrfs import BtrfsDriver
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.erofs import ErofsDriver
 from orlop.snapshots.model import Info, Kind, Usage
@@ -15,6 +17,7 @@ from orlop.snapshots.snapshotter import Extraction, Snapshotter
 from orlop.snapshots.store import SnapshotStore
 
 __all__ = [
+    "BtrfsDriver",
     "Driver",
     "ErofsDriver",
     "Extraction",

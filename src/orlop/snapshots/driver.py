@@ -90,4 +90,8 @@ class Driver(ABC):
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
         with suppress(OSError):
-            remove_tree(self.folder(number))
+            self.destroy(self.folder(number))
+
+    def destroy(self, path: Path) -> None:
+        """Delete the folder of a snapshot, wherever it is by now; OSError if some of it stays."""
+        remove_tree(path)

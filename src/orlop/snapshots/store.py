@@ -30,7 +30,6 @@ from orlop.snapshots.records import Record
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
-from orlop.sys.removal import remove_tree
 
 UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
@@ -235,7 +234,7 @@ class SnapshotStore(Shelf):
     def _delete_doomed(self) -> None:
         while (path := self._doomed.get()) is not None:
             try:
-                remove_tree(path)
+                self.driver.destroy(path)
             except Exception as error:  # noqa: BLE001 - there will be others to delete
                 _log.warning('snapshotter=%s cannot delete "%s": %s', self.name, path, error)
 

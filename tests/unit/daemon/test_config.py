@@ -39,7 +39,7 @@ def test_proxy_plugins(tmp_path: Path) -> None:
     plugin = config.proxy_plugins["far.away"]
     assert (plugin.address, plugin.exports) == ("/run/far.sock", {"root": "/far"})
     assert _load(tmp_path, dump(config)).proxy_plugins == config.proxy_plugins
-    with pytest.raises(ConfigError, match='one of "overlayfs", "erofs", "native", not "far"'):
+    with pytest.raises(ConfigError, match=r'one of "overlayfs", .*"native", not "far"'):
         _load(tmp_path, '[snapshots]\ndefault = "far"\n')
 
 

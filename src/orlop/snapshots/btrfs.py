@@ -1,0 +1,78 @@
+"""The btrfs driver: a snapshot is a subvolume, at first the same as its parent's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from orlop.snapshots.driver import Driver
+from orlop.snapshots.model import Usage
+from orlop.sys import btrfs
+from orlop.sys.mount import Mount
+
+_BLOCK = 512
+_PARENT = "parent"
+
+
+class BtrfsDriver(Driver):
+    """Folders `snapshots/<number>` with the subvolume `fs`, and a link to the parent's folder.
+
+    Raises OSError where `root` is not on btrfs.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        btrfs.check(root)
+
+    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+        folder = self.folder(number)
+        folder.mkdir(mode=0o700)
+        if not parents:
+            btrfs.create(self.content(number))
+            self.content(number).chmod(0o755)
+            return
+        (folder / _PARENT).symlink_to(f"../{parents[0]}")
+        if not read_only:  # a view shows the parent itself
+            btrfs.snapshot(self.content(parents[0]), self.content(number))
+
+    def content(self, number: int) -> Path:
+        return self.folder(number) / "fs"
+
+    def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
+        shown = parents[0] if read_only and parents else number
+        access = "ro" if read_only else "rw"
+        return [Mount("bind", str(self.content(shown)), options=("rbind", access))]
+
+    def usage(self, number: int) -> Usage:
+        """What the parent does not have; a file that was changed counts whole."""
+        below = self.folder(number) / _PARENT / "fs"
+        shared = {(i.st_ino, i.st_ctime_ns) for i in _all(below)} if below.exists() else set()
+        seen: set[int] = set()
+        size = 0
+        for info in _all(self.content(number)):
+            if info.st_ino in seen or (info.st_ino, info.st_ctime_ns) in shared:
+                continue
+            seen.add(info.st_ino)
+            size += info.st_blocks * _BLOCK
+        return Usage(size, len(seen))
+
+    def destroy(self, path: Path) -> None:
+        with suppress(OSError):  # a view has none
+            btrfs.delete(path / "fs")
+        super().destroy(path)
+
+
+def _all(folder: Path) -> Iterator[os.stat_result]:
+    """Of everything in a folder, and of itself."""
+    if not folder.exists():
+        return
+    yield folder.lstat()
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
