@@ -55,7 +55,7 @@ def start(
     closing.callback(filesystems.close)
     options = Options(Labels(metrics.labels), metrics.max_containers, Path(config.state) / "health")
     scraper = Scraper(
-        Internals([*readings(rooms), *outcomes.readings()]),
+        Internals(readings(rooms)),
         Containers(rooms.forks, rooms.tasks, containers, filesystems, options),
         outcomes,
     )

@@ -44,14 +44,15 @@ class Reading(NamedTuple):
 
 
 class Internals(Collector):
-    """The daemon's own metrics; `text` writes them down."""
+    """The daemon's own metrics, with those of its process and Python; `text` writes them down."""
 
-    def __init__(self, readings: Iterable[Reading]) -> None:
+    def __init__(self, readings: Iterable[Reading], *, process: bool = True) -> None:
         self._readings = list(readings)
         self.registry = CollectorRegistry(auto_describe=False)
-        GCCollector(self.registry)
-        PlatformCollector(self.registry)
-        ProcessCollector(registry=self.registry)
+        if process:
+            GCCollector(self.registry)
+            PlatformCollector(self.registry)
+            ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from orlop import tally
@@ -68,6 +69,7 @@ class Scraper:
         self._internals = internals
         self._containers = containers
         self._outcomes = outcomes
+        self._own = Internals(outcomes.readings(), process=False)
         self._shared = {each: Shared(partial(self._text, each)) for each in (False, True)}
 
     def text(self, *, openmetrics: bool) -> bytes:
@@ -76,9 +78,12 @@ class Scraper:
 
     def _text(self, openmetrics: bool) -> bytes:
         began = time.perf_counter()
-        found = self._containers.collect()
+        # While workers look at the containers.
+        with ThreadPoolExecutor(1, thread_name_prefix="scrape") as pool:
+            internals = pool.submit(self._internals.text, openmetrics=openmetrics)
+            found = self._containers.collect()
         self._outcomes.take(found)
-        pieces = [self._internals.text(openmetrics=openmetrics).encode()]
+        pieces = [internals.result().encode(), self._own.text(openmetrics=openmetrics).encode()]
         for family in FAMILIES:
             if texts := found.parts.get(family.name):
                 pieces.append(family.head(openmetrics=openmetrics).encode())
