@@ -246,7 +246,7 @@ def _network(found: Network) -> wire.Network:
         bridge=found.bridge,
         mode=found.mode,
         labels=found.labels,
-        created_at=timestamp(found.created_at),
+        created_at=timestamp(found.created_at) if found.created_at else None,
     )
 
 

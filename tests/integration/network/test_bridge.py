@@ -141,6 +141,7 @@ def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> N
     daemon.box("near", "sleep", "1000", networks=[{"network": "six"}])
     daemon.wait_for(lambda: fetch(f"http://[{six}]") == "web")
     assert daemon.within("near", "wget", "-qO-", f"http://[{six}]").strip() == "web"
+    assert daemon.within("near", "wget", "-qO-", "http://www.six").strip() == "web"  # by name
     daemon.within("near", "ping", "-6", "-c", "1", "-W", "5", "fd77::2")
     assert fetch("http://[fd77::1]:8080", outside) == fetch("http://[::1]:8080") == "web"
     for who in ("near", "web"):  # by the host, also itself

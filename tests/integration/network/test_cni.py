@@ -87,7 +87,7 @@ def test_networks_are_listed_and_shown(cni: WithCni) -> None:
     assert ["cni:lab", "cni:lab", "cni"] in rows and ["cni:two", "cni:two", "cni"] in rows
     assert cni.orlop("network", "ls", "-q", "-f", "name==cni:two").stdout == "cni:two\n"
     (shown,) = json.loads(cni.orlop("network", "inspect", "cni:lab").stdout)
-    assert shown["Driver"] == "cni"
+    assert shown["Driver"] == "cni" and shown["Created"] == ""
     assert shown["Containers"]["box"]["Addresses"] == [cni.address_of("box")]
     done = cni.orlop("network", "rm", "cni:lab", check=False)
     assert "there as long as its configuration file" in done.stderr

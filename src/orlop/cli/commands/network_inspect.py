@@ -23,7 +23,7 @@ def _view(connection: Connection, name: str) -> dict[str, Any]:
     return {
         "Name": found.name,
         "Id": found.id,
-        "Created": found.created_at.ToJsonString(),
+        "Created": found.created_at.ToJsonString() if found.HasField("created_at") else "",
         "Driver": found.driver,
         "Internal": found.internal,
         "Bridge": found.bridge,
