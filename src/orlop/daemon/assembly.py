@@ -49,6 +49,7 @@ from orlop.network.dns.director import NameServer
 from orlop.network.firewall import Backend, Firewall
 from orlop.network.firewall.iptables import Iptables
 from orlop.network.firewall.nftables import Nftables
+from orlop.network.hosts_files import HostsFiles
 from orlop.network.links_service import LinksService
 from orlop.network.loopback import Loopback
 from orlop.network.named import NamedNamespaces
@@ -231,7 +232,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     garbage = Scheduler(Collector(database, sweeps), Thresholds(**asdict(config.gc)))
     closing.callback(garbage.close)
     database.on_write = garbage.touch
-    watch = NetworkWatch(exchange, networks, connections, named, tasks.pid_of)
+    hosts = HostsFiles(tasks.bundles.folder, connections, networks.names.names_of)
+    watch = NetworkWatch(exchange, networks, connections, hosts, named, tasks.pid_of)
     closing.callback(watch.close)
     parts: list[Plugin] = [
         plugins.content(root / "content"),

@@ -15,6 +15,7 @@ from orlop.errors import FailedPrecondition, OrlopError
 from orlop.network import files, resolvconf, wishes
 from orlop.network.cni_records import Resolver, is_cni
 from orlop.network.connections import Connections, PidOf
+from orlop.network.hosts_files import rewrite
 from orlop.network.model import Endpoint
 from orlop.network.namespaces import of_process
 from orlop.network.wishes import SHARED, Wishes
@@ -167,6 +168,9 @@ class Plan:
                 with suppress(FileNotFoundError):  # it has none, as one that another client runs
                     os.link(self._others / name, path)
                     continue
+            if name == "hosts" and path.exists():
+                rewrite(path, own=text.encode())
+                continue
             path.write_text(text)
             path.chmod(0o644)
 

@@ -1,4 +1,4 @@
-"""Hears when tasks end, and has their containers leave their networks."""
+"""Hears when tasks end, and has their containers leave their networks; and who comes and goes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ import threading
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
 from orlop.network.connections import Connections, PidOf
+from orlop.network.hosts_files import HostsFiles
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
 from orlop.wire.events_pb2 import ContainerUpdate, NamespaceDelete, TaskExit
+from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 from orlop.wire.types_pb2 import Envelope
 
-_FILTERS = ['topic=="/tasks/exit"', 'topic=="/namespaces/delete"', 'topic=="/containers/update"']
+_FILTERS = [
+    f'topic=="{topic}"'
+    for topic in (
+        "/tasks/exit",
+        "/namespaces/delete",
+        "/containers/update",
+        "/network/attach",
+        "/network/detach",
+    )
+]
+_MOVES: dict[str, type[NetworkAttach | NetworkDetach]] = {
+    "/network/attach": NetworkAttach,
+    "/network/detach": NetworkDetach,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -25,12 +40,14 @@ class NetworkWatch:
         exchange: Exchange,
         networks: Networks,
         connections: Connections,
+        hosts: HostsFiles,
         named: NamedNamespaces,
         pid_of: PidOf,
     ) -> None:
         self._exchange = exchange
         self._networks = networks
         self._connections = connections
+        self._hosts = hosts
         self._named = named
         self._pid_of = pid_of
         self._events = exchange.subscribe(_FILTERS)
@@ -62,6 +79,7 @@ class NetworkWatch:
     def _resume(self) -> None:
         try:
             self._connections.resume(self._pid_of)
+            self._hosts.refresh_all()
         except OrlopError as error:
             _log.warning("networks cannot be made what they were: %s", error)
 
@@ -77,6 +95,12 @@ class NetworkWatch:
                 changed = decoded(envelope, ContainerUpdate)
                 if changed is not None:
                     self._connections.renamed(envelope.namespace, changed.id)
+                    self._hosts.renamed(envelope.namespace, changed.id)
+                return
+            if envelope.topic in _MOVES:
+                moved = decoded(envelope, _MOVES[envelope.topic])
+                if moved is not None:
+                    self._hosts.refresh(envelope.namespace, moved.network_id, moved.container_id)
                 return
             event = decoded(envelope, TaskExit)
             if event is not None and event.id == event.container_id:

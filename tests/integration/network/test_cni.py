@@ -111,6 +111,17 @@ def test_names_and_resolvers_of_the_result(cni: WithCni) -> None:
     assert "10.77.0.1\tgate" in done.stdout
 
 
+def test_who_is_in_the_same_network_is_known_by_name(cni: WithCni) -> None:
+    cni.box("web", networks=[{"network": "cni:lab", "aliases": ["www"]}])
+    cni.box("near", "sleep", "1000", networks=LAB)
+    for name in ("web", "www.lab"):
+        asking = ("exec", "near", "wget", "-qO-", f"http://{name}")
+        cni.wait_for(lambda asking=asking: cni.orlop(*asking, check=False).stdout == "web\n")  # type: ignore[misc]
+    assert "near" in cni.within("web", "cat", "/etc/hosts")
+    cni.orlop("rm", "-f", "near")
+    cni.wait_for(lambda: "near" not in cni.within("web", "cat", "/etc/hosts"))
+
+
 def test_a_plugin_is_told_of_resolvers_that_are_wished(cni: WithCni) -> None:
     log = cni.plugin("names", "")
     plain = cni.plugin("plain", "")

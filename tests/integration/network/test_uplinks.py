@@ -39,6 +39,37 @@ def test_a_container_is_a_host_on_the_wire(daemon: Networked, outside: Host) -> 
     assert 'used by "near", "web"' in done.stderr
 
 
+def test_they_know_each_other_s_names_by_their_files(daemon: Networked, outside: Host) -> None:
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    daemon.box("web", networks=[{"network": "phys", "aliases": ["www"]}])
+    daemon.box("near", "sleep", "1000", networks=[{"network": "bridge"}, {"network": "phys"}])
+
+    def knows(name: str, other: str) -> bool:
+        ping = daemon.orlop("exec", name, "ping", "-c1", "-W2", other, check=False)
+        return ping.returncode == 0
+
+    for name in ("web", "www", "web.phys", "www.phys"):
+        daemon.wait_for(lambda name=name: knows("near", name))  # type: ignore[misc]
+    daemon.wait_for(lambda: knows("web", "near"))
+    before = daemon.within("web", "cat", "/etc/hosts")
+    assert "10.88." not in before  # that is by another network
+    pid = daemon.pid_of("web")
+    daemon.orlop("rename", "near", "close")
+    daemon.wait_for(lambda: knows("web", "close"))
+    daemon.kill9()
+    os.kill(pid, signal.SIGKILL)
+    daemon.start()
+    daemon.wait_for(lambda: not knows("close", "web"))
+    daemon.orlop("start", "web")
+    daemon.wait_for(lambda: knows("close", "web"))
+    daemon.within("close", "sh", "-c", "echo 10.1.1.1 mine >>/etc/hosts")
+    daemon.orlop("network", "disconnect", "phys", "web")
+    daemon.wait_for(lambda: not knows("close", "web"))
+    daemon.wait_for(lambda: "close" not in daemon.within("web", "cat", "/etc/hosts"))
+    left = daemon.within("close", "cat", "/etc/hosts")
+    assert left.endswith("10.1.1.1 mine\n") and "localhost" in left and "orlop" not in left
+
+
 def test_it_is_plugged_and_pulled_while_a_container_runs(daemon: Networked, outside: Host) -> None:
     assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "-o", "mode=private", "phys") == ""
     daemon.box("web")

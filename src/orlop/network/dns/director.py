@@ -161,6 +161,10 @@ class NameServer:
             return messages.Drop(namespace=namespace, container=container)
         return put
 
+    def names_of(self, namespace: str, container: str) -> tuple[str, ...]:
+        """What a container is called, but for its id; the name that it goes by first."""
+        return self._described(namespace, container)[0]
+
     def _described(self, namespace: str, container: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of a container, the one that it goes by first, and its name servers."""
         try:
