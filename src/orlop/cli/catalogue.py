@@ -97,6 +97,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     },
     "store": {
         "check": Command("store_check", "compare blobs, records and files, and repair them"),
+        "backup": Command("store_backup", "save images and records, while all goes on"),
         "adopt": Command("store_adopt", "take over what a stopped containerd has stored"),
     },
     "manifest": {

@@ -295,6 +295,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         TtrpcEventsService(ExitWatch(tasks, exchange)),
         StreamingService(streams),
         StoreService(
+            root,
+            forks,
             Checker(root, forks, database, content, snapshotters, resolver),
             Adopter(forks, content, images, leases, namespaces),
         ),

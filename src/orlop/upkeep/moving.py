@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,10 +17,9 @@ from orlop.oci.digest import Digest
 from orlop.oci.hashing import new_hash
 from orlop.sys.process import be_patient
 from orlop.upkeep import containerd
+from orlop.upkeep.bringing import bring, cloned, copied, linked
 
-_FICLONE = 0x40049409
 _CHUNK = 1 << 20
-LINKED, CLONED, COPIED = "linked", "cloned", "copied"
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -68,7 +65,7 @@ def _move(source: Path, digest: str, target: Path, known: str) -> Moved:
         Digest.parse(digest)
         if Path(known).joinpath(*digest.split(":", 1)).exists():
             return Moved(digest)
-        how = _bring(source, path)
+        how = bring(source, path, (linked, cloned, copied))
         state, size = new_hash(digest.partition(":")[0]), 0
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -85,17 +82,3 @@ def _move(source: Path, digest: str, target: Path, known: str) -> Moved:
             raise
         return Moved(digest, problem=str(error))
     return Moved(digest, size, str(path), how)
-
-
-def _bring(source: Path, path: Path) -> str:
-    """Another name of the file if that is possible, else its blocks once more, else a copy."""
-    with suppress(OSError):
-        path.hardlink_to(source)
-        return LINKED
-    with source.open("rb") as old, path.open("xb") as new:
-        os.fchmod(new.fileno(), 0o600)
-        with suppress(OSError):
-            fcntl.ioctl(new, _FICLONE, old.fileno())
-            return CLONED
-        shutil.copyfileobj(old, new, _CHUNK)
-    return COPIED

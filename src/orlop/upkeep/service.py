@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
+from orlop.fork.worker import Spawner
 from orlop.rpc import CallContext, Service
 from orlop.upkeep.adopting import Adopter
+from orlop.upkeep.backup import back_up
 from orlop.upkeep.checking import Checker, Wish
 from orlop.upkeep.findings import Finding
 from orlop.upkeep.refetching import Access
@@ -18,7 +20,9 @@ from orlop.wire.services import store_pb2 as pb
 class StoreService(Service):
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Store"]
 
-    def __init__(self, checker: Checker, adopter: Adopter) -> None:
+    def __init__(self, root: Path, forks: Spawner, checker: Checker, adopter: Adopter) -> None:
+        self._root = root
+        self._forks = forks
         self._checker = checker
         self._adopter = adopter
 
@@ -53,15 +57,36 @@ class StoreService(Service):
         return relayed(work, "store-check")
 
     def adopt(self, request: pb.AdoptRequest, ctx: CallContext) -> Iterator[pb.AdoptResponse]:
-        if not Path(request.path).is_absolute():
-            raise InvalidArgument(f'path "{request.path}" is not absolute')
+        path = _absolute(request.path)
 
         def work(answer: Callable[[pb.AdoptResponse], None]) -> None:
             self._adopter.adopt(
-                Path(request.path), ctx, lambda taken: answer(pb.AdoptResponse(**taken._asdict()))
+                path, ctx, lambda taken: answer(pb.AdoptResponse(**taken._asdict()))
             )
 
         return relayed(work, "store-adopt")
+
+    def backup(self, request: pb.BackupRequest, ctx: CallContext) -> Iterator[pb.BackupResponse]:
+        path = _absolute(request.path)
+
+        def work(answer: Callable[[pb.BackupResponse], None]) -> None:
+            def advance(done: int, total: int) -> None:
+                answer(pb.BackupResponse(progress=pb.BackupProgress(done=done, total=total)))
+
+            saved = back_up(self._root, path, self._forks, ctx, advance)
+            summary = pb.BackupSummary(
+                blobs=saved.blobs, bytes=saved.bytes, how=saved.how, lost=saved.lost
+            )
+            answer(pb.BackupResponse(summary=summary))
+
+        return relayed(work, "store-backup")
+
+
+def _absolute(path: str) -> Path:
+    found = Path(path)
+    if not found.is_absolute():
+        raise InvalidArgument(f'path "{path}" is not absolute')
+    return found
 
 
 def _finding(found: Finding) -> pb.Finding:

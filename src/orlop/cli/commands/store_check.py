@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from orlop.cli import table, transfers
+from orlop.cli.counting import Counting
 from orlop.client import Connection
 from orlop.errors import InvalidArgument
 from orlop.wire.services import store_pb2
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
         raise InvalidArgument("--drop is for --repair")
     found: list[store_pb2.Finding] = []
     summary = store_pb2.CheckSummary()
-    progress = _Progress(quiet=args.quiet)
+    progress = Counting("reading blobs", quiet=args.quiet)
     for answer in _answers(args, connection):
         match answer.WhichOneof("part"):
             case "finding":
@@ -106,19 +107,3 @@ def _conclude(
         f"{summary.snapshots} snapshots: {state}{' left' if found else ''}",
         file=sys.stderr,
     )
-
-
-class _Progress:
-    """One line on a terminal, which goes away."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-
-    def show(self, done: int, total: int) -> None:
-        if self._shown and total:
-            text = f"reading blobs: {table.size(done)} of {table.size(total)}"
-            print(f"\r{text} ({100 * done // total}%)\033[K", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

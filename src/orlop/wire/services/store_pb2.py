@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1forlop/wire/services/store.proto\x12\x17orlop.services.store.v1\"v\n\x0c\x43heckRequest\x12\r\n\x05quick\x18\x01 \x01(\x08\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x08\x12\x39\n\x08registry\x18\x04 \x01(\x0b\x32\'.orlop.services.store.v1.RegistryAccess\"O\n\x0eRegistryAccess\x12\x16\n\x0e\x64\x65\x66\x61ult_scheme\x18\x01 \x01(\t\x12\x10\n\x08host_dir\x18\x02 \x01(\t\x12\x13\n\x0b\x61uth_stream\x18\x03 \x01(\t\"\xc2\x01\n\rCheckResponse\x12:\n\x08progress\x18\x01 \x01(\x0b\x32&.orlop.services.store.v1.CheckProgressH\x00\x12\x33\n\x07\x66inding\x18\x02 \x01(\x0b\x32 .orlop.services.store.v1.FindingH\x00\x12\x38\n\x07summary\x18\x03 \x01(\x0b\x32%.orlop.services.store.v1.CheckSummaryH\x00\x42\x06\n\x04part\",\n\rCheckProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\"\xfe\x01\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x61mage\x18\x02 \x01(\x08\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0f\n\x07used_by\x18\x07 \x03(\t\x12\x0e\n\x06\x61\x64vice\x18\x08 \x01(\t\x12\x39\n\x07outcome\x18\t \x01(\x0e\x32(.orlop.services.store.v1.Finding.Outcome\"9\n\x07Outcome\x12\t\n\x05\x46OUND\x10\x00\x12\x0c\n\x08REPAIRED\x10\x01\x12\x0b\n\x07\x44ROPPED\x10\x02\x12\x08\n\x04LEFT\x10\x03\"T\n\x0c\x43heckSummary\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x11\n\tsnapshots\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x61mage_left\x18\x04 \x01(\x04\"\x1c\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"j\n\rAdoptResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03how\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0f\n\x07problem\x18\x06 \x01(\t2\xbb\x01\n\x05Store\x12X\n\x05\x43heck\x12%.orlop.services.store.v1.CheckRequest\x1a&.orlop.services.store.v1.CheckResponse0\x01\x12X\n\x05\x41\x64opt\x12%.orlop.services.store.v1.AdoptRequest\x1a&.orlop.services.store.v1.AdoptResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1forlop/wire/services/store.proto\x12\x17orlop.services.store.v1\"v\n\x0c\x43heckRequest\x12\r\n\x05quick\x18\x01 \x01(\x08\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x08\x12\x39\n\x08registry\x18\x04 \x01(\x0b\x32\'.orlop.services.store.v1.RegistryAccess\"O\n\x0eRegistryAccess\x12\x16\n\x0e\x64\x65\x66\x61ult_scheme\x18\x01 \x01(\t\x12\x10\n\x08host_dir\x18\x02 \x01(\t\x12\x13\n\x0b\x61uth_stream\x18\x03 \x01(\t\"\xc2\x01\n\rCheckResponse\x12:\n\x08progress\x18\x01 \x01(\x0b\x32&.orlop.services.store.v1.CheckProgressH\x00\x12\x33\n\x07\x66inding\x18\x02 \x01(\x0b\x32 .orlop.services.store.v1.FindingH\x00\x12\x38\n\x07summary\x18\x03 \x01(\x0b\x32%.orlop.services.store.v1.CheckSummaryH\x00\x42\x06\n\x04part\",\n\rCheckProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\"\xfe\x01\n\x07\x46inding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x61mage\x18\x02 \x01(\x08\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x0f\n\x07used_by\x18\x07 \x03(\t\x12\x0e\n\x06\x61\x64vice\x18\x08 \x01(\t\x12\x39\n\x07outcome\x18\t \x01(\x0e\x32(.orlop.services.store.v1.Finding.Outcome\"9\n\x07Outcome\x12\t\n\x05\x46OUND\x10\x00\x12\x0c\n\x08REPAIRED\x10\x01\x12\x0b\n\x07\x44ROPPED\x10\x02\x12\x08\n\x04LEFT\x10\x03\"T\n\x0c\x43heckSummary\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x11\n\tsnapshots\x18\x03 \x01(\x04\x12\x13\n\x0b\x64\x61mage_left\x18\x04 \x01(\x04\"\x1c\n\x0c\x41\x64optRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"j\n\rAdoptResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03how\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x0f\n\x07problem\x18\x06 \x01(\t\"\x1d\n\rBackupRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\x90\x01\n\x0e\x42\x61\x63kupResponse\x12;\n\x08progress\x18\x01 \x01(\x0b\x32\'.orlop.services.store.v1.BackupProgressH\x00\x12\x39\n\x07summary\x18\x02 \x01(\x0b\x32&.orlop.services.store.v1.BackupSummaryH\x00\x42\x06\n\x04part\"-\n\x0e\x42\x61\x63kupProgress\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05total\x18\x02 \x01(\x04\"\xa5\x01\n\rBackupSummary\x12\r\n\x05\x62lobs\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12<\n\x03how\x18\x03 \x03(\x0b\x32/.orlop.services.store.v1.BackupSummary.HowEntry\x12\x0c\n\x04lost\x18\x04 \x03(\t\x1a*\n\x08HowEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\x98\x02\n\x05Store\x12X\n\x05\x43heck\x12%.orlop.services.store.v1.CheckRequest\x1a&.orlop.services.store.v1.CheckResponse0\x01\x12X\n\x05\x41\x64opt\x12%.orlop.services.store.v1.AdoptRequest\x1a&.orlop.services.store.v1.AdoptResponse0\x01\x12[\n\x06\x42\x61\x63kup\x12&.orlop.services.store.v1.BackupRequest\x1a\'.orlop.services.store.v1.BackupResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orlop.wire.services.store_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BACKUPSUMMARY_HOWENTRY']._loaded_options = None
+  _globals['_BACKUPSUMMARY_HOWENTRY']._serialized_options = b'8\001'
   _globals['_CHECKREQUEST']._serialized_start=60
   _globals['_CHECKREQUEST']._serialized_end=178
   _globals['_REGISTRYACCESS']._serialized_start=180
@@ -49,6 +51,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADOPTREQUEST']._serialized_end=875
   _globals['_ADOPTRESPONSE']._serialized_start=877
   _globals['_ADOPTRESPONSE']._serialized_end=983
-  _globals['_STORE']._serialized_start=986
-  _globals['_STORE']._serialized_end=1173
+  _globals['_BACKUPREQUEST']._serialized_start=985
+  _globals['_BACKUPREQUEST']._serialized_end=1014
+  _globals['_BACKUPRESPONSE']._serialized_start=1017
+  _globals['_BACKUPRESPONSE']._serialized_end=1161
+  _globals['_BACKUPPROGRESS']._serialized_start=1163
+  _globals['_BACKUPPROGRESS']._serialized_end=1208
+  _globals['_BACKUPSUMMARY']._serialized_start=1211
+  _globals['_BACKUPSUMMARY']._serialized_end=1376
+  _globals['_BACKUPSUMMARY_HOWENTRY']._serialized_start=1334
+  _globals['_BACKUPSUMMARY_HOWENTRY']._serialized_end=1376
+  _globals['_STORE']._serialized_start=1379
+  _globals['_STORE']._serialized_end=1659
 # @@protoc_insertion_point(module_scope)
