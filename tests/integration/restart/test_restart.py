@@ -12,6 +12,7 @@ import pytest
 
 from orlop.client import containers
 from tests.daemon_fixture import Orlopd, serving
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -78,6 +79,9 @@ def _remove(daemon: Orlopd) -> None:
         return daemon.ctr("containers", "rm", "one", check=False).returncode == 0
 
     daemon.wait_for(removed)
+    time.sleep(
+        patient(1)
+    )  # what was being started just then is ended again, by a daemon that lives
 
 
 def test_always(watchful: Orlopd, image: str, tmp_path: Path) -> None:
