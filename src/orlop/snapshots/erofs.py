@@ -21,7 +21,7 @@ from orlop.erofs.tree import Node
 from orlop.errors import DataLoss
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
-from orlop.snapshots.overlayfs import kernel_options
+from orlop.snapshots.overlayfs import OverlayDriver, kernel_options
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
 from orlop.sys.removal import remove_tree
@@ -40,6 +40,7 @@ class ErofsDriver(Driver):
 
     rebase = True
     images = True
+    maps_ids = OverlayDriver.maps_ids
     # Those of a tar first, so that it can be in the image as it is (Linux 6.4).
     _BLOCK_SIZES: ClassVar = (512, 4096)
 

@@ -136,19 +136,31 @@ class IdMapping:
     def lowers(self, folders: Sequence[str]) -> Iterator[list[str]]:
         """The lower folders of an overlay with their ids mapped, while it is being mounted.
 
-        What they have in common is mounted once; the overlay keeps that alive.
+        What they have in common is mounted once, or each where they are mounts themselves; the
+        overlay keeps that alive.
         """
         common = os.path.commonpath([os.path.dirname(each) for each in folders])  # noqa: PTH120
+        here = os.stat(common).st_dev  # noqa: PTH116 - no pathlib in shims
+        apart = any(os.stat(each).st_dev != here for each in folders)  # noqa: PTH116
+        sources = list(folders) if apart else [common]
         import tempfile  # noqa: PLC0415 - every shim would share its memory, and hardly one needs it
 
         where = Path(tempfile.mkdtemp(prefix="orlop-idmap-"))
+        points = [where / str(number) for number in range(len(sources))]
         try:
-            self.mount(common, where)
-            try:
-                yield [str(where / os.path.relpath(each, common)) for each in folders]
-            finally:
-                call("umount2", ctypes.c_char_p(encode(where)), _MNT_DETACH, about=str(where))
+            for source, point in zip(sources, points, strict=True):
+                point.mkdir()
+                self.mount(source, point)
+            if apart:
+                yield [str(point) for point in points]
+            else:
+                yield [str(points[0] / os.path.relpath(each, common)) for each in folders]
         finally:
+            for point in points:
+                with suppress(OSError):  # it did not come to that
+                    call("umount2", ctypes.c_char_p(encode(point)), _MNT_DETACH, about=str(point))
+                with suppress(FileNotFoundError):
+                    point.rmdir()
             where.rmdir()
 
 
