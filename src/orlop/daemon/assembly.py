@@ -306,9 +306,11 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     )
     servers = Servers(config, table, reactor)
     closing.callback(servers.stop)
-    guests = GuestSnapshotsService(everywhere, config.snapshots.default)
-    guest_server = GrpcServer(ServiceTable(guests), reactor)
-    closing.callback(guest_server.stop, grace=0.2)
+    guests = None
+    if config.snapshots.serve:
+        service = GuestSnapshotsService(everywhere, config.snapshots.default)
+        guests = GrpcServer(ServiceTable(service), reactor)
+        closing.callback(guests.stop, grace=0.2)
     remover = AutoRemover(exchange, namespaces, containers, tasks, everywhere, root / "logs")
     closing.callback(remover.close)
     recorder = OomRecorder(exchange, containers, tasks)
@@ -324,8 +326,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     shown = status.listen(config, closing) if config.status.address else None
     closing.callback(cni.stop)  # the first thing to be done, or all that wait for plugins wait on
     servers.listen()
-    if config.snapshots.serve:
-        guest_server.add_unix(Path(config.snapshots.serve), 0o600)
+    if guests is not None:
+        guests.add_unix(Path(config.snapshots.serve), 0o600)
     # Shims that are found again send what they have kept; they wait until it is read.
     sandboxes.recover()
     recover(tasks, reactor)
@@ -336,8 +338,8 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     health.start()
     garbage.start()
     servers.serve()
-    if config.snapshots.serve:
-        guest_server.start()
+    if guests is not None:
+        guests.start()
     if origin is not None:
         origin.start()
         _log.info('serving images of "%s" as registry "%s"', config.serve.namespace, origin.address)
