@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -99,9 +101,8 @@ class Filesystems:
             busy = self._thread is not None and self._thread.is_alive()
             if not due or busy or self._closed:
                 return
-            due.sort(
-                key=lambda key: self._states[key].took
-            )  # the others need not wait for large ones
+            # The others need not wait for large ones.
+            due.sort(key=lambda key: self._states[key].took)
             for key in due:
                 self._states[key].due = now + self._age
             self._thread = threading.Thread(
@@ -116,21 +117,23 @@ class Filesystems:
         return count
 
     def _measure(self, due: list[Layer]) -> None:
-        folders = {}
-        for layer in due:
-            try:
-                folder = self._snapshotters[layer.snapshotter].folder(layer.namespace, layer.key)
-            except NotFound:
-                continue
-            folders[layer] = os.fspath(folder)
-        order = list(folders)
         try:
+            folders = self._folders(due)
             with memory_file("orlop-metrics") as source:
                 write_all(source, json.dumps(list(folders.values())).encode())
-                self._work(order, source)
-        except (OrlopError, OSError) as error:
+                self._work(list(folders), source)
+        except (OrlopError, OSError, sqlite3.Error) as error:
             if not self._closed:
                 _log.warning("filesystems of containers cannot be measured: %s", error)
+
+    def _folders(self, layers: Iterable[Layer]) -> dict[Layer, str]:
+        """Where they are, of those that are there still."""
+        found = {}
+        for layer in layers:
+            store = self._snapshotters[layer.snapshotter]
+            with suppress(NotFound):
+                found[layer] = os.fspath(store.folder(layer.namespace, layer.key))
+        return found
 
     def _work(self, order: list[Layer], source: int) -> None:
         with Worker(self._forks, _JOB, {}, [source], name="orlop-du") as worker:

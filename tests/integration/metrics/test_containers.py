@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -361,3 +362,55 @@ def test_health(tmp_path: Path, registry: str) -> None:
             assert told("well", "unhealthy") == told("ill", "healthy") == [0]
         finally:
             daemon.orlop("rm", "-f", "well", "ill")
+
+
+def test_filesystems_that_are_hard_to_measure(tmp_path: Path, busybox_archive: Path) -> None:
+    """One deeper than any path is long, as a hostile container makes it, and one that is away."""
+    with (
+        scraped(tmp_path, "filesystem_age = 1\n") as served,
+        running(served.daemon, busybox_archive, "deep", "/bin/sleep", "1000") as pid,
+        running(served.daemon, busybox_archive, "away", "/bin/sleep", "1000"),
+        _away(served.daemon, "away"),
+        running(served.daemon, busybox_archive, "idle", "/bin/sleep", "1000"),
+    ):
+        _dig(f"/proc/{pid}/root")
+        inodes = "container_fs_inodes"
+
+        def all_known() -> bool:
+            found = served.scrape()
+            idle = found.all(inodes, container_id="idle")
+            return bool(idle) and found.all(inodes, container_id="deep") == [idle[0] + _DEEP]
+
+        served.daemon.wait_for(all_known, 30)
+        found = served.scrape()
+        assert not found.all(inodes, container_id="away")
+        assert found.one("container_pids_current", container_id="away") >= 1
+        assert found.one("orlop_metrics_container_failures_total", reason="unmeasured") >= 1
+
+
+_DEEP = 30
+
+
+@contextmanager
+def _away(daemon: Orlopd, container: str) -> Iterator[None]:
+    """What a container has written cannot be found for the time of the context."""
+    mount = daemon.ctr("snapshots", "mounts", "/none", container).stdout
+    upper = Path(re.findall(r"upperdir=([^, ]+)", mount)[0])
+    elsewhere = upper.with_name("elsewhere")
+    upper.rename(elsewhere)
+    try:
+        yield
+    finally:
+        elsewhere.rename(upper)
+
+
+def _dig(folder: str) -> None:
+    """Make folders in one another whose path has more than the 4,096 bytes of any (PATH_MAX)."""
+    name = "d" * 200
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(_DEEP):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
