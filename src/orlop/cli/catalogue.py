@@ -97,6 +97,7 @@ GROUPS: Mapping[str, Mapping[str, Command]] = {
     },
     "store": {
         "check": Command("store_check", "compare blobs, records and files, and repair them"),
+        "df": Command("store_df", "show what all of it takes of the disk, by kind and layer"),
         "backup": Command("store_backup", "save images and records, while all goes on"),
         "adopt": Command("store_adopt", "take over what a stopped containerd has stored"),
     },

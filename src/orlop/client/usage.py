@@ -36,6 +36,15 @@ class ContainerUsage(NamedTuple):
     alive: bool
 
 
+class PartUsage(NamedTuple):
+    """A blob ("content") or a snapshot, its bytes, and the images that lead to it."""
+
+    kind: str
+    name: str
+    size: int
+    images: list[str]
+
+
 class Usage(NamedTuple):
     """All of a namespace, in bytes.
 
@@ -52,6 +61,7 @@ class Usage(NamedTuple):
     held_count: int
     ingests: int
     ingests_count: int
+    parts: list[PartUsage]
 
     @property
     def total(self) -> int:
@@ -108,6 +118,10 @@ def of(connection: Connection) -> Usage:
         held_count=len(held),
         ingests=sum(each.offset for each in ingests),
         ingests_count=len(ingests),
+        parts=[
+            PartUsage(*part, size, sorted(name for name in parts if part in parts[name]))
+            for part, size in sorted(store.sizes.items(), key=lambda item: -item[1])
+        ],
     )
 
 

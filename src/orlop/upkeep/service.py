@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
-from orlop.fork.worker import Spawner
+from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext, Service
 from orlop.upkeep.adopting import Adopter
 from orlop.upkeep.backup import back_up
@@ -15,6 +15,8 @@ from orlop.upkeep.findings import Finding
 from orlop.upkeep.refetching import Access
 from orlop.upkeep.relay import relayed
 from orlop.wire.services import store_pb2 as pb
+
+_MEASURE = "orlop.upkeep.measuring:job"
 
 
 class StoreService(Service):
@@ -80,6 +82,16 @@ class StoreService(Service):
             answer(pb.BackupResponse(summary=summary))
 
         return relayed(work, "store-backup")
+
+    def usage(self, request: pb.UsageRequest, ctx: CallContext) -> pb.UsageResponse:
+        args = {"root": str(self._root)}
+        with Worker(self._forks, _MEASURE, args, name="orlop-df") as worker:
+            ctx.on_cancel(worker.cancel)
+            try:
+                found = worker.result()
+            finally:
+                ctx.check()
+        return pb.UsageResponse(taken=[pb.Taken(**each) for each in found])
 
 
 def _absolute(path: str) -> Path:

@@ -61,6 +61,7 @@ _ARGUMENTS = {
     "system df": "",
     "system prune": "",
     "store check": "",
+    "store df": "",
     "ps": "",
     "stats": "",
     "version": "",

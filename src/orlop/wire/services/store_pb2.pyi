@@ -153,3 +153,25 @@ class BackupSummary(_message.Message):
     how: _containers.ScalarMap[str, int]
     lost: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, blobs: _Optional[int] = ..., bytes: _Optional[int] = ..., how: _Optional[_Mapping[str, int]] = ..., lost: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UsageRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UsageResponse(_message.Message):
+    __slots__ = ("taken",)
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    taken: _containers.RepeatedCompositeFieldContainer[Taken]
+    def __init__(self, taken: _Optional[_Iterable[_Union[Taken, _Mapping]]] = ...) -> None: ...
+
+class Taken(_message.Message):
+    __slots__ = ("kind", "files", "size", "on_disk")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    ON_DISK_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    files: int
+    size: int
+    on_disk: int
+    def __init__(self, kind: _Optional[str] = ..., files: _Optional[int] = ..., size: _Optional[int] = ..., on_disk: _Optional[int] = ...) -> None: ...
