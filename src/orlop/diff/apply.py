@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from orlop.content import ContentStore
 from orlop.diff.confinement import plain
 from orlop.diff.inherit import inherit_folders, looks_of
 from orlop.diff.processors import Processors
-from orlop.erofs.folders import LAYER, block_size, wants_image
+from orlop.erofs.folders import LAYER, UNFINISHED, block_size, wants_image
 from orlop.erofs.looks import fit, give
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
@@ -68,10 +69,14 @@ class Unpacked:
 
 
 class Unpacking:
-    """A worker at work. Use as a context manager: leaving it early kills the worker."""
+    """A worker at work. Use as a context manager: leaving it early kills the worker.
 
-    def __init__(self, worker: Worker) -> None:
+    `unfinished` is what one that was killed may leave.
+    """
+
+    def __init__(self, worker: Worker, unfinished: Path | None = None) -> None:
         self._worker = worker
+        self._unfinished = unfinished
         self._implicit: list[str] = []
         self._places: list[int] = []
 
@@ -94,6 +99,8 @@ class Unpacking:
 
     def __exit__(self, *details: object) -> None:
         self._worker.__exit__(None, None, None)
+        if self._unfinished is not None:
+            self._unfinished.unlink(missing_ok=True)
 
 
 def start_unpack(
@@ -117,21 +124,24 @@ def start_index(
     The folder is marked for one (`orlop.erofs.folders`). `looks` are those of folders that the
     layer implies (`orlop.diff.inherit`).
     """
+    unfinished = folder / f"{UNFINISHED}{secrets.token_hex(8)}"  # two may do the same at once
     args = {
         "folder": str(folder),
         "name": name,
+        "unfinished": unfinished.name,
         "block_size": block_size(folder),
         "max_size": limits.max_size,
         "max_entries": limits.max_entries,
         "max_ratio": limits.max_ratio,
     }
     if not looks:
-        return Unpacking(Worker(forks, _INDEX_JOB, args, [source], name=_NAME))
+        return Unpacking(Worker(forks, _INDEX_JOB, args, [source], name=_NAME), unfinished)
     with tempfile.TemporaryFile("w+") as told:
         json.dump(looks, told)
         told.flush()
         told.seek(0)
-        return Unpacking(Worker(forks, _INDEX_JOB, args, [source, told.fileno()], name=_NAME))
+        fds = [source, told.fileno()]
+        return Unpacking(Worker(forks, _INDEX_JOB, args, fds, name=_NAME), unfinished)
 
 
 def _start(

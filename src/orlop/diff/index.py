@@ -21,18 +21,18 @@ from orlop.oci.digest import Digest
 from orlop.sys.mount import MS_BIND, mount
 from orlop.tar.reader import TarReader
 
-_UNFINISHED = "/unfinished.erofs"
 _PLACES = 1000  # in one message
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """The job (see `orlop.fork.worker`): make an image of the layer that descriptor 0 gives.
 
-    It becomes `name` in `folder` when it is whole, with blocks of `block_size` bytes;
-    `max_size`, `max_ratio`, `max_entries` limit it. Descriptor 1, if given, tells in JSON what
-    implied folders look like (`LayerTree.give_looks`). Answers as `orlop.diff.unpack` does, and
-    reports where the inodes of implied folders are, in the same order: `{"places": […]}`.
+    It is written to `unfinished` and becomes `name` in `folder` when it is whole, with blocks of
+    `block_size` bytes; `max_size`, `max_ratio`, `max_entries` limit it. Descriptor 1, if given,
+    tells in JSON what implied folders look like (`LayerTree.give_looks`). Answers as
+    `orlop.diff.unpack` does, and reports where the inodes of implied folders are, in the same
+    order: `{"places": […]}`.
     """
     source, *told = fds
     looks = json.load(os.fdopen(told[0])) if told else {}
@@ -57,13 +57,14 @@ def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
 
 
 def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[LayerTree, list[int]]:
-    fd = os.open(_UNFINISHED, _CREATE, 0o600)
+    unfinished = f"/{args['unfinished']}"
+    fd = os.open(unfinished, _CREATE, 0o600)
     try:
         image = Image(fd, args["block_size"])
         tree = _index(pump, image, args["max_entries"], looks)
-        os.rename(_UNFINISHED, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
+        os.rename(unfinished, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
     except BaseException:
-        os.unlink(_UNFINISHED)  # noqa: PTH108
+        os.unlink(unfinished)  # noqa: PTH108
         raise
     finally:
         os.close(fd)

@@ -41,8 +41,8 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
 
     `args`: `lower` (none is an empty tree) and `upper`, mounts to be made in the folder
     `mount_point` where nobody else sees them; `overlay`, `newest` and `mount_points` as in `Layer`;
-    `compression`. Answers the `diff_id` of the plain tar, "" unless `hashed`, or `redirected` where
-    `upper` alone does not tell all.
+    `compression`. Answers the `diff_id` of the plain tar, "" unless `hashed`, `redirected` where
+    `upper` alone does not tell all, or `unread` where the other end was closed.
     """
     del report
     (target,) = fds
@@ -57,9 +57,11 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
     lower = os.open(f"/{_LOWER}", os.O_RDONLY | os.O_DIRECTORY) if args["lower"] else None
     try:
         layer.write(lower, os.open(f"/{_UPPER}", os.O_RDONLY | os.O_DIRECTORY))
+        pump.close()
     except RedirectedError:
         return {"redirected": True}
-    pump.close()
+    except _UnreadError:
+        return {"unread": True}
     return {"diff_id": pump.digest()}
 
 
@@ -82,6 +84,10 @@ def _mount(mounts: list[Mount], target: Path) -> None:
         told = "; ".join(f"{each.type} {each.source} {','.join(each.options)}" for each in mounts)
         reason = (error.strerror or str(error)).lower()
         raise Unknown(f'"{told}" cannot be mounted: {reason}') from error
+
+
+class _UnreadError(Exception):
+    """Nobody reads the tar any more, and will say why."""
 
 
 class _Pump:
@@ -127,7 +133,8 @@ class _Pump:
                 self._send(self._compressor.compress(piece))
             self._send(self._compressor.flush())
         except Exception as error:  # noqa: BLE001 - raised again where more is written
-            self._failure = error
+            unread = isinstance(error, BrokenPipeError)
+            self._failure = _UnreadError() if unread else error
             while self._queue.get() is not None:
                 pass  # nobody may wait for room
 

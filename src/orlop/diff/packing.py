@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 
 from orlop.content import ContentStore
 from orlop.content.writer import ContentWriter
@@ -52,7 +53,7 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
     with packing(forks, wanted) as (worker, tar):
         ctx.on_cancel(worker.cancel)
         try:
-            while data := os.read(tar, _READ):
+            while data := tar.read(_READ):
                 writer.write(data)
             answer = worker.result()
         finally:
@@ -62,8 +63,8 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
 
 
 @contextmanager
-def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, int]]:
-    """A worker that makes the tar, and the descriptor to read it from."""
+def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, FileIO]]:
+    """A worker that makes the tar, and the pipe to read it from."""
     with tempfile.TemporaryDirectory(prefix="orlop-pack-") as mount_point:
         args = {
             "lower": plain(wanted.lower),
@@ -76,16 +77,14 @@ def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, int]]:
             "mount_point": mount_point,
         }
         read, write = os.pipe2(os.O_CLOEXEC)
-        try:
+        with FileIO(read) as tar:
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE)
             try:
                 worker = Worker(forks, _JOB, args, [write], name=_NAME)
             finally:
                 os.close(write)
             with worker:
-                yield worker, read
-        finally:
-            os.close(read)
+                yield worker, tar
 
 
 def abandon(content: ContentStore, writer: ContentWriter) -> None:

@@ -7,16 +7,14 @@ from pathlib import Path
 
 from orlop.diff.apply import Limits, start_index
 from orlop.diff.packing import Wanted, packing
-from orlop.erofs.folders import LAYER
-from orlop.errors import Internal
+from orlop.erofs.folders import SEALED
+from orlop.errors import Internal, OrlopError
 from orlop.fork.client import ForkServer
 from orlop.sys.mount import Mount
 from orlop.tar.sides import for_reading, upper_of
 
 # The files are ours already, as large and as many as they are.
 _LIMITS = Limits(max_size=1 << 40, max_entries=1 << 31, max_ratio=1 << 40)
-# Not the layer itself before the packer has said that it has told all.
-_SEALED = "sealed.erofs"
 
 
 class Sealer:
@@ -26,7 +24,7 @@ class Sealer:
         self._forks = forks
 
     def __call__(self, left: Sequence[Mount], right: Sequence[Mount], folder: Path) -> None:
-        """Write the image of what `right` has beyond `left` to `folder`, which is marked for it.
+        """Write the image `SEALED` of what `right` has beyond `left` to `folder`, marked for one.
 
         Raises ResourceExhausted on a full disk, and what is wrong with a file.
         """
@@ -41,11 +39,15 @@ class Sealer:
         """False when the upper folder does not tell all (`orlop.tar.changes.RedirectedError`)."""
         with (
             packing(self._forks, wanted) as (packer, tar),
-            start_index(self._forks, tar, folder, limits=_LIMITS, name=_SEALED) as indexing,
+            start_index(self._forks, tar.fileno(), folder, limits=_LIMITS, name=SEALED) as indexing,
         ):
-            done = indexing.result()
+            tar.close()  # the packer must not wait for a reader that has ended
+            try:
+                done = indexing.result()
+            except OrlopError:
+                # Where the tar breaks off, the packer knows why.
+                if packer.result().get("redirected"):
+                    return False
+                raise
             answer = packer.result()
-        whole = bool(answer.get("diff_id") == done.diff_id)
-        if whole:
-            (folder / _SEALED).replace(folder / LAYER)
-        return whole
+        return bool(answer.get("diff_id") == done.diff_id)

@@ -14,6 +14,10 @@ from orlop.sys.mount import Mount
 
 MARKER = ".erofslayer"
 LAYER = "layer.erofs"
+SEALED = "sealed.erofs"
+"""The image of all that a snapshot is, which is its layer once it is committed."""
+UNFINISHED = "unfinished-"
+"""What the names of images begin with that are being written."""
 
 _BLOCK = 4096  # the size of blocks where the marker tells none: every kernel has that
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 from orlop.erofs import folders
 from orlop.erofs.image import Image
 from orlop.erofs.tree import Node
-from orlop.errors import DataLoss
+from orlop.errors import DataLoss, NotFound
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
 from orlop.snapshots.overlayfs import OverlayDriver, kernel_options
@@ -26,7 +26,7 @@ from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
 from orlop.sys.removal import remove_tree
 
-# Makes the image of what one set of mounts has beyond another, in a folder.
+# Makes the image `folders.SEALED` of what one set of mounts has beyond another, in a folder.
 Seal = Callable[[Sequence[Mount], Sequence[Mount], Path], None]
 
 _MOUNTED = "layer"
@@ -50,9 +50,18 @@ class ErofsDriver(Driver):
         self._options = kernel_options()
         self._lock = threading.Lock()
         self._block_size = self._probe()
+        for path in self.trashed():
+            _let_go(path)
         for number in self.numbers():
-            with suppress(OSError):  # it is mounted, or has no mount point, as it should
-                (self.folder(number) / _MOUNTED).rmdir()
+            self._tidy(self.folder(number))
+
+    @staticmethod
+    def _tidy(folder: Path) -> None:
+        """Delete what a daemon that was killed has left."""
+        with suppress(OSError):  # it is mounted, or has no mount point, as it should
+            (folder / _MOUNTED).rmdir()
+        for path in folder.glob(f"{folders.UNFINISHED}*"):
+            path.unlink()
 
     def _probe(self) -> int:
         """The size of blocks that this kernel takes."""
@@ -96,7 +105,8 @@ class ErofsDriver(Driver):
     def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
         below = [self._mounted(parent) for parent in parents]
         if self._image(number).exists():
-            below.insert(0, self._mounted(number))  # a layer was applied, and not committed yet
+            with self._lock:  # a layer was applied, and not committed yet
+                below.insert(0, self._mount(number))
         if not below:
             access = "ro" if read_only else "rw"
             return [Mount("bind", str(self.content(number)), options=(access, "rbind"))]
@@ -113,36 +123,56 @@ class ErofsDriver(Driver):
         return self.folder(number) / folders.LAYER
 
     def _mounted(self, number: int) -> Path:
-        """Where a snapshot's layer is mounted, by now; DataLoss if it cannot be."""
+        """Where a committed snapshot's layer is mounted, by now.
+
+        Raises DataLoss if it cannot be, NotFound if the snapshot has gone meanwhile.
+        """
+        with self._lock:
+            self._take_sealed(number)
+            return self._mount(number)
+
+    def _mount(self, number: int) -> Path:
+        """Mount the layer of a snapshot, unless it is; with the lock held."""
         folder = self.folder(number)
         point = folder / _MOUNTED
-        with self._lock:
-            if not _is_mounted(point, folder):
-                with suppress(FileExistsError):
-                    point.mkdir()
-                try:
-                    mount_image(self._image(number), point, "erofs")
-                except OSError as error:
-                    point.rmdir()
-                    reason = (error.strerror or str(error)).lower()
-                    raise DataLoss(
-                        f'layer "{self._image(number)}" cannot be mounted: {reason}'
-                    ) from error
+        if _is_mounted(point, folder):
+            return point
+        try:
+            point.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise NotFound(f'folder "{folder}" of a snapshot, which has been removed') from None
+        try:
+            mount_image(self._image(number), point, "erofs")
+        except OSError as error:
+            point.rmdir()
+            reason = (error.strerror or str(error)).lower()
+            raise DataLoss(f'layer "{self._image(number)}" cannot be mounted: {reason}') from error
         return point
 
     def _unmount(self, number: int) -> None:
-        folder = self.folder(number)
-        point = folder / _MOUNTED
-        with self._lock, suppress(FileNotFoundError):
-            _unmount_all(point, folder)
-            point.rmdir()
+        with self._lock:
+            _let_go(self.folder(number))
 
     def seal(self, number: int, parents: Sequence[int]) -> Usage:
-        if _has_entries(self.content(number)) or not self._image(number).exists():
-            left = self._view_of(parents)
-            self._seal(left, self.mounts(number, parents, read_only=False), self.folder(number))
-            self._unmount(number)  # the layer that this one takes the place of
-        return self._image_usage(number)
+        """Into another image than the layer: what is mounted must stay on what it is on.
+
+        Without the commit, files that were deleted would not be missed in the next one.
+        """
+        sealed = self.folder(number) / folders.SEALED
+        sealed.unlink(missing_ok=True)  # of a commit that came to nothing
+        if not _has_entries(self.content(number)) and self._image(number).exists():
+            return _image_usage(self._image(number))
+        left = self._view_of(parents)
+        self._seal(left, self.mounts(number, parents, read_only=False), self.folder(number))
+        return _image_usage(sealed)
+
+    def _take_sealed(self, number: int) -> None:
+        """Make what a committed snapshot was sealed as its layer; with the lock held."""
+        folder = self.folder(number)
+        sealed = folder / folders.SEALED
+        if sealed.exists():
+            _let_go(folder)  # a layer that was applied before, and is in this one
+            sealed.replace(folder / folders.LAYER)
 
     def _view_of(self, parents: Sequence[int]) -> list[Mount]:
         """What a new snapshot on `parents` shows; nothing on none."""
@@ -158,6 +188,8 @@ class ErofsDriver(Driver):
 
     def settle(self, number: int) -> None:
         """The files that the layer was made of go, and what killed workers have left."""
+        with self._lock:
+            self._take_sealed(number)
         for path in self.folder(number).iterdir():
             if path.name in _OF_LAYERS:
                 continue
@@ -168,7 +200,7 @@ class ErofsDriver(Driver):
 
     def usage(self, number: int) -> Usage:
         """An image is one file, however many it shows."""
-        image = self._image_usage(number)
+        image = _image_usage(self._image(number))
         if not self.content(number).exists():
             return image
         written = super().usage(number)
@@ -176,15 +208,12 @@ class ErofsDriver(Driver):
             return image
         return Usage(image.size + written.size, image.inodes + written.inodes)
 
-    def _image_usage(self, number: int) -> Usage:
-        try:
-            return Usage(self._image(number).stat().st_blocks * _BLOCK, 1)
-        except FileNotFoundError:
-            return Usage(0, 0)
-
     def trash(self, number: int) -> Path | None:
-        self._unmount(number)
-        return super().trash(number)
+        with self._lock:  # who is about to mount the layer finds it gone
+            path = super().trash(number)
+            if path is not None:
+                _let_go(path)
+        return path
 
     def discard(self, number: int) -> None:
         self._unmount(number)
@@ -202,9 +231,24 @@ def _is_mounted(point: Path, folder: Path) -> bool:
         return False
 
 
+def _let_go(folder: Path) -> None:
+    """Unmount the layer that is in a folder."""
+    point = folder / _MOUNTED
+    with suppress(FileNotFoundError):
+        _unmount_all(point, folder)
+        point.rmdir()
+
+
 def _unmount_all(point: Path, folder: Path) -> None:
     while _is_mounted(point, folder):
         unmount(point, MNT_DETACH)
+
+
+def _image_usage(image: Path) -> Usage:
+    try:
+        return Usage(image.stat().st_blocks * _BLOCK, 1)
+    except FileNotFoundError:
+        return Usage(0, 0)
 
 
 def _has_entries(folder: Path) -> bool:

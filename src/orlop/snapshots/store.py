@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orlop.errors import (
+    AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -28,6 +29,7 @@ from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Kind, Usage
 from orlop.snapshots.records import Record
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
+from orlop.snapshots.turns import Turns
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 
@@ -56,6 +58,7 @@ class SnapshotStore(Shelf):
         self.rebase = driver.rebase
         ids.skip(driver.numbers())
         self._doomed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._committing = Turns()
         self._deleter = threading.Thread(
             target=self._delete_doomed, name=f"snapshots-{name}", daemon=True
         )
@@ -146,16 +149,34 @@ class SnapshotStore(Shelf):
         lease: str = "",
         parent: str = "",
     ) -> None:
+        with (
+            self._held_if_taken(namespace, name, lease),
+            self._committing.of((namespace, key)),
+        ):
+            self._commit_now(namespace, name, key, labels or {}, lease, parent)
+        self._publish_commit(namespace, name, key)
+
+    def _commit_now(
+        self,
+        namespace: str,
+        name: str,
+        key: str,
+        wanted: Mapping[str, str],
+        lease: str,
+        parent: str,
+    ) -> None:
+        """Nobody else does: a client that has waited too long may ask again meanwhile."""
         with self._database.read() as tx:
+            if self._has(tx, namespace, name):
+                raise AlreadyExists(f'snapshot "{name}"')
             record = self._get(tx, namespace, key)
             chain = records.chain(tx, record.parent) if record.parent else []
         usage = Usage(0, 0)
         if record.kind is Kind.ACTIVE:
             usage = self.driver.seal(record.id, chain)
-        with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
-            self._commit(tx, namespace, name, key, labels or {}, lease, parent, usage)
+        with self._database.write() as tx:
+            self._commit(tx, namespace, name, key, wanted, lease, parent, usage)
         self._settle(record.id)
-        self._publish_commit(namespace, name, key)
 
     def usage(self, namespace: str, key: str) -> Usage:
         with self._database.read() as tx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 
 from orlop.diff.sealing import Sealer
 from orlop.erofs import folders
-from orlop.errors import DataLoss, ResourceExhausted
+from orlop.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, ResourceExhausted
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
+from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
 from tests.nasty_tree import deep
 
@@ -113,14 +115,13 @@ def test_a_mount_point_that_a_crash_has_left(tmp_path: Path, forks: ForkServer) 
 
 
 def test_writing_goes_on_after_a_commit_that_failed(tmp_path: Path, forks: ForkServer) -> None:
-    """The image that was made is under what was written then; the next commit has both."""
+    """What was mounted stays on what it was on, and the next commit has all, and no more."""
     with opened(tmp_path, forks) as store:
         _layers(store, tmp_path)
         with mounted(store.prepare("ns", "work", "two"), tmp_path) as target:
             (target / "first").write_text("1")
             (target / "d/b").unlink()
-        with pytest.raises(Exception, match="already exists"):
-            store.commit("ns", "one", "work")
+        _fail_to_commit(store, "work")
         with mounted(store.mounts("ns", "work"), tmp_path) as target:
             assert (target / "first").read_text() == "1"
             (target / "second").write_text("2")
@@ -129,6 +130,93 @@ def test_writing_goes_on_after_a_commit_that_failed(tmp_path: Path, forks: ForkS
         with mounted(store.view("ns", "look", "three"), tmp_path) as target:
             assert sorted(path.name for path in target.iterdir()) == ["d", "first", "second"]
             assert [path.name for path in (target / "d").iterdir()] == ["c"]
+
+
+def _fail_to_commit(store: SnapshotStore, key: str) -> None:
+    """After all has been written."""
+    with pytest.raises(InvalidArgument, match="label"):
+        store.commit("ns", "three", key, labels={"key": "v" * 5000})
+
+
+def test_what_is_deleted_after_a_commit_that_failed(tmp_path: Path, forks: ForkServer) -> None:
+    """By who has it mounted all the time."""
+    with opened(tmp_path, forks) as store:
+        _layers(store, tmp_path)
+        with mounted(store.prepare("ns", "work", "two"), tmp_path) as target:
+            (target / "first").write_text("1")
+            (target / "new").mkdir()
+            (target / "new/file").write_text("x")
+            _fail_to_commit(store, "work")
+            (target / "first").unlink()
+            (target / "new/file").unlink()
+            (target / "d/c").write_text("c")
+        store.commit("ns", "three", "work")
+        with mounted(store.view("ns", "look", "three"), tmp_path) as target:
+            assert sorted(path.name for path in target.iterdir()) == ["d", "new"]
+            assert list((target / "new").iterdir()) == []
+            assert sorted(path.name for path in (target / "d").iterdir()) == ["b", "c"]
+
+
+def test_a_commit_that_a_crash_has_left_unsettled(tmp_path: Path, forks: ForkServer) -> None:
+    """Its layer is what it was sealed as, for who is first to ask."""
+    with opened(tmp_path, forks) as store:
+        _layers(store, tmp_path)
+        with mounted(store.prepare("ns", "work", "two"), tmp_path) as target:
+            (target / "first").write_text("1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.driver, "settle", lambda _: None)
+            store.commit("ns", "three", "work")
+        number = max(store.driver.numbers())
+        assert (store.driver.folder(number) / folders.SEALED).exists()
+        with mounted(store.view("ns", "look", "three"), tmp_path) as target:
+            assert (target / "first").read_text() == "1"
+        store.cleanup()
+        found = {path.name for path in store.driver.folder(number).iterdir()}
+        assert found == {folders.MARKER, folders.LAYER, "layer"}
+        with mounted(store.mounts("ns", "look"), tmp_path) as target:
+            assert (target / "first").read_text() == "1"
+
+
+def test_a_commit_that_is_asked_for_again_meanwhile(tmp_path: Path, forks: ForkServer) -> None:
+    with opened(tmp_path, forks) as store:
+        with mounted(store.prepare("ns", "work"), tmp_path) as target:
+            for number in range(300):
+                (target / str(number)).write_bytes(os.urandom(5000))
+        with ThreadPoolExecutor(3) as pool:
+            done = [pool.submit(store.commit, "ns", "done", "work") for _ in range(3)]
+            problems = [each.exception() for each in done]
+        assert problems.count(None) == 1
+        assert sum(isinstance(each, AlreadyExists) for each in problems) == 2
+        with mounted(store.view("ns", "look", "done"), tmp_path) as target:
+            assert sum(len(path.read_bytes()) for path in target.iterdir()) == 300 * 5000
+
+
+def test_who_mounts_what_is_removed_meanwhile(tmp_path: Path, forks: ForkServer) -> None:
+    """It is gone for them; and what an earlier daemon left mounted in the trash is deleted."""
+    with opened(tmp_path, forks) as store:
+        _layers(store, tmp_path)
+        driver = store.driver
+        below, above = sorted(driver.numbers())
+        driver.mounts(99, [above, below], read_only=True)
+        store.remove("ns", "two")
+        with pytest.raises(NotFound, match="removed"):
+            driver.mounts(99, [above, below], read_only=True)
+        assert f"-{above}/" not in Path("/proc/self/mountinfo").read_text()
+        driver.mounts(99, [below], read_only=True)
+        driver.folder(below).rename(driver.snapshots / ".trash-99")  # and was killed
+        again = ErofsDriver(driver.root, Sealer(forks))
+        assert [path.name for path in again.trashed()] == [".trash-99"]
+
+
+def test_a_daemon_killed_while_it_tried_the_kernel(tmp_path: Path, forks: ForkServer) -> None:
+    with opened(tmp_path, forks) as store:
+        _layers(store, tmp_path)
+    image = next((tmp_path / "erofs/snapshots").glob(f"*/{folders.LAYER}"))
+    probe = tmp_path / "erofs/.probe"
+    probe.mkdir()
+    mount_image(image, probe, "erofs")
+    with opened(tmp_path, forks) as store:
+        assert not probe.exists()
 
 
 def test_a_damaged_image(tmp_path: Path, forks: ForkServer) -> None:
@@ -188,3 +276,29 @@ def test_files_that_cannot_be_deleted(tmp_path: Path, forks: ForkServer) -> None
         assert [info.name for info in store.list("ns")] == ["done"]
         store.cleanup()
         assert not content.exists()
+
+
+def test_a_folder_that_was_renamed_by_redirection(tmp_path: Path, forks: ForkServer) -> None:
+    """What is known only after a part of the tar has gone."""
+    with opened(tmp_path, forks) as store:
+        _layers(store, tmp_path)
+        (mount,) = store.prepare("ns", "work", "two")
+        redirecting = mount._replace(options=(*mount.options, "redirect_dir=on"))
+        with mounted([redirecting], tmp_path) as target:
+            (target / "a").write_bytes(os.urandom((4 << 20) + 5000))
+            (target / "d").rename(target / "renamed")
+        store.commit("ns", "three", "work")
+        with mounted(store.view("ns", "look", "three"), tmp_path) as target:
+            assert sorted(path.name for path in target.iterdir()) == ["a", "renamed"]
+            assert (target / "renamed/b").read_text() == "b"
+
+
+def test_why_a_file_cannot_be_in_a_layer(tmp_path: Path, forks: ForkServer) -> None:
+    with opened(tmp_path, forks) as store:
+        with mounted(store.prepare("ns", "work"), tmp_path) as target:
+            (target / "a").mkdir()
+            (target / "a/large").write_bytes(os.urandom((4 << 20) + 5000))
+            (target / "b").mkdir()
+            (target / "b/.wh.x").write_text("x")
+        with pytest.raises(InvalidArgument, match="rename it"):
+            store.commit("ns", "done", "work")
