@@ -16,6 +16,7 @@ from orlop.erofs import layout
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.tar import names
 from orlop.tar import reader as tar
+from orlop.tar.bounds import Bounds
 from orlop.tar.names import show
 from orlop.tar.reader import Entry, TarReader
 
@@ -77,20 +78,20 @@ class LayerTree:
     def __init__(self, place: Place, *, max_entries: int) -> None:
         self.root = Node(stat.S_IFDIR | 0o755)
         self.implicit: dict[bytes, Node] = {}
-        self.entries = 0
+        self._bounds = Bounds(_WHAT, max_entries)
         self._place = place
-        self._max_entries = max_entries
         self._folders: dict[bytes, Node] = {b"": self.root}
         self._seen: set[bytes] = set()
+
+    @property
+    def entries(self) -> int:
+        """How many there were, with the folders that they implied."""
+        return self._bounds.entries
 
     def read(self, reader: TarReader) -> None:
         """Take all entries; raises InvalidArgument, ResourceExhausted or what `place` does."""
         for entry in reader:
-            self.entries += 1
-            if self.entries > self._max_entries:
-                raise ResourceExhausted(
-                    f"{_WHAT} has more than the {self._max_entries} entries that the daemon allows"
-                )
+            self._bounds.entry()
             path = names.clean(entry.name, _WHAT)
             if path:
                 self._add(path, entry, reader)
@@ -147,7 +148,10 @@ class LayerTree:
         while (found := self._walk(path)) is None:
             missing.append(path)
             path = path.rpartition(b"/")[0]
+        if missing:
+            _check_time(mtime)
         for path in reversed(missing):
+            self._bounds.implied(path)
             folder, name = found, path.rpartition(b"/")[2]
             if len(name) > layout.NAME_MAX:
                 raise _os_error(errno.ENAMETOOLONG)
@@ -222,8 +226,7 @@ class LayerTree:
         for number in (entry.uid, entry.gid):
             if not 0 <= number < _IDS - 1:
                 raise ValueError(f"owner {number}")
-        if not -_TIMES <= entry.mtime // 1_000_000_000 < _TIMES:
-            raise ValueError("time out of range")
+        _check_time(entry.mtime)
         node = Node(_TYPES[entry.type] | entry.mode, entry.uid, entry.gid, entry.mtime)
         self._set_xattrs(node, entry.xattrs)
         return node
@@ -289,6 +292,11 @@ class LayerTree:
 def _children(folder: Node) -> dict[bytes, Node]:
     assert folder.children is not None
     return folder.children
+
+
+def _check_time(nanoseconds: int) -> None:
+    if not -_TIMES <= nanoseconds // 1_000_000_000 < _TIMES:
+        raise ValueError("time out of range")
 
 
 def _explain(error: OSError, path: bytes) -> Exception:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -17,8 +16,10 @@ from typing import Protocol
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
 from orlop.sys.process import in_user_namespace
+from orlop.sys.removal import remove_tree
 from orlop.tar import names
 from orlop.tar import reader as tar
+from orlop.tar.bounds import Bounds
 from orlop.tar.names import show as _show
 from orlop.tar.reader import Entry
 
@@ -52,9 +53,9 @@ class Extractor:
 
     def __init__(self, *, overlay: bool, max_entries: int, layer: bool = True) -> None:
         self._overlay = overlay
-        self._max_entries = max_entries
         self._layer = layer
         self._what = "layer" if layer else "archive"
+        self._bounds = Bounds(self._what, max_entries)
         self._root = os.open("/", _FOLDER)
         self._folders: OrderedDict[bytes, int] = OrderedDict()
         self._unpacked: set[bytes] = set()
@@ -63,7 +64,6 @@ class Extractor:
         # A folder or link has been removed: cached descriptors may be of what is no longer there.
         self._stale = False
         self.implicit: dict[bytes, None] = {}
-        self.entries = 0
         self._make: dict[bytes, Callable[[Entry, int, bytes, Entries], None]] = {
             tar.REGULAR: self._regular,
             tar.DIRECTORY: self._directory,
@@ -74,16 +74,16 @@ class Extractor:
             tar.FIFO: self._device,
         }
 
+    @property
+    def entries(self) -> int:
+        """How many there were, with the folders that they implied."""
+        return self._bounds.entries
+
     def apply(self, reader: Entries) -> None:
         """Write all entries; raises InvalidArgument, ResourceExhausted or OSError."""
         os.umask(0)
         for entry in reader:
-            self.entries += 1
-            if self.entries > self._max_entries:
-                raise ResourceExhausted(
-                    f"{self._what} has more than the {self._max_entries} entries "
-                    "that the daemon allows"
-                )
+            self._bounds.entry()
             self._apply(entry, reader)
         for path, mtime in self._times.items():
             self._set_folder_time(path, mtime)
@@ -115,37 +115,47 @@ class Extractor:
 
     def _open_folder(self, path: bytes) -> int:
         """A descriptor of the folder `path`, from the cache or made on the way."""
+        missing = []
+        while (fd := self._find_folder(path)) is None:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+        for path in reversed(missing):
+            fd = self._make_folder(path, fd)
+        return fd
+
+    def _find_folder(self, path: bytes) -> int | None:
         if not path:
             return self._root
         found = self._folders.get(path)
         if found is not None:
             self._folders.move_to_end(path)
             return found
-        fd = self._find_folder(path)
-        self._folders[path] = fd
-        if len(self._folders) > _OPEN_FOLDERS:
-            os.close(self._folders.popitem(last=False)[1])
-        return fd
-
-    def _find_folder(self, path: bytes) -> int:
         try:
-            return openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_BENEATH)
+            fd = openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_BENEATH)
         except FileNotFoundError:
-            return self._make_folder(path)
+            return None
         except OSError as error:
-            if error.errno == errno.EXDEV:
-                return self._follow_links(path)
-            raise self._explain(error, path) from error
+            if error.errno != errno.EXDEV:
+                raise self._explain(error, path) from error
+            fd = self._follow_links(path)
+        return self._keep_open(path, fd)
 
-    def _make_folder(self, path: bytes) -> int:
-        folder, _, name = path.rpartition(b"/")
-        parent = self._open_folder(folder)
+    def _make_folder(self, path: bytes, parent: int) -> int:
+        self._bounds.implied(path)
+        name = path.rpartition(b"/")[2]
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
         except OSError as error:
             raise self._explain(error, path) from error
         self.implicit[path] = None
-        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+        fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+        return self._keep_open(path, fd)
+
+    def _keep_open(self, path: bytes, fd: int) -> int:
+        self._folders[path] = fd
+        if len(self._folders) > _OPEN_FOLDERS:
+            os.close(self._folders.popitem(last=False)[1])
+        return fd
 
     def _follow_links(self, path: bytes) -> int:
         """A path through an absolute link, which means the layer's root; or one that climbs out."""
@@ -222,7 +232,7 @@ class Extractor:
         if stat.S_ISDIR(found.st_mode):
             fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
             try:
-                shutil.rmtree(name, dir_fd=fd)
+                remove_tree(name, dir_fd=fd)
             finally:
                 os.close(fd)
         else:

@@ -17,6 +17,7 @@ import pytest
 
 from orlop.content import ContentStore
 from orlop.diff.apply import Applier, Limits
+from orlop.diff.sealing import Sealer
 from orlop.erofs import folders
 from orlop.errors import InvalidArgument, OrlopError, ResourceExhausted
 from orlop.events import Exchange
@@ -26,8 +27,10 @@ from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.rpc import CallContext
+from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.sys.loop import _mount_by_device, mount_image
-from orlop.sys.mount import Mount, unmount
+from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.sys.removal import remove_tree
 from tests import nasty_tree
 from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member
 from tests.patience import patient
@@ -55,6 +58,7 @@ class Bench:
         limits = Limits(max_size=64 << 20, max_entries=5000)
         self._applier = Applier(self._content, forks, limits)
         self._count = 0
+        self.last = root
 
     def close(self) -> None:
         self._database.close()
@@ -62,15 +66,11 @@ class Bench:
     def apply(self, data: bytes, *lowers: Path, image: bool = True) -> Path:
         """The folder of a snapshot with the layer: `fs` has its files, or `layer.erofs` them."""
         self._count += 1
-        made = self.root / f"s{self._count}"
+        made = self.last = self.root / f"s{self._count}"
         for name in ("fs", "work"):
             (made / name).mkdir(parents=True)
         if image:
             folders.mark(made, self.block_size)
-        digest = self._put(data)
-        descriptor = Descriptor(
-            media_type=mediatypes.OCI_LAYER + "+gzip", digest=digest, size=len(data)
-        )
         below = lowers
         if not below:
             (self.root / "nothing").mkdir(exist_ok=True)
@@ -80,15 +80,17 @@ class Bench:
             f"upperdir={made}/fs",
             f"lowerdir={':'.join(map(str, below))}",
         )
-        done = self._applier.apply(
-            "ns",
-            descriptor,
-            [Mount("overlay", "overlay", "", options)],
-            CallContext(namespace="ns"),
+        self.apply_to([Mount("overlay", "overlay", "", options)], data)
+        return made
+
+    def apply_to(self, mounts: list[Mount], data: bytes) -> None:
+        digest = self._put(data)
+        descriptor = Descriptor(
+            media_type=mediatypes.OCI_LAYER + "+gzip", digest=digest, size=len(data)
         )
+        done = self._applier.apply("ns", descriptor, mounts, CallContext(namespace="ns"))
         if data[:2] != b"\x1f\x8b":
             assert done.digest == Digest.of(data)
-        return made
 
     def _put(self, data: bytes) -> str:
         with self._content.writer("ns", Digest.of(data)) as writer:
@@ -295,10 +297,66 @@ def test_what_no_filesystem_can_hold_is_refused(bench: Bench, what: str) -> None
             bench.apply(data, image=image)
 
 
-def test_a_second_layer_is_files(bench: Bench) -> None:
+TOO_LATE = {"mtime": str(1 << 70)}
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        member("a/.wh.x", pax_headers=TOO_LATE),
+        member("a/.wh..wh..opq", pax_headers=TOO_LATE),
+        member("a/b", type=tarfile.LNKTYPE, linkname="first", pax_headers=TOO_LATE),
+    ],
+    ids=["deletion", "opaque", "hard link"],
+)
+def test_a_time_that_implied_folders_cannot_have(bench: Bench, late: Member) -> None:
+    with pytest.raises(InvalidArgument, match="time out of range"):
+        bench.apply(layer(member("first", b"x"), late))
+
+
+def test_folders_that_one_entry_implies(bench: Bench) -> None:
+    """They are made, however many; and count as entries."""
+    path = "d/" * 1200 + "file"
+    data = layer(member(path, b"x"))
+    plain, made = bench.apply(data, image=False), bench.apply(data)
+    with bench.mounted(made) as point:
+        assert (point / path).read_bytes() == (plain / "fs" / path).read_bytes() == b"x"
+    remove_tree(plain)
+    many = layer(*(member(f"{each}/" * 2000 + "file", b"x") for each in "abc"))
+    for image in (True, False):
+        with pytest.raises(ResourceExhausted, match="more than the 5000 entries"):
+            bench.apply(many, image=image)
+    remove_tree(bench.last)
+
+
+def test_a_second_layer_is_files(bench: Bench, forks: ForkServer, tmp_path: Path) -> None:
     """An image is there already: what is applied to the same snapshot goes on top."""
-    made = bench.apply(layer(member("a", b"a")))
-    assert folders.wants_image([Mount("bind", str(made / "fs"), options=("rw",))]) is None
+    database = Database(tmp_path / "snapshots.db")
+    driver = ErofsDriver(tmp_path / "erofs", Sealer(forks))
+    store = SnapshotStore(database, SnapshotIds(database), "erofs", driver, Exchange())
+    try:
+        mounts = store.prepare("ns", "work")
+        bench.apply_to(mounts, layer(member("a", b"a"), member("b", b"b"), member("c", b"c")))
+        assert folders.wants_image(mounts) is None
+        second = layer(member(".wh.b"), member("c", b"other"), member("d", b"d"))
+        bench.apply_to(store.mounts("ns", "work"), second)
+        seen = {"a": b"a", "c": b"other", "d": b"d"}
+        assert _files(store.mounts("ns", "work"), tmp_path) == seen
+        store.commit("ns", "done", "work")
+        assert _files(store.view("ns", "look", "done"), tmp_path) == seen
+    finally:
+        store.close()
+        database.close()
+
+
+def _files(mounts: list[Mount], root: Path) -> dict[str, bytes]:
+    target = root / "mnt"
+    target.mkdir(exist_ok=True)
+    mount_all(mounts, target)
+    try:
+        return {path.name: path.read_bytes() for path in target.iterdir()}
+    finally:
+        unmount(target)
 
 
 def test_random_layers(bench: Bench) -> None:
