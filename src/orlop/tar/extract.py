@@ -230,11 +230,7 @@ class Extractor:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(found.st_mode):
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=parent)
-            try:
-                remove_tree(name, dir_fd=fd)
-            finally:
-                os.close(fd)
+            remove_tree(name, dir_fd=parent)
         else:
             os.unlink(name, dir_fd=parent)
         if stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.diff.apply import Limits, start_index
 from orlop.diff.sealing import Sealer
 from orlop.erofs import folders
 from orlop.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound, ResourceExhausted
@@ -21,6 +23,7 @@ from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
 from tests.nasty_tree import deep
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -217,6 +220,29 @@ def test_a_daemon_killed_while_it_tried_the_kernel(tmp_path: Path, forks: ForkSe
     mount_image(image, probe, "erofs")
     with opened(tmp_path, forks) as store:
         assert not probe.exists()
+
+
+def test_an_image_that_is_not_finished_goes(tmp_path: Path, forks: ForkServer) -> None:
+    """With the worker that is killed, or when the daemon starts that was killed as well."""
+    unfinished = f"*/{folders.UNFINISHED}*"
+    with opened(tmp_path, forks) as store:
+        store.prepare("ns", "work")
+        (number,) = store.driver.numbers()
+        folder, root = store.driver.folder(number), store.driver.snapshots
+        read, write = os.pipe()
+        try:
+            with start_index(forks, read, folder, limits=Limits()):
+                end = time.monotonic() + patient(20)
+                while not list(root.glob(unfinished)):
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+        finally:
+            os.close(read)
+            os.close(write)
+        assert not list(root.glob(unfinished))
+        (folder / f"{folders.UNFINISHED}x").write_text("x")
+    with opened(tmp_path, forks):
+        assert not list(root.glob(unfinished))
 
 
 def test_a_damaged_image(tmp_path: Path, forks: ForkServer) -> None:
