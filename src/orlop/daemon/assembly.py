@@ -188,7 +188,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(networks.names.close)
     loopback = Loopback(forks)
     closing.callback(loopback.close)
-    host_ports = HostPorts(loopback)
+    host_ports = HostPorts(loopback, networks.address_of)
     closing.callback(host_ports.close)
     cni = _cni(config, exchange)
     closing.callback(cni.close)

@@ -6,7 +6,6 @@ import faulthandler
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from orlop.daemon.config import Config
 from orlop.daemon.rootlock import RootLock
 from orlop.daemon.systemd import Notifier
 from orlop.fork.client import ForkServer
+from orlop.sys.limits import use_all_descriptors
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,9 @@ def run(config: Config) -> None:
         forks = ForkServer(_preloaded(config))
         forks.start()
         closing.callback(forks.stop)
-        _raise_descriptor_limit()
+        # A task takes two descriptors, a client one or more. After the fork server's start:
+        # containers inherit their limits from that one.
+        use_all_descriptors()
 
         from orlop.daemon import assembly  # noqa: PLC0415 - see above
 
@@ -90,16 +92,6 @@ class StopSignal:
         while (number := os.read(self._read, 1)[0]) not in _STOP_SIGNALS:
             pass
         return signal.Signals(number).name
-
-
-def _raise_descriptor_limit() -> None:
-    """A task takes two descriptors, a client one or more: use what the system allows.
-
-    After the fork server's start: containers inherit their limits from that one.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _make_folders(config: Config) -> None:

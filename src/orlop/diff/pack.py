@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import queue
-import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from orlop.fork.worker import Report
 from orlop.oci.digest import Digest
 from orlop.oci.hashing import new_hash
 from orlop.sys import process
+from orlop.sys.limits import use_all_descriptors
 from orlop.sys.mount import Mount, mount, mount_all
 from orlop.tar.changes import Layer, RedirectedError
 from orlop.tar.writer import TarWriter
@@ -67,8 +67,7 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
 
 def _see_only(args: dict[str, Any]) -> None:
     private_mounts()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    use_all_descriptors()
     root = Path(args["mount_point"])
     mount("tmpfs", root, "tmpfs", 0, "mode=0700")
     for name in (_LOWER, _UPPER):

@@ -119,6 +119,39 @@ class Worker:
             return answer["result"]
 
 
+class Companion:
+    """A worker that is spoken with while it works, over a socket of its own: `channel`.
+
+    The job has the other end, of the type `kind`, as its only descriptor.
+    """
+
+    def __init__(
+        self,
+        server: Spawner,
+        entry: str,
+        args: Mapping[str, Any],
+        kind: socket.SocketKind,
+        *,
+        name: str,
+    ) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        try:
+            with theirs:
+                self._worker = Worker(server, entry, args, [theirs.fileno()], name=name)
+        except BaseException:
+            self.channel.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def close(self) -> None:
+        """Hang up, and end the worker if it still runs."""
+        self.channel.close()
+        self._worker.__exit__(None, None, None)
+
+
 def child(request: dict[str, Any], fds: list[int]) -> int:
     """Entry of a worker process: run the job and send its answer.
 

@@ -112,7 +112,8 @@ class Connections:
         if first.internal or not first.is_bridge:
             kind = "an internal" if first.internal else f"{first.driver}: such a"
             raise InvalidArgument(f"{kind} network publishes no ports")
-        held = self._ports.hold((namespace, container), ports, *_reached(found[0]))
+        key = (namespace, container)
+        held = self._ports.hold(key, ports, _versions(found[0]), loopback=True)
         self._store.publish(namespace, container, held)
 
     def connect(self, namespace: str, container: str, pid: int) -> None:
@@ -221,7 +222,7 @@ class Connections:
                 self._publish(namespace, container, [endpoint], ports)
             self._plug(endpoint, ns)
             self._update_names(namespace, container)
-            if ports:
+            if self._store.ports_of(namespace, container):  # they may lead to here from now on
                 self._networks.refresh()
         except BaseException:
             with suppress(OrlopError):  # whatever there is of it
@@ -373,7 +374,7 @@ class Connections:
             self._pids[key] = pid
         mine = self._store.endpoints(*key)
         if ports := self._store.ports_of(*key):
-            self._hold_again(key, ports, *_reached(mine[0]))
+            self._hold_again(key, ports, _versions(mine[0]), loopback=True)
         inside = {each.name: each for each in self._kernel.links(of_process(pid))}
         here = {each.name: each for each in self._kernel.links()}
         for each in mine:
@@ -398,7 +399,7 @@ class Connections:
         if not all(each.link in here for each in mine):
             self.release(*key)
         elif ports := self._store.ports_of(*key):
-            self._hold_again(key, ports, *_reached(mine[0]))
+            self._hold_again(key, ports, _versions(mine[0]), loopback=True)
 
     def _resume_cni(self, pid_of: PidOf) -> None:
         def lives(key: Key) -> bool:
@@ -413,10 +414,10 @@ class Connections:
         self.cni.resume(lives)
 
     def _hold_again(
-        self, key: Key, ports: Sequence[Port], versions: Sequence[int], target: str = ""
+        self, key: Key, ports: Sequence[Port], versions: Sequence[int], *, loopback: bool = False
     ) -> None:
         try:
-            self._ports.hold(key, ports, versions, target)
+            self._ports.hold(key, ports, versions, loopback=loopback)
         except FailedPrecondition as error:  # somebody was faster; the ruleset wins
             _log.warning("namespace=%s container=%s: %s", *key, error)
 
@@ -460,9 +461,9 @@ class Connections:
         return sorted(found, key=lambda each: each.name)
 
 
-def _reached(endpoint: Endpoint) -> tuple[list[int], str]:
-    """By which versions of IP a published port leads to a container, and its first address."""
-    return [each for each in (4, 6) if endpoint.address(each)], endpoint.addresses[0]
+def _versions(endpoint: Endpoint) -> list[int]:
+    """By which versions of IP a published port leads to a container."""
+    return [each for each in (4, 6) if endpoint.address(each)]
 
 
 def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from orlop import errors
-from orlop.fork.worker import Spawner, Worker
+from orlop.fork.worker import Companion, Spawner
 from orlop.network import messages
 from orlop.network.model import Chain, Link, Neighbour
 from orlop.network.operations import AnyOperation, DeleteLink, Route, Rule
@@ -36,8 +36,7 @@ class Kernel:
         self._forks = forks
         self._idle = idle
         self._lock = threading.Lock()
-        self._worker: Worker | None = None
-        self._channel: socket.socket | None = None
+        self._worker: Companion | None = None
         self.keep = False
 
     @property
@@ -121,15 +120,19 @@ class Kernel:
 
     def _exchange(self, data: bytes) -> bytes | None:
         """The answer's bytes; empty for a worker that said goodbye, None for one that died."""
-        if self._channel is None:
-            self._start()
-        assert self._channel is not None
+        if self._worker is None:
+            args = {"idle": self._idle}
+            self._worker = Companion(
+                self._forks, _JOB, args, socket.SOCK_STREAM, name="orlop-network"
+            )
+            self._worker.channel.settimeout(_LIMIT)
+        channel = self._worker.channel
         try:
-            messages.send(self._channel, data)
+            messages.send(channel, data)
         except (BrokenPipeError, ConnectionResetError):
             pass  # its goodbye may be there to be read
         try:
-            return messages.receive(self._channel)
+            return messages.receive(channel)
         except TimeoutError:
             raise errors.DeadlineExceeded(
                 f"network worker {self.pid} has not answered for {_LIMIT:g} seconds"
@@ -137,23 +140,7 @@ class Kernel:
         except ConnectionResetError:
             return None
 
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._worker = Worker(
-                self._forks,
-                _JOB,
-                {"idle": self._idle},
-                [theirs.fileno()],
-                name="orlop-network",
-            )
-        ours.settimeout(_LIMIT)
-        self._channel = ours
-
     def _drop(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
         if self._worker is not None:
-            self._worker.__exit__(None, None, None)
+            self._worker.close()
             self._worker = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -258,15 +258,27 @@ class Networks:
         if not networks:
             self._firewall.remove()
             return
-        addresses: dict[tuple[str, str], list[str]] = {}
-        for each in self.store.endpoints():  # ports lead to where a container came first
-            addresses.setdefault((each.namespace, each.container), list(each.addresses))
+        addresses = self._ports_lead_to()
         published = [
             Published(port, addresses.get(key, ()))
             for key, ports in self.store.ports().items()
             for port in ports
         ]
         self._firewall.make(Ruleset(networks, published, self.names.ports()))
+
+    def _ports_lead_to(
+        self, namespace: str = "", container: str = ""
+    ) -> dict[tuple[str, str], Sequence[str]]:
+        """The addresses of the place to which a container came first; of one, or of all."""
+        found: dict[tuple[str, str], Sequence[str]] = {}
+        for each in self.store.endpoints(namespace, container):
+            found.setdefault((each.namespace, each.container), each.addresses)
+        return found
+
+    def address_of(self, namespace: str, container: str) -> str:
+        """Where the ports of a container lead to at the moment; "" if nowhere."""
+        found = self._ports_lead_to(namespace, container)
+        return next(iter(found.get((namespace, container), ())), "")
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace is about to go: the networks in it that nobody uses go with it."""

@@ -7,10 +7,12 @@ import json
 import os
 import selectors
 import socket
+import sys
 from contextlib import suppress
 from typing import Any
 
 from orlop.fork.worker import Report
+from orlop.sys.limits import use_all_descriptors
 from orlop.sys.process import keep_capabilities
 
 _CHUNK = 256 * 1024
@@ -21,9 +23,12 @@ _KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPC
 def serve(args: dict[str, Any], fds: list[int], report: Report) -> None:
     """Entry of the worker: carry the connections that come on `fds[0]`, until that ends.
 
-    Each is a descriptor with the address and port that it is to reach.
+    Each is a descriptor with the address and port that it is to reach. One for which there are not
+    the means (descriptors, memory) is closed, and the others go on.
     """
+    use_all_descriptors()
     keep_capabilities(())
+    complaints = Complaints()
     selector = selectors.DefaultSelector()
     channel = socket.socket(fileno=fds[0])
     selector.register(channel, selectors.EVENT_READ)
@@ -32,26 +37,59 @@ def serve(args: dict[str, Any], fds: list[int], report: Report) -> None:
             if key.data is not None:
                 key.data.move(key.fileobj, events)
                 continue
-            data, found, _, _ = socket.recv_fds(channel, 1024, 1)
+            data, found, flags, _ = socket.recv_fds(channel, 1024, 1)
             if not data:
                 return
+            if flags & socket.MSG_CTRUNC:  # the kernel has closed it
+                complaints(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
             for fd in found:
-                Pair(selector, socket.socket(fileno=fd), *json.loads(data))
+                try:
+                    Pair(selector, socket.socket(fileno=fd), *json.loads(data))
+                except OSError as error:
+                    complaints(error)
+
+
+class Complaints:
+    """Says why connections are lost, each reason once: they may be many."""
+
+    def __init__(self) -> None:
+        self._told: set[int | None] = set()
+
+    def __call__(self, error: OSError) -> None:
+        if error.errno in self._told:
+            return
+        self._told.add(error.errno)
+        with suppress(OSError):  # nobody reads the log any more
+            sys.stderr.write(f"connections to [::1] are lost: {error.strerror}\n")
 
 
 class Pair:
-    """Two connections: what one of them says is told to the other, also that it says no more."""
+    """Two connections: what one of them says is told to the other, also that it says no more.
+
+    Raises OSError where there are not the means for it, and has closed the `client` then.
+    """
 
     def __init__(
         self, selector: selectors.BaseSelector, client: socket.socket, address: str, port: int
     ) -> None:
         self._selector = selector
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        target = socket.socket(family)
+        try:
+            target = socket.socket(family)
+        except OSError:
+            client.close()
+            raise
         self._other = {client: target, target: client}
         self._untold = {client: b"", target: b""}
         self._ended: set[socket.socket] = set()
         self._connecting: socket.socket | None = target
+        try:
+            self._begin(target, address, port)
+        except OSError:
+            self._close()
+            raise
+
+    def _begin(self, target: socket.socket, address: str, port: int) -> None:
         for each in self._other:
             each.setblocking(False)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -71,19 +109,18 @@ class Pair:
             if ready is self._connecting:
                 self._connected(ready)
             if events & selectors.EVENT_WRITE and self._untold[ready]:
-                sent = ready.send(self._untold[ready])
-                self._untold[ready] = self._untold[ready][sent:]
+                with suppress(BlockingIOError):
+                    sent = ready.send(self._untold[ready])
+                    self._untold[ready] = self._untold[ready][sent:]
             if events & selectors.EVENT_READ:
-                self._hear(ready)
-        except BlockingIOError:
-            pass
+                with suppress(BlockingIOError):
+                    self._hear(ready)
+            if len(self._ended) < len(self._other):
+                self._watch()
+                return
         except OSError:
-            self._close()
-            return
-        if len(self._ended) == len(self._other):
-            self._close()
-        else:
-            self._watch()
+            pass
+        self._close()
 
     def _connected(self, target: socket.socket) -> None:
         problem = target.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -60,7 +60,7 @@ def test_bad_ports_are_refused(mapping: dict[str, object]) -> None:
 
 
 def test_a_taken_port_is_told_and_a_held_one_is_taken() -> None:
-    ports = HostPorts(Loopback(ForkServer()))  # which nobody connects to
+    ports = HostPorts(Loopback(ForkServer()), lambda *_: "")  # which nobody connects to
     with closing(ports):
         (held,) = ports.hold(("a", "b"), [Port(container_port=80)], (4,))
         assert held.host_port

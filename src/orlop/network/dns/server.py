@@ -8,7 +8,6 @@ while.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import time
@@ -29,6 +28,7 @@ from orlop.network.dns.messages import Entry
 from orlop.network.dns.table import Key, Table
 from orlop.network.dns.upstream import HostServers, Upstreams, read_framed
 from orlop.shim.loop import Loop, Task
+from orlop.sys.limits import use_all_descriptors
 from orlop.sys.process import CAP_SETGID, CAP_SETUID, keep_capabilities, set_no_new_privs
 
 _NOBODY = 65534
@@ -60,8 +60,7 @@ def main(args: dict[str, Any], fds: list[int]) -> int:
 
 
 def _leave_privileges() -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    use_all_descriptors()
     keep_capabilities((CAP_SETGID, CAP_SETUID))
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
