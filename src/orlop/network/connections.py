@@ -125,11 +125,17 @@ class Connections:
                 for each in self._store.endpoints(namespace, container):
                     self._plug(each, process.netns)
                 self._update_names(namespace, container)
-            if self._store.ports_of(namespace, container):
-                self._networks.refresh()
+            self._ensure_rules(namespace, container)
             self.cni.connect(namespace, container, process)
             if process.has_ended():  # which was heard too early, if at all
                 self.ended(namespace, container, pid)
+
+    def _ensure_rules(self, namespace: str, container: str) -> None:
+        """Have the ruleset be there, and lead the ports of a container to where it is now."""
+        if self._store.ports_of(namespace, container):
+            self._networks.refresh()
+        else:
+            self._networks.mend()
 
     def wake_loopback(self, pid: int) -> None:
         """Set up lo in a namespace in which nobody else does."""
@@ -222,8 +228,7 @@ class Connections:
                 self._publish(namespace, container, [endpoint], ports)
             self._plug(endpoint, ns)
             self._update_names(namespace, container)
-            if self._store.ports_of(namespace, container):  # they may lead to here from now on
-                self._networks.refresh()
+            self._ensure_rules(namespace, container)
         except BaseException:
             with suppress(OrlopError):  # whatever there is of it
                 self._kernel.apply(*_unplugging(network, endpoint, ns))

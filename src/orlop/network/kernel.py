@@ -94,6 +94,11 @@ class Kernel:
         )
         self._ask(request, type(None), again=True)
 
+    def has_chains(self, version: int, chains: Iterable[Chain]) -> bool:
+        """Whether these chains of iptables are still there, with rules and the jumps to them."""
+        request = messages.HasChains(version=version, chains=list(chains), keep=self.keep)
+        return self._ask(request, bool, again=True)
+
     def _ask(
         self, request: messages.AnyRequest, kind: type[Value], *, again: bool = False
     ) -> Value:

@@ -66,7 +66,14 @@ class SetChains(Request, frozen=True, kw_only=True):
     check: bool = False
 
 
-AnyRequest = Apply | Look | ReadSysctl | Pin | Filter | SetChains
+class HasChains(Request, frozen=True, kw_only=True):
+    """Whether chains of iptables, for one version of IP, are still there."""
+
+    version: int
+    chains: list[Chain]
+
+
+AnyRequest = Apply | Look | ReadSysctl | Pin | Filter | SetChains | HasChains
 
 
 class Failure(msgspec.Struct, frozen=True):

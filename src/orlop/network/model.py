@@ -64,14 +64,15 @@ class Neighbour(msgspec.Struct, frozen=True):
 class Chain(msgspec.Struct, frozen=True):
     """A chain of iptables: the `rules` of one of ours in a `table`, as iptables-restore reads them.
 
-    The built-in chain `hook` jumps there, or none does if that is "". Without rules there is to be
-    no such chain.
+    The built-in chain `hook` jumps there, or none does if that is "": first, or `last`. Without
+    rules there is to be no such chain.
     """
 
     table: str
     name: str
     hook: str
     rules: tuple[str, ...] = ()
+    last: bool = False
 
 
 class Subnet(msgspec.Struct, frozen=True):

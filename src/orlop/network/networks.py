@@ -253,6 +253,14 @@ class Networks:
             if not without:
                 self._served = newest
 
+    def mend(self) -> None:
+        """Make the ruleset again if somebody else has taken it away, as who flushes all does."""
+        if not self.store.occupied():
+            return
+        with self._rules_lock:
+            if self._firewall.mend():
+                _log.warning("the rules of the packet filter were gone, and are made again")
+
     def _make_rules(self, without: str) -> None:
         networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
         if not networks:

@@ -1,9 +1,13 @@
-"""Hears when tasks end, and has their containers leave their networks; and who comes and goes."""
+"""Hears when tasks end, and has their containers leave their networks; and who comes and goes.
+
+Now and then it looks whether others have flushed our rules of the packet filter.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
@@ -29,6 +33,7 @@ _MOVES: dict[str, type[NetworkAttach | NetworkDetach]] = {
     "/network/attach": NetworkAttach,
     "/network/detach": NetworkDetach,
 }
+_ROUND = 10.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +57,8 @@ class NetworkWatch:
         self._pid_of = pid_of
         self._events = exchange.subscribe(_FILTERS)
         self._closing = False
+        self._next_round = 0.0
+        self._complaint = ""
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
 
     def start(self) -> None:
@@ -69,8 +76,9 @@ class NetworkWatch:
         self._resume()
         while not self._closing:
             try:
-                for envelope in self._events:
+                for envelope in self._events.take(_ROUND) or ():
                     self._heard(envelope)
+                self._look()
             except ResourceExhausted:  # some were missed
                 self._events = self._exchange.subscribe(_FILTERS)
                 self._connections.forget_ended(self._pid_of)
@@ -82,6 +90,19 @@ class NetworkWatch:
             self._hosts.refresh_all()
         except OrlopError as error:
             _log.warning("networks cannot be made what they were: %s", error)
+
+    def _look(self) -> None:
+        if time.monotonic() < self._next_round:
+            return
+        self._next_round = time.monotonic() + _ROUND
+        complaint = ""
+        try:
+            self._networks.mend()
+        except OrlopError as error:
+            complaint = str(error)
+            if complaint != self._complaint:  # not every round
+                _log.warning("rules of the packet filter cannot be made again: %s", error)
+        self._complaint = complaint
 
     def _heard(self, envelope: Envelope) -> None:
         try:

@@ -120,6 +120,8 @@ class Handler:
                 return self._netfilter.run(request.commands, check=request.check)
             case messages.SetChains():
                 xtables.set_chains(request.version, request.chains, check=request.check)
+            case messages.HasChains():
+                return xtables.has_chains(request.version, request.chains)
         return None
 
     def _look(self, request: messages.Look) -> object:

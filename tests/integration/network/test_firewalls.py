@@ -61,6 +61,54 @@ def test_iptables_has_it_until_nftables_is_there(
     assert fetch("http://192.168.7.1:8080", outside) == "web"
 
 
+@pytest.mark.parametrize("daemon", ["iptables"], indirect=True)
+def test_rules_of_others_are_asked_before_anybody_goes_out(
+    daemon: Networked, outside: Host
+) -> None:
+    theirs = ("FORWARD", "-d", "192.168.7.2", "-j", "DROP")
+    run("iptables", "-A", *theirs)
+    run("iptables", "-P", "FORWARD", "DROP")
+    daemon.box("web", "sleep", "1000")
+    ping = ("ping", "-c1", "-W1", "192.168.7.2")
+    assert daemon.orlop("exec", "web", *ping, check=False).returncode == 1
+    run("iptables", "-D", *theirs)
+    daemon.within("web", *ping)
+    run("iptables", "-P", "FORWARD", "ACCEPT")
+
+
+_FLUSHES = {
+    "nftables": ["nft flush ruleset"],
+    "iptables": [f"{each} -t {table} -F" for each in ("iptables", "ip6tables")
+                 for table in ("filter", "nat", "raw")],
+}  # fmt: skip
+_SIGNS = {
+    "nftables": {"table inet orlop0": 1},
+    "iptables": {"-A FORWARD -j ORLOP-orlop0-": 2, "-A ORLOP-orlop0-": 9, "-j MASQUERADE": 3},
+}
+
+
+@pytest.mark.parametrize("daemon", ["nftables", "iptables"], indirect=True)
+def test_what_others_flush_is_made_again(daemon: Networked, outside: Host) -> None:
+    """By the next who comes, and after a while without anybody."""
+    daemon.box("one", "sleep", "1000")
+
+    def is_there() -> bool:
+        found = run("nft", "list", "ruleset").stdout + _rules("iptables-save")
+        return all(found.count(sign) >= least for sign, least in _SIGNS[daemon.firewall].items())
+
+    def flush() -> None:
+        for command in _FLUSHES[daemon.firewall]:
+            run(*command.split())
+
+    assert is_there()
+    flush()
+    daemon.box("two", "sleep", "1000")
+    assert is_there()
+    flush()
+    daemon.wait_for(is_there, 30)
+    daemon.within("one", "ping", "-c1", "-W5", "192.168.7.2")
+
+
 def _published(*addresses: str, protocol: str = "tcp") -> Ruleset:
     ports = [Port(container_port=80, host_port=each, protocol=protocol) for each in (80, 81)]
     return Ruleset(SAMPLE.networks, [Published(each, addresses) for each in ports], SAMPLE.names)
@@ -76,7 +124,9 @@ def test_a_death_at_any_step_is_made_up_for(
     chains.make(_published("192.0.2.2", "2001:db8::2"))
     after = _rules()
     assert after.count("-j DNAT") == 4
-    assert after.index("-A FORWARD -j ORLOP-orlop0-FWD") < after.index("-A FORWARD -j DROP")
+    order = ("ORLOP-orlop0-FWD", "DROP", "ORLOP-orlop0-EXIT")
+    places = [after.index(f"-A FORWARD -j {each}") for each in order]
+    assert places == sorted(places)
     chains.make(_published("192.0.2.2", "2001:db8::2"))
     assert _rules() == after
     monkeypatch.setattr(kernel, "set_chains", xtables.set_chains)  # here, where it can be stopped

@@ -58,6 +58,8 @@ def test_iptables_says_it_too() -> None:
     assert "orlop0" not in str(six)
     forward = six["ORLOP-x-FWD"]
     assert forward.index("-i br-2 -o br-2 -j ACCEPT") < forward.index("-i br-2 -j DROP")
+    assert four["ORLOP-x-EXIT"] == ("-i orlop0 -j ACCEPT",) and not six["ORLOP-x-EXIT"]
+    assert "-i orlop0 -j ACCEPT" not in four["ORLOP-x-FWD"]
 
 
 def test_one_address_of_the_host_comes_before_all_and_a_range_is_one_rule() -> None:
@@ -92,7 +94,8 @@ def test_jumps_stay_where_they_are_and_what_is_gone_is_gone() -> None:
     ours = Chain("nat", "OURS", "PREROUTING", ("-j ACCEPT",))
     old = Chain("nat", "OLD", "OUTPUT")
     new = Chain("filter", "NEW", "FORWARD", ("-j DROP",))
-    assert changes(_SAVED, [ours, old, new]).splitlines() == [
+    last = Chain("filter", "LAST", "FORWARD", ("-j ACCEPT",), last=True)
+    assert changes(_SAVED, [ours, old, new, last]).splitlines() == [
         "*nat",
         ":OURS - [0:0]",
         ":OLD - [0:0]",
@@ -103,8 +106,11 @@ def test_jumps_stay_where_they_are_and_what_is_gone_is_gone() -> None:
         "COMMIT",
         "*filter",
         ":NEW - [0:0]",
+        ":LAST - [0:0]",
         "-A NEW -j DROP",
         "-I FORWARD -j NEW",
+        "-A LAST -j ACCEPT",
+        "-A FORWARD -j LAST",
         "COMMIT",
     ]
     assert changes(_SAVED, [Chain("nat", "NEVER", "OUTPUT"), Chain("raw", "OURS", "")]) == ""
@@ -124,7 +130,12 @@ class _Backend:
     def make(self, ruleset: Ruleset) -> None:
         self.asked.append("make")
 
+    def stands(self, ruleset: Ruleset) -> bool:
+        return True
+
     def remove(self) -> None:
+        if self.error is not None:
+            raise self.error
         self.asked.append("remove")
 
 
@@ -148,3 +159,27 @@ def test_another_choice_removes_what_the_first_has_made(tmp_path: Path) -> None:
     one.error = Unavailable("the worker has died")
     with pytest.raises(Unavailable):  # which says nothing about what works
         firewall().make(RULESET)
+
+
+def test_what_could_not_be_removed_is_not_forgotten(tmp_path: Path) -> None:
+    one, two = _Backend(), _Backend()
+    memory = tmp_path / "memory"
+
+    def firewall(wanted: str) -> Firewall:
+        return Firewall({"one": one, "two": two}, wanted, memory)
+
+    firewall("one").make(RULESET)
+    one.error = FailedPrecondition("uninstalled")
+    used = firewall("two")
+    used.make(RULESET)
+    used.remove()  # of the other one it is only said
+    assert two.asked == ["make", "remove"] and one.asked == ["make"]
+    with pytest.raises(FailedPrecondition, match="uninstalled"):
+        firewall("two").remove()
+    one.error = None
+    used.make(RULESET)
+    firewall("two").make(RULESET)
+    assert one.asked == ["make", "remove"]
+    firewall("one").remove()
+    assert two.asked[-1] == "remove" and not memory.read_text()
+    assert [each.name for each in tmp_path.iterdir()] == ["memory"]

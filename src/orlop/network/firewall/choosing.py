@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,9 @@ class Backend(Protocol):
     def make(self, ruleset: Ruleset) -> None:
         """Make the rules these, and no others of ours; raises the kernel's refusal in words."""
 
+    def stands(self, ruleset: Ruleset) -> bool:
+        """Whether the rules that were made are still there, at a glance."""
+
     def remove(self) -> None:
         """Leave nothing of ours; fine if nothing is there."""
 
@@ -31,40 +34,59 @@ class Firewall:
     """The packet filter, chosen when it is first needed. For one thread at a time.
 
     `wanted` names one of the `backends`, or is AUTO: then they are tried in their order. The file
-    `memory`, which is gone when the kernel has forgotten its rules, says which one has made some:
-    when another is chosen, they are removed first.
+    `memory`, which is gone when the kernel has forgotten its rules, names those of which there may
+    be rules: when another is chosen, they are removed first.
     """
 
     def __init__(self, backends: Mapping[str, Backend], wanted: str, memory: Path) -> None:
         self._backends = backends
         self._wanted = wanted
         self._memory = memory
-        self._chosen: Backend | None = None
+        self._noted = self._read()
+        self._chosen = ""
+        self._made: Ruleset | None = None
 
     def make(self, ruleset: Ruleset) -> None:
         """Make the rules these; FailedPrecondition if no way to do it works here."""
-        if self._chosen is None:
-            self._chosen = self._choose()
-        self._chosen.make(ruleset)
+        if not self._chosen:
+            self._chosen = self._working()
+            self._leave_others()
+            _log.info("the packet filter is %s", self._chosen)
+        if self._chosen not in self._noted:
+            self._note([*self._noted, self._chosen])
+        self._backends[self._chosen].make(ruleset)
+        self._made = ruleset
+
+    def mend(self) -> bool:
+        """Make the rules again if somebody else has taken them away; whether that was so."""
+        if self._made is None or self._backends[self._chosen].stands(self._made):
+            return False
+        self.make(self._made)
+        return True
 
     def remove(self) -> None:
         """Take all rules away that have been made since the host was started."""
-        if (before := self._made_before()) is not None:
-            before.remove()
+        self._made = None
+        if self._chosen:
+            self._leave_others()
+        for name in self._noted:
+            if self._chosen in ("", name):
+                self._clear(name)
 
-    def _choose(self) -> Backend:
-        name, found = self._working()
-        before = self._made_before()
-        if before is not None and before is not found:
-            try:
-                before.remove()
-            except OrlopError as error:
-                _log.warning("rules of another packet filter stay: %s", error)
-        self._memory.write_text(name)
-        _log.info("the packet filter is %s", name)
-        return found
+    def _leave_others(self) -> None:
+        """What cannot be removed now is tried again by the next start, or with all rules."""
+        for name in self._noted:
+            if name != self._chosen:
+                try:
+                    self._clear(name)
+                except OrlopError as error:
+                    _log.warning("rules of another packet filter, %s, stay: %s", name, error)
 
-    def _working(self) -> tuple[str, Backend]:
+    def _clear(self, name: str) -> None:
+        self._backends[name].remove()
+        self._note([each for each in self._noted if each != name])
+
+    def _working(self) -> str:
         reasons = []
         for name, backend in self._backends.items():
             if self._wanted not in (AUTO, name):
@@ -74,11 +96,17 @@ class Firewall:
             except (FailedPrecondition, NotFound) as error:
                 reasons.append(error.message)
             else:
-                return name, backend
+                return name
         raise FailedPrecondition(f"no packet filter works here: {'; '.join(reasons)}")
 
-    def _made_before(self) -> Backend | None:
+    def _read(self) -> Sequence[str]:
         try:
-            return self._backends.get(self._memory.read_text())
+            return [name for name in self._memory.read_text().split() if name in self._backends]
         except FileNotFoundError:
-            return None
+            return []
+
+    def _note(self, names: Sequence[str]) -> None:
+        new = self._memory.with_name(f".{self._memory.name}")
+        new.write_text("".join(f"{name}\n" for name in names))
+        new.replace(self._memory)
+        self._noted = names

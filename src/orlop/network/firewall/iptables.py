@@ -1,8 +1,9 @@
 """iptables and ip6tables: chains of ours, to which the built-in ones jump first.
 
 What nftables does with a table of its own, `nftables`, and in the same order. But these tables
-are everybody's, and the first verdict is the last: what goes out of our networks is accepted, as a
-firewall that forwards nothing would stop it, and other rules come into question for the rest.
+are everybody's, and the first verdict is the last. So what goes out of our networks is accepted by
+a chain to which FORWARD jumps last: a policy that forwards nothing would stop it, but the rules of
+others, who keep their own networks apart, are asked before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from orlop.network.kernel import Kernel
 from orlop.network.model import Chain, Network
 
 _VERSIONS = (4, 6) if HAS_IPV6 else (4,)
+_LAST = "EXIT"
 
 
 class Iptables:
@@ -31,6 +33,12 @@ class Iptables:
         for version in _VERSIONS:
             self._kernel.set_chains(version, render(self._name, ruleset, version))
 
+    def stands(self, ruleset: Ruleset) -> bool:
+        return all(
+            self._kernel.has_chains(version, render(self._name, ruleset, version))
+            for version in _VERSIONS
+        )
+
     def remove(self) -> None:
         self.make(Ruleset())
 
@@ -46,6 +54,12 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
     not_loopback = ["-d ::1 -j RETURN"] if version == 6 else []  # see `orlop.network.loopback`
     wanted = (
         ("filter", "FWD", "FORWARD", _forward(networks)),
+        (
+            "filter",
+            _LAST,
+            "FORWARD",
+            [f"-i {x.bridge} -j ACCEPT" for x in networks if not x.internal],
+        ),
         ("raw", "GUARD", "PREROUTING", _guard(networks) if version == 4 else ()),
         ("nat", "PORTS", "", published),
         ("nat", "IN", "PREROUTING", [*_to_names(networks, ruleset, version), *to_ports]),
@@ -53,7 +67,7 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
         ("nat", "POST", "POSTROUTING", [x for n in networks for x in _masquerade(n, version)]),
     )
     return [
-        Chain(table, f"ORLOP-{name}-{suffix}", hook, tuple(rules))
+        Chain(table, f"ORLOP-{name}-{suffix}", hook, tuple(rules), last=suffix == _LAST)
         for table, suffix, hook, rules in wanted
     ]
 
@@ -117,5 +131,3 @@ def _forward(networks: Sequence[Network]) -> Iterator[str]:
         yield f"-o {each} -m conntrack --ctstate DNAT -j ACCEPT"
     for each in bridges:
         yield f"-o {each} -j DROP"
-    for each in bridges:
-        yield f"-i {each} -j ACCEPT"

@@ -24,6 +24,11 @@ class Nftables:
     def make(self, ruleset: Ruleset) -> None:
         self._kernel.filter(render(self._table, ruleset), again=True)
 
+    def stands(self, ruleset: Ruleset) -> bool:
+        del ruleset  # who flushes takes the table away
+        tables = self._kernel.filter("list tables inet", again=True)
+        return f"table inet {self._table}" in tables.splitlines()
+
     def remove(self) -> None:
         self._kernel.filter(removal(self._table), again=True)
 

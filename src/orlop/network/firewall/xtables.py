@@ -34,11 +34,26 @@ def set_chains(version: int, chains: Sequence[Chain], *, check: bool = False) ->
         _run(f"{program}-restore", "--noflush", "--wait", str(_LOCK_WAIT), *test, text=text)
 
 
+def has_chains(version: int, chains: Sequence[Chain]) -> bool:
+    """Whether the jumps to the chains are there, and rules in them; which ones is not looked at."""
+    wanted = [each for each in chains if each.rules]
+    if not wanted:
+        return True
+    there = set()
+    for table, line in _lines(_run(f"{_PROGRAMS[version]}-save")):
+        there |= {(table, line), (table, " ".join(line.split()[:2]))}
+    return all(
+        (each.table, f"-A {each.name}") in there
+        and (not each.hook or (each.table, f"-A {each.hook} -j {each.name}") in there)
+        for each in wanted
+    )
+
+
 def changes(saved: str, chains: Sequence[Chain]) -> str:
     """What iptables-restore is to read, given what iptables-save has written; "" is nothing.
 
     A chain is written anew in any case. A jump to it stays where it is, which may be behind others'
-    rules by somebody's wish, and comes first if it is new.
+    rules by somebody's wish, and comes first if it is new, or last if it is to.
     """
     there = Counter(_lines(saved))
     found: list[str] = []
@@ -51,7 +66,7 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
             jumps = there[table, f"-A {jump}"] if each.hook else 0
             rules += [f"-A {each.name} {rule}" for rule in each.rules]
             if each.rules and each.hook and not jumps:
-                rules.append(f"-I {jump}")
+                rules.append(f"{'-A' if each.last else '-I'} {jump}")
             if not each.rules:
                 rules += [f"-D {jump}"] * jumps
                 ends.append(f"-X {each.name}")
