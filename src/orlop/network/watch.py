@@ -77,6 +77,8 @@ class NetworkWatch:
         while not self._closing:
             try:
                 for envelope in self._events.take(_ROUND) or ():
+                    if self._closing:
+                        return
                     self._heard(envelope)
                 self._look()
             except ResourceExhausted:  # some were missed
