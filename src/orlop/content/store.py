@@ -18,6 +18,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.content import records
 from orlop.content.files import DATA, SHARED, Files, ingest_name
 from orlop.content.model import Info, Status
+from orlop.content.protection import Protection
 from orlop.content.writer import ContentWriter, Ingest
 from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unavailable
 from orlop.events import Publisher
@@ -67,12 +68,19 @@ class ContentStore:
     """
 
     def __init__(
-        self, database: Database, root: Path, publisher: Publisher, *, shared: bool = True
+        self,
+        database: Database,
+        root: Path,
+        publisher: Publisher,
+        *,
+        shared: bool = True,
+        protection: Protection | None = None,
     ) -> None:
         self.files = Files(root)
         self._database = database
         self._publisher = publisher
         self._shared = shared
+        self._protection = protection or Protection()
         self._lock = threading.Lock()
         self._open_refs: set[tuple[str, str]] = set()
         # Blob files and their rows change together.
@@ -310,6 +318,10 @@ class ContentStore:
             self._settle(tx, namespace, ingest.ref, digest, ingest.lease)
         return there
 
+    def protect(self, digest: str) -> None:
+        """Have the kernel watch over a blob, if that is wanted; nobody may write to it."""
+        self._protection.apply(self.files.blob(digest))
+
     def status(self, namespace: str, ref: str) -> Status:
         """Raises NotFound."""
         with self._database.read() as tx:
@@ -383,6 +395,7 @@ class ContentStore:
                 raise
             if published:
                 self.files.seal(digest)
+        self.protect(digest)
         if not there:
             event = events_pb2.ContentCreate(digest=digest, size=size)
             self._publisher.publish(namespace, "/content/create", event)
@@ -414,6 +427,7 @@ class ContentStore:
                     raise NotFound(f'content "{digest}"')
             self.files.replace(data, digest)
             self.files.seal(digest)
+        self.protect(digest)
 
     def give_up(self, digest: str) -> Path | None:
         """Drop a blob's records in all namespaces, and set its file aside: the path, if any."""

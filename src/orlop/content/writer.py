@@ -183,6 +183,7 @@ class ContentWriter:
             self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
         finally:
             self.close()
+        self._store.protect(digest)
         return digest
 
     def _verified(self, expected: str) -> Digest:

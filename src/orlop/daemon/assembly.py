@@ -10,6 +10,7 @@ from pathlib import Path
 from orlop.containers import ContainerStore
 from orlop.containers.service import ContainersService
 from orlop.content import ContentStore
+from orlop.content.protection import Protection
 from orlop.content.service import ContentService
 from orlop.daemon import metrics, registry, shelves, status, tracing
 from orlop.daemon.autoremove import AutoRemover
@@ -145,7 +146,11 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(database.close)
 
     content = ContentStore(
-        database, root / "content", exchange, shared=config.content.sharing == "shared"
+        database,
+        root / "content",
+        exchange,
+        shared=config.content.sharing == "shared",
+        protection=Protection(wanted=config.content.verity),
     )
     content.reap()
     snapshotters, broken, proxies = shelves.make(config, database, exchange, forks, closing)

@@ -42,6 +42,7 @@ class Log:
 @dataclass(frozen=True, slots=True)
 class Content:
     sharing: str = "shared"
+    verity: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,11 +181,12 @@ class Checker:
             raise NotFound(f'snapshotter "{finding.store}"') from None
 
     def _release(self, finding: Finding) -> None:
+        kind = rows.held_kind(finding.store)
         with self._database.write() as tx:
-            if finding in rows.at_odds(tx):
+            if not rows.is_there(tx, kind, finding.namespace, finding.name):
                 detach_from_lease(tx, finding.namespace, finding.owner, finding.store, finding.name)
 
     def _remove_labels(self, finding: Finding) -> None:
         with self._database.write() as tx:
-            if finding in rows.at_odds(tx):
+            if not rows.is_there(tx, finding.store, finding.namespace, finding.name):
                 labels.remove(tx, finding.store, finding.namespace, finding.name)

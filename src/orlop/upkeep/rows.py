@@ -60,6 +60,21 @@ def has_snapshot(tx: Transaction, number: int) -> bool:
     return tx.one("SELECT 1 FROM snapshots WHERE id = ?", (number,)) is not None
 
 
+def held_kind(resource: str) -> str:
+    """The kind of record that a lease holds by a type of resource."""
+    return _HELD.get(resource) or resource.replace("snapshots/", "snapshot/", 1)
+
+
+def is_there(tx: Transaction, kind: str, namespace: str, name: str) -> bool:
+    """Whether there is a record of a kind, as labels call it."""
+    if kind.startswith("snapshot/"):
+        owner = _SNAPSHOT_OWNER.format("name", "kind", len("snapshot/") + 1)
+    else:
+        owner = _OWNERS[kind].format("name")
+    one = f"SELECT 1 FROM (SELECT ? AS kind, ? AS namespace, ? AS name) x WHERE EXISTS ({owner})"
+    return tx.one(one, (kind, namespace, name)) is not None
+
+
 def snapshots(tx: Transaction) -> list[Snapshot]:
     return [
         Snapshot(*row) for row in tx.all("SELECT id, snapshotter, namespace, key FROM snapshots")
