@@ -88,6 +88,7 @@ class Work:
         things = [
             self._image, self._same_elsewhere, self._begin_write, self._abort, self._snapshot,
             self._extraction, self._drop_image, self._drop_snapshot, self._forget_snapshot,
+            self._take_over,
             self._mend, self._collect,
         ]  # fmt: skip
         once = self._random.sample(things, len(things))
@@ -151,6 +152,21 @@ class Work:
         except AlreadyExists:
             pass
         return digest
+
+    def _take_over(self) -> None:
+        """A blob comes as a file, as from another root."""
+        namespace, name = self._namespace(), self._name("image")
+        lease = self._rooms.leases.create(namespace, name).id
+        manifest = json.dumps({"name": name, "layer": ""}).encode()
+        digest = Digest.of(manifest)
+        data = self._rooms.content.files.scratch()
+        data.write_bytes(manifest)
+        self._rooms.content.take(namespace, digest, data, {}, lease)
+        data.unlink()
+        target = Descriptor(media_type=_MANIFEST, digest=digest, size=len(manifest))
+        self._rooms.images.create(namespace, Image(name, target))
+        self._tell("image", namespace, name, digest)
+        self._rooms.leases.delete(namespace, lease)
 
     def _drop_image(self) -> None:
         having = [each for each in NAMESPACES if self._rooms.images.list(each)]
