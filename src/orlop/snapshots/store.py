@@ -200,7 +200,7 @@ class SnapshotStore(Shelf):
             self._settle(number)  # a crash may have come between
         for number in self.driver.numbers() - owned:
             _log.info("snapshotter=%s reaping orphan snapshot folder %d", self.name, number)
-            self._delete_later(number)
+            self._reap(number)
         for path in self.driver.trashed():
             self._doomed.put(path)
 
@@ -245,7 +245,14 @@ class SnapshotStore(Shelf):
             _log.warning("snapshotter=%s snapshot %d leaves files: %s", self.name, number, error)
 
     def _delete(self, record: Record) -> None:
-        self._delete_later(record.id)
+        self._reap(record.id)
+
+    def _reap(self, number: int) -> None:
+        """What has no row any more is gone; its folder, if it must stay, is for the next start."""
+        try:
+            self._delete_later(number)
+        except OSError as error:
+            _log.warning("snapshotter=%s snapshot %d stays on disk: %s", self.name, number, error)
 
     def _delete_later(self, number: int) -> None:
         path = self.driver.trash(number)

@@ -389,6 +389,22 @@ def test_unmount_all_takes_what_is_below(tmp_path: Path) -> None:
     assert str(target) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_a_folder_that_cannot_be_moved(store: SnapshotStore) -> None:
+    """What was removed is gone, and the daemon starts; the folder goes when it can."""
+    store.prepare("ns", "one")
+    (number,) = store.driver.numbers()
+    subprocess.run(["chattr", "+i", store.driver.folder(number)], check=True)
+    try:
+        store.remove("ns", "one")
+        assert store.list("ns") == []
+        store.cleanup()
+        assert store.driver.numbers() == {number}
+    finally:
+        subprocess.run(["chattr", "-i", store.driver.folder(number)], check=True)
+    store.cleanup()
+    assert store.driver.numbers() == set()
+
+
 def test_deep_folders_are_deleted(store: SnapshotStore, tmp_path: Path) -> None:
     """What containers make must not end the deletion of what others have made."""
     with mounted(store.prepare("ns", "deep"), tmp_path) as target:
