@@ -74,13 +74,8 @@ class Refetcher:
         data = self._content.files.scratch()
         try:
             self._fetch(digest, (digest, owner), data, access, ctx)
-            with self._content.writer(namespace, f"mend-{digest}", expected=digest) as writer:
-                if writer.offset:
-                    writer.seek(0)
-                with data.open("rb") as file:
-                    while chunk := file.read(1 << 20):
-                        writer.write(chunk)
-                writer.commit(labels=dict(self._sources(digest, owner)))
+            sources = dict(self._sources(owner, digest))
+            self._content.take(namespace, digest, data, sources, lease="")
         finally:
             data.unlink(missing_ok=True)
 
