@@ -31,8 +31,8 @@ class Shared:
     def get(self) -> bytes:
         """Raises what making it does, or ConnectionAbortedError when that failed for another."""
         with self._lock:
-            if self._last is not None and time.monotonic() - self._last[0] < self._fresh:
-                return self._last[1]
+            if (fresh := self._fresh_one()) is not None:
+                return fresh
             mine = self._next
             first = mine is None
             if mine is None:
@@ -46,9 +46,15 @@ class Shared:
             with self._turn:
                 with self._lock:
                     self._next = None  # who comes now wants what is still to be seen
-                mine.text = self._make()
-                if self._fresh:
-                    self._last = (time.monotonic(), mine.text)
+                    mine.text = self._fresh_one()  # of the turn that was waited for
+                if mine.text is None:
+                    mine.text = self._make()
+                    self._last = (time.monotonic(), mine.text) if self._fresh else None
         finally:
             mine.done.set()
         return mine.text
+
+    def _fresh_one(self) -> bytes | None:
+        if self._last is None or time.monotonic() - self._last[0] >= self._fresh:
+            return None
+        return self._last[1]
