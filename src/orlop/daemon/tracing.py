@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _KEYS = "configuration: tracing"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_INSECURE = ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE")
 _PATH = "/v1/traces"
 
 
@@ -31,32 +32,43 @@ def check(wanted: Tracing) -> None:
     """Raises ConfigError when traces are wanted and the section makes no sense or is not safe.
 
     Spans name images, containers and hosts: beyond this machine they go in the clear only where
-    that is asked for.
+    that is asked for, whoever names the endpoint.
     """
-    if _disabled():
+    if _disabled() or not (endpoint := _endpoint(wanted)):
         return
-    if not wanted.endpoint:
-        if _endpoint(wanted) and (found := _protocol(wanted)) not in OTLP:
-            raise ConfigError(
-                f'{_KEYS}: the environment asks for protocol "{found}", of '
-                f"{' and '.join(OTLP)} are known"
-            )
-        return
+    if (found := _protocol(wanted)) not in OTLP:
+        raise ConfigError(
+            f'{_KEYS}: the environment asks for protocol "{found}", of '
+            f"{' and '.join(OTLP)} are known"
+        )
+    where = _KEYS + (".endpoint" if wanted.endpoint else " (by the environment)")
     try:
-        parts = urlsplit(wanted.endpoint)
+        parts = urlsplit(endpoint)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError(f'{_KEYS}.endpoint "{wanted.endpoint}": {error}') from None
+        raise ConfigError(f'{where} "{_public(endpoint)}": {error}') from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
-            f"{_KEYS}.endpoint must be http://HOST:PORT or https://HOST:PORT, "
-            f'not "{wanted.endpoint}"'
+            f'{where} must be http://HOST:PORT or https://HOST:PORT, not "{_public(endpoint)}"'
         )
-    if parts.scheme == "http" and not wanted.insecure and not _is_here(host):
+    if parts.scheme == "http" and not _may_be_read(wanted) and not _is_here(host):
         raise ConfigError(
-            f'{_KEYS}.endpoint "{wanted.endpoint}": spans would go over the network in the clear; '
+            f'{where} "{_public(endpoint)}": spans would go over the network in the clear; '
             "use https://, or set tracing.insecure = true"
         )
+
+
+def _may_be_read(wanted: Tracing) -> bool:
+    """Whether who names the endpoint wants spans in the clear."""
+    if wanted.insecure or wanted.endpoint:
+        return wanted.insecure
+    return _variable(_INSECURE).lower() == "true"
+
+
+def _public(endpoint: str) -> str:
+    """An endpoint as it may be told: without a user and a password, whatever else it is."""
+    scheme, slashes, rest = endpoint.rpartition("://")
+    return scheme + slashes + rest.rpartition("@")[2]
 
 
 def _is_here(host: str) -> bool:
@@ -78,18 +90,20 @@ def start(wanted: Tracing, closing: ExitStack) -> Counter:
     try:
         from orlop.tracing.sdk import SdkTracer  # noqa: PLC0415 - see above
 
-        tracer = SdkTracer(_exporter(wanted), endpoint, outcomes, _sampler(wanted))
+        tracer = SdkTracer(_exporter(wanted), _public(endpoint), outcomes, _sampler(wanted))
     except ImportError as error:
         raise FailedPrecondition(
             f"traces are sent by OpenTelemetry, which is not installed ({error}): "
             "pip install 'orlop[tracing]'"
         ) from error
     except (ValueError, OSError) as error:
-        raise FailedPrecondition(f'traces cannot be sent to "{endpoint}": {error}') from error
+        raise FailedPrecondition(
+            f'traces cannot be sent to "{_public(endpoint)}": {error}'
+        ) from error
     closing.callback(tracer.close)
     tracing.install(tracer)
     closing.callback(tracing.install, None)
-    _log.info('sending traces to "%s" by %s', endpoint, _protocol(wanted))
+    _log.info('sending traces to "%s" by %s', _public(endpoint), _protocol(wanted))
     return outcomes
 
 
@@ -116,7 +130,9 @@ def _exporter(wanted: Tracing) -> SpanExporter:
             OTLPSpanExporter as GrpcExporter,
         )
 
-        return GrpcExporter(wanted.endpoint or None)
+        # The scheme alone decides: OTEL_EXPORTER_OTLP_INSECURE would have https:// mean nothing.
+        clear = urlsplit(_endpoint(wanted)).scheme == "http"
+        return GrpcExporter(wanted.endpoint or None, insecure=clear)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter as HttpExporter,
     )

@@ -54,6 +54,32 @@ def test_a_protocol_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     tracing.check(Tracing())
 
 
+def test_an_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    with pytest.raises(ConfigError, match="in the clear"):
+        tracing.check(Tracing())
+    tracing.check(Tracing(insecure=True))
+    tracing.check(Tracing("http://127.0.0.1:4318"))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
+    tracing.check(Tracing())
+    with pytest.raises(ConfigError, match="in the clear"):
+        tracing.check(Tracing("http://collector:4318"))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4317")
+    with pytest.raises(ConfigError, match="must be http"):
+        tracing.check(Tracing())
+
+
+def test_a_password_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError) as refused:
+        tracing.check(Tracing("http://me:se/cret@collector:4318"))
+    assert "cret" not in str(refused.value)
+    caplog.set_level(logging.INFO)
+    with ExitStack() as stack:
+        tracing.start(Tracing("http://me:secret@127.0.0.1:1/there"), stack)
+    assert 'sending traces to "http://127.0.0.1:1/there"' in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_a_queue_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "many")
     with ExitStack() as stack, pytest.raises(FailedPrecondition, match="many"):
