@@ -162,6 +162,17 @@ def events(page: Page, headers: Mapping[str, str] | None = None) -> Generator[An
                 yield json.loads(line[6:])
 
 
+def follow(page: Page, stack: ExitStack) -> bool:
+    """Whether there was room; if so, the events are followed until the stack unwinds."""
+    following = events(page)
+    try:
+        next(following)
+    except AssertionError:
+        return False
+    stack.callback(following.close)
+    return True
+
+
 _MIB = 1 << 20
 _BASE = {"base": 0, "runtime": 1400 * KIB}
 FLEET_IMAGES: Mapping[str, Mapping[str, int]] = {

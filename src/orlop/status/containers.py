@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from orlop.runtime.task import QUERY_TIMEOUT, Task
 from orlop.status.model import Container, Use
 from orlop.status.worker import Target, use
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING, STOPPED
+
+_log = logging.getLogger(__name__)
 
 _JOB = "orlop.status.worker:look"
 _NAME = "orlop/name"  # what `orlop rename` has set
@@ -63,16 +66,17 @@ class Containers:
         self._records = records
         self._health = health
 
-    def all(self) -> list[Container]:
-        """By namespace and id. What cannot be looked at has no `use`."""
+    def all(self) -> tuple[list[Container], int]:
+        """By namespace and id, and how many could not be looked at; those have no `use`."""
         records = self._records.facts((_NAME, COUNT, HEALTHCHECK))
         tasks = {(task.namespace, task.id): task for task in self._tasks.everything()}
         states = self._states(tasks)
-        looks = self._looks(records, tasks)
-        return [
+        looks, lost = self._looks(records, tasks)
+        found = [
             _container(key, record, tasks.get(key), states, looks.get(key))
             for key, record in sorted(records.items())
         ]
+        return found, lost
 
     def _states(self, tasks: Mapping[Key, Task]) -> dict[Key, str]:
         """In Docker's words. Shims are asked where it is not known from before."""
@@ -83,7 +87,9 @@ class Containers:
             found.update(((namespace, each.id), each) for each in self._tasks.states(namespace))
         return {key: _WORDS.get(state.status, "unknown") for key, state in found.items()}
 
-    def _looks(self, records: Mapping[Key, Facts], tasks: Mapping[Key, Task]) -> dict[Key, _Look]:
+    def _looks(
+        self, records: Mapping[Key, Facts], tasks: Mapping[Key, Task]
+    ) -> tuple[dict[Key, _Look], int]:
         targets, asked = [], []
         for key, record in records.items():
             task = tasks.get(key)
@@ -96,14 +102,18 @@ class Containers:
             targets.append(Target(*key, task.pid if ours else 0, health))
             if not ours:
                 asked.append(task)
-        found = {}
+        found, lost = {}, 0
         for share in look(self._forks, _JOB, "orlop-status", targets):
-            if not isinstance(share.answer, OrlopError):
-                for each in msgspec.json.decode(share.data, type=list[_Look]):
-                    found[each.namespace, each.id] = each
-        for task, used in _ask(asked):
+            if isinstance(share.answer, OrlopError):
+                lost += share.share
+                _log.warning("cannot look at %d containers: %s", share.share, share.answer)
+                continue
+            for each in msgspec.json.decode(share.data, type=list[_Look]):
+                found[each.namespace, each.id] = each
+        told = list(_ask(asked))
+        for task, used in told:
             found.setdefault((task.namespace, task.id), _Look(task.namespace, task.id)).use = used
-        return found
+        return found, lost
 
 
 def _container(

@@ -82,11 +82,12 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What changes from second to second."""
+    """What changes from second to second; so many containers as are `lost` no worker looked at."""
 
     at: float
     host: Host
     containers: list[Container]
+    lost: int
     pulls: list[Pull]
     writes: list[Write]
 

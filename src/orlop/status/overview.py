@@ -37,6 +37,7 @@ class Overview:
     def state(self) -> State:
         """What changes from second to second. Raises what a database that cannot be read does."""
         pulls = self._underway.all()
+        containers, lost = self._containers.all()
         return State(
             at=time.time(),
             host=Host(
@@ -45,7 +46,8 @@ class Overview:
                 len(os.sched_getaffinity(0)),
                 os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             ),
-            containers=self._containers.all(),
+            containers=containers,
+            lost=lost,
             pulls=[_pull(each) for each in pulls],
             writes=self._writes(pulls),
         )

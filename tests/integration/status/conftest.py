@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.browser_fixture import Browser, browsing
-from tests.status_fixture import Shipyard
+from tests.status_fixture import Page, Shipyard, shown
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browsing(tmp_path_factory.mktemp("profile")) as made:
         yield made
@@ -17,10 +17,17 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser of a module's tests, to which each leaves an empty page and no complaint."""
+    """The browser of all tests, to which each leaves an empty page and no complaint."""
     yield chromium
     chromium.open("about:blank")
     chromium.complaints()
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """For the tests that leave nothing on it but the image of busybox."""
+    with shown(tmp_path_factory.mktemp("page"), 'hosts = ["Node1.example"]') as made:
+        yield made
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ def ships(tmp_path: Path, yard: Shipyard) -> Iterator[Fleet]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """For the tests that leave nothing on it."""
-    with shown(tmp_path_factory.mktemp("page")) as made:
-        yield made
-
-
 @contextmanager
 def _crew(page: Page, archive: Path, *names: str, label: str = "a=b") -> Iterator[str]:
     """Containers of that name, of an image whose name it gives."""
@@ -211,15 +204,20 @@ def _check_what_keys_do(page: Page, browser: Browser) -> None:
         browser.find("#said").get_attribute("textContent") or ""
     )
     # A pause is a pause, and what happens meanwhile comes after it.
+    images = len(browser.all("#images-rows tr"))
     browser.find("#pause").send_keys(Keys.SPACE)
     assert browser.find("#pause").get_attribute("aria-pressed") == "true"
+    page.daemon.orlop("tag", BUSYBOX, f"{HOST}/busy:2")
     page.daemon.ctr("task", "rm", "-f", "bow")
     page.daemon.ctr("container", "rm", "bow")
     time.sleep(2.5)
     assert len(browser.all(_ROW)) == 2
+    assert len(browser.all("#images-rows tr")) == images
     browser.press(Keys.SPACE)
     browser.await_(lambda: len(browser.all(_ROW)) == 1)
+    browser.await_(lambda: len(browser.all("#images-rows tr")) == images + 1)
     browser.await_(lambda: "containers delete bow" in browser.text("#events-list"))
+    page.daemon.orlop("rmi", f"{HOST}/busy:2")
 
 
 def _walk(browser: Browser) -> list[str]:
@@ -262,6 +260,10 @@ def test_the_door(tmp_path: Path, browser: Browser) -> None:
         field = browser.await_(lambda: browser.find("#door-token"))
         browser.await_(field.is_displayed)
         assert browser.focused() == field
+        # The second Escape closes it whatever the page says.
+        for _ in range(3):
+            browser.press(Keys.ESCAPE, Keys.ESCAPE)
+        browser.await_(field.is_displayed)
         browser.press("barley", Keys.ENTER)
         browser.await_(lambda: "not the token" in browser.text("#door-wrong"))
         browser.press("open sesame", Keys.ENTER)

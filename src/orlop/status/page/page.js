@@ -6,6 +6,7 @@ const WINDOW = 300; // seconds that plots show at most, and at first
 const FIRST_WINDOW = 60;
 const GAP = 3.5 * PERIOD / 1000; // what is farther apart is not joined by a line
 const EVENTS_KEPT = 200;
+const CALM = 700; // milliseconds in which more changes of images may come
 const SILENCE = 40_000; // milliseconds without a heartbeat after which a stream is dead
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -377,6 +378,7 @@ function showContainers(state) {
   const first = lookedAt === 0;
   lookedAt = state.at;
   setText($("containers-count"), `${rows.size}`);
+  setText($("containers-lost"), state.lost ? `orlopd could not look at ${plural(state.lost, "container")}: its log says why.` : "");
   arrangeRows();
   for (const row of rows.values()) if (row.visible && row.node.isConnected) row.draw(state.at);
   showTiles(state, [...rows.values()], first);
@@ -456,6 +458,8 @@ const imageRows = new Map();
 
 async function showImages() {
   const told = await ask("/v1/images");
+  imagesStale ||= paused;
+  if (paused) return;
   const manySpaces = new Set(told.images.map((each) => each.namespace)).size > 1;
   const hueOf = (digest) => {
     if (told.layers[digest].images < 2) return "";
@@ -525,66 +529,115 @@ function layerList(layers) {
   return make("details", {}, summary, list);
 }
 
-// Asks again once things have calmed down, for many events come together.
-let imagesDue = 0;
-function imagesChanged() {
-  clearTimeout(imagesDue);
-  imagesDue = setTimeout(() => showImages().catch(lost), 700);
+// Asks again a little later, for many events come together; what nobody would see waits.
+let imagesStale = false;
+let imagesDue = false;
+
+async function imagesChanged(calm = CALM) {
+  imagesStale = true;
+  if (imagesDue || paused || document.hidden) return;
+  imagesDue = true;
+  await pause(calm);
+  if (!paused && !document.hidden) {
+    imagesStale = false;
+    await showImages().catch(lost);
+  }
+  imagesDue = false;
+  catchUp();
+}
+
+function catchUp() {
+  if (imagesStale) imagesChanged();
 }
 
 // Events
 
 let waiting = [];
+let drawing = false;
 
 function takeEvent(event) {
   waiting.push(event);
   waiting = waiting.slice(-EVENTS_KEPT);
   if (/^\/(images|content)\//.test(event.topic ?? "")) imagesChanged();
-  if (!paused) requestAnimationFrame(showEvents);
+  if (paused || drawing) return;
+  drawing = true;
+  requestAnimationFrame(showEvents);
 }
 
 function showEvents() {
+  drawing = false;
   if (paused || !waiting.length) return;
-  const list = $("events-list");
-  list.prepend(...waiting.reverse().map(eventItem));
+  const news = waiting.reverse();
   waiting = [];
+  const list = $("events-list");
+  list.prepend(...news.map(eventItem));
   while (list.children.length > EVENTS_KEPT) list.lastChild.remove();
   $("events-empty").hidden = true;
 }
 
 function eventItem(event) {
   if (event.skipped) return make("li", {}, make("span"), make("span", { className: "topic", textContent: `${plural(event.skipped, "event")} came at once and were left out` }));
-  const when = new Date(1000 * event.at);
   const topic = event.topic.slice(1).replaceAll("/", " ");
   const what = make("span", { className: "what" }, make("span", { className: "topic", textContent: topic }), " ", make("strong", { textContent: event.subject ?? "" }));
   if (event.exec) what.append(" ", make("span", { className: "under", textContent: event.exec }));
   if (event.status !== undefined) what.append(make("span", { className: event.status ? "failed" : "topic", textContent: ` status ${event.status}` }));
-  return make("li", {}, make("time", { dateTime: when.toISOString(), textContent: clock.format(when) }), what);
+  return make("li", {}, timeOf(event.at), what);
 }
 
-// A stream of server-sent events by fetch: EventSource could not send a token.
+// Who forwards an event says when it was, and may say nonsense.
+function timeOf(at) {
+  const when = new Date(1000 * at);
+  if (Number.isNaN(when.getTime())) return make("span", { className: "time", textContent: `${Math.round(at)}` });
+  return make("time", { className: "time", dateTime: when.toISOString(), textContent: clock.format(when) });
+}
+
+// A stream of server-sent events by fetch: EventSource could not send a token. A browser has six
+// connections for all its tabs: those that nobody sees leave theirs to the others.
+let stream = new AbortController();
+
 async function follow() {
   for (;;) {
+    await seen();
     try {
-      const ending = new AbortController();
-      const response = await request("/v1/events", () => ending.signal);
+      const response = await request("/v1/events", beginStream);
       setText($("events-note"), "");
-      await readStream(response.body.getReader(), ending);
+      imagesChanged(); // what happened meanwhile was not told
+      await readStream(response.body.getReader());
     } catch (error) {
-      if (error instanceof Refused) setText($("events-note"), error.message);
+      if (error instanceof Refused) {
+        setText($("events-note"), error.message);
+        imagesChanged();
+      }
     }
     await pause(PERIOD);
-    imagesChanged(); // what happened meanwhile was not told
   }
 }
 
-async function readStream(reader, ending) {
+function beginStream() {
+  stream = new AbortController();
+  if (document.hidden) stream.abort();
+  return stream.signal;
+}
+
+// Resolves once somebody can see the page.
+function seen() {
+  return new Promise((resolve) => {
+    const check = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", check);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", check);
+    check();
+  });
+}
+
+async function readStream(reader) {
   const decoder = new TextDecoder();
   let text = "";
   for (;;) {
-    const alarm = setTimeout(() => ending.abort(), SILENCE);
-    const { value, done } = await reader.read();
-    clearTimeout(alarm);
+    const alarm = setTimeout(() => stream.abort(), SILENCE);
+    const { value, done } = await reader.read().finally(() => clearTimeout(alarm));
     if (done) return;
     const blocks = (text + decoder.decode(value, { stream: true })).split("\n\n");
     text = blocks.pop();
@@ -629,12 +682,17 @@ function knock(refused) {
       token = $("door-token").value.trim();
       sessionStorage.setItem("token", token);
       $("door-token").value = "";
-      $("door").close();
       knocking = null;
+      $("door").close();
       resolve();
     }, { once: true });
   });
   return knocking;
+}
+
+// Browsers let nobody hold a dialog open against a second Escape; without a token there is no page.
+function keepDoor() {
+  if (knocking && !$("door").open) $("door").showModal();
 }
 
 // The pulse
@@ -691,6 +749,16 @@ function setPaused(now) {
   connection(now ? "paused" : "live", now ? "paused" : "live");
   if (paused) return;
   showEvents();
+  catchUp();
+  look();
+}
+
+function setHidden(now) {
+  if (now) {
+    stream.abort();
+    return;
+  }
+  catchUp();
   look();
 }
 
@@ -699,7 +767,8 @@ furnishHead();
 $("pause").addEventListener("click", () => setPaused(!paused));
 $("filter").addEventListener("input", arrangeRows);
 $("door").addEventListener("cancel", (event) => event.preventDefault());
-document.addEventListener("visibilitychange", look);
+$("door").addEventListener("close", keepDoor);
+document.addEventListener("visibilitychange", () => setHidden(document.hidden));
 look();
-showImages().catch(lost);
+imagesChanged(0);
 follow();
