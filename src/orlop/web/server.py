@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum, auto
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -41,13 +42,22 @@ _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 class Limits:
     """Connections at a time, and seconds that a client may take for nothing.
 
-    When there are as many, a newcomer is sent away or, with `yielding`, the client goes whose last
-    request is the longest ago: for sites whose answers are short.
+    When there are as many, a newcomer is sent away or, with `yielding`, a client goes: among those
+    that have asked for nothing yet, or not been let in, who came first; or else whose last request
+    is the longest ago. Who is sent a `Stream` stays: a site has its own limit of those.
     """
 
     connections: int = 256
     patience: float = pace.PATIENCE
     yielding: bool = False
+
+
+class _Rank(IntEnum):
+    """Who has to go before whom, lowest first."""
+
+    STRANGER = auto()
+    GUEST = auto()
+    FOLLOWER = auto()
 
 
 class HttpServer:
@@ -68,6 +78,7 @@ class HttpServer:
         self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
+        self._ranks: dict[socket.socket, _Rank] = {}  # by their last request
         self._closed = False
         self._listener = listener
         self._acceptor: threading.Thread | None = None
@@ -127,11 +138,13 @@ class HttpServer:
         with self._lock:
             room = len(self._open) < self._limits.connections
             if not room and self._limits.yielding:
-                gone = next(iter(self._open))
-                del self._open[gone]
+                gone = self._least()
             welcome = not self._closed and (room or gone is not None)
+            if gone is not None:
+                self._drop(gone)
             if welcome:
                 self._open[connection] = thread
+                self._ranks[connection] = _Rank.STRANGER
         if gone is not None:
             _shut(gone)
         if not welcome:
@@ -155,15 +168,24 @@ class HttpServer:
         finally:
             self._forget(connection)
 
-    def _note(self, connection: socket.socket) -> None:
-        """It has a request: among the open ones, those that have none for long come first."""
+    def _least(self) -> socket.socket | None:
+        """Who has to go for a newcomer, if anybody; called with the lock."""
+        others = {each: rank for each, rank in self._ranks.items() if rank < _Rank.FOLLOWER}
+        return min(others, key=others.__getitem__, default=None)
+
+    def _note(self, connection: socket.socket, rank: _Rank) -> None:
+        """It is this from now on, and the last of them that would have to go."""
         with self._lock:
-            if (thread := self._open.pop(connection, None)) is not None:
-                self._open[connection] = thread
+            if self._ranks.pop(connection, None) is not None:
+                self._ranks[connection] = rank
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._open.pop(connection, None)
+        self._ranks.pop(connection, None)
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
-            self._open.pop(connection, None)
+            self._drop(connection)
         _shut(connection)
         connection.close()
 
@@ -175,10 +197,10 @@ class _Conversation(BaseHTTPRequestHandler):
     connection: socket.socket
 
     def __init__(
-        self, connection: socket.socket, site: Site, patience: float, asked: Callable[[], None]
+        self, connection: socket.socket, site: Site, patience: float, note: Callable[[_Rank], None]
     ) -> None:
         self._site = site
-        self._asked = asked
+        self._note = note
         self._patience = patience
         super().__init__(connection, connection.getpeername(), None)  # type: ignore[arg-type]
 
@@ -214,7 +236,7 @@ class _Conversation(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return
         self._raw.end_head()
-        self._asked()
+        self._note(_Rank.GUEST)
         self._serve()
 
     def _serve(self) -> None:
@@ -224,6 +246,8 @@ class _Conversation(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
             return
         reply = self._site.answer(request)
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            self._note(_Rank.STRANGER)
         try:
             # What is left of a body would be read as the next request.
             if not request.body.finished:
@@ -271,6 +295,7 @@ class _Conversation(BaseHTTPRequestHandler):
         elif isinstance(reply.body, bytes):
             pace.send(self.connection, head + reply.body, self._patience)
         else:
+            self._note(_Rank.FOLLOWER)
             pace.send(self.connection, head, self._patience)
             self._send_stream(reply.body)
 
