@@ -293,35 +293,33 @@ def test_what_there_is_and_how_it_is_guarded(page: Page) -> None:
 
 
 def test_the_slow_and_the_many_hold_up_nobody(tmp_path: Path) -> None:
-    with shown(tmp_path) as page, ExitStack() as stack:
-        followers = [stack.enter_context(closing(events(page))) for _ in range(16)]
-        assert [next(each) for each in followers] == [None] * 16
-        full = page.get("/v1/events")
-        assert full.status == 503
-        assert b"16 others" in full.body
-        for number in range(100):  # twice as many as there is room for
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", page.port)))
-            # Some say nothing, some ask and do not read, some never end their question.
-            with suppress(ConnectionError):
-                client.sendall((b"", b"GET /v1/state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 9,
-                                b"GET / HTTP/1.1\r\nX: ")[number % 3])  # fmt: skip
-        began = time.monotonic()
-        assert page.get("/v1/state").status == 200
-        page.daemon.ctr("namespaces", "create", "elsewhere")
-        for each in followers:
-            assert next(each)["subject"] == "elsewhere"
-        assert time.monotonic() - began < patient(5)
-    # And a daemon that stops does not wait for those who follow.
     with shown(tmp_path) as page:
-        following = events(page)
-        assert next(following) is None
-        assert page.daemon.stop() < patient(4)
-        following.close()
+        with ExitStack() as stack:
+            followers = [stack.enter_context(closing(events(page))) for _ in range(16)]
+            assert [next(each) for each in followers] == [None] * 16
+            full = page.get("/v1/events")
+            assert full.status == 503
+            assert b"16 others" in full.body
+            for number in range(100):  # twice as many as there is room for
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", page.port)))
+                # Some say nothing, some ask and do not read, some never end their question.
+                with suppress(ConnectionError):
+                    client.sendall((b"", b"GET /v1/state HTTP/1.1\r\nHost: localhost\r\n\r\n" * 9,
+                                    b"GET / HTTP/1.1\r\nX: ")[number % 3])  # fmt: skip
+            began = time.monotonic()
+            assert page.get("/v1/state").status == 200
+            page.daemon.ctr("namespaces", "create", "elsewhere")
+            for each in followers:
+                assert next(each)["subject"] == "elsewhere"
+            assert time.monotonic() - began < patient(5)
+        # And a daemon that stops does not wait for those who follow.
+        with ExitStack() as stack:
+            page.daemon.wait_for(partial(follow, page, stack), 20)
+            assert page.daemon.stop() < patient(4)
 
 
-def test_who_has_gone_leaves_room_for_others(tmp_path: Path) -> None:
-    with shown(tmp_path) as page:
-        for _ in range(2):
-            with ExitStack() as stack:
-                for _ in range(16):
-                    page.daemon.wait_for(partial(follow, page, stack), 20)
+def test_who_has_gone_leaves_room_for_others(page: Page) -> None:
+    for _ in range(2):
+        with ExitStack() as stack:
+            for _ in range(16):
+                page.daemon.wait_for(partial(follow, page, stack), 20)

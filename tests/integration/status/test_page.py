@@ -184,6 +184,7 @@ def _check_the_way(page: Page, browser: Browser) -> None:
     if walk[-1] == "Events":
         walk.pop()  # there are some, and so they can be scrolled
     titles = ["Container", "State", "Processor", "Memory", "Network", "Disk", "Processes"]
+    assert [each.accessible_name for each in browser.all("#containers-head button")] == titles
     assert walk[1:] == ["Containers", "Pulls", "Images", "Events", "Pause", "Filter",
                         *titles, "1 layer"]  # fmt: skip
 
