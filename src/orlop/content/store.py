@@ -463,8 +463,8 @@ class ContentStore:
     def reap(self) -> None:
         """Remove what a crash left behind, and expired ingests. Only at start.
 
-        A record whose file has gone or has another size is dropped and logged: a blob that cannot
-        be read must not keep a client from writing it again.
+        A record whose file has gone or has another size is dropped and logged, and the file set
+        aside: a blob that cannot be read must not keep a client from writing it again.
         """
         self.files.empty_trash()
         present = self.files.sizes()
@@ -476,8 +476,10 @@ class ContentStore:
             for digest in lost:
                 records.delete_everywhere(tx, digest)
         for digest in lost:
-            _log.error('content "%s" has lost its file; its records are dropped', digest)
-        for digest in present.keys() - (known.keys() - set(lost)):
+            aside = self.files.set_aside(digest)
+            what = f'has another size, it is "{aside}" now' if aside else "has lost its file"
+            _log.error('content "%s" %s; its records are dropped', digest, what)
+        for digest in present.keys() - known.keys():
             _log.info('reaping blob "%s" that no record knows', digest)
             self.files.remove(digest)
         for name in self.files.ingests() - ingests:

@@ -417,3 +417,17 @@ def test_read_ranges(world: World) -> None:
     assert read(offset=-3, size=3) == data[:3]
     with pytest.raises(OutOfRange):
         read(offset=len(data) + 1)
+
+
+def test_a_cut_blob_is_set_aside_at_start(world: World) -> None:
+    """Its record goes, so that it can be written again; its bytes stay for who wants them."""
+    digest = world.put(b"whole")
+    path = world.store.files.blob(digest)
+    path.chmod(0o600)
+    path.write_bytes(b"cut")
+    world.reopen()
+    assert not world.store.exists("ns", digest)
+    assert not path.exists()
+    (aside,) = world.store.files.damaged.iterdir()
+    assert aside.read_bytes() == b"cut"
+    assert world.put(b"whole") == digest
