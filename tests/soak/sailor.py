@@ -21,6 +21,7 @@ from tests.soak.ledger import BROKEN_PIPE, KILLED, LOST, Expected, Ledger
 
 LOGGER = str(Path(__file__).with_name("logger.sh"))
 
+_SNAPSHOTTER = "overlayfs"
 _MOST = 3
 _LIMIT = 30.0
 _LOGGED = 0.3  # of all tasks
@@ -136,7 +137,7 @@ class Sailor(threading.Thread):
 
     def _again(self, name: str) -> None:
         answer = self._wire.snapshots.mounts(
-            snapshots_pb2.MountsRequest(snapshotter=images.DEFAULT_SNAPSHOTTER, key=name)
+            snapshots_pb2.MountsRequest(snapshotter=_SNAPSHOTTER, key=name)
         )
         self._start(name, self._made[name], list(answer.mounts))
 
@@ -256,7 +257,7 @@ class Sailor(threading.Thread):
             self._wire.containers.get(containers_pb2.GetContainerRequest(id=name))
         except NotFound:
             with suppress(NotFound):
-                containers.remove_snapshot(self._wire, images.DEFAULT_SNAPSHOTTER, name)
+                containers.remove_snapshot(self._wire, _SNAPSHOTTER, name)
             del self._made[name]
             return
         try:
@@ -294,7 +295,7 @@ class Sailor(threading.Thread):
         try:
             record = containers.get(self._wire, name)
         except NotFound:
-            containers.remove_snapshot(self._wire, images.DEFAULT_SNAPSHOTTER, name)
+            containers.remove_snapshot(self._wire, _SNAPSHOTTER, name)
         else:
             containers.remove(self._wire, record, force=True)
         self._made.pop(name, None)

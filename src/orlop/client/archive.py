@@ -10,7 +10,6 @@ from google.protobuf.any_pb2 import Any
 
 from orlop.client.bytestreams import Download, Upload
 from orlop.client.connection import Connection
-from orlop.client.images import DEFAULT_SNAPSHOTTER
 from orlop.client.streams import Progress, ProgressStream
 from orlop.client.transfers import wire_platform
 from orlop.errors import InvalidArgument
@@ -63,9 +62,7 @@ def import_images(
         extra_references=[prefix],
     )
     if unpack:
-        destination.unpacks.add(
-            platform=wire_platform(), snapshotter=snapshotter or DEFAULT_SNAPSHOTTER
-        )
+        destination.unpacks.add(platform=wire_platform(), snapshotter=snapshotter)
     names: list[str] = []
 
     def listen(progress: Progress) -> None:

@@ -23,7 +23,7 @@ from orlop.wire.types_pb2 import Descriptor
 
 Image = images_pb2.Image
 
-DEFAULT_SNAPSHOTTER = "overlayfs"
+_RUNTIME = "io.containerd.runtime.v2", "task"
 _DOCUMENT_MAX = 4 << 20
 # The last is what early registries made of it.
 _CONFIGS = {*mediatypes.CONFIGS, "application/octet-stream"}
@@ -107,6 +107,7 @@ def config(connection: Connection, image: Image) -> dict[str, Any]:
 def view(connection: Connection, image: Image, *, snapshotter: str = "") -> ImageView:
     """An image for this machine's platform, unpacked if it was not.
 
+    It is the daemon's own snapshotter where none is named.
     Raises NotFound for one without this platform or some of its content, and
     FailedPrecondition for something else than an image.
     """
@@ -116,7 +117,7 @@ def view(connection: Connection, image: Image, *, snapshotter: str = "") -> Imag
         raise FailedPrecondition(f'"{image.name}" is no image that can run: it is a "{kind}"')
     document = _read_json(connection, found["config"]["digest"])
     diff_ids = [Digest.parse(text) for text in document["rootfs"]["diff_ids"]]
-    where = snapshotter or DEFAULT_SNAPSHOTTER
+    where = snapshotter or connection.exports(*_RUNTIME).get("snapshotter", "overlayfs")
     chains = [str(link) for link in chain.chain_ids(diff_ids)]
     if chains and not _has_snapshot(connection, where, chains[-1]):
         with leases.held(connection) as held:

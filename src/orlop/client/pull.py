@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from orlop.client.auth import Answer
 from orlop.client.connection import Connection
-from orlop.client.images import DEFAULT_SNAPSHOTTER
 from orlop.client.transfers import OnProgress, transfer, wire_platform
 from orlop.wire import transfer_types_pb2 as types
 
@@ -45,5 +44,5 @@ def pull_image(
         name=name, platforms=[] if all_platforms else wanted, all_metadata=all_platforms
     )
     for target in wanted if unpack else []:
-        destination.unpacks.add(platform=target, snapshotter=snapshotter or DEFAULT_SNAPSHOTTER)
+        destination.unpacks.add(platform=target, snapshotter=snapshotter)
     transfer(connection, source, destination, answer=answer, on_progress=on_progress)

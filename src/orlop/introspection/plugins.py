@@ -101,12 +101,14 @@ def task_runtime(
     *,
     bundles: Path,
     shared: Iterable[str],
+    snapshotter: str,
     info: Callable[[Any], Any] | None = None,
 ) -> Plugin:
     """What runs containers; `log_schemes` are the URI schemes that their stdio may have.
 
     The `bundles` have the sockets by which orlop's own clients attach to the containers of the
-    runtimes `shared`, whose streams any number of clients may share.
+    runtimes `shared`, whose streams any number of clients may share. `snapshotter` is where these
+    clients put the root filesystems of containers, when they are told nothing.
     `info` answers a `containerd.types.RuntimeRequest` with a `RuntimeInfo`.
     """
     return Plugin(
@@ -118,6 +120,7 @@ def task_runtime(
             "log-uri-schemes": ",".join(log_schemes),
             "bundles": str(bundles),
             "attach-runtimes": ",".join(shared),
+            "snapshotter": snapshotter,
         },
         info=info,
     )

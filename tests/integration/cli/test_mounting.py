@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orlop.sys.mount import mount, unmount, unmount_all
-from tests.daemon_fixture import Orlopd
+from tests.daemon_fixture import Orlopd, serving
 
 pytestmark = pytest.mark.root
 
@@ -73,3 +73,15 @@ def test_what_cannot_be(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
     unmount(taken)
     assert f'image on "{tmp_path}"' in refused("umount", str(tmp_path))
     assert orlopd.orlop("mount").stdout.count("\n") == 1
+
+
+def test_the_daemons_own_snapshotter(registry: str, tmp_path: Path) -> None:
+    """Whoever is told nothing uses the one of the configuration."""
+    config = tmp_path / "config.toml"
+    config.write_text('[snapshots]\ndefault = "native"\n')
+    for orlopd in serving(["--config", str(config)]):
+        name = f"{registry}/test/busybox:latest"
+        orlopd.orlop("pull", name)
+        assert orlopd.orlop("run", "--rm", name, "echo", "hi").stdout == "hi\n"
+        assert _snapshots(orlopd, "native").count("sha256:") == 1
+        assert "sha256:" not in _snapshots(orlopd, "overlayfs")
