@@ -31,7 +31,7 @@ Target = Callable[[], str]
 class Loopback:
     """Accepts, in a thread of its own from the first port on. Usable from any thread.
 
-    Nobody waits for that thread, which may have to for the process.
+    Nobody but `close` waits for that thread, which may have to for the process, for a moment.
     """
 
     def __init__(self, forks: Spawner) -> None:

@@ -72,6 +72,7 @@ class Networks:
         self._rules_lock = threading.Lock()
         self._tickets = itertools.count(1)
         self._served = 0  # the last ticket that had been drawn when the ruleset was last made
+        self._seen = 0  # the same, when it was last seen to be there
         self._mtus: dict[str, int] = {}  # of those whose bridge is there
 
     def create(self, namespace: str, wanted: Wanted, *, lease: str = "") -> Network:
@@ -254,12 +255,20 @@ class Networks:
                 self._served = newest
 
     def mend(self) -> None:
-        """Make the ruleset again if somebody else has taken it away, as who flushes all does."""
+        """Make the ruleset again if somebody else has taken it away, as who flushes all does.
+
+        Of many that come at once one looks for all, as in `refresh`.
+        """
         if not self.store.occupied():
             return
+        ticket = next(self._tickets)
         with self._rules_lock:
+            if ticket <= max(self._served, self._seen):
+                return
+            newest = next(self._tickets)
             if self._firewall.mend():
                 _log.warning("the rules of the packet filter were gone, and are made again")
+            self._seen = newest
 
     def _make_rules(self, without: str) -> None:
         networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
