@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -70,16 +70,15 @@ class Comparer:
         namespace, ref = ctx.require_namespace(), ref or f"diff-{secrets.token_hex(8)}"
         with self._content.writer(namespace, ref, lease=ctx.lease) as writer:
             try:
-                wanted = Wanted(
-                    for_reading(right),
-                    for_reading(left),
-                    "",
-                    compression,
-                    newest,
-                    mount_points,
+                wanted = partial(
+                    Wanted,
+                    lower=for_reading(left),
+                    compression=compression,
+                    newest=newest,
+                    mount_points=mount_points,
                     hashed=compression != PLAIN,
                 )
-                diff_id = self._pack(wanted, upper_of(left, right), writer, ctx)
+                diff_id = self._pack(wanted, right, upper_of(left, right), writer, ctx)
                 told = dict(labels or {})
                 if compression != PLAIN:
                     told[UNCOMPRESSED] = diff_id
@@ -94,14 +93,19 @@ class Comparer:
         return Descriptor(media_type=media_type, digest=digest, size=size)
 
     def _pack(
-        self, wanted: Wanted, found: Upper | None, writer: ContentWriter, ctx: CallContext
+        self,
+        wanted: Callable[..., Wanted],
+        right: Sequence[Mount],
+        found: Upper | None,
+        writer: ContentWriter,
+        ctx: CallContext,
     ) -> str:
         if found is not None:
-            quick = replace(wanted, upper=[found.mount], overlay=found.attributes)
+            quick = wanted(upper=[found.mount], overlay=found.attributes)
             diff_id = pack(self._forks, quick, writer, ctx)
             if diff_id is not None:
                 return diff_id
-        diff_id = pack(self._forks, wanted, writer, ctx)
+        diff_id = pack(self._forks, wanted(upper=for_reading(right)), writer, ctx)
         assert diff_id is not None
         return diff_id
 
