@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client import leases
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -149,6 +150,8 @@ def test_snapshots(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
     assert "work" in usage
     orlopd.ctr(*snapshots, "commit", "work-committed", "work")
     assert "work-committed" in orlopd.ctr(*snapshots, "tree").stdout
+    with orlopd.connect() as connection:
+        leases.collect(connection)  # ctr labels no view, and a collection would take it
     orlopd.ctr(*snapshots, "view", "look", "work-committed")
     refused = orlopd.ctr(*snapshots, "rm", "work-committed", check=False)
     assert "cannot remove snapshot with child" in refused.stderr

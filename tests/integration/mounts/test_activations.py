@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from orlop.client import Connection, containers
+from orlop.client import Connection, containers, leases
 from orlop.client.stdio import Streams
 from orlop.errors import (
     AlreadyExists,
@@ -66,13 +66,6 @@ def activate(
 
 def deactivate(connection: Connection, name: str) -> None:
     connection.mounts.deactivate(wire.DeactivateRequest(name=name))
-
-
-def gc(orlopd: Orlopd) -> None:
-    """A collection, waited for."""
-    with orlopd.connect() as connection:
-        connection.leases.create(leases_pb2.CreateRequest(id="of-the-moment"))
-        connection.leases.delete(leases_pb2.DeleteRequest(id="of-the-moment", sync=True))
 
 
 def names(connection: Connection, *filters: str) -> list[str]:
@@ -258,7 +251,7 @@ def test_what_nothing_keeps_goes(orlopd: Orlopd, connection: Connection, layer: 
     )  # fmt: skip
     connection.containers.create(containers_pb2.CreateContainerRequest(container=record))
     activate(connection, "alone", mounts)
-    gc(orlopd)
+    leases.collect(connection)
     orlopd.wait_for(lambda: names(connection) == ["leased", "of", "rooted"])
     assert len(points(orlopd)) == 3
     connection.leases.delete(leases_pb2.DeleteRequest(id="holder", sync=True))
