@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-CORES := $(shell nproc)
+# One more than there are cores: tests wait as often as they work.
+WORKERS := $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak storm bench screenshots clean
@@ -23,11 +24,11 @@ demo: setup ## push to and pull from a real registry, run containers through run
 	@scripts/demo.sh
 
 test: setup lint wire-check ## everything: lint, types, import contract, all tests, some in the virtual machine
-	@$(BIN)/python -m pytest -n $(CORES) tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 25 tests
 	@$(BIN)/python -m tests.vm --short
 
 test-fast: setup lint ## lint and the unit tests, under two minutes
-	@$(BIN)/python -m pytest -n $(CORES) -q tests/unit
+	@$(BIN)/python -m pytest -n $(WORKERS) -q tests/unit
 
 test-vm: setup ## the tests of tests/vm, in a virtual machine (ARGS: arguments of pytest)
 	@$(BIN)/python -m tests.vm $(ARGS)
