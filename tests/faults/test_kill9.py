@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -103,6 +104,22 @@ def _is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return re.search(r"State:\s+Z", status) is None
+
+
+def test_a_socket_that_was_left_is_removed_and_no_other(orlopd: Orlopd, busybox: str) -> None:
+    """As of a create that was killed before it had forked its shim."""
+    orlopd.ctr("run", "-d", busybox, "one", "sleep", "1000")
+    orlopd.kill9()
+    sockets = orlopd.state / "s"
+    alive = set(sockets.iterdir())
+    assert len(alive) == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(sockets / "0123456789abcdef0123456789abcdef"))
+    orlopd.start()
+    assert set(sockets.iterdir()) == alive
+    assert orlopd.ctr("tasks", "exec", "--exec-id", "e", "one", "echo", "hi").stdout == "hi\n"
+    orlopd.ctr("tasks", "rm", "-f", "one")
+    orlopd.ctr("containers", "rm", "one")
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4])

@@ -6,8 +6,9 @@ SOCK_SEQPACKET socket FD. A request is a JSON object with descriptors attached (
     {"entry": "package.module:function", "args": {…}, "name": "orlop-shim"}
 
 and the answer is `{"pid": N}` or `{"error": "…"}`. The function runs in the forked child as
-`function(args, fds)` and its return value is the exit code. End of file ends the server; its
-children live on.
+`function(args, fds)` and its return value is the exit code. It begins once the answer is on its
+way: a child that the daemon was never told of, and for which it has another one forked by the next
+server, must not live beside that one. End of file ends the server; its children live on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
 from orlop.sys import bare
 from orlop.sys.process import set_name
@@ -41,28 +43,46 @@ def serve(control: socket.socket) -> None:
         if not message:
             return
         try:
-            answer: dict[str, Any] = {"pid": _fork(json.loads(message), fds, control)}
+            _answer(control, json.loads(message), fds)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the daemon did not live to see it
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _answer(control: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
+    """Fork a child, tell of it, and let it begin. If this process dies meanwhile, so does it."""
+    with ExitStack() as opened:
+        try:
+            birth, go = os.pipe2(os.O_CLOEXEC)
+            opened.callback(os.close, birth)
+            opened.callback(os.close, go)
+            pid = os.fork()
         except OSError as error:
-            answer = {"error": str(error)}
-        for fd in fds:
-            os.close(fd)
-        control.send(json.dumps(answer).encode())
+            control.send(json.dumps({"error": str(error)}).encode())
+            return
+        if pid == 0:
+            os.close(go)
+            control.close()
+            _be_child(request, fds, birth)
+        control.send(json.dumps({"pid": pid}).encode())
+        os.write(go, b"!")
 
 
-def _fork(request: dict[str, Any], fds: list[int], control: socket.socket) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _be_child(request: dict[str, Any], fds: list[int], birth: int) -> NoReturn:
     code = 1
     try:
-        control.close()
-        code = _run_child(request, fds)
+        if os.read(birth, 1):
+            os.close(birth)
+            code = _run_child(request, fds)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:  # noqa: BLE001 - the child must never return into the server's loop
         traceback.print_exc()
-    sys.stderr.flush()
-    os._exit(code)
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _run_child(request: dict[str, Any], fds: list[int]) -> int:

@@ -81,12 +81,9 @@ class ForkedShims:
         answer = cleanup(bundle.namespace, bundle.id, os.fspath(bundle.path))
         return Exit(answer.exit_status, nanoseconds(answer.exited_at), answer.pid)
 
-    def reap_sockets(self) -> None:
-        """Remove the sockets of shims that are no more: at start only."""
-        for path in self._sockets.iterdir():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(os.fspath(path)) != 0:
-                    path.unlink(missing_ok=True)
+    def sockets(self) -> list[str]:
+        """The paths of all sockets, also of those that nobody listens at any more."""
+        return [os.fspath(path) for path in self._sockets.iterdir()]
 
 
 class Process:

@@ -31,12 +31,12 @@ def recover(tasks: TaskManager, reactor: Reactor) -> int:
     Where a shim died meanwhile, its task is cleared up, and clients that subscribe soon are told
     that it has ended. Takes a few seconds at most, however many shims hang.
     """
-    bundles = tasks.bundles.all()
-    if not bundles:
-        return 0
-    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="recovery") as pool:
-        adopted = sum(pool.map(lambda bundle: _recover(tasks, reactor, bundle), bundles))
-    _log.info("tasks=%d recovered, %d not", adopted, len(bundles) - adopted)
+    bundles, adopted = tasks.bundles.all(), 0
+    if bundles:
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="recovery") as pool:
+            adopted = sum(pool.map(lambda bundle: _recover(tasks, reactor, bundle), bundles))
+        _log.info("tasks=%d recovered, %d not", adopted, len(bundles) - adopted)
+    tasks.shims.reap()
     return adopted
 
 

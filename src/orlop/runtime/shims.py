@@ -61,6 +61,7 @@ class Shims:
         self._launchers: dict[str, Launcher] = {own.mark: own, BorrowedShims.mark: BorrowedShims()}
         self._users: dict[Shim, int] = {}
         self._closed = False
+        self._leaving: set[str] = set()
         self._groups: dict[tuple[str, str], Shim] = {}
 
     @property
@@ -271,6 +272,14 @@ class Shims:
                 _remove_dead_socket(path)
         return ended
 
+    def reap(self) -> None:
+        """Remove the sockets that an earlier daemon's shims have left, once all are connected."""
+        with self._lock:
+            used = {socket_path(shim.endpoint.address) for shim in self._users}
+        for path in self._own.sockets():
+            if path not in used:
+                _remove_dead_socket(path)
+
     def _lost(self, shim: Shim) -> None:
         with self._lock:
             used, closed = shim in self._users, self._closed
@@ -280,15 +289,25 @@ class Shims:
         elif shim.own and not closed:
             # It removes its socket itself, unless it was killed in its last moment.
             path = socket_path(shim.endpoint.address)
-            self._reactor.call_later(_DEATH, lambda: _remove_dead_socket(path))
+            with self._lock:
+                self._leaving.add(path)
+            self._reactor.call_later(_DEATH, lambda: self._gone(path))
+
+    def _gone(self, path: str) -> None:
+        _remove_dead_socket(path)
+        with self._lock:
+            self._leaving.discard(path)
 
     def close(self) -> None:
         """Close every connection; the shims live on."""
         self._own.close()
         with self._lock:
             shims, self._users, self._closed = list(self._users), {}, True
+            leaving = list(self._leaving)
         for shim in shims:
             shim.close()
+        for path in leaving:
+            _remove_dead_socket(path)
 
 
 def _remove_dead_socket(path: str, patience: float = 0.0) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +47,11 @@ def sleep(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -
 def linger(args: dict[str, Any], fds: list[int]) -> int:
     os.write(fds[0], b"x")
     time.sleep(60)
+    return 0
+
+
+def touch(args: dict[str, Any], fds: list[int]) -> int:
+    Path(args["path"]).touch()
     return 0
 
 
@@ -136,3 +145,36 @@ def test_other_children_outlive_the_server(forks: ForkServer) -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.close(read)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_child_that_nobody_was_told_of_does_not_begin(tmp_path: Path, told: bool) -> None:
+    """Its like is forked again by the next server, and would have the same descriptors."""
+    mark = tmp_path / "began"
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, (tmp_path / "errors").open("w+b") as errors:
+        argv = [sys.executable, "-m", "orlop.fork.server", str(theirs.fileno())]
+        server = subprocess.Popen(
+            argv,
+            pass_fds=[theirs.fileno()],
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )
+        theirs.close()
+        assert json.loads(ours.recv(100)) == {"ready": True}
+        request = {"entry": f"{HERE}:touch", "args": {"path": str(mark)}, "name": "orlop-test"}
+        os.kill(server.pid, signal.SIGSTOP)
+        ours.send(json.dumps(request).encode())
+        if not told:
+            ours.close()
+        os.kill(server.pid, signal.SIGCONT)
+        if told:
+            assert "pid" in json.loads(ours.recv(100))
+            ours.close()
+        assert server.wait(10) == 0
+        deadline = time.monotonic() + (10 if told else 0.5)
+        while not mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert mark.exists() == told
+        errors.seek(0)
+        assert errors.read() == b""
