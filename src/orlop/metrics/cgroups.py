@@ -1,7 +1,8 @@
 """What a container's cgroup says, as metrics: names, labels and units are containerd's.
 
 Where containerd has no metric, names are cAdvisor's. containerd calls everything a gauge; what is
-named "_total" is a counter here.
+named "_total" is a counter here. Times are told in seconds, too, as Prometheus would have it, and
+by the same names whatever the version of cgroups.
 """
 
 from __future__ import annotations
@@ -57,20 +58,23 @@ _V2_MEMORY = tuple(
 class _Part(NamedTuple):
     """A message within the statistics, at `path`; without it there are no samples.
 
-    `read` gives the fields that are one sample each, in the order of `families`.
+    `read` gives the fields that are one sample each, in the order of `families`; so many of them,
+    `unit`, are one of the metric's.
     """
 
     path: tuple[str, ...]
     families: tuple[Family, ...]
     names: tuple[str, ...]
     read: Callable[[Any], tuple[float, ...]]
+    unit: int
 
 
-def _part(path: str, *rows: tuple[str, str, str]) -> _Part:
+def _part(path: str, *rows: tuple[str, str, str], unit: int = 1) -> _Part:
     """Rows, two at least, are a field, the metric's name without "container_", and what it is."""
     families = tuple(Family(f"container_{name}", text) for _, name, text in rows)
     names = tuple(family.name for family in families)
-    return _Part(tuple(path.split(".")), families, names, attrgetter(*(row[0] for row in rows)))
+    read = attrgetter(*(row[0] for row in rows))
+    return _Part(tuple(path.split(".")), families, names, read, unit)
 
 
 def _stat(field: str, name: str) -> tuple[str, str, str]:
@@ -97,8 +101,22 @@ _PIDS = _part(
 _OOM = ("memory_oom_total", "How often memory ran out")
 _KILLED = ("oom_kill", "oom_events_total", "Processes killed because memory ran out")
 
+
+def _times(total: str, user: str, system: str, throttled: str, unit: int) -> _Part:
+    """Processor times in seconds, from the fields that have them in a smaller unit."""
+    return _part(
+        "cpu",
+        (total, "cpu_usage_seconds_total", "Processor time"),
+        (user, "cpu_user_seconds_total", "Processor time outside of the kernel"),
+        (system, "cpu_system_seconds_total", "Processor time in the kernel"),
+        (throttled, "cpu_cfs_throttled_seconds_total", "Time held up by its limit"),
+        unit=unit,
+    )
+
+
 _V1 = [
     _PIDS,
+    _times("usage.total", "usage.user", "usage.kernel", "throttling.throttled_time", 1_000_000_000),
     _part(
         "cpu.usage",
         ("total", "cpu_total_nanoseconds", "Processor time"),
@@ -123,6 +141,7 @@ _V1 = [
 ]
 _V2 = [
     _PIDS,
+    _times("usage_usec", "user_usec", "system_usec", "throttled_usec", 1_000_000),
     _part(
         "cpu",
         ("usage_usec", "cpu_usage_usec_microseconds", "Processor time"),
@@ -145,6 +164,7 @@ _V2 = [
 ]
 
 _PER_CPU = Family("container_per_cpu_nanoseconds", "Processor time of each processor", ("cpu",))
+_PER_CPU_SECONDS = Family("container_per_cpu_seconds_total", _PER_CPU.help, _PER_CPU.labels)
 _BLKIO = {
     field: Family(f"container_blkio_{name}", text, ("op", "device", "major", "minor"))
     for field, (name, text) in _V1_BLKIO.items()
@@ -184,7 +204,7 @@ def families() -> Iterator[Family]:
         for family in part.families:
             found.setdefault(family.name, family)
     tables: tuple[Iterable[Family], ...] = (
-        (_PER_CPU,),
+        (_PER_CPU, _PER_CPU_SECONDS),
         *(table.values() for table in (_BLKIO, _PAGES, _IO, _RDMA, _STALLS)),
     )
     for table in tables:
@@ -206,7 +226,10 @@ def write(sheet: Sheet, labels: str, statistics: Message) -> int:
                 break
             message = getattr(message, name)
         else:
-            sheet.add_row(part.names, labels, part.read(message))
+            values: Iterable[float] = part.read(message)
+            if part.unit != 1:
+                values = [value / part.unit for value in values]
+            sheet.add_row(part.names, labels, values)
     more = list(_v1_lists(stats) if one else _v2_lists(stats))
     return _write_lists(sheet, labels, more)
 
@@ -230,6 +253,7 @@ def _write_lists(sheet: Sheet, labels: str, samples: list[_Sample]) -> int:
 def _v1_lists(stats: Any) -> Iterator[_Sample]:
     for number, value in enumerate(stats.cpu.usage.per_cpu):
         yield _PER_CPU, (number,), value
+        yield _PER_CPU_SECONDS, (number,), value / 1_000_000_000
     for field, family in _BLKIO.items():
         for each in getattr(stats.blkio, field):
             yield family, (each.op, each.device, each.major, each.minor), each.value

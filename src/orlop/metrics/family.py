@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 GAUGE, COUNTER = "gauge", "counter"
 _TOTAL = "_total"
+_OTHER_UNITS = ("_nanoseconds", "_microseconds")
 
 
 class Family(NamedTuple):
@@ -23,6 +24,11 @@ class Family(NamedTuple):
     @property
     def kind(self) -> str:
         return COUNTER if self.name.endswith(_TOTAL) else GAUGE
+
+    @property
+    def in_base_units(self) -> bool:
+        """Whether its unit is one that Prometheus wants: some names of containerd have others."""
+        return not self.name.endswith(_OTHER_UNITS)
 
     def head(self, *, openmetrics: bool) -> str:
         """The lines before the samples; OpenMetrics names a counter without its suffix."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 
 from orlop import tally
 from orlop.metrics.containers import Containers, Found
@@ -70,13 +71,18 @@ class Scraper:
         self._containers = containers
         self._outcomes = outcomes
         self._own = Internals(outcomes.readings(), process=False)
-        self._shared = {each: Shared(partial(self._text, each)) for each in (False, True)}
+        self._shared = {
+            each: Shared(partial(self._text, *each)) for each in product((False, True), repeat=2)
+        }
 
-    def text(self, *, openmetrics: bool) -> bytes:
-        """Raises what a room below does when the database cannot be read."""
-        return self._shared[openmetrics].get()
+    def text(self, *, openmetrics: bool, every_unit: bool) -> bytes:
+        """Without `every_unit`, metrics that are told in Prometheus's units are told so only.
 
-    def _text(self, openmetrics: bool) -> bytes:
+        Raises what a room below does when the database cannot be read.
+        """
+        return self._shared[openmetrics, every_unit].get()
+
+    def _text(self, openmetrics: bool, every_unit: bool) -> bytes:
         began = time.perf_counter()
         # While workers look at the containers.
         with ThreadPoolExecutor(1, thread_name_prefix="scrape") as pool:
@@ -85,7 +91,8 @@ class Scraper:
         self._outcomes.take(found)
         pieces = [internals.result().encode(), self._own.text(openmetrics=openmetrics).encode()]
         for family in FAMILIES:
-            if texts := found.parts.get(family.name):
+            wanted = every_unit or family.in_base_units
+            if wanted and (texts := found.parts.get(family.name)):
                 pieces.append(family.head(openmetrics=openmetrics).encode())
                 pieces += texts
         if openmetrics:

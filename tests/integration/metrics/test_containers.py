@@ -68,7 +68,7 @@ def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
         # Processor: one process, of which the kernel tells the same elsewhere.
         daemon.wait_for(lambda: _cpu_seconds(pid) > 3, 60)
         low = _cpu_seconds(pid)
-        seen = served.scrape().one("container_cpu_total_nanoseconds", container_id="busy") / 1e9
+        seen = served.scrape().one("container_cpu_usage_seconds_total", container_id="busy")
         high = _cpu_seconds(pid)
         assert low * 0.95 <= seen <= high * 1.05 + 0.1
         # Memory: a file in memory is all there is.
@@ -184,7 +184,7 @@ def test_shims_of_others_are_asked(tmp_path: Path, busybox_archive: Path) -> Non
         found = served.scrape()
         here = {"container_id": "asked", "runtime": "io.example.other.v2"}
         assert found.one("container_pids_current", **here) == 1
-        assert found.one("container_cpu_total_nanoseconds", **here) > 0
+        assert found.one("container_cpu_usage_seconds_total", **here) > 0
 
 
 def test_containers_that_end_during_scrapes(tmp_path: Path, busybox_archive: Path) -> None:

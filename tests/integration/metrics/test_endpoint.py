@@ -94,18 +94,39 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_linter_has_no_complaint_but_of_containerds_names(
-    tmp_path: Path, busybox_archive: Path
-) -> None:
+def test_the_linter_has_no_complaint(tmp_path: Path, busybox_archive: Path) -> None:
     with scraped(tmp_path) as served:
         _run(served, busybox_archive, "one")
         text = served.get().body.decode()
         complaints = promtool("check", "metrics", text=text)
-        lines = (complaints.stdout + complaints.stderr).splitlines()
-        assert [line for line in lines if not _CONTAINERDS.fullmatch(line)] == []
-        assert lines, "the linter looks at containers' metrics"
+        assert complaints.stdout + complaints.stderr == ""
+        assert complaints.returncode == 0
+        assert "\ncontainer_cpu_usage_seconds_total{" in text
         modern = served.scrape(openmetrics=True)
         assert modern.kinds["container_cpu_throttle_periods"] == "counter"
+        _remove(served, "one")
+
+
+def test_at_containerds_path_times_are_in_its_units_too(
+    tmp_path: Path, busybox_archive: Path
+) -> None:
+    with scraped(tmp_path) as served:
+        _run(served, busybox_archive, "one")
+        served.daemon.ctr("tasks", "pause", "one")  # so that it uses no more
+        served.get()  # after which the files that it has written are known
+        served.daemon.wait_for(lambda: b"container_fs_inodes{" in served.get().body)
+        plain, containerds = served.get(), served.get("/v1/metrics")
+        served.daemon.ctr("tasks", "resume", "one")
+        kinds = Metrics(containerds.body.decode()).kinds.keys()
+        more = kinds - Metrics(plain.body.decode()).kinds.keys()
+        lines = promtool("check", "metrics", text=containerds.body.decode()).stderr.splitlines()
+        told = {line.partition(" ")[0] for line in lines if _CONTAINERDS.fullmatch(line)}
+        assert len(told) == len(lines)
+        assert told == more
+        used = Metrics(containerds.body.decode())
+        seconds = used.one("container_cpu_usage_seconds_total")
+        assert used.one("container_cpu_total_nanoseconds") == pytest.approx(seconds * 1e9)
+        assert seconds == Metrics(plain.body.decode()).one("container_cpu_usage_seconds_total") > 0
         _remove(served, "one")
 
 

@@ -59,6 +59,7 @@ def test_version_two_with_keys_that_nobody_knows(tmp_path: Path) -> None:
     assert cgroups.write(sheet, 'container_id="x"', statistics) == 0
     found = _text(sheet)
     assert found.one("container_cpu_usage_usec_microseconds") == 900
+    assert found.one("container_cpu_usage_seconds_total") == 0.0009
     assert found.one("container_cpu_nr_throttled_total") == 2
     assert found.one("container_pressure_cpu_waiting_seconds_total") == 2.5
     assert found.one("container_pressure_cpu_stalled_seconds_total") == 1
@@ -98,6 +99,7 @@ def test_version_one_with_keys_that_nobody_knows(tmp_path: Path) -> None:
     found = _text(sheet)
     assert found.one("container_pids_current") == 3
     assert found.one("container_cpu_total_nanoseconds") == 5_000_000
+    assert found.one("container_cpu_usage_seconds_total") == 0.005
     assert found.one("container_cpu_user_nanoseconds") > 0
     assert found.one("container_cpu_throttle_periods_total") == 10
     assert found.one("container_memory_total_pgmajfault_bytes") == 6
@@ -137,7 +139,7 @@ def test_too_many_of_one_thing_are_left_out() -> None:
     one = cgroups_v1_pb2.Metrics()
     one.cpu.usage.per_cpu.extend([1] * many)
     sheet = Sheet(FAMILIES)
-    assert cgroups.write(sheet, 'container_id="x"', one) == 44
+    assert cgroups.write(sheet, 'container_id="x"', one) == 2 * 44  # in seconds, too
     assert len(_text(sheet).all("container_per_cpu_nanoseconds")) == cgroups.SERIES_MAX
 
 
