@@ -7,7 +7,7 @@ by the same names whatever the version of cgroups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -226,7 +226,7 @@ def write(sheet: Sheet, labels: str, statistics: Message) -> int:
                 break
             message = getattr(message, name)
         else:
-            values: Iterable[float] = part.read(message)
+            values: Sequence[float] = part.read(message)
             if part.unit != 1:
                 values = [value / part.unit for value in values]
             sheet.add_row(part.names, labels, values)

@@ -6,7 +6,7 @@ times as long as this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 GAUGE, COUNTER = "gauge", "counter"
@@ -42,19 +42,22 @@ class Sheet:
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._lines: dict[str, list[str]] = {each.name: [] for each in families}
+        self._rows: dict[tuple[str, ...], list[tuple[str, Sequence[float]]]] = {}
 
     def add(self, name: str, labels: str, value: float) -> None:
         """`labels` as they are written between braces."""
         self._lines[name].append(f"{name}{{{labels}}} {value}\n")
 
-    def add_row(self, names: Iterable[str], labels: str, values: Iterable[float]) -> None:
+    def add_row(self, names: tuple[str, ...], labels: str, values: Sequence[float]) -> None:
         """A sample of each of some metrics, all with the same labels."""
-        lines, between = self._lines, f"{{{labels}}} "
-        for name, value in zip(names, values, strict=True):
-            lines[name].append(f"{name}{between}{value}\n")
+        self._rows.setdefault(names, []).append((f"{{{labels}}}", values))
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """The metrics that have samples, in their order, and these."""
+        for names, rows in self._rows.items():
+            for column, name in enumerate(names):
+                self._lines[name] += [f"{name}{head} {row[column]}\n" for head, row in rows]
+        self._rows.clear()
         for name, lines in self._lines.items():
             if lines:
                 yield name, "".join(lines)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from orlop.metrics.family import Family, Sheet, pairs
 from orlop.shim.cgroup import PROCESS_CONTROLLERS, Cgroup
-from orlop.shim.files import read_text
+from orlop.shim.files import read_bytes, read_text
 
 INTERFACES_MAX = 64
 PROCESSES_MAX = 1024
@@ -64,8 +64,8 @@ class Processes:
         if _network_of(base) == self._own_network:
             return 0
         # An interface may be named by any bytes.
-        with open(f"{base}/net/dev", "rb", buffering=0) as file:
-            return _write_network(sheet, labels, file.read().decode(errors="backslashreplace"))
+        text = read_bytes(f"{base}/net/dev").decode(errors="backslashreplace")
+        return _write_network(sheet, labels, text)
 
     def _open_files(self, pid: str) -> int:
         folder = f"{self._proc}/{pid}/fd"
@@ -118,8 +118,9 @@ def _procs(folder: str) -> list[str]:
         return []
 
 
-def _network_of(process: str) -> int:
-    return os.stat(f"{process}/ns/net").st_ino
+def _network_of(process: str) -> str:
+    """The name of a network namespace, which the kernel tells sooner than its inode."""
+    return os.readlink(f"{process}/ns/net")
 
 
 def _boot_time(proc: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ _INHERITED = ("cpuset.cpus", "cpuset.mems")
 ROOT = "/sys/fs/cgroup"
 # In the order of preference for questions that any controller can answer.
 PROCESS_CONTROLLERS = ("pids", "memory", "cpu", "freezer", "devices", "systemd")
+# Hierarchy, controllers or the name of one without any, path.
+_MEMBERSHIP = re.compile(r"^\d+:(?:name=)?([^:]*):/*(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,8 @@ def _is_unified(root: str) -> bool:
 
 
 def _memberships(text: str) -> Iterator[tuple[list[str], str]]:
-    for line in text.splitlines():
-        _, names, path = line.split(":", 2)
-        clean = names.removeprefix("name=")
-        yield (clean.split(",") if clean else []), path.lstrip("/")
+    for names, path in _MEMBERSHIP.findall(text):
+        yield (names.split(",") if names else []), path
 
 
 def join(path: str, pid: int) -> None:

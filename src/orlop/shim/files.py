@@ -9,6 +9,11 @@ _CHUNK = 64 * 1024
 
 def read_text(path: str) -> str:
     """The whole text of a small file; raises OSError."""
+    return read_bytes(path).decode(errors="replace")
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole of a small file; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []
@@ -16,7 +21,7 @@ def read_text(path: str) -> str:
             parts.append(part)
     finally:
         os.close(fd)
-    return b"".join(parts).decode(errors="replace")
+    return b"".join(parts)
 
 
 def read_or_empty(path: str) -> str:

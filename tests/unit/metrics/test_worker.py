@@ -147,7 +147,7 @@ def _proc(folder: Path, network: bytes) -> Path:
     for pid in ("self", "7"):
         (folder / pid / "ns").mkdir(parents=True)
         (folder / pid / "fd").mkdir()
-        (folder / pid / "ns" / "net").write_text("")
+        (folder / pid / "ns" / "net").symlink_to(f"net:[{pid}]")
     (folder / "stat").write_text("cpu 1\nbtime 1000\n")
     fields = " ".join(["S", *["0"] * 18, "500", *["0"] * 20])
     (folder / "7" / "stat").write_text(f"7 (a) b) {fields}\n")
