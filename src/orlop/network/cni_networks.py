@@ -29,8 +29,8 @@ from orlop.network.model import Endpoint, Network, Port, Wish
 from orlop.network.namespaces import is_pinned
 from orlop.network.ports import Key
 from orlop.network.processes import Process
-from orlop.network.turns import Turns
 from orlop.sys.mount import MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, unmount
+from orlop.turns import Turns
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)

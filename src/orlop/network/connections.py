@@ -20,7 +20,7 @@ from orlop.network.operations import AnyOperation, DeleteLink, SetLink
 from orlop.network.ports import HostPorts, Key
 from orlop.network.processes import Process
 from orlop.network.store import GUEST, matching
-from orlop.network.turns import Turns
+from orlop.turns import Turns
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 
 _log = logging.getLogger(__name__)

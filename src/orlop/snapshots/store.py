@@ -29,9 +29,9 @@ from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Kind, Usage
 from orlop.snapshots.records import Record
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
-from orlop.snapshots.turns import Turns
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
+from orlop.turns import Turns
 
 UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
@@ -151,7 +151,7 @@ class SnapshotStore(Shelf):
     ) -> None:
         with (
             self._held_if_taken(namespace, name, lease),
-            self._committing.of((namespace, key)),
+            self._committing.take((namespace, key)),
         ):
             self._commit_now(namespace, name, key, labels or {}, lease, parent)
         self._publish_commit(namespace, name, key)

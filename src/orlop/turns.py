@@ -1,4 +1,4 @@
-"""Who waits for whom: a container is done to once at a time, and nobody beside one for all."""
+"""Who waits for whom: a thing is done to once at a time, and nobody beside one for all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """Turns of containers, by whatever names them. Thread-safe.
+    """Turns of containers, snapshots and so on, by whatever names them. Thread-safe.
 
     Who holds one must not take another of these.
     """
@@ -19,19 +19,19 @@ class Turns:
         self._want_all = 0
 
     @contextmanager
-    def take(self, container: Hashable) -> Iterator[None]:
-        """Be the only one that does anything to a container; None is all of them."""
+    def take(self, thing: Hashable) -> Iterator[None]:
+        """Be the only one that does anything to a thing; None is all of them."""
         with self._changed:
-            if container is None:
+            if thing is None:
                 self._wait_for_all()
             else:
-                self._changed.wait_for(lambda: not self._is_taken(container))
-            self._taken.append(container)
+                self._changed.wait_for(lambda: not self._is_taken(thing))
+            self._taken.append(thing)
         try:
             yield
         finally:
             with self._changed:
-                self._taken.remove(container)
+                self._taken.remove(thing)
                 self._changed.notify_all()
 
     def _wait_for_all(self) -> None:
@@ -42,5 +42,5 @@ class Turns:
         finally:
             self._want_all -= 1
 
-    def _is_taken(self, container: Hashable) -> bool:
-        return self._want_all > 0 or container in self._taken or None in self._taken
+    def _is_taken(self, thing: Hashable) -> bool:
+        return self._want_all > 0 or thing in self._taken or None in self._taken

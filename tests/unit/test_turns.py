@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from orlop.network.turns import Turns
+from orlop.turns import Turns
 from tests.patience import patient
 
 
