@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import resources
+from pathlib import PurePath
 
 import msgspec
 
@@ -32,12 +33,15 @@ _WAIT = 0.5
 _HEARTBEAT = 15.0
 """Seconds after which a silent stream says something, for proxies between."""
 
-_FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
+_PAGE = resources.files(__package__).joinpath("page")
+_INDEX = "index.html"
+_FILES = {each.name for each in _PAGE.iterdir()}
 _GUARDED = "/v1/"
 # Nothing but what is served here runs or is shown, nothing else is reached, and text stays text.
 _POLICY = (
@@ -77,8 +81,8 @@ class StatusSite:
             return self.refuse(421, "call this page by an address, localhost or a status.hosts")
         if request.method not in ("GET", "HEAD"):
             return _reply(405, "this page can only be read\n", {"Allow": "GET, HEAD"})
-        if request.path in _FILES:
-            return _file(*_FILES[request.path])
+        if (name := request.path.removeprefix("/") or _INDEX) in _FILES:
+            return _file(name)
         if not request.path.startswith(_GUARDED):
             return self.refuse(404, "there is nothing here; the page is at /")
         if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -134,9 +138,9 @@ class _EventStream:
         self._ended()
 
 
-def _file(name: str, media_type: str) -> Reply:
-    data = resources.files(__package__).joinpath("page", name).read_bytes()
-    return _reply(200, data, {"Content-Type": media_type})
+def _file(name: str) -> Reply:
+    kind = _TYPES[PurePath(name).suffix]
+    return _reply(200, _PAGE.joinpath(name).read_bytes(), {"Content-Type": kind})
 
 
 def _reply(status: int, body: bytes | str, headers: Mapping[str, str] | None = None) -> Reply:

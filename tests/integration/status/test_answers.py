@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import orlop.status
 from tests.daemon_fixture import BUSYBOX
 from tests.frames import cable
 from tests.patience import patient
@@ -259,12 +261,18 @@ def test_who_may_ask(page: Page, headers: dict[str, str], status: int) -> None:
 
 _KINDS = {
     "/": "text/html",
+    "/index.html": "text/html",
     "/page.js": "text/javascript",
+    "/containers.js": "text/javascript",
     "/style.css": "text/css",
     "/icon.svg": "image/svg+xml",
     "/v1/state": "application/json",
     "/v1/images": "application/json",
 }
+
+
+_PAGE = Path(orlop.status.__file__).parent / "page"
+_IMPORT = re.compile(r'^import .* from "\./(\S+)";$', re.MULTILINE)
 
 
 def test_what_there_is_and_how_it_is_guarded(page: Page) -> None:
@@ -285,7 +293,9 @@ def test_what_there_is_and_how_it_is_guarded(page: Page) -> None:
     assert "<style" not in html
     assert " style=" not in html
     assert html.count("<script") == 1, "and that one has a source"
-    for path in ("/", "/page.js", "/style.css"):
+    modules = {found for path in _PAGE.glob("*.js") for found in _IMPORT.findall(path.read_text())}
+    assert modules | {"page.js"} == {path.name for path in _PAGE.glob("*.js")}
+    for path in ("/", "/style.css", "/page.js", *(f"/{module}" for module in modules)):
         text = page.get(path).body.decode()
         assert "https://" not in text
         assert "innerHTML" not in text
