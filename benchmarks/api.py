@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -21,6 +21,7 @@ from orlop.wire.services import containers_pb2, content_pb2, leases_pb2, snapsho
 from orlop.wire.types_pb2 import Mount
 
 _NOWHERE = Streams()
+_NO_LABELS: Mapping[str, str] = {}
 
 
 class GrpcConnection(Connection):
@@ -125,13 +126,14 @@ class Api:
         tasks.delete_process(tasks_pb2.DeleteProcessRequest(container_id=name, exec_id=exec_id))
 
 
-def put_blob(connection: Connection, text: str) -> str:
+def put_blob(connection: Connection, text: str, labels: Mapping[str, str] = _NO_LABELS) -> str:
     """Write a small blob, in one message; its digest."""
     data = text.encode()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     request = content_pb2.WriteContentRequest(
-        action=content_pb2.WriteAction.COMMIT, ref=text, data=data, total=len(data), expected=digest
-    )
+        action=content_pb2.WriteAction.COMMIT, ref=text, data=data, total=len(data),
+        expected=digest, labels=labels,
+    )  # fmt: skip
     for _ in connection.content.write(iter([request])):
         pass
     return digest

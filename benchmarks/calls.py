@@ -11,22 +11,29 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 
 from benchmarks import rivals
-from benchmarks.api import GrpcConnection
+from benchmarks.api import GrpcConnection, put_blob
 from benchmarks.lean import LeanClient
 from benchmarks.measure import Result, at_most, in_turns, within
 from benchmarks.rivals import Rival, orlop, run
 from benchmarks.stage import Stage
 from orlop.client.containers import RUNTIME, SPEC_TYPE
-from orlop.wire.services import containers_pb2, images_pb2
+from orlop.wire.services import containers_pb2, images_pb2, snapshots_pb2
 from orlop.wire.types_pb2 import Descriptor
 
 _NAMESPACE = "lists"
+_ROOT = "containerd.io/gc.root"
 _VERSION = "/containerd.services.version.v1.Version/Version"
 _GET = "/containerd.services.containers.v1.Containers/Get"
 _LABEL = "/containerd.services.containers.v1.Containers/Update"
-_LISTS = {
-    "containers": "/containerd.services.containers.v1.Containers/List",
-    "images": "/containerd.services.images.v1.Images/List",
+_SNAPSHOTTER = "overlayfs"
+_LISTS: dict[str, tuple[str, Message | None]] = {
+    "containers": ("/containerd.services.containers.v1.Containers/List", None),
+    "images": ("/containerd.services.images.v1.Images/List", None),
+    "snapshots": (
+        "/containerd.services.snapshots.v1.Snapshots/List",
+        snapshots_pb2.ListSnapshotsRequest(snapshotter=_SNAPSHOTTER),
+    ),
+    "blobs": ("/containerd.services.content.v1.Content/List", None),
 }
 
 
@@ -78,17 +85,19 @@ def _block(
 
 
 def bench_lists(stage: Stage) -> list[Result]:
-    """Ten thousand containers and images, each with two labels."""
+    """Ten thousand containers, images, snapshots and blobs, each with two labels."""
     count, rounds = (1000, 3) if stage.quick else (10_000, 7)
     for rival in stage.rivals:
         _fill(rival, count)
+        _fill_stores(rival, count)
     results = []
-    for what, method in _LISTS.items():
+    for what, (method, request) in _LISTS.items():
+        data = request.SerializeToString() if request else b""
 
-        def one(rival: Rival, method: str = method) -> Callable[[], object]:
+        def one(rival: Rival, method: str = method, data: bytes = data) -> Callable[[], object]:
             def ask() -> None:
                 with LeanClient(rival.address, _NAMESPACE) as client:
-                    if len(client.call(method)) < 100 * count:
+                    if len(client.call(method, data)) < 80 * count:
                         raise RuntimeError(f"{rival.name}: the list is too short")
 
             return ask
@@ -113,6 +122,24 @@ def _fill(rival: Rival, count: int) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(have, count)))
+    connection.close()
+
+
+def _fill_stores(rival: Rival, count: int) -> None:
+    """Snapshots and blobs, which nothing needs and their label keeps."""
+    connection = GrpcConnection(rival.address, _NAMESPACE)
+
+    def add(index: int) -> None:
+        labels = {_ROOT: str(index), "kind": "record"}
+        connection.snapshots.prepare(
+            snapshots_pb2.PrepareSnapshotRequest(
+                snapshotter=_SNAPSHOTTER, key=f"snapshot-{index}", labels=labels
+            )
+        )
+        put_blob(connection, f"blob {index}", labels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(count)))
     connection.close()
 
 

@@ -10,6 +10,7 @@ from orlop.containers.model import Container
 from orlop.containers.store import ContainerStore
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import set_timestamp
+from orlop.rpc.encoding import Encoded
 from orlop.wire.services import containers_pb2 as wire
 
 
@@ -27,7 +28,9 @@ class ContainersService(Service):
 
     def list(
         self, request: wire.ListContainersRequest, ctx: CallContext
-    ) -> wire.ListContainersResponse:
+    ) -> wire.ListContainersResponse | Encoded:
+        if not request.filters:
+            return Encoded(b"".join(self._store.listing(ctx.require_namespace())))
         containers = self._store.list(ctx.require_namespace(), request.filters)
         response = wire.ListContainersResponse()
         for container in containers:
@@ -36,7 +39,11 @@ class ContainersService(Service):
 
     def list_stream(
         self, request: wire.ListContainersRequest, ctx: CallContext
-    ) -> Iterator[wire.ListContainerMessage]:
+    ) -> Iterator[wire.ListContainerMessage | Encoded]:
+        if not request.filters:
+            # One at a time, in a field of the same number.
+            yield from map(Encoded, self._store.listing(ctx.require_namespace()))
+            return
         for container in self._store.list(ctx.require_namespace(), request.filters):
             yield wire.ListContainerMessage(container=_to_wire(container))
 

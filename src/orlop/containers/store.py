@@ -8,7 +8,7 @@ from functools import partial
 from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
 
-from orlop.containers import rows
+from orlop.containers import listing, rows
 from orlop.containers.model import Container, Facts
 from orlop.errors import AlreadyExists, InvalidArgument
 from orlop.events import Publisher
@@ -47,6 +47,11 @@ class ContainerStore:
         if chosen.everything:
             return containers
         return [container for container in containers if chosen.matches(_lookup(container))]
+
+    def listing(self, namespace: str) -> Sequence[bytes]:
+        """All containers, by id, as the `containers` of a ListContainersResponse."""
+        with self._db.read() as tx:
+            return listing.containers(tx, rows.KIND, namespace)
 
     def facts(self, keys: Sequence[str]) -> Mapping[tuple[str, str], Facts]:
         """A few things of all containers, by namespace and id; of their labels those in `keys`."""

@@ -14,6 +14,7 @@ from orlop.content.stream import WriteStream
 from orlop.errors import DataLoss, InvalidArgument, OutOfRange
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import timestamp
+from orlop.rpc.encoding import Encoded, batches
 from orlop.wire.services import content_pb2 as pb
 
 # Larger answers make the allocator return memory to the kernel after each, which halves the speed.
@@ -39,7 +40,10 @@ class ContentService(Service):
 
     def list(
         self, request: pb.ListContentRequest, ctx: CallContext
-    ) -> Iterator[pb.ListContentResponse]:
+    ) -> Iterator[pb.ListContentResponse | Encoded]:
+        if not request.filters:
+            yield from batches(self._store.listing(ctx.require_namespace()))
+            return
         found = self._store.list(ctx.require_namespace(), request.filters)
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.content import records
+from orlop.content import listing, records
 from orlop.content.files import DATA, SHARED, Files, ingest_name
 from orlop.content.model import Info, Status
 from orlop.content.protection import Protection
@@ -108,6 +108,11 @@ class ContentStore:
             found = labels.get_all(tx, _KIND, namespace)
         infos = (row.info(found.get(row.digest, {})) for row in rows)
         return [i for i in infos if chosen.everything or chosen.matches(_lookup(i))]
+
+    def listing(self, namespace: str) -> Sequence[bytes]:
+        """All blobs of a namespace, by digest, as the `info` of ListContentResponses."""
+        with self._database.read() as tx:
+            return listing.blobs(tx, _KIND, namespace)
 
     def sizes(self, namespace: str) -> dict[str, int]:
         """The sizes of a namespace's blobs, by digest."""

@@ -11,6 +11,7 @@ from orlop.images.store import ImageStore
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import nanoseconds, set_timestamp
+from orlop.rpc.encoding import Encoded
 from orlop.wire.services import images_pb2 as wire
 
 
@@ -28,7 +29,11 @@ class ImagesService(Service):
         image = self._store.get(ctx.require_namespace(), request.name)
         return wire.GetImageResponse(image=_to_wire(image))
 
-    def list(self, request: wire.ListImagesRequest, ctx: CallContext) -> wire.ListImagesResponse:
+    def list(
+        self, request: wire.ListImagesRequest, ctx: CallContext
+    ) -> wire.ListImagesResponse | Encoded:
+        if not request.filters:
+            return Encoded(b"".join(self._store.listing(ctx.require_namespace())))
         images = self._store.list(ctx.require_namespace(), request.filters)
         response = wire.ListImagesResponse()
         for image in images:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Publisher
+from orlop.images import listing
 from orlop.images.model import Image
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.database import Row
@@ -80,6 +81,11 @@ class ImageStore:
         if chosen.everything:
             return images
         return [image for image in images if chosen.matches(_lookup(image))]
+
+    def listing(self, namespace: str) -> Sequence[bytes]:
+        """All images, by name, as the `images` of a ListImagesResponse."""
+        with self._db.read() as tx:
+            return listing.images(tx, _KIND, namespace)
 
     def create(self, namespace: str, image: Image, *, lease: str = "", at: int = 0) -> Image:
         """Add an image and return it as kept, with both times set to `at` (0 = now).

@@ -51,6 +51,16 @@ class Transaction:
     def all(self, sql: str, params: Params = ()) -> list[Row]:
         return self._connection.execute(sql, params).fetchall()
 
+    def raw(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
+        """All rows, text as the bytes that it is stored as: for those who only pass it on."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        self._connection.text_factory = bytes
+        try:
+            return cursor.execute(sql, params).fetchall()
+        finally:
+            self._connection.text_factory = str
+
     def after_commit(self, action: Callable[[], None]) -> None:
         """Run `action` once the transaction is durable and its lock released; not on rollback."""
         self._after_commit.append(action)

@@ -46,6 +46,13 @@ def get_all(tx: Transaction, kind: str, namespace: str) -> dict[str, dict[str, s
     return found
 
 
+def get_raw(tx: Transaction, kind: str, namespace: str) -> list[tuple[bytes, bytes, bytes]]:
+    """The labels of every record of a kind in a namespace: owner, key and value."""
+    return tx.raw(
+        "SELECT owner, key, value FROM labels WHERE kind = ? AND namespace = ?", (kind, namespace)
+    )
+
+
 def replace(
     tx: Transaction, kind: str, namespace: str, owner: str, labels: Mapping[str, str]
 ) -> None:

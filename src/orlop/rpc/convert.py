@@ -20,10 +20,12 @@ def timestamp(nanoseconds: int) -> Timestamp:
 
 def set_timestamp(stamp: Timestamp, nanoseconds: int) -> None:
     """As `timestamp`, into a message that is there."""
-    if nanoseconds == 0:
-        stamp.seconds = _GO_ZERO_SECONDS
-    else:
-        stamp.seconds, stamp.nanos = divmod(nanoseconds, _NANO)
+    stamp.seconds, stamp.nanos = timestamp_parts(nanoseconds)
+
+
+def timestamp_parts(nanoseconds: int) -> tuple[int, int]:
+    """The seconds and nanoseconds of a `timestamp`."""
+    return divmod(nanoseconds, _NANO) if nanoseconds else (_GO_ZERO_SECONDS, 0)
 
 
 def nanoseconds(stamp: Timestamp) -> int:

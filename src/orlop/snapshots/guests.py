@@ -66,7 +66,7 @@ class GuestSnapshotsService(SnapshotsService):
     def list(
         self, request: pb.ListSnapshotsRequest, ctx: CallContext
     ) -> Iterator[pb.ListSnapshotsResponse]:
-        for batch in super().list(request, ctx):
+        for batch in self._list(request, ctx):
             for info in batch.info:
                 info.labels.pop(_ROOT, None)
             yield batch

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from orlop.errors import InvalidArgument
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import timestamp
+from orlop.rpc.encoding import Encoded, batches
 from orlop.snapshots.model import Info, Kind
 from orlop.snapshots.snapshotter import Snapshotter
 from orlop.sys.mount import Mount
@@ -88,7 +89,15 @@ class SnapshotsService(Service):
 
     def list(
         self, request: pb.ListSnapshotsRequest, ctx: CallContext
+    ) -> Iterator[pb.ListSnapshotsResponse | Encoded]:
+        if request.filters:
+            return self._list(request, ctx)
+        return batches(self._find(request.snapshotter).listing(self._namespace(ctx)))
+
+    def _list(
+        self, request: pb.ListSnapshotsRequest, ctx: CallContext
     ) -> Iterator[pb.ListSnapshotsResponse]:
+        """As messages, which can be chosen from and changed."""
         found = self._find(request.snapshotter).list(self._namespace(ctx), request.filters)
         for start in range(0, len(found), _BATCH):
             batch = found[start : start + _BATCH]

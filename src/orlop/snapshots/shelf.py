@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -15,7 +15,7 @@ from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.references import attach_to_lease, detach_from_lease, ensure_namespace
 from orlop.metadata.sweeping import Dead, Key
-from orlop.snapshots import records
+from orlop.snapshots import listing, records
 from orlop.snapshots.model import Info, Kind, Usage
 from orlop.snapshots.records import Record
 from orlop.sys.mount import Mount
@@ -298,6 +298,10 @@ class Shelf(ABC):
             for record in rows
         )
         return [info for info in infos if wanted.matches(_lookup(info))]
+
+    def listing(self, namespace: str) -> Sequence[bytes]:
+        with self._database.read() as tx:
+            return listing.snapshots(tx, self._kind, self.name, namespace)
 
 
 def _parse(wanted: Iterable[str]) -> filters.Filter:

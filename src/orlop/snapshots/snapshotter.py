@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -94,6 +94,9 @@ class Snapshotter(Protocol):
     def update(self, namespace: str, info: Info, mask: FieldMask) -> Info: ...
 
     def list(self, namespace: str, filters: Iterable[str] = ...) -> list[Info]: ...
+
+    def listing(self, namespace: str) -> Sequence[bytes]:
+        """All of a namespace, by key, as the `info` of ListSnapshotsResponses."""
 
     def usage(self, namespace: str, key: str) -> Usage: ...
 

@@ -26,6 +26,7 @@ from orlop.errors import (
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.metadata import Database
+from orlop.rpc import CallContext
 from orlop.snapshots import (
     BtrfsDriver,
     Driver,
@@ -38,8 +39,10 @@ from orlop.snapshots import (
     SnapshotIds,
     SnapshotStore,
 )
+from orlop.snapshots.service import SnapshotsService
 from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
+from orlop.wire.services import snapshots_pb2 as pb
 from tests.layer_fixture import layer, member
 from tests.nasty_tree import deep
 
@@ -414,3 +417,24 @@ def test_deep_folders_are_deleted(store: SnapshotStore, tmp_path: Path) -> None:
     store.remove("ns", "next")
     store.close()
     assert list(store.driver.snapshots.iterdir()) == []
+
+
+def test_a_list_of_all_is_the_list_of_those_that_match(store: SnapshotStore) -> None:
+    service = SnapshotsService({"it": store}, "it")
+    store.prepare("ns", "base", labels={"ö": "ß" * 300})
+    store.commit("ns", "committed", "base", {"k": "v", "l": "w"})
+    store.prepare("ns", "on it", "committed")
+    store.view("ns", "seen", "committed", {"k": "v"})
+    store.prepare("other", "foreign")
+
+    def listed(*filters: str) -> list[pb.Info]:
+        request = pb.ListSnapshotsRequest(filters=filters)
+        answers = service.list(request, CallContext(namespace="ns"))
+        read = (pb.ListSnapshotsResponse.FromString(each.SerializeToString()) for each in answers)
+        return [info for answer in read for info in answer.info]
+
+    everything = listed("")
+    assert [(info.name, info.parent) for info in everything] == [
+        ("committed", ""), ("on it", "committed"), ("seen", "committed"),
+    ]  # fmt: skip
+    assert listed() == everything

@@ -237,14 +237,44 @@ def test_service_returns_the_clients_bytes(store: ContainerStore) -> None:
     sent.updated_at.CopyFrom(made.updated_at)
     assert made == sent
     assert service.get(wire.GetContainerRequest(id="c1"), ctx).container == sent
-    assert list(service.list(wire.ListContainersRequest(), ctx).containers) == [sent]
-    streamed = service.list_stream(wire.ListContainersRequest(filters=["id==c1"]), ctx)
-    assert [message.container for message in streamed] == [sent]
+    assert listed(service, ctx) == [sent]
+    assert streamed(service, ctx, "id==c1") == [sent]
     sent.labels["k"] = ""
     update = wire.UpdateContainerRequest(container=sent, update_mask={"paths": ["labels.k"]})
     assert not service.update(update, ctx).container.labels
     service.delete(wire.DeleteContainerRequest(id="c1"), ctx)
-    assert not service.list(wire.ListContainersRequest(), ctx).containers
+    assert not listed(service, ctx)
+
+
+def listed(service: ContainersService, ctx: CallContext, *filters: str) -> list[wire.Container]:
+    answer = service.list(wire.ListContainersRequest(filters=filters), ctx)
+    return list(wire.ListContainersResponse.FromString(answer.SerializeToString()).containers)
+
+
+def streamed(service: ContainersService, ctx: CallContext, *filters: str) -> list[wire.Container]:
+    answers = service.list_stream(wire.ListContainersRequest(filters=filters), ctx)
+    data = (each.SerializeToString() for each in answers)
+    return [wire.ListContainerMessage.FromString(each).container for each in data]
+
+
+def test_a_list_of_all_is_the_list_of_those_that_match(store: ContainerStore) -> None:
+    service, ctx = ContainersService(store), CallContext(namespace="default")
+    large = Any(type_url="types.example/läßt", value=bytes(range(256)) * 100)
+    for container in (
+        FULL,
+        Container(id="bare", runtime="r", spec=Any()),
+        Container(
+            id="more", runtime="r", spec=large, runtime_options=Any(), image="ü" * 2000,
+            labels={"k": "v" * 3000, "ö": "ß"}, extensions={"a": large, "b": Any(), "ö": SPEC},
+        ),
+    ):  # fmt: skip
+        store.create("default", container)
+        store.create("other", container)
+    everything = listed(service, ctx, "")
+    assert [each.id for each in everything] == ["bare", FULL.id, "more"]
+    assert listed(service, ctx) == everything
+    assert streamed(service, ctx) == everything
+    assert not listed(service, CallContext(namespace="empty"))
 
 
 def test_a_runtime_without_options_stays_without(store: ContainerStore) -> None:
@@ -265,7 +295,6 @@ def test_a_list_of_ten_thousand_is_a_few_queries(store: ContainerStore, db: Data
             rows.write(tx, "default", replace(FULL, id=f"c{number:05}"))
     service, ctx = ContainersService(store), CallContext(namespace="default")
     began = time.perf_counter()
-    response = service.list(wire.ListContainersRequest(filters=["labels.d==2"]), ctx)
-    assert len(response.containers) == many
+    assert len(listed(service, ctx, "labels.d==2")) == len(listed(service, ctx)) == many
     # Loose, for a busy machine: it takes about a tenth of this.
     assert time.perf_counter() - began < 5

@@ -431,3 +431,20 @@ def test_a_cut_blob_is_set_aside_at_start(world: World) -> None:
     (aside,) = world.store.files.damaged.iterdir()
     assert aside.read_bytes() == b"cut"
     assert world.put(b"whole") == digest
+
+
+def test_a_list_of_all_is_the_list_of_those_that_match(world: World) -> None:
+    for number in range(300):
+        world.put(b"x" * number, size=str(number), **{"ö" * (number % 50 + 1): "ß" * number})
+    world.put(b"plain")
+
+    def listed(*filters: str) -> list[pb.Info]:
+        request = pb.ListContentRequest(filters=filters)
+        answers = world.service.list(request, CallContext(namespace="ns"))
+        read = (pb.ListContentResponse.FromString(each.SerializeToString()) for each in answers)
+        return [info for answer in read for info in answer.info]
+
+    everything = listed("")
+    assert [info.digest for info in everything] == [i.digest for i in world.store.list("ns")]
+    assert len(everything) == 301
+    assert listed() == everything

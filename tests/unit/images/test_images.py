@@ -22,6 +22,11 @@ NAME = "docker.io/library/busybox:latest"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
+def listed(service: ImagesService, ctx: CallContext, *filters: str) -> list[wire.Image]:
+    answer = service.list(wire.ListImagesRequest(filters=filters), ctx)
+    return list(wire.ListImagesResponse.FromString(answer.SerializeToString()).images)
+
+
 def digest(character: str) -> str:
     return "sha256:" + character * 64
 
@@ -209,7 +214,7 @@ def test_service(store: ImageStore) -> None:
     update = wire.UpdateImageRequest(image=sent, update_mask={"paths": ["labels.k"]})
     updated = service.update(update, ctx).image
     assert not updated.labels
-    assert list(service.list(wire.ListImagesRequest(), ctx).images) == [updated]
+    assert listed(service, ctx) == [updated]
     mismatch = wire.DeleteImageRequest(name=NAME, target={"digest": digest("b")})
     with pytest.raises(NotFound):
         service.delete(mismatch, ctx)
@@ -218,3 +223,21 @@ def test_service(store: ImageStore) -> None:
     assert collected == [ctx]
     with pytest.raises(FailedPrecondition):
         service.list(wire.ListImagesRequest(), CallContext())
+
+
+def test_a_list_of_all_is_the_list_of_those_that_match(store: ImageStore) -> None:
+    service, ctx = ImagesService(store, lambda _: None), CallContext(namespace="default")
+    for number, image in enumerate(
+        (
+            Image("plain", target()),
+            Image("höchst/wunderlich:é", target(note="ü", **{"x" * 300: "y" * 5000})),
+            Image("labels", target(), {"k": "v", "long": "x" * 4000, "ö": "ß" * 100}),
+            Image("n" * 3000, replace(target(), size=1 << 62)),
+        )
+    ):
+        store.create("default", image, at=number * 10**9 + number * 1000)
+        store.create("other", image)
+    everything = listed(service, ctx, "")
+    assert [image.name for image in everything] == [i.name for i in store.list("default")]
+    assert listed(service, ctx) == everything
+    assert not listed(service, CallContext(namespace="empty"))
