@@ -19,7 +19,7 @@ _ZSTD_SKIPPABLE = frozenset(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(1
 # No name in UTF-8 begins like this, and so no tar does.
 _UNSUPPORTED = {b"\xfd7zX": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
-_OUTPUT = 1 << 20
+_OUTPUT = 256 << 10  # larger pieces leave the cache before they are hashed and written
 _ZSTD_INPUT = 4096
 _ZSTD_WINDOW = 1 << 27
 # A ratio says nothing about little data.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
+from zlib import adler32
 
 from orlop.errors import InvalidArgument
 
@@ -196,7 +197,7 @@ class TarReader:
 def _parse(header: bytes) -> Entry:
     """A header block: POSIX ustar, or GNU's variant of it."""
     stored = _number(header[148:156], "checksum")
-    if sum(header) - sum(header[148:156]) + 8 * 0x20 != stored:
+    if _sum(header[:148]) + 8 * 0x20 + _sum(header[156:332]) + _sum(header[332:]) != stored:
         raise _Malformed("has a header with a wrong checksum: it is not a tar")
     name = header[:100].partition(b"\0")[0]
     if header[257:263] == b"ustar\0" and header[345]:
@@ -215,6 +216,11 @@ def _parse(header: bytes) -> Entry:
         major=_number(header[329:337], "device") if device else 0,
         minor=_number(header[337:345], "device") if device else 0,
     )
+
+
+def _sum(data: bytes) -> int:
+    """Of at most 256 bytes, which is one less than the lower half of their Adler-32 then."""
+    return (adler32(data) & 0xFFFF) - 1
 
 
 def _number(raw: bytes, what: str) -> int:
