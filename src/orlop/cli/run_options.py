@@ -47,6 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="such as nofile")
     add("--sysctl", action="append", default=[], metavar="NAME=VALUE", help="of a namespace")
     add("--oom-score-adj", type=int, metavar="N", help="-1000 to 1000: who dies first")
+    add("--storage-opt", action="append", default=[], metavar="NAME=VALUE",
+        help="of its filesystem: size=10g, inodes=N, volatile")  # fmt: skip
     add("--read-only", action="store_true", help="read-only root filesystem")
     add("--privileged", action="store_true", help="all capabilities and devices, no filters")
     add("--cap-add", action="append", default=[], metavar="CAP", help="grant a capability")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orlop.errors import InvalidArgument
 from orlop.oci.spec import Bind, Tmpfs
 from orlop.oci.spec_resources import Device
 
+_STORAGE = {
+    "size": "containerd.io/snapshot/quota.size",
+    "inodes": "containerd.io/snapshot/quota.inodes",
+    "volatile": "containerd.io/snapshot/overlay.volatile",
+}
 _LIMITS = [
     "as",
     "core",
@@ -100,6 +105,17 @@ def _limit(text: str) -> int:
     if value < -1:
         raise ValueError(text)
     return value if value >= 0 else 2**64 - 1
+
+
+def storage_labels(texts: Sequence[str]) -> dict[str, str]:
+    """The labels of a container's snapshot that options `NAME=VALUE` stand for."""
+    labels = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in _STORAGE or not (value or text == "volatile"):
+            raise InvalidArgument(f'storage option "{text}" is not size=…, inodes=… or volatile')
+        labels[_STORAGE[name]] = value
+    return labels
 
 
 def sysctl(text: str) -> tuple[str, str]:

@@ -23,7 +23,8 @@ from orlop.wire.types_pb2 import Mount as WireMount
 class Wanted(NamedTuple):
     """A container as a user asks for it; None leaves the image's own setting.
 
-    `user` is as in an image config; `spec` holds what does not depend on the image.
+    `user` is as in an image config, `snapshot_labels` are for the snapshotter; `spec` holds what
+    does not depend on the image.
     """
 
     image: ImageView
@@ -38,6 +39,7 @@ class Wanted(NamedTuple):
     cdi_folders: Sequence[str] = ()
     cgroup_parent: str = ""
     labels: Mapping[str, str] = {}
+    snapshot_labels: Mapping[str, str] = {}
     runtime: str = containers.RUNTIME
     spec: runtime_spec.ContainerSpec = runtime_spec.ContainerSpec(args=())
 
@@ -70,7 +72,10 @@ def _prepare(connection: Connection, wanted: Wanted) -> list[WireMount]:
         )
     answer = connection.snapshots.prepare(
         snapshots_pb2.PrepareSnapshotRequest(
-            snapshotter=image.snapshotter, key=wanted.id, parent=parent, labels=labels
+            snapshotter=image.snapshotter,
+            key=wanted.id,
+            parent=parent,
+            labels={**labels, **wanted.snapshot_labels},
         )
     )
     return list(answer.mounts)

@@ -6,22 +6,22 @@ image's snapshot, its owners changed, is made once for each mapping, and contain
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from orlop.client.connection import Connection
 from orlop.client.rootfs import in_private_mounts
-from orlop.errors import AlreadyExists, InvalidArgument, NotFound
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
 from orlop.oci.spec import ContainerSpec, IdRange
+from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
+from orlop.sys.owners import change_owners
 from orlop.wire.services import introspection_pb2, snapshots_pb2
 
 UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
-_CAPABILITY = "remap-ids"
+_REMAPS, _ONLY_REMAPS = "remap-ids", "only-remap-ids"
 _TYPE = "io.containerd.snapshotter.v1"
 
 
@@ -30,14 +30,22 @@ def parent_and_labels(
 ) -> tuple[str, dict[str, str]]:
     """What the snapshot of a container with ids of its own is to be made with.
 
-    Raises InvalidArgument for files whose owners are not mapped, OSError if they cannot be changed.
+    Raises InvalidArgument for files whose owners are not mapped, OSError if they cannot be changed,
+    FailedPrecondition where neither is possible.
     """
     uids, gids = _text(spec.uid_map), _text(spec.gid_map)
-    if _can_map(connection, snapshotter):
+    capabilities = _capabilities(connection, snapshotter)
+    if _REMAPS in capabilities:
         return parent, {UIDS_LABEL: uids, GIDS_LABEL: gids}
-    name = f"{parent}-{uids}-{gids}".replace(":", "-").replace(",", "+")
+    if _ONLY_REMAPS in capabilities:
+        raise FailedPrecondition(
+            f'snapshotter "{snapshotter}" cannot mount files with mapped ids on this host; '
+            "slow_chown = true in orlopd's [snapshots] has them copied instead"
+        )
+    mapping = IdMapping(uids, gids)
+    name = f"{parent}-{mapping.name}"
     if parent and not _exists(connection, snapshotter, name):
-        _copy(connection, snapshotter, parent, name, spec)
+        _copy(connection, snapshotter, parent, name, mapping)
     return (name if parent else ""), {}
 
 
@@ -45,10 +53,10 @@ def _text(ranges: Sequence[IdRange]) -> str:
     return ",".join(f"{each.inside}:{each.outside}:{each.size}" for each in ranges)
 
 
-def _can_map(connection: Connection, snapshotter: str) -> bool:
+def _capabilities(connection: Connection, snapshotter: str) -> set[str]:
     filters = [f"type=={_TYPE},id=={snapshotter}"]
     answer = connection.introspection.plugins(introspection_pb2.PluginsRequest(filters=filters))
-    return any(_CAPABILITY in plugin.capabilities for plugin in answer.plugins)
+    return {each for plugin in answer.plugins for each in plugin.capabilities}
 
 
 def _exists(connection: Connection, snapshotter: str, name: str) -> bool:
@@ -61,7 +69,7 @@ def _exists(connection: Connection, snapshotter: str, name: str) -> bool:
 
 
 def _copy(
-    connection: Connection, snapshotter: str, parent: str, name: str, spec: ContainerSpec
+    connection: Connection, snapshotter: str, parent: str, name: str, mapping: IdMapping
 ) -> None:
     key = f"{name}-{secrets.token_hex(4)}"
     prepared = connection.snapshots.prepare(
@@ -69,7 +77,7 @@ def _copy(
     )
     try:
         mounts = [Mount(m.type, m.source, m.target, tuple(m.options)) for m in prepared.mounts]
-        in_private_mounts(lambda folder: _give_away(mounts, folder, spec))
+        in_private_mounts(lambda folder: _give_away(mounts, folder, mapping))
         connection.snapshots.commit(
             snapshots_pb2.CommitSnapshotRequest(
                 snapshotter=snapshotter,
@@ -87,31 +95,9 @@ def _copy(
             raise
 
 
-def _give_away(mounts: Sequence[Mount], folder: Path, spec: ContainerSpec) -> None:
-    """Change the owners of all files; what chown takes from a mode is given back."""
+def _give_away(mounts: Sequence[Mount], folder: Path, mapping: IdMapping) -> None:
     mount_all(mounts, folder)
     try:
-        _change_owners(folder, spec)
+        change_owners(str(folder), mapping)
     finally:
         unmount(folder, MNT_DETACH)
-
-
-def _change_owners(folder: Path, spec: ContainerSpec) -> None:
-    seen: set[int] = set()
-    for where, folders, files in os.walk(folder):
-        for path in [where, *(f"{where}/{name}" for name in (*folders, *files))]:
-            info = Path(path).lstat()
-            if info.st_ino in seen:
-                continue
-            seen.add(info.st_ino)
-            uid, gid = _outside(info.st_uid, spec.uid_map), _outside(info.st_gid, spec.gid_map)
-            os.chown(path, uid, gid, follow_symlinks=False)
-            if info.st_mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISLNK(info.st_mode):
-                Path(path).chmod(stat.S_IMODE(info.st_mode))
-
-
-def _outside(found: int, ranges: Sequence[IdRange]) -> int:
-    for each in ranges:
-        if each.inside <= found < each.inside + each.size:
-            return each.outside + found - each.inside
-    raise InvalidArgument(f"the image has files of id {found}, which --userns does not map")

@@ -251,7 +251,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
                 name,
                 root / "snapshots" / name,
                 here,
-                capabilities=("remap-ids",) if store.driver.maps_ids else (),
+                capabilities=store.capabilities,
             )
             for name, store in snapshotters.items()
         ),

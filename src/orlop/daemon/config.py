@@ -47,10 +47,19 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """`serve` is the socket at which other daemons use the snapshotters; "" is none."""
+    """`serve` is the socket at which other daemons use the snapshotters; "" is none.
+
+    Quotas, of bytes and inodes, are what a container may write; 0 is no limit. `volatile` is
+    whether that may be lost when the machine stops. `slow_chown` is whether files are copied for
+    other owners where mounts cannot show them.
+    """
 
     default: str = "overlayfs"
     serve: str = ""
+    quota_size: int = 0
+    quota_inodes: int = 0
+    volatile: bool = False
+    slow_chown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ _MAY_BE_EMPTY = (
 _MINIMUM = {
     "grpc.uid": -1,
     "grpc.gid": -1,
+    "snapshots.quota_size": 0,
+    "snapshots.quota_inodes": 0,
     "diff.max_size": 1,
     "diff.max_entries": 1,
     "diff.max_ratio": 1,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from orlop.daemon.config import Config
+from orlop.diff.owners import Owners
 from orlop.diff.sealing import Sealer
 from orlop.errors import OrlopError, Unavailable
 from orlop.events import Exchange
@@ -16,6 +17,7 @@ from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import (
     BtrfsDriver,
+    Defaults,
     Driver,
     ErofsDriver,
     NativeDriver,
@@ -24,6 +26,7 @@ from orlop.snapshots import (
     SnapshotStore,
 )
 from orlop.snapshots.proxy import ProxySnapshotter
+from orlop.snapshots.quota import Limits
 from orlop.snapshots.remote import RemoteSnapshotter
 
 _log = logging.getLogger(__name__)
@@ -38,8 +41,12 @@ def make(
 ) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError], dict[str, ProxySnapshotter]]:
     """The snapshotters that work here, why the others do not, and those of others."""
     ids = SnapshotIds(database)
+    wanted = config.snapshots
+    limits = Limits(wanted.quota_size, wanted.quota_inodes)
+    defaults = Defaults(limits, wanted.volatile)
     found: dict[str, SnapshotStore] = {}
     broken: dict[str, OrlopError] = {}
+    owners = Owners(forks) if wanted.slow_chown else None
     drivers: dict[str, Callable[[Path], Driver]] = {
         "overlayfs": OverlayDriver,
         "erofs": partial(ErofsDriver, seal=Sealer(forks)),
@@ -53,7 +60,10 @@ def make(
             broken[name] = Unavailable(f'snapshotter "{name}": {error}')
             _log.info("snapshotter=%s does not work here: %s", name, error)
             continue
-        found[name] = store = SnapshotStore(database, ids, name, made, exchange)
+        if owners and made.maps_ids:
+            made.maps_ids = owners.can_be_shown(made.snapshots)
+        store = SnapshotStore(database, ids, name, made, exchange, defaults, owners)
+        found[name] = store
         closing.callback(store.close)
         store.cleanup()
     return found, broken, _proxies(config, database, ids, exchange, closing)

@@ -411,7 +411,7 @@ class Container:
             return
         try:
             os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
-            mount_all(mounts, Path(self._rootfs))
+            mount_all(mounts, Path(self._rootfs), volatile=True)
         except OSError as error:
             raise Unknown(f"failed to mount rootfs component: {error}") from error
         self._mounted = True

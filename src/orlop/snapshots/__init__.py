@@ -14,10 +14,11 @@ from orlop.snapshots.native import NativeDriver
 from orlop.snapshots.overlayfs import OverlayDriver
 from orlop.snapshots.shelf import SnapshotIds
 from orlop.snapshots.snapshotter import Extraction, Snapshotter
-from orlop.snapshots.store import SnapshotStore
+from orlop.snapshots.store import Defaults, SnapshotStore
 
 __all__ = [
     "BtrfsDriver",
+    "Defaults",
     "Driver",
     "ErofsDriver",
     "Extraction",

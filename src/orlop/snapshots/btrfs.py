@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orlop.errors import FailedPrecondition
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
+from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.sys import btrfs
 from orlop.sys.mount import Mount
 
@@ -26,16 +28,36 @@ class BtrfsDriver(Driver):
         super().__init__(root)
         btrfs.check(root)
 
-    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+    def create(
+        self,
+        number: int,
+        parents: Sequence[int],
+        *,
+        read_only: bool,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         folder = self.folder(number)
         folder.mkdir(mode=0o700)
         if not parents:
             btrfs.create(self.content(number))
             self.content(number).chmod(0o755)
-            return
-        (folder / _PARENT).symlink_to(f"../{parents[0]}")
-        if not read_only:  # a view shows the parent itself
-            btrfs.snapshot(self.content(parents[0]), self.content(number))
+        else:
+            (folder / _PARENT).symlink_to(f"../{parents[0]}")
+            if not read_only:  # a view shows the parent itself
+                btrfs.snapshot(self.content(parents[0]), self.content(number))
+        if any(limits) and not read_only:
+            self._limit(self.content(number), limits)
+
+    def _limit(self, content: Path, limits: Limits) -> None:
+        if limits.inodes:
+            raise FailedPrecondition("btrfs can limit the size of snapshots, and not their inodes")
+        try:
+            btrfs.limit(content, limits.size)
+        except OSError as error:
+            raise FailedPrecondition(
+                f'size of snapshots cannot be limited on the btrfs of "{self.root}" '
+                f'({(error.strerror or str(error)).lower()}): btrfs quota enable "{self.root}"'
+            ) from error
 
     def content(self, number: int) -> Path:
         return self.folder(number) / "fs"

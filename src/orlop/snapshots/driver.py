@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orlop.snapshots.model import Usage
+from orlop.snapshots.quota import UNLIMITED, Limits, ProjectQuota
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 from orlop.sys.removal import remove_tree
@@ -27,6 +28,8 @@ class Driver(ABC):
     rebase = False
     # Whether a layer is kept as an image (`orlop.erofs.folders`), not as files in `content`.
     images = False
+    # Whether a copy of all files is far more than a snapshot.
+    layered = False
     # Whether a snapshot's files can be shown with other owners.
     maps_ids = False
 
@@ -35,10 +38,21 @@ class Driver(ABC):
         self.snapshots = root / "snapshots"
         self.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
+        self._quota = ProjectQuota(os.fspath(self.snapshots))
 
     @abstractmethod
-    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
-        """Make the folder of a new snapshot. What an exception leaves, `discard` removes."""
+    def create(
+        self,
+        number: int,
+        parents: Sequence[int],
+        *,
+        read_only: bool,
+        limits: Limits = UNLIMITED,
+    ) -> None:
+        """Make the folder of a new snapshot. What an exception leaves, `discard` removes.
+
+        Raises FailedPrecondition where what is written to it cannot be limited.
+        """
 
     @abstractmethod
     def mounts(self, number: int, parents: Sequence[int], *, read_only: bool) -> list[Mount]:
@@ -47,6 +61,12 @@ class Driver(ABC):
     def give_to(self, number: int, mapping: IdMapping) -> None:
         """Make a new snapshot the root's of a user namespace, who is to write to it."""
         os.chown(self.content(number), *mapping.root)
+
+    def make_volatile(self, number: int) -> None:  # noqa: B027 - most write at once anyhow
+        """Let what is written to a new snapshot be lost when the machine stops, if that saves time.
+
+        Its mounts then raise FailedPrecondition after that.
+        """
 
     @abstractmethod
     def content(self, number: int) -> Path:
@@ -77,6 +97,7 @@ class Driver(ABC):
     def trash(self, number: int) -> Path | None:
         """Take a snapshot out of sight, at once; the path to delete, None if there was nothing."""
         target = self.snapshots / f"{_TRASH}{number}"
+        self._quota.release(os.fspath(self.content(number)))
         try:
             self.folder(number).rename(target)
         except FileNotFoundError:
@@ -89,6 +110,7 @@ class Driver(ABC):
 
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
+        self._quota.release(os.fspath(self.content(number)))
         with suppress(OSError):
             self.destroy(self.folder(number))
 

@@ -19,9 +19,11 @@ from orlop.erofs import folders
 from orlop.erofs.image import Image
 from orlop.erofs.tree import Node
 from orlop.errors import DataLoss, NotFound
+from orlop.snapshots import volatile
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
 from orlop.snapshots.overlayfs import OverlayDriver, kernel_options
+from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
 from orlop.sys.removal import remove_tree
@@ -40,6 +42,7 @@ class ErofsDriver(Driver):
 
     rebase = True
     images = True
+    layered = True
     maps_ids = OverlayDriver.maps_ids
     # Those of a tar first, so that it can be in the image as it is (Linux 6.4).
     _BLOCK_SIZES: ClassVar = (512, 4096)
@@ -87,7 +90,14 @@ class ErofsDriver(Driver):
         assert problem is not None
         raise problem
 
-    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+    def create(
+        self,
+        number: int,
+        parents: Sequence[int],
+        *,
+        read_only: bool,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         for parent in parents:
             self._mounted(parent)  # fails while there is no snapshot yet
         folder = self.folder(number)
@@ -98,6 +108,9 @@ class ErofsDriver(Driver):
         if not read_only:
             (folder / "work").mkdir(mode=0o711)
             folders.mark(folder, self._block_size)
+            if any(limits):
+                self._quota.start(number, [str(content), f"{folder}/work"])
+                self._quota.limit(str(content), limits)
 
     def content(self, number: int) -> Path:
         return self.folder(number) / "fs"
@@ -117,7 +130,11 @@ class ErofsDriver(Driver):
             f"upperdir={self.content(number)}",
             "lowerdir=" + ":".join(map(str, below)),
         )
-        return [Mount("overlay", "overlay", options=(*options, *self._options))]
+        more = volatile.options(str(self.folder(number)))
+        return [Mount("overlay", "overlay", options=(*options, *more, *self._options))]
+
+    def make_volatile(self, number: int) -> None:
+        volatile.begin(str(self.folder(number)))
 
     def _image(self, number: int) -> Path:
         return self.folder(number) / folders.LAYER
@@ -160,6 +177,7 @@ class ErofsDriver(Driver):
         """
         sealed = self.folder(number) / folders.SEALED
         sealed.unlink(missing_ok=True)  # of a commit that came to nothing
+        volatile.keep(str(self.folder(number)))
         if not _has_entries(self.content(number)) and self._image(number).exists():
             return _image_usage(self._image(number))
         left = self._view_of(parents)

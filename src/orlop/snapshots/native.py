@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orlop.errors import Internal, ResourceExhausted
 from orlop.snapshots.driver import Driver
+from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.sys.mount import Mount
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -18,18 +19,31 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class NativeDriver(Driver):
     """Folders `snapshots/<number>`, shown by bind mounts."""
 
-    def create(self, number: int, parents: Sequence[int], *, read_only: bool) -> None:
+    def create(
+        self,
+        number: int,
+        parents: Sequence[int],
+        *,
+        read_only: bool,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         folder = self.folder(number)
         if read_only and parents:
             folder.mkdir(mode=0o755)  # a view shows the parent itself
             return
-        if not parents:
-            folder.mkdir(mode=0o755)
-            folder.chmod(0o755)
-            return
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o755)
+        if any(limits) and not read_only:
+            self._quota.start(number, [str(folder)])  # before the copy, which must belong to it
+        if parents:
+            self._copy(parents[0], folder)
+        if any(limits) and not read_only:
+            self._quota.limit(str(folder), limits)
+
+    def _copy(self, parent: int, folder: Path) -> None:
         # cp keeps hard links, devices, xattrs and holes, and shares blocks where it can.
         copy = subprocess.run(
-            ["cp", "-aT", "--reflink=auto", str(self.folder(parents[0])), str(folder)],
+            ["cp", "-aT", "--reflink=auto", str(self.folder(parent)), str(folder)],
             capture_output=True,
             text=True,
             check=False,
@@ -38,7 +52,7 @@ class NativeDriver(Driver):
         if copy.returncode:
             full = any(os.strerror(each) in copy.stderr for each in _FULL)
             failure = ResourceExhausted if full else Internal
-            raise failure(f"copy of snapshot {parents[0]}: {copy.stderr.strip()}")
+            raise failure(f"copy of snapshot {parent}: {copy.stderr.strip()}")
 
     def content(self, number: int) -> Path:
         return self.folder(number)

@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from orlop.errors import (
     AlreadyExists,
@@ -24,10 +25,12 @@ from orlop.errors import (
 )
 from orlop.events import Publisher
 from orlop.metadata import Database, labels
-from orlop.snapshots import records
+from orlop.snapshots import quota, records, volatile
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Kind, Usage
+from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.snapshots.records import Record
+from orlop.snapshots.remapping import ChangeOwners, Remapper
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
@@ -37,7 +40,20 @@ UIDS_LABEL = "containerd.io/snapshot/uidmapping"
 GIDS_LABEL = "containerd.io/snapshot/gidmapping"
 """On a snapshot whose files are shown as in a user namespace: CONTAINER:HOST:SIZE."""
 
+# How keys begin under which containerd's clients unpack layers.
+_UNPACKING = "extract-"
+
 _log = logging.getLogger(__name__)
+
+
+class Defaults(NamedTuple):
+    """What holds for containers' snapshots where labels do not say."""
+
+    limits: Limits = UNLIMITED
+    volatile: bool = False
+
+
+NO_DEFAULTS = Defaults()
 
 
 class SnapshotStore(Shelf):
@@ -52,9 +68,13 @@ class SnapshotStore(Shelf):
         name: str,
         driver: Driver,
         publisher: Publisher,
+        defaults: Defaults = NO_DEFAULTS,
+        change_owners: ChangeOwners | None = None,
     ) -> None:
         super().__init__(database, ids, name, publisher)
         self.driver = driver
+        self._defaults = defaults
+        self._remapper = Remapper(self, change_owners) if change_owners else None
         self.rebase = driver.rebase
         ids.skip(driver.numbers())
         self._doomed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
@@ -83,15 +103,23 @@ class SnapshotStore(Shelf):
             raise InvalidArgument("snapshot key is empty")
         labels.validate(wanted)
         self._refuse_existing(namespace, key, wanted.get(REF_LABEL, ""), lease)
-        with self._database.read() as tx:
-            above = self._parent(tx, namespace, parent)
-            chain = records.chain(tx, above.id) if above else []
+        above, chain = self._ancestors(namespace, parent)
+        mapping = _mapping(wanted)
+        if mapping and not self._shows(mapping, above):
+            parent = self._remapped(namespace, key, parent, mapping, lease)
+            above, chain = self._ancestors(namespace, parent)
         number, read_only = self._ids.next(), kind is Kind.VIEW
-        mapping = self._mapping(key, wanted)
+        # An image's layer is as large as it is, and stays.
+        layer = read_only or REF_LABEL in wanted or key.startswith(_UNPACKING)
+        defaults = NO_DEFAULTS if layer else self._defaults
+        limits = UNLIMITED if read_only else quota.wanted(wanted, defaults.limits)
+        is_volatile = volatile.wanted(wanted, defaults.volatile) and not read_only
         try:
-            self._make(number, chain, read_only=read_only)
+            self._make(number, chain, read_only=read_only, limits=limits)
             if mapping and not read_only:
                 self.driver.give_to(number, mapping)
+            if is_volatile:
+                self.driver.make_volatile(number)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 under = self._insert(tx, number, namespace, key, parent, kind, lease)
                 if under != (above.id if above else None):
@@ -100,12 +128,45 @@ class SnapshotStore(Shelf):
         except BaseException:
             self.driver.discard(number)
             raise
-        return _mapped(self.driver.mounts(number, chain, read_only=read_only), mapping)
+        return self._mapped(self.driver.mounts(number, chain, read_only=read_only), mapping)
 
-    def _make(self, number: int, chain: Sequence[int], *, read_only: bool) -> None:
+    def _ancestors(self, namespace: str, parent: str) -> tuple[Record | None, list[int]]:
+        """A parent's record, if it has a name, and the numbers of its chain."""
+        with self._database.read() as tx:
+            above = self._parent(tx, namespace, parent)
+            return above, records.chain(tx, above.id) if above else []
+
+    def _shows(self, mapping: IdMapping, above: Record | None) -> bool:
+        """Whether a snapshot on `above` has its ids mapped without a copy."""
+        if self.driver.maps_ids or above is None:
+            return True
+        try:
+            info = self.driver.content(above.id).stat()
+        except FileNotFoundError:
+            return False
+        return (info.st_uid, info.st_gid) == mapping.root  # a copy that a client has made
+
+    def _remapped(
+        self, namespace: str, key: str, parent: str, mapping: IdMapping, lease: str
+    ) -> str:
+        if self._remapper is None:
+            raise FailedPrecondition(
+                f'snapshot "{key}": snapshotter "{self.name}" cannot map ids on this filesystem; '
+                "slow_chown in orlopd's [snapshots] lets it copy files instead"
+            )
+        return self._remapper.copy_of(namespace, parent, mapping, lease)
+
+    def _make(
+        self,
+        number: int,
+        chain: Sequence[int],
+        *,
+        read_only: bool,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         """Make a folder, whole or not at all; ResourceExhausted when the disk is full."""
         try:
-            self.driver.create(number, chain, read_only=read_only)
+            self.driver.create(number, chain, read_only=read_only, limits=limits)
         except BaseException as error:
             self.driver.discard(number)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -115,30 +176,33 @@ class SnapshotStore(Shelf):
                 ) from error
             raise
 
-    def _mapping(self, key: str, wanted: Mapping[str, str]) -> IdMapping | None:
-        """How a snapshot's labels map uids and gids; None if they do not.
-
-        Raises InvalidArgument for labels that say nothing of the kind, FailedPrecondition where
-        that is not possible.
-        """
-        uids, gids = wanted.get(UIDS_LABEL, ""), wanted.get(GIDS_LABEL, "")
-        if not uids and not gids:
-            return None
-        if not self.driver.maps_ids:
-            raise FailedPrecondition(
-                f'snapshot "{key}": snapshotter "{self.name}" cannot map ids on this filesystem'
-            )
-        return IdMapping(uids, gids)
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What clients are told of mapped ids: it does so, or they must not make a copy instead."""
+        if self.driver.maps_ids or self._remapper is not None:
+            return ("remap-ids",)
+        return ("only-remap-ids",) if self.driver.layered else ()
 
     def mounts(self, namespace: str, key: str) -> list[Mount]:
         with self._database.read() as tx:
             record = self._get(tx, namespace, key)
             chain = records.chain(tx, record.parent) if record.parent else []
-            mapping = self._mapping(key, labels.get(tx, self._kind, namespace, key))
+            mapping = _mapping(labels.get(tx, self._kind, namespace, key))
         if record.kind is Kind.COMMITTED:
             raise FailedPrecondition(f'snapshot "{key}" is committed and has no mounts')
         mounts = self.driver.mounts(record.id, chain, read_only=record.kind is Kind.VIEW)
-        return _mapped(mounts, mapping)
+        return self._mapped(mounts, mapping)
+
+    def _mapped(self, mounts: list[Mount], mapping: IdMapping | None) -> list[Mount]:
+        """With the options that map the ids of what the snapshot did not write itself."""
+        if mapping is None or not self.driver.maps_ids:
+            return mounts
+        return [
+            each._replace(options=(*each.options, *mapping.options))
+            if each.type == "overlay" or "ro" in each.options
+            else each
+            for each in mounts
+        ]
 
     def commit(
         self,
@@ -295,13 +359,10 @@ class FolderExtraction:
         self._store.driver.discard(self._number)
 
 
-def _mapped(mounts: list[Mount], mapping: IdMapping | None) -> list[Mount]:
-    """With the options that map the ids of what the snapshot did not write itself."""
-    if mapping is None:
-        return mounts
-    return [
-        each._replace(options=(*each.options, *mapping.options))
-        if each.type == "overlay" or "ro" in each.options
-        else each
-        for each in mounts
-    ]
+def _mapping(wanted: Mapping[str, str]) -> IdMapping | None:
+    """How a snapshot's labels map uids and gids; None if they do not.
+
+    Raises InvalidArgument for labels that say nothing of the kind.
+    """
+    uids, gids = wanted.get(UIDS_LABEL, ""), wanted.get(GIDS_LABEL, "")
+    return IdMapping(uids, gids) if uids or gids else None

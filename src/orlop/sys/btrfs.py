@@ -11,7 +11,10 @@ _SUBVOL_CREATE = 0x5000940E
 _SNAP_DESTROY = 0x5000940F
 _SNAP_CREATE_V2 = 0x50009417
 _FS_INFO = 0x8400941F
+_QGROUP_LIMIT = 0x8030942B
+_LIMIT_EXCLUSIVE = 2
 _ARGS = struct.Struct("=q4088s")
+_LIMITS = struct.Struct("=6Q")
 _ARGS_V2 = struct.Struct("=qQQ32x4040s")
 
 
@@ -43,6 +46,19 @@ def snapshot(source: Path, path: Path) -> None:
 def delete(path: Path) -> None:
     """A subvolume, with all that is in it but other subvolumes."""
     _tell(path, _SNAP_DESTROY, _ARGS.pack(0, os.fsencode(path.name)))
+
+
+def limit(path: Path, size: int) -> None:
+    """Let a subvolume have at most `size` bytes that no other has.
+
+    Raises OSError, ENOTCONN where quotas are not enabled.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Group 0 is that of the subvolume.
+        fcntl.ioctl(fd, _QGROUP_LIMIT, _LIMITS.pack(0, _LIMIT_EXCLUSIVE, 0, size, 0, 0))
+    finally:
+        os.close(fd)
 
 
 def _tell(path: Path, request: int, arguments: bytes) -> None:

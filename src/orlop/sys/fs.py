@@ -53,6 +53,15 @@ def filesystem_type(fd: int) -> int:
     return int(buffer[0]) & 0xFFFFFFFF
 
 
+def sync_filesystem(folder: str) -> None:
+    """Write all that is in memory of a folder's filesystem to disk (syncfs(2)); OSError if not."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        call("syncfs", fd, about=folder)
+    finally:
+        os.close(fd)
+
+
 def lock_file(path: Path) -> int:
     """Take the lock file `path` for this process; the descriptor holds the lock while it is open.
 

@@ -7,6 +7,7 @@ commas: a file of CONTAINER on disk is shown as one of HOST.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ _AT_EMPTY_PATH = 0x1000
 _MOUNT_ATTR_IDMAP = 0x00100000
 _CLONE_NEWUSER = 0x10000000
 _MNT_DETACH = 2
+_CANNOT = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _FORM = re.compile(r"\d+:\d+:\d+(,\d+:\d+:\d+)*")
 
 
@@ -70,9 +72,26 @@ class IdMapping:
         return f"uidmap={self._uids}", f"gidmap={self._gids}"
 
     @property
+    def name(self) -> str:
+        """It as part of a key."""
+        return f"{self._uids}-{self._gids}".replace(":", "-").replace(",", "+")
+
+    @property
     def root(self) -> tuple[int, int]:
         """What uid and gid 0 are outside; InvalidArgument if they are not mapped."""
-        return _outside_of(0, self._uids), _outside_of(0, self._gids)
+        found = self.uid(0), self.gid(0)
+        for number, text in zip(found, (self._uids, self._gids), strict=True):
+            if number is None:
+                raise InvalidArgument(f'mapping of ids "{text}" does not map 0')
+        return found  # type: ignore[return-value]
+
+    def uid(self, inside: int) -> int | None:
+        """What a uid is outside; None if it is not mapped."""
+        return _outside_of(inside, self._uids)
+
+    def gid(self, inside: int) -> int | None:
+        """What a gid is outside; None if it is not mapped."""
+        return _outside_of(inside, self._gids)
 
     @contextmanager
     def namespace(self) -> Iterator[int]:
@@ -108,6 +127,22 @@ class IdMapping:
 
         Raises OSError; EINVAL and EOPNOTSUPP are for a filesystem that cannot do so.
         """
+        with self._tree(source) as tree:
+            move_mount(tree, target)
+
+    def works_on(self, source: str) -> bool:
+        """Whether the tree at `source` can be mounted so; OSError for other reasons than it."""
+        try:
+            with self._tree(source):
+                return True
+        except OSError as error:
+            if error.errno in _CANNOT:
+                return False
+            raise
+
+    @contextmanager
+    def _tree(self, source: str) -> Iterator[int]:
+        """A mount of a tree, with its ids mapped, that is nowhere yet."""
         about = f'"{source}" with mapped ids'
         tree = syscall(
             _SYS_OPEN_TREE,
@@ -128,7 +163,7 @@ class IdMapping:
                     ctypes.c_size_t(ctypes.sizeof(attributes)),
                     about=about,
                 )
-            move_mount(tree, target)
+            yield tree
         finally:
             os.close(tree)
 
@@ -164,12 +199,12 @@ class IdMapping:
             where.rmdir()
 
 
-def _outside_of(inside: int, text: str) -> int:
+def _outside_of(inside: int, text: str) -> int | None:
     for entry in text.split(","):
         container, host, size = map(int, entry.split(":"))
         if container <= inside < container + size:
             return host + inside - container
-    raise InvalidArgument(f'mapping of ids "{text}" does not map {inside}')
+    return None
 
 
 def _write(path: str, text: str) -> None:

@@ -34,6 +34,7 @@ MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
 
 _LOWER = "lowerdir="
+_VOLATILE = "volatile"
 MNT_FORCE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -132,18 +133,27 @@ def make_private(target: Path) -> None:
     mount("none", target, "", MS_PRIVATE | MS_REC)
 
 
-def mount_all(mounts: Sequence[Mount], target: Path) -> None:
-    """Mount a snapshot's mounts at `target`, in order; undone when one of them fails."""
+def mount_all(mounts: Sequence[Mount], target: Path, *, volatile: bool = False) -> None:
+    """Mount a snapshot's mounts at `target`, in order; undone when one of them fails.
+
+    Without `volatile` that option is left out: overlayfs would not mount them a second time.
+    """
     done: list[Path] = []
     try:
         for item in mounts:
             where = _inside(target, item.target) if item.target else target
-            mount_one(item, where)
+            mount_one(item if volatile else _without_volatile(item), where)
             done.append(where)
     except BaseException:
         for where in reversed(done):
             unmount(where, MNT_DETACH)
         raise
+
+
+def _without_volatile(item: Mount) -> Mount:
+    if _VOLATILE not in item.options:
+        return item
+    return item._replace(options=tuple(each for each in item.options if each != _VOLATILE))
 
 
 def _inside(root: Path, target: str) -> Path:

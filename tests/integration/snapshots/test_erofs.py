@@ -208,7 +208,7 @@ def test_who_mounts_what_is_removed_meanwhile(tmp_path: Path, forks: ForkServer)
         driver.mounts(99, [below], read_only=True)
         driver.folder(below).rename(driver.snapshots / ".trash-99")  # and was killed
         again = ErofsDriver(driver.root, Sealer(forks))
-        assert [path.name for path in again.trashed()] == [".trash-99"]
+        assert ".trash-99" in [path.name for path in again.trashed()]
 
 
 def test_a_daemon_killed_while_it_tried_the_kernel(tmp_path: Path, forks: ForkServer) -> None:

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from orlop.cli import detaching, health_options, log_options, options, run_network, run_options
+from orlop.cli import (
+    detaching,
+    health_options,
+    log_options,
+    options,
+    run_network,
+    run_options,
+    run_values,
+)
 from orlop.cli.attaching import farewell, joined, joined_by
 from orlop.cli.each import told
 from orlop.cli.session import Left
@@ -136,6 +144,7 @@ def _create(
                 **network.labels,
                 **labels,
             },
+            snapshot_labels=run_values.storage_labels(args.storage_opt),
             runtime=args.runtime,
             spec=run_options.spec(args, container, network, _others_volumes(args, connection)),
         )
