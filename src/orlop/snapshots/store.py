@@ -105,7 +105,7 @@ class SnapshotStore(Shelf):
         self._refuse_existing(namespace, key, wanted.get(REF_LABEL, ""), lease)
         above, chain = self._ancestors(namespace, parent)
         mapping = _mapping(wanted)
-        if mapping and not self._shows(mapping, above):
+        if mapping and above and not (self.driver.maps_ids or self._is_copy(above, mapping)):
             parent = self._remapped(namespace, key, parent, mapping, lease)
             above, chain = self._ancestors(namespace, parent)
         number, read_only = self._ids.next(), kind is Kind.VIEW
@@ -118,7 +118,7 @@ class SnapshotStore(Shelf):
             self._make(number, chain, read_only=read_only, limits=limits)
             if mapping and not read_only:
                 self.driver.give_to(number, mapping)
-            if is_volatile:
+            if is_volatile and chain:  # without, there is no overlay
                 self.driver.make_volatile(number)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 under = self._insert(tx, number, namespace, key, parent, kind, lease)
@@ -128,7 +128,8 @@ class SnapshotStore(Shelf):
         except BaseException:
             self.driver.discard(number)
             raise
-        return self._mapped(self.driver.mounts(number, chain, read_only=read_only), mapping)
+        mounts = self.driver.mounts(number, chain, read_only=read_only)
+        return self._mapped(mounts, mapping, above)
 
     def _ancestors(self, namespace: str, parent: str) -> tuple[Record | None, list[int]]:
         """A parent's record, if it has a name, and the numbers of its chain."""
@@ -136,15 +137,15 @@ class SnapshotStore(Shelf):
             above = self._parent(tx, namespace, parent)
             return above, records.chain(tx, above.id) if above else []
 
-    def _shows(self, mapping: IdMapping, above: Record | None) -> bool:
-        """Whether a snapshot on `above` has its ids mapped without a copy."""
-        if self.driver.maps_ids or above is None:
+    def _is_copy(self, above: Record, mapping: IdMapping) -> bool:
+        """Whether a snapshot's files have the mapped owners already, by us or by a client."""
+        if above.key.endswith(f"-{mapping.name}"):
             return True
         try:
             info = self.driver.content(above.id).stat()
         except FileNotFoundError:
             return False
-        return (info.st_uid, info.st_gid) == mapping.root  # a copy that a client has made
+        return (info.st_uid, info.st_gid) == mapping.root != (0, 0)
 
     def _remapped(
         self, namespace: str, key: str, parent: str, mapping: IdMapping, lease: str
@@ -188,14 +189,24 @@ class SnapshotStore(Shelf):
             record = self._get(tx, namespace, key)
             chain = records.chain(tx, record.parent) if record.parent else []
             mapping = _mapping(labels.get(tx, self._kind, namespace, key))
+            above = None
+            if mapping and record.parent:
+                above = self._get(tx, namespace, records.key_of(tx, record.parent))
         if record.kind is Kind.COMMITTED:
             raise FailedPrecondition(f'snapshot "{key}" is committed and has no mounts')
         mounts = self.driver.mounts(record.id, chain, read_only=record.kind is Kind.VIEW)
-        return self._mapped(mounts, mapping)
+        return self._mapped(mounts, mapping, above)
 
-    def _mapped(self, mounts: list[Mount], mapping: IdMapping | None) -> list[Mount]:
-        """With the options that map the ids of what the snapshot did not write itself."""
+    def _mapped(
+        self, mounts: list[Mount], mapping: IdMapping | None, above: Record | None
+    ) -> list[Mount]:
+        """With the options that map the ids of what the snapshot did not write itself.
+
+        A copy from before the kernel, or the filesystem, could do so needs none.
+        """
         if mapping is None or not self.driver.maps_ids:
+            return mounts
+        if above and self._is_copy(above, mapping):
             return mounts
         return [
             each._replace(options=(*each.options, *mapping.options))
