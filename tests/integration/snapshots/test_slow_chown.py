@@ -20,6 +20,7 @@ from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
 from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.sys.removal import remove_tree
 from tests.daemon_fixture import Orlopd, serving, serving_with
 from tests.nasty_tree import deep
 
@@ -64,6 +65,7 @@ def store(
     made.close()
     database.close()
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    remove_tree(tmp_path / "root")  # deeper than pytest can
 
 
 @contextmanager
@@ -178,6 +180,7 @@ def test_where_it_is_not_wanted(tmp_path: Path) -> None:
         store.prepare("ns", "one", "base", _MAPPED)
     store.close()
     database.close()
+    remove_tree(driver.root)
 
 
 @pytest.fixture
