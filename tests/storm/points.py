@@ -9,15 +9,17 @@ from types import FrameType
 from typing import Any
 
 from orlop.metadata import Transaction
+from orlop.snapshots.shelf import Shelf
+from orlop.sys import mount
 
 React = Callable[[str], None]
 
 _EVENTS = {
-    "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
-    "os.truncate", "shutil.rmtree",
+    "fcntl.ioctl", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename",
+    "os.rmdir", "os.symlink", "os.truncate", "shutil.rmtree", "subprocess.Popen",
 }  # fmt: skip
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_NOT_THE_PLACE = {"orlop.metadata.database", "orlop.content.files"}
+_TOOLS = ("orlop.metadata.database", "orlop.content.files", "orlop.sys.")
 
 
 def watch(react: React) -> None:
@@ -30,7 +32,7 @@ def watch(react: React) -> None:
     def step(what: str) -> None:
         place = _place(sys._getframe(2))
         if place:
-            react(f"{place} {what}")
+            react(f"{place}: {what}")
 
     sync = os.fsync
     after_commit = Transaction.run_after_commit
@@ -44,6 +46,13 @@ def watch(react: React) -> None:
         step("committed")
         after_commit(transaction)
 
+    call = mount.call  # type: ignore[attr-defined]
+
+    def called(name: str, *args: Any, **about: Any) -> int:
+        step(name)
+        return call(name, *args, **about)
+
+    mount.call = called  # type: ignore[attr-defined]
     os.fsync = synced  # type: ignore[assignment]
     Transaction.run_after_commit = committed  # type: ignore[assignment, method-assign]
     _watch_commits(step)
@@ -67,19 +76,22 @@ def _writes(args: tuple[Any, ...]) -> bool:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The function of orlop's that takes the step, and the one of a room that it does it for."""
+    """The function of orlop's that takes the step, and the one of a room that it does it for.
+
+    With the snapshotter whose step it is; "" for what a test does.
+    """
     found: list[str] = []
-    while frame is not None and len(found) < 2:
+    in_room, shelf = False, ""
+    while frame is not None:
         module = frame.f_globals.get("__name__", "")
         function = frame.f_code.co_name
-        if (
-            module.startswith("orlop.")
-            and module != "orlop.metadata.database"
-            and not function.startswith("<")  # a comprehension
-        ):
-            name = f"{module.removeprefix('orlop.')}.{function}"
-            found.append(name)
-            if module not in _NOT_THE_PLACE:
-                break
+        ours = module.startswith("orlop.") and module != "orlop.metadata.database"
+        if ours and not in_room and not function.startswith("<"):  # a comprehension
+            in_room = not module.startswith(_TOOLS)
+            if in_room or not found:
+                found.append(f"{module.removeprefix('orlop.')}.{function}")
+        if ours and isinstance(owner := frame.f_locals.get("self"), Shelf):
+            shelf = f" of {owner.name}"
+            break
         frame = frame.f_back
-    return " < ".join(found)
+    return " < ".join(found) + shelf if in_room else ""

@@ -7,27 +7,17 @@ import json
 import os
 import random
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
-from orlop.content import ContentStore
 from orlop.errors import AlreadyExists, OrlopError
-from orlop.events import Exchange
-from orlop.gc import Collector
 from orlop.images.model import Image
-from orlop.images.store import ImageStore
-from orlop.leases.store import LeaseStore
-from orlop.metadata import Database
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
-from orlop.snapshots import Kind, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
+from tests.storm.layers import Layers
+from tests.storm.rooms import NAMESPACES, Rooms
 
-NAMESPACES = ("one", "two")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_ROOTED = {"containerd.io/gc.root": "here"}
 
 
 class Ledger:
@@ -40,56 +30,27 @@ class Ledger:
         os.write(self._fd, f"{json.dumps([what, *facts])}\n".encode())
 
 
-class Rooms:
-    """The rooms, opened as a daemon opens them."""
-
-    def __init__(self, root: Path, closing: ExitStack) -> None:
-        root.mkdir(exist_ok=True)
-        exchange = Exchange()
-        self.database = Database(root / "metadata.db")
-        closing.callback(self.database.close)
-        self.content = ContentStore(self.database, root / "content", exchange)
-        self.content.reap()
-        ids = SnapshotIds(self.database)
-        self.snapshotters = {}
-        for name, driver in (("overlayfs", OverlayDriver), ("native", NativeDriver)):
-            folder = root / "snapshots" / name
-            store = SnapshotStore(self.database, ids, name, driver(folder), exchange)
-            closing.callback(store.close)
-            store.cleanup()
-            self.snapshotters[name] = store
-        self.images = ImageStore(self.database, exchange)
-        self.leases = LeaseStore(self.database)
-        self.collector = Collector(
-            self.database,
-            {
-                "content": self.content.collect,
-                "ingest": self.content.collect_ingests,
-                "image": self.images.collect,
-                "lease": self.leases.collect,
-                **{f"snapshot/{name}": each.collect for name, each in self.snapshotters.items()},
-            },
-        )
-
-
 class Work:
     """Random things done to the rooms; the same for the same seed and store."""
 
-    def __init__(self, rooms: Rooms, ledger: Ledger, seed: int) -> None:
+    def __init__(self, rooms: Rooms, ledger: Ledger, target: Path, seed: int) -> None:
         self._rooms = rooms
         self._tell = ledger.tell
         self._random = random.Random(seed)
         self._seed = seed
         self._count = 0
         self.failures: list[OrlopError] = []
+        self._layers = [
+            Layers(rooms, name, target, self._tell, self._random, self._name, self._namespace)
+            for name in rooms.snapshotters
+        ]
 
     def run(self, steps: int) -> None:
         """Do each thing once, in any order, and then at random."""
         things = [
-            self._image, self._same_elsewhere, self._begin_write, self._abort, self._snapshot,
-            self._extraction, self._drop_image, self._drop_snapshot, self._forget_snapshot,
-            self._take_over,
-            self._mend, self._collect,
+            self._image, self._same_elsewhere, self._begin_write, self._abort, self._drop_image,
+            self._take_over, self._mend, self._collect,
+            *(thing for layers in self._layers for thing in layers.things()),
         ]  # fmt: skip
         once = self._random.sample(things, len(things))
         for thing in once + self._random.choices(things, k=steps):
@@ -191,51 +152,6 @@ class Work:
             ref = self._random.choice(found).ref
             self._tell("drop", "write", namespace, ref)
             self._rooms.content.abort(namespace, ref)
-
-    # Snapshots
-
-    def _snapshot(self) -> None:
-        store, namespace = self._snapshotter(), self._namespace()
-        key, name = self._name("active"), self._name("snapshot")
-        committed = [each.name for each in store.list(namespace) if each.kind is Kind.COMMITTED]
-        parent = self._random.choice(["", *committed])
-        store.prepare(namespace, key, parent)
-        (store.folder(namespace, key) / "file").write_text(name)
-        store.commit(namespace, name, key, _ROOTED)
-        self._tell("snapshot", store.name, namespace, name, parent)
-
-    def _extraction(self) -> None:
-        store, namespace = self._rooms.snapshotters["overlayfs"], self._namespace()
-        name = self._name("snapshot")
-        extraction = store.extraction(namespace)
-        (extraction.path / "file").write_text(name)
-        if self._random.random() < 0.3:
-            extraction.discard()
-            return
-        extraction.commit(name, "", _ROOTED)
-        self._tell("snapshot", store.name, namespace, name, "")
-
-    def _drop_snapshot(self) -> None:
-        """Remove one that no other stands on."""
-        store, namespace = self._snapshotter(), self._namespace()
-        listed = store.list(namespace)
-        parents = {each.parent for each in listed}
-        if leaves := [each.name for each in listed if each.name not in parents]:
-            name = self._random.choice(leaves)
-            self._tell("drop", "snapshot", store.name, namespace, name)
-            store.remove(namespace, name)
-
-    def _forget_snapshot(self) -> None:
-        """From now on one may be collected."""
-        store, namespace = self._snapshotter(), self._namespace()
-        if listed := store.list(namespace):
-            info = self._random.choice(listed)
-            self._tell("drop", "snapshot", store.name, namespace, info.name)
-            bare = type(info)(info.name, info.parent, info.kind, 0, 0, {})
-            store.update(namespace, bare, FieldMask(paths=["labels"]))
-
-    def _snapshotter(self) -> SnapshotStore:
-        return self._rooms.snapshotters[self._random.choice(["overlayfs", "native"])]
 
     # The rest
 

@@ -105,6 +105,12 @@ class Files:
             return self.blob(digest).rename(doomed)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # For another name some filesystems (btrfs) need room, which is wanted back.
+            self.blob(digest).unlink(missing_ok=True)
+            return doomed
 
     def scratch(self) -> Path:
         """A path for data that may become a blob; left there, it goes at the next start."""

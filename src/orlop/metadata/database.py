@@ -6,8 +6,10 @@ time, and readers see a consistent snapshot without waiting for it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNUSABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 # The memory that processes share is a file as well, for which there was no room.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+_ROOM = 1 << 16  # bytes, which SQLite at least needs
 _PRIMARY = 0xFF  # the part of an error code that says which error it is
 
 Row = sqlite3.Row
@@ -202,6 +205,10 @@ class Database:
 
 
 def _has_no_room(folder: Path) -> bool:
-    """Whether no byte, or no file, can be added; some filesystems do not count files."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
+    """Whether nothing can be added: what a disk counts as free need not be so (btrfs)."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:  # its name needs room as well
+            os.posix_fallocate(file.fileno(), 0, _ROOM)
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False

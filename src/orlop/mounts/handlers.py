@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from orlop.errors import FailedPrecondition
+from orlop.errors import FailedPrecondition, ResourceExhausted
 from orlop.sys import loop
 from orlop.sys.mount import Mount, mount_one, unmount_all
 
@@ -19,7 +19,10 @@ _DEVICE = "device="
 
 
 def make(item: Mount, point: Path) -> None:
-    """Make a mount at `point`, which is not there yet; FailedPrecondition when it cannot be."""
+    """Make a mount at `point`, which is not there yet; FailedPrecondition when it cannot be.
+
+    ResourceExhausted where there is no room for it.
+    """
     try:
         if item.type == "loop":
             _attach(item, point)
@@ -28,7 +31,9 @@ def make(item: Mount, point: Path) -> None:
             _mount(item, point)
     except OSError as error:
         undo(point)
-        raise FailedPrecondition(
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        failure = ResourceExhausted if full else FailedPrecondition
+        raise failure(
             f'mount of "{item.source}" ({item.type}) failed: {error.strerror or error}'
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from orlop.errors import (
     InvalidArgument,
     NotFound,
     OrlopError,
+    ResourceExhausted,
     Unimplemented,
 )
 from orlop.metadata import clock
@@ -91,7 +93,7 @@ class MountManager:
         number = self._store.begin(namespace, name, own_labels or {}, lease)
         folder = self._folder / str(number)
         try:
-            folder.mkdir(mode=0o700)
+            self._make_folder(name, folder)
             made = self._make(folder, mounts, first_left, temporary=temporary)
             made = Activation(name, made.active, made.system, dict(own_labels or {}))
             self._store.finish(number, made)
@@ -100,6 +102,17 @@ class MountManager:
             self._store.drop(Record(number, namespace, name, None))
             raise
         return made
+
+    @staticmethod
+    def _make_folder(name: str, folder: Path) -> None:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ResourceExhausted(
+                f'mount "{name}": no space left for "{folder}"; free some or enlarge the disk'
+            ) from error
 
     def _first_left(self, mounts: Sequence[Mount], *, temporary: bool) -> int | None:
         """The first mount that is left to the caller; None when all of them are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -95,14 +96,20 @@ class Driver(ABC):
         return {int(entry.name) for entry in self.snapshots.iterdir() if entry.name.isdecimal()}
 
     def trash(self, number: int) -> Path | None:
-        """Take a snapshot out of sight, at once; the path to delete, None if there was nothing."""
-        target = self.snapshots / f"{_TRASH}{number}"
+        """Take a snapshot out of sight, at once; the path to delete, None if there was nothing.
+
+        Where the disk has no room for another name (btrfs), it stays what it was.
+        """
+        folder = self.folder(number)
         self._quota.release(os.fspath(self.content(number)))
         try:
-            self.folder(number).rename(target)
+            return folder.rename(self.snapshots / f"{_TRASH}{number}")
         except FileNotFoundError:
             return None
-        return target
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return folder
 
     def trashed(self) -> list[Path]:
         """What an earlier daemon had no time to delete."""

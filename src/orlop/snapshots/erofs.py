@@ -32,6 +32,7 @@ from orlop.sys.removal import remove_tree
 Seal = Callable[[Sequence[Mount], Sequence[Mount], Path], None]
 
 _MOUNTED = "layer"
+_PROBE = ".probe"
 _OF_LAYERS = (folders.MARKER, folders.LAYER, _MOUNTED)
 _FOLDER = 0o40755
 _BLOCK = 512
@@ -67,26 +68,25 @@ class ErofsDriver(Driver):
             path.unlink()
 
     def _probe(self) -> int:
-        """The size of blocks that this kernel takes."""
+        """The size of blocks that this kernel takes.
+
+        What it looks with stays: at the next start the disk may be full.
+        """
         problem: OSError | None = None
-        where = self.root / ".probe"
-        _unmount_all(where, self.root)  # an earlier daemon may have been killed here
-        remove_tree(where)
-        where.mkdir()
-        try:
-            for size in self._BLOCK_SIZES:
-                image = where / folders.LAYER
-                with image.open("w+b") as file:
-                    Image(file.fileno(), size).finish(Node(_FOLDER), bytes(16))
-                try:
-                    mount_image(image, where, "erofs")
-                except OSError as error:
-                    problem = error
-                    continue
-                unmount(where, MNT_DETACH)
-                return size
-        finally:
-            remove_tree(where)
+        where = self.root / _PROBE
+        point = where / _MOUNTED
+        _unmount_all(point, where)  # an earlier daemon may have been killed here
+        point.mkdir(parents=True, exist_ok=True)
+        for size in self._BLOCK_SIZES:
+            image = where / f"{size}.erofs"
+            _make_empty(image, size)
+            try:
+                mount_image(image, point, "erofs")
+            except OSError as error:
+                problem = error
+                continue
+            unmount(point, MNT_DETACH)
+            return size
         assert problem is not None
         raise problem
 
@@ -240,6 +240,16 @@ class ErofsDriver(Driver):
     def close(self) -> None:
         for number in self.numbers():
             self._unmount(number)
+
+
+def _make_empty(path: Path, block_size: int) -> None:
+    """An image of nothing, unless it is there; whole, or not under its name."""
+    if path.exists():
+        return
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("w+b") as file:
+        Image(file.fileno(), block_size).finish(Node(_FOLDER), bytes(16))
+    unfinished.replace(path)
 
 
 def _is_mounted(point: Path, folder: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.errors import Internal, ResourceExhausted
@@ -14,10 +16,28 @@ from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.sys.mount import Mount
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# cp keeps hard links, devices, xattrs and holes, and shares blocks where it can; it ends with us.
+_COPY = ("setpriv", "--pdeathsig", "KILL", "cp", "-aT", "--reflink=auto")
 
 
 class NativeDriver(Driver):
     """Folders `snapshots/<number>`, shown by bind mounts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        # A copy of a daemon that was killed may be about to end: it must not write any more.
+        with self._copying(fcntl.LOCK_EX):
+            pass
+
+    @contextmanager
+    def _copying(self, kind: int) -> Iterator[int]:
+        """A lock that is held as long as somebody has its descriptor."""
+        fd = os.open(self.root / "copying", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, kind)
+            yield fd
+        finally:
+            os.close(fd)
 
     def create(
         self,
@@ -41,14 +61,15 @@ class NativeDriver(Driver):
             self._quota.limit(str(folder), limits)
 
     def _copy(self, parent: int, folder: Path) -> None:
-        # cp keeps hard links, devices, xattrs and holes, and shares blocks where it can.
-        copy = subprocess.run(
-            ["cp", "-aT", "--reflink=auto", str(self.folder(parent)), str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        with self._copying(fcntl.LOCK_SH) as lock:
+            copy = subprocess.run(
+                [*_COPY, str(self.folder(parent)), str(folder)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "LC_ALL": "C"},
+                pass_fds=(lock,),
+            )
         if copy.returncode:
             full = any(os.strerror(each) in copy.stderr for each in _FULL)
             failure = ResourceExhausted if full else Internal

@@ -21,7 +21,7 @@ from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.sys.loop import mount_image
-from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
+from orlop.sys.mount import MNT_DETACH, Mount, mount_all, mount_points, unmount
 from tests.nasty_tree import deep
 from tests.patience import patient
 
@@ -215,11 +215,10 @@ def test_a_daemon_killed_while_it_tried_the_kernel(tmp_path: Path, forks: ForkSe
     with opened(tmp_path, forks) as store:
         _layers(store, tmp_path)
     image = next((tmp_path / "erofs/snapshots").glob(f"*/{folders.LAYER}"))
-    probe = tmp_path / "erofs/.probe"
-    probe.mkdir()
+    probe = tmp_path / "erofs/.probe/layer"
     mount_image(image, probe, "erofs")
-    with opened(tmp_path, forks) as store:
-        assert not probe.exists()
+    with opened(tmp_path, forks):
+        assert list(mount_points(probe)) == []
 
 
 def test_an_image_that_is_not_finished_goes(tmp_path: Path, forks: ForkServer) -> None:

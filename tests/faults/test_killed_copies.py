@@ -1,0 +1,68 @@
+"""orlopd is killed while it copies a snapshot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.wire.services import snapshots_pb2 as pb
+from tests.daemon_fixture import Orlopd
+
+pytestmark = pytest.mark.root
+
+_FILES = 20_000
+
+
+def _prepare(orlopd: Orlopd, key: str) -> list[Mount]:
+    with orlopd.connect() as connection:
+        answer = connection.snapshots.prepare(
+            pb.PrepareSnapshotRequest(
+                snapshotter="native", key=key, labels={"containerd.io/gc.root": "x"}
+            )
+        )
+    return [Mount(m.type, m.source, m.target, tuple(m.options)) for m in answer.mounts]
+
+
+def test_a_copy_ends_with_the_daemon(orlopd: Orlopd, tmp_path: Path) -> None:
+    """The next one would delete a folder into which somebody still writes."""
+    native = ("snapshots", "--snapshotter", "native")
+    mount_all(_prepare(orlopd, "work"), tmp_path)
+    for number in range(_FILES):
+        (tmp_path / str(number)).touch()
+    unmount(tmp_path)
+    orlopd.ctr(*native, "commit", "base", "work")
+    folders = orlopd.root / "snapshots/native/snapshots"
+    (base,) = folders.iterdir()
+    caller, copy = _caught(orlopd, *native)
+    os.kill(copy, signal.SIGSTOP)
+    assert len(list(folders.iterdir())) == 2
+    orlopd.kill9()
+    caller.wait(30)
+    orlopd.start()
+    assert _copies(orlopd) == []
+    orlopd.wait_for(lambda: list(folders.iterdir()) == [base], 30)
+    assert len(list(base.iterdir())) == _FILES
+    orlopd.ctr(*native, "prepare", "next", "base")
+    orlopd.ctr(*native, "rm", "next")
+    orlopd.ctr(*native, "rm", "base")
+
+
+def _caught(orlopd: Orlopd, *native: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A client that has a snapshot made, and the copy that this takes; it may be quick."""
+    while True:
+        command = orlopd.ctr_command(*native, "prepare", "next", "base")
+        caller = orlopd.spawn(command, orlopd.folder / "caller.log")
+        while caller.poll() is None:
+            if found := _copies(orlopd):
+                return caller, found[0]
+        assert caller.returncode == 0
+        orlopd.ctr(*native, "rm", "next")
+
+
+def _copies(orlopd: Orlopd) -> list[int]:
+    return [pid for pid, name in orlopd.processes() if name == "cp"]
