@@ -56,7 +56,7 @@ def test_a_known_workload(tmp_path: Path) -> None:
             low = _cpu(box)
             found = served.scrape()
             high = _cpu(box)
-            used = found.one("container_cpu_usage_usec_microseconds", **here)
+            used = found.one("container_cpu_usage_seconds_total", **here) * 1e6
             assert low * 0.95 <= used <= high * 1.05
             _check_memory(found, here)
             _check_pressure(served, boxes, box, here)

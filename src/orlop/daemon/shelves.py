@@ -60,13 +60,21 @@ def make(
             broken[name] = Unavailable(f'snapshotter "{name}": {error}')
             _log.info("snapshotter=%s does not work here: %s", name, error)
             continue
-        if owners and made.maps_ids:
-            made.maps_ids = owners.can_be_shown(made.snapshots)
+        if owners and made.maps_ids and not made.images:  # images are mounts of their own
+            made.maps_ids = _can_be_shown(owners, made)
         store = SnapshotStore(database, ids, name, made, exchange, defaults, owners)
         found[name] = store
         closing.callback(store.close)
         store.cleanup()
     return found, broken, _proxies(config, database, ids, exchange, closing)
+
+
+def _can_be_shown(owners: Owners, driver: Driver) -> bool:
+    try:
+        return owners.can_be_shown(driver.snapshots)
+    except OrlopError as error:
+        _log.info('ids cannot be mapped below "%s", files are copied: %s', driver.root, error)
+        return False
 
 
 def _proxies(

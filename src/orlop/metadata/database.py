@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -206,9 +205,13 @@ class Database:
 
 def _has_no_room(folder: Path) -> bool:
     """Whether nothing can be added: what a disk counts as free need not be so (btrfs)."""
+    probe = folder / "room"  # its name needs room as well
     try:
-        with tempfile.NamedTemporaryFile(dir=folder) as file:  # its name needs room as well
+        with probe.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, _ROOM)
     except OSError as error:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        with suppress(OSError):
+            probe.unlink()
     return False

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -276,9 +276,7 @@ class Shims:
         """Remove the sockets that an earlier daemon's shims have left, once all are connected."""
         with self._lock:
             used = {socket_path(shim.endpoint.address) for shim in self._users}
-        for path in self._own.sockets():
-            if path not in used:
-                _remove_dead_socket(path)
+        _remove_dead_sockets(path for path in self._own.sockets() if path not in used)
 
     def _lost(self, shim: Shim) -> None:
         with self._lock:
@@ -306,8 +304,15 @@ class Shims:
             leaving = list(self._leaving)
         for shim in shims:
             shim.close()
-        for path in leaving:
+        _remove_dead_sockets(leaving)
+
+
+def _remove_dead_sockets(paths: Iterable[str]) -> None:
+    for path in paths:
+        try:
             _remove_dead_socket(path)
+        except OSError as error:  # it takes no room to speak of
+            _log.warning('socket "%s" of a dead shim stays: %s', path, error)
 
 
 def _remove_dead_socket(path: str, patience: float = 0.0) -> None:

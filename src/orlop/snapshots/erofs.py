@@ -208,6 +208,7 @@ class ErofsDriver(Driver):
         """The files that the layer was made of go, and what killed workers have left."""
         with self._lock:
             self._take_sealed(number)
+        self._quota.release(os.fspath(self.content(number)))
         for path in self.folder(number).iterdir():
             if path.name in _OF_LAYERS:
                 continue
@@ -249,6 +250,7 @@ def _make_empty(path: Path, block_size: int) -> None:
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("w+b") as file:
         Image(file.fileno(), block_size).finish(Node(_FOLDER), bytes(16))
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 

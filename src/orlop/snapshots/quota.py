@@ -118,6 +118,7 @@ class ProjectQuota:
         try:
             if projects.enforced(self._root):
                 projects.project_of(self._root)
+                projects.quota(self._root, _FIRST)
                 return
             reason = "it does not enforce project quotas"
         except OSError as error:
@@ -125,7 +126,7 @@ class ProjectQuota:
                 raise FailedPrecondition(
                     "only root of the host can limit the size of snapshots, not of a user namespace"
                 ) from None
-            reason = "it has no project quotas"
+            reason = "it has no project quotas (they need Linux 5.14, built with quotas)"
         raise FailedPrecondition(_cannot(self._root, reason))
 
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from orlop.errors import AlreadyExists, NotFound, OrlopError
+from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError
 from orlop.snapshots.shelf import REF_LABEL
 from orlop.snapshots.snapshotter import Snapshotter
 from orlop.sys.idmap import IdMapping
@@ -51,11 +51,15 @@ class Remapper:
         key = f"{name}-{secrets.token_hex(4)}"
         stays = {f"containerd.io/gc.bref.snapshot.{self._store.name}": parent}
         with suppress(AlreadyExists):  # a client has made it meanwhile
-            mounts = self._store.prepare(namespace, key, parent, {REF_LABEL: name}, lease)
+            kept = {} if lease else stays  # or a collection would take it meanwhile
+            wanted = {REF_LABEL: name, **kept}
+            mounts = self._store.prepare(namespace, key, parent, wanted, lease)
             try:
                 self._change(mounts, mapping)
                 self._store.commit(namespace, name, key, stays, lease)
-            except BaseException:
+            except BaseException as error:
                 with suppress(OrlopError):
                     self._store.remove(namespace, key)
+                if isinstance(error, InvalidArgument):
+                    raise InvalidArgument(f'snapshot "{parent}": {error.message}') from None
                 raise

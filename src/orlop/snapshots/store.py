@@ -10,7 +10,8 @@ import errno
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,16 +111,18 @@ class SnapshotStore(Shelf):
             above, chain = self._ancestors(namespace, parent)
         number, read_only = self._ids.next(), kind is Kind.VIEW
         # An image's layer is as large as it is, and stays.
-        layer = read_only or REF_LABEL in wanted or key.startswith(_UNPACKING)
+        unpacking = key.rpartition("/")[2].startswith(_UNPACKING)  # a guest's has a way before it
+        layer = read_only or REF_LABEL in wanted or unpacking
         defaults = NO_DEFAULTS if layer else self._defaults
         limits = UNLIMITED if read_only else quota.wanted(wanted, defaults.limits)
         is_volatile = volatile.wanted(wanted, defaults.volatile) and not read_only
         try:
             self._make(number, chain, read_only=read_only, limits=limits)
-            if mapping and not read_only:
-                self.driver.give_to(number, mapping)
-            if is_volatile and chain:  # without, there is no overlay
-                self.driver.make_volatile(number)
+            with self._in_room():
+                if mapping and not read_only:
+                    self.driver.give_to(number, mapping)
+                if is_volatile and chain:  # without, there is no overlay
+                    self.driver.make_volatile(number)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 under = self._insert(tx, number, namespace, key, parent, kind, lease)
                 if under != (above.id if above else None):
@@ -139,13 +142,13 @@ class SnapshotStore(Shelf):
 
     def _is_copy(self, above: Record, mapping: IdMapping) -> bool:
         """Whether a snapshot's files have the mapped owners already, by us or by a client."""
-        if above.key.endswith(f"-{mapping.name}"):
+        if _is_named_a_copy(above, mapping):
             return True
         try:
             info = self.driver.content(above.id).stat()
         except FileNotFoundError:
             return False
-        return (info.st_uid, info.st_gid) == mapping.root != (0, 0)
+        return (info.st_uid, info.st_gid) == (mapping.uid(0), mapping.gid(0)) != (0, 0)
 
     def _remapped(
         self, namespace: str, key: str, parent: str, mapping: IdMapping, lease: str
@@ -167,15 +170,24 @@ class SnapshotStore(Shelf):
     ) -> None:
         """Make a folder, whole or not at all; ResourceExhausted when the disk is full."""
         try:
-            self.driver.create(number, chain, read_only=read_only, limits=limits)
-        except BaseException as error:
+            with self._in_room():
+                self.driver.create(number, chain, read_only=read_only, limits=limits)
+        except BaseException:
             self.driver.discard(number)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ResourceExhausted(
-                    f'no space left for snapshots below "{self.driver.root}"; free some or '
-                    "enlarge the disk"
-                ) from error
             raise
+
+    @contextmanager
+    def _in_room(self) -> Iterator[None]:
+        """ResourceExhausted when the disk is full."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ResourceExhausted(
+                f'no space left for snapshots below "{self.driver.root}"; free some or '
+                "enlarge the disk"
+            ) from error
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -206,7 +218,7 @@ class SnapshotStore(Shelf):
         """
         if mapping is None or not self.driver.maps_ids:
             return mounts
-        if above and self._is_copy(above, mapping):
+        if above and _is_named_a_copy(above, mapping):
             return mounts
         return [
             each._replace(options=(*each.options, *mapping.options))
@@ -377,3 +389,8 @@ def _mapping(wanted: Mapping[str, str]) -> IdMapping | None:
     """
     uids, gids = wanted.get(UIDS_LABEL, ""), wanted.get(GIDS_LABEL, "")
     return IdMapping(uids, gids) if uids or gids else None
+
+
+def _is_named_a_copy(above: Record, mapping: IdMapping) -> bool:
+    """Whether a snapshot is a copy for a mapping, by its name: ours, or that of our clients."""
+    return above.key.endswith(f"-{mapping.name}")

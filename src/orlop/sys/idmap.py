@@ -30,6 +30,8 @@ _MOUNT_ATTR_IDMAP = 0x00100000
 _CLONE_NEWUSER = 0x10000000
 _MNT_DETACH = 2
 _CANNOT = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+_IDS = 2**32 - 1
+"""The last one of 32 bits means none."""
 _FORM = re.compile(r"\d+:\d+:\d+(,\d+:\d+:\d+)*")
 
 
@@ -49,6 +51,10 @@ class IdMapping:
         for text in (uids, gids):
             if not _FORM.fullmatch(text):
                 raise InvalidArgument(f'mapping of ids "{text}" is not CONTAINER:HOST:SIZE,…')
+            for entry in text.split(","):
+                container, host, size = map(int, entry.split(":"))
+                if max(container, host) + size > _IDS:
+                    raise InvalidArgument(f'mapping of ids "{text}" goes beyond {_IDS - 1}')
         self._uids, self._gids = uids, gids
 
     @classmethod

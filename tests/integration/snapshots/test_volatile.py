@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from orlop.errors import InvalidArgument
+from orlop.events import Exchange
+from orlop.metadata import Database
+from orlop.snapshots import OverlayDriver, SnapshotIds, SnapshotStore
+from orlop.snapshots.quota import UNLIMITED
+from orlop.snapshots.store import Defaults
 from tests.daemon_fixture import Orlopd, serving
 
 pytestmark = pytest.mark.root
@@ -91,3 +98,34 @@ def test_the_default_is_for_containers(by_default: Orlopd, busybox_archive: Path
     assert "neither true nor false" in refused.stderr
     by_default.ctr("containers", "rm", "one")
     by_default.orlop("rmi", image)
+
+
+def test_a_default_is_not_for_layers(tmp_path: Path) -> None:
+    """Nor for those of a guest, whose keys have a way before them."""
+    database = Database(tmp_path / "meta.db")
+    defaults = Defaults(UNLIMITED, volatile=True)
+    driver = OverlayDriver(tmp_path / "root")
+    store = SnapshotStore(database, SnapshotIds(database), "here", driver, Exchange(), defaults)
+    with closing(database), closing(store):
+        store.prepare("ns", "below", "")
+        store.commit("ns", "base", "below")
+        for key, expected in (("work", True), ("extract-1 x", False), ("k8s/7/extract-1 x", False)):
+            (mount,) = store.prepare("ns", key, "base")
+            assert ("volatile" in mount.options) == expected, key
+
+
+def test_a_view_whose_root_is_not_mapped(tmp_path: Path) -> None:
+    database = Database(tmp_path / "meta.db")
+    driver = OverlayDriver(tmp_path / "root")
+    store = SnapshotStore(database, SnapshotIds(database), "here", driver, Exchange())
+    kinds = ("uidmapping", "gidmapping")
+    with closing(database), closing(store):
+        store.prepare("ns", "below", "")
+        store.commit("ns", "base", "below")
+        wanted = {f"containerd.io/snapshot/{kind}": "1000:2000:1" for kind in kinds}
+        (mount,) = store.view("ns", "look", "base", wanted)
+        assert {"uidmap=1000:2000:1", "gidmap=1000:2000:1"} <= set(mount.options)
+        assert store.mounts("ns", "look") == [mount]
+        wanted["containerd.io/snapshot/uidmapping"] = "0:4294967290:6"
+        with pytest.raises(InvalidArgument, match="goes beyond 4294967294"):
+            store.view("ns", "other", "base", wanted)
