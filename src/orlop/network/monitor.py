@@ -69,6 +69,7 @@ class Monitor:
         self._names: dict[int, str] = {}
         self._routes: set[Route] = set()
         self._lost = False
+        self._behind = False
 
     def _listen(self) -> socket.socket:
         with self._namespaces.inside(self._ns):
@@ -93,7 +94,9 @@ class Monitor:
             elif not ended:
                 if self._socket.fileno() in ready:
                     self._hear()
-                if self._lost and not self._waiting:
+                else:
+                    self._behind = False
+                if self._lost and not self._waiting and not self._behind:
                     self._lost = False
                     self._put([Change(event="lost")])
                     self._tell_all()
@@ -105,7 +108,7 @@ class Monitor:
         if not ended:
             poll.register(self._socket, select.POLLIN)
             self._end.register(poll)
-        return dict(poll.poll())
+        return dict(poll.poll(0 if self._behind else None))
 
     def _is_read(self, ready: dict[int, int]) -> bool:
         """Send what there is room for; whether anybody is there to read it."""
@@ -152,17 +155,22 @@ class Monitor:
     # What changes
 
     def _hear(self) -> None:
-        """Take what the kernel has said, or some of it: the reader has its turn as well."""
+        """Take what the kernel has said, or some of it: the reader has its turn as well.
+
+        When it has dropped some, it says so once, and goes on dropping until all that it had kept
+        is taken: only then can what is there be told, and be true from then on.
+        """
         quiet = True
         for _ in range(_AT_ONCE):
             try:
                 data = self._socket.recv(_MESSAGE)
             except BlockingIOError:
+                self._behind = False
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._lost = True  # the kernel itself has dropped some
+                self._lost = self._behind = True
                 continue
             for message in self._marshal.parse(data):
                 quiet = not self._may_take_routes(message) and quiet

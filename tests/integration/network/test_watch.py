@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -270,3 +272,25 @@ def test_who_does_not_keep_up_is_told_and_gets_all_anew(
         with pytest.raises(Unavailable):
             while True:
                 next(changes)
+
+
+def test_what_the_kernel_drops_is_made_up_for(forks: ForkServer, pins: PinnedNamespaces) -> None:
+    """It drops more until what it had kept is heard: what comes just then is told as well."""
+    ns = str(pins.create("test", "one"))
+    ip = ("nsenter", f"--net={ns}", "ip")
+    run(*ip, "link", "add", "b0", "type", "bridge")
+    run(*ip, "link", "set", "b0", "up")
+    picture = Picture()
+    with Watch(forks, ns, "it") as watch:
+        changes = iter(watch)
+        while "synced" not in picture.events:
+            picture.take(next(changes))
+        os.kill(watch._worker.pid, signal.SIGSTOP)
+        run(*ip, "-batch", "-", text="".join(f"link set b0 alias t{n}\n" for n in range(8000)))
+        os.kill(watch._worker.pid, signal.SIGCONT)
+        late = [f"late{number}" for number in range(20)]
+        for name in late:
+            run(*ip, "link", "add", name, "type", "bridge")
+        while not {f"link {name}" for name in late} <= picture.there:
+            picture.take(next(changes))
+        assert "lost" in picture.events
