@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from orlop.errors import InvalidArgument
-from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from orlop.sys.idmap import IdMapping
+from orlop.sys.walking import Place, walk
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
-_RULES = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
-_PATH_MAX = 700  # characters, as names have up to 255 of up to four bytes
 _KILLED = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY = "security.capability"
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
@@ -40,35 +37,14 @@ def change_owners(root: str, mapping: IdMapping) -> None:
     The calling thread's working directory is another afterwards. Raises OSError, and
     InvalidArgument for an owner that is not mapped; then some files have their new owners already.
     """
-    changer = _Changer(mapping)
-    top = _Folder(os.open(root, _FOLDER | os.O_CLOEXEC))
-    os.fchdir(top.fd)
-    changer.change(".", os.lstat("."))
-    waiting = [(top, ".")]
-    while waiting:
-        base, path = waiting.pop()
-        here = _Folder(openat2(base.fd, path, _FOLDER, 0, _RULES))
-        if len(path) > _PATH_MAX:
-            base, path = here, "."
-        waiting += [(base, f"{path}/{name}") for name in changer.inside(here)]
-
-
-class _Folder:
-    """An open folder, closed when nothing needs it any more."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __del__(self) -> None:
-        os.close(self.fd)
+    walk(root, _Changer(mapping).look)
 
 
 @dataclass(slots=True)
 class _Linked:
     """Where the first name of a file with several is, and how many are to come."""
 
-    folder: _Folder
-    name: str
+    place: Place
     more: int
 
 
@@ -79,33 +55,35 @@ class _Changer:
         self._root = mapping.root[0]
         self._linked: dict[tuple[int, int], _Linked] = {}
 
-    def inside(self, folder: _Folder) -> list[str]:
-        """Change all that is in a folder, which becomes the working directory; those below."""
-        os.fchdir(folder.fd)
+    def look(self, fd: int, place: Place) -> list[str]:
+        """Change a folder and the files in it; it becomes the working directory."""
+        os.fchdir(fd)
         before = os.lstat(".")
+        self.change(".", before)
         names = os.listdir(".")
         below, relinked = [], False
         for name in names:
             info = os.lstat(name)
             if stat.S_ISDIR(info.st_mode):
                 below.append(name)
-            elif info.st_nlink > 1 and self._link(folder, name, info):
+            elif info.st_nlink > 1 and self._link(place, name, info):
                 relinked = True
-                continue
-            self.change(name, info)
+            else:
+                self.change(name, info)
         if relinked:
             os.utime(".", ns=(before.st_atime_ns, before.st_mtime_ns))
         return below
 
-    def _link(self, folder: _Folder, name: str, info: os.stat_result) -> bool:
+    def _link(self, place: Place, name: str, info: os.stat_result) -> bool:
         """Make a further name of a file that has been changed one of it again."""
         key = (info.st_dev, info.st_ino)
         first = self._linked.get(key)
         if first is None:
-            self._linked[key] = _Linked(folder, name, info.st_nlink - 1)
+            self._linked[key] = _Linked(place.of(name), info.st_nlink - 1)
             return False
         os.unlink(name)
-        os.link(first.name, name, src_dir_fd=first.folder.fd, follow_symlinks=False)
+        where = first.place
+        os.link(where.path, name, src_dir_fd=where.base.fd, follow_symlinks=False)
         first.more -= 1
         if not first.more:
             del self._linked[key]
