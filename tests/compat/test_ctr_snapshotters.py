@@ -21,7 +21,7 @@ from orlop.wire.services import leases_pb2
 from tests.compat.clients.peer import Peer
 from tests.containerd_fixture import Containerd, run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd, serving_with
-from tests.storm.disks import btrfs
+from tests.disks import btrfs
 
 pytestmark = pytest.mark.root
 

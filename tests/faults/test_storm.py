@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storm import disks, named
+from tests import disks
+from tests.storm import named
 from tests.storm.rooms import PROXY
 from tests.storm.storm import Storm
 

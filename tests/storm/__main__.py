@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.storm import disks, named
+from tests import disks
+from tests.storm import named
 from tests.storm.rooms import ALL, PROXY
 from tests.storm.storm import Storm
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from orlop.sys import projects
-from orlop.sys.mount import unmount
 from tests.daemon_fixture import Orlopd
+from tests.disks import formatted
 
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"),
@@ -20,18 +19,8 @@ _MAKE = {
 _FULL = "sh", "-c", "dd if=/dev/zero of=/big bs=64k count=256 2>&1; sync; stat -c %b /big"
 
 
-@contextmanager
-def _disk(folder: Path, kind: str, options: str = "loop,prjquota") -> Iterator[Path]:
-    disk, target = folder / "disk", folder / "mounted"
-    with disk.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run([*_MAKE[kind], disk], check=True, capture_output=True)
-    target.mkdir()
-    subprocess.run(["mount", "-o", options, disk, target], check=True)
-    try:
-        yield target
-    finally:
-        unmount(target)
+def _disk(folder: Path, kind: str, options: str = "loop,prjquota") -> AbstractContextManager[Path]:
+    return formatted(folder, _MAKE[kind], 400 << 20, options)
 
 
 @contextmanager
@@ -51,13 +40,13 @@ def _is_full(text: str) -> bool:
     return int(text.rsplit(maxsplit=1)[-1]) * 512 <= 4 << 20
 
 
+def _folders(daemon: Orlopd, snapshotter: str) -> list[str]:
+    found = (daemon.root / "snapshots" / snapshotter / "snapshots").glob("*")
+    return [str(path / "fs" if (path / "fs").exists() else path) for path in found]
+
+
 def _projects(daemon: Orlopd, snapshotter: str) -> set[int]:
-    folders = (daemon.root / "snapshots" / snapshotter / "snapshots").glob("*")
-    found = {
-        projects.project_of(str(path / "fs" if (path / "fs").exists() else path))
-        for path in folders
-    }
-    return found - {0}
+    return set(map(projects.project_of, _folders(daemon, snapshotter))) - {0}
 
 
 @pytest.mark.parametrize("snapshotter", ["overlayfs", "erofs", "native"])
@@ -96,7 +85,14 @@ def test_a_container_fills_its_own_only(
         assert _is_full(third.stdout)
         assert len(_projects(daemon, snapshotter)) == 3
         before = _projects(daemon, snapshotter)
-        daemon.orlop("rm", "-f", "free", "full", "many", "third")
+        (mine,), yours = before - apart, min(apart)
+        for folder in _folders(daemon, snapshotter):
+            if projects.project_of(folder) == mine:
+                projects.give(folder, yours)  # as a container can that is root of the host
+        daemon.orlop("rm", "third")
+        daemon.wait_for(lambda: not any(projects.quota(str(daemon.root), mine)))
+        assert projects.quota(str(daemon.root), yours).size_limit
+        daemon.orlop("rm", "-f", "free", "full", "many")
         daemon.wait_for(
             lambda: not any(any(projects.quota(str(daemon.root), each)) for each in before)
         )

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import errno
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from orlop.sys import verity
-from orlop.sys.mount import unmount
 from tests.daemon_fixture import Orlopd
+from tests.disks import formatted
 
 _VERITY = "[content]\nverity = true\n"
 
 
-@contextmanager
-def _ext4(folder: Path, features: str) -> Iterator[Path]:
-    disk, target = folder / "disk", folder / "mounted"
-    with disk.open("wb") as file:
-        file.truncate(256 << 20)
-    subprocess.run(
-        ["mkfs.ext4", "-q", "-b", "4096", "-O", features, disk], check=True, capture_output=True
-    )
-    target.mkdir()
-    subprocess.run(["mount", "-o", "loop", disk, target], check=True)
-    try:
-        yield target
-    finally:
-        unmount(target)
+def _ext4(folder: Path, features: str) -> AbstractContextManager[Path]:
+    return formatted(folder, ["mkfs.ext4", "-q", "-b", "4096", "-O", features], 256 << 20)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Driver(ABC):
         self.snapshots = root / "snapshots"
         self.snapshots.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
-        self._quota = ProjectQuota(os.fspath(self.snapshots))
+        self._quota = ProjectQuota(os.fspath(root))
 
     @abstractmethod
     def create(
@@ -101,7 +101,7 @@ class Driver(ABC):
         Where the disk has no room for another name (btrfs), it stays what it was.
         """
         folder = self.folder(number)
-        self._quota.release(os.fspath(self.content(number)))
+        self._quota.release(number, os.fspath(self.content(number)))
         try:
             return folder.rename(self.snapshots / f"{_TRASH}{number}")
         except FileNotFoundError:
@@ -117,7 +117,7 @@ class Driver(ABC):
 
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
-        self._quota.release(os.fspath(self.content(number)))
+        self._quota.release(number, os.fspath(self.content(number)))
         with suppress(OSError):
             self.destroy(self.folder(number))
 

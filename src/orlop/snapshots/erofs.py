@@ -110,7 +110,7 @@ class ErofsDriver(Driver):
             folders.mark(folder, self._block_size)
             if any(limits):
                 self._quota.start(number, [str(content), f"{folder}/work"])
-                self._quota.limit(str(content), limits)
+                self._quota.limit(number, limits)
 
     def content(self, number: int) -> Path:
         return self.folder(number) / "fs"
@@ -208,7 +208,7 @@ class ErofsDriver(Driver):
         """The files that the layer was made of go, and what killed workers have left."""
         with self._lock:
             self._take_sealed(number)
-        self._quota.release(os.fspath(self.content(number)))
+        self._quota.release(number, os.fspath(self.content(number)))
         for path in self.folder(number).iterdir():
             if path.name in _OF_LAYERS:
                 continue

@@ -58,7 +58,7 @@ class NativeDriver(Driver):
         if parents:
             self._copy(parents[0], folder)
         if any(limits) and not read_only:
-            self._quota.limit(str(folder), limits)
+            self._quota.limit(number, limits)
 
     def _copy(self, parent: int, folder: Path) -> None:
         with self._copying(fcntl.LOCK_SH) as lock:

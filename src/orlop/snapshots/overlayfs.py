@@ -47,7 +47,7 @@ class OverlayDriver(Driver):
             os.mkdir(f"{folder}/work", 0o711)  # noqa: PTH102
             if any(limits):
                 self._quota.start(number, [content, f"{folder}/work"])
-                self._quota.limit(content, limits)
+                self._quota.limit(number, limits)
         if parents:
             owner = os.stat(f"{self._place(parents[0])}/fs")  # noqa: PTH116
             if owner.st_uid or owner.st_gid:

@@ -67,12 +67,14 @@ def size_of(name: str, text: str) -> int:
 class ProjectQuota:
     """Gives folders below `root` to projects with limits, one for each snapshot.
 
-    The folder remembers its project. Ids follow from the number of the snapshot and from where the
-    root is, so that two roots on one filesystem are apart; one that anybody uses is passed over.
+    Which one is noted in `root/quotas`: what the folder says may be changed by who writes to it.
+    Ids follow from the number of the snapshot and from where the root is, so that two roots on one
+    filesystem are apart; one that anybody uses is passed over.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self._notes = Path(root, "quotas")
         self._lock = threading.Lock()
 
     def start(self, number: int, folders: Sequence[str]) -> None:
@@ -81,31 +83,38 @@ class ProjectQuota:
         Raises FailedPrecondition where the filesystem cannot.
         """
         self._check()
+        self._notes.mkdir(mode=0o700, exist_ok=True)
         with self._lock:
             project = self._free(number)
+            self._note(number).write_text(f"{project}\n")
             for folder in folders:
                 projects.give(folder, project)
 
-    def limit(self, folder: str, limits: Limits) -> None:
-        """Limit what may be written beyond what there is in the project of a folder."""
-        project = projects.project_of(folder)
-        now = projects.quota(folder, project)
+    def limit(self, number: int, limits: Limits) -> None:
+        """Limit what may be written beyond what there is in a snapshot's project."""
+        project = int(self._note(number).read_text())
+        now = projects.quota(self._root, project)
         projects.limit(
-            folder,
+            self._root,
             project,
             now.size + limits.size if limits.size else 0,
             now.inodes + limits.inodes if limits.inodes else 0,
         )
 
-    def release(self, folder: str) -> None:
-        """Lift the limits of a folder that is to be deleted; nothing for one without any."""
-        with suppress(OSError):  # most have none, or cannot have any
-            project, around = projects.project_of(folder), projects.project_of(self._root)
-            if project < _FIRST or project == around:
-                return
-            projects.limit(folder, project, 0, 0)
+    def release(self, number: int, folder: str) -> None:
+        """Lift the limits of a snapshot whose `folder` is to be deleted; nothing if it has none."""
+        note = self._note(number)
+        if not os.path.exists(note):  # noqa: PTH110 - most have none, and somebody waits
+            return
+        with suppress(OSError, ValueError):  # of a note that a power cut left empty
+            projects.limit(self._root, int(note.read_text()), 0, 0)
             # Or else it could not be moved within a root that is in a project itself.
-            projects.give(folder, around, inherited=False)
+            projects.give(folder, projects.project_of(self._root), inherited=False)
+        with suppress(OSError):
+            note.unlink()
+
+    def _note(self, number: int) -> Path:
+        return self._notes / str(number)
 
     def _free(self, number: int) -> int:
         place = Path(self._root).stat().st_ino % (1 << _ROOTS)

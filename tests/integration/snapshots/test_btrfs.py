@@ -8,27 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from orlop.sys.mount import unmount
 from tests.daemon_fixture import Orlopd, serving_with
+from tests.disks import formatted
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 def orlopd(tmp_path: Path) -> Iterator[Orlopd]:
-    disk = tmp_path / "disk"
-    with disk.open("wb") as file:
-        file.truncate(300 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", str(disk)], check=True)
-    target = tmp_path / "mounted"
-    target.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(disk), str(target)], check=True)
-    daemon = Orlopd()
-    daemon.root = target / "root"
-    try:
+    with formatted(tmp_path, ["mkfs.btrfs", "-q"], 300 << 20) as target:
+        daemon = Orlopd()
+        daemon.root = target / "root"
         yield from serving_with(daemon)
-    finally:
-        unmount(target)
 
 
 def test_containers_on_subvolumes(orlopd: Orlopd, registry: str) -> None:

@@ -22,6 +22,7 @@ from orlop.metadata import Database
 from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, mount_points, unmount
+from tests.mounting import mounted
 from tests.nasty_tree import deep
 from tests.patience import patient
 
@@ -48,17 +49,6 @@ def opened(root: Path, forks: ForkServer) -> Iterator[SnapshotStore]:
         made.close()
         database.close()
     assert f"{root}/" not in Path("/proc/self/mountinfo").read_text()
-
-
-@contextmanager
-def mounted(mounts: list[Mount], root: Path) -> Iterator[Path]:
-    target = root / "mnt"
-    target.mkdir(exist_ok=True)
-    mount_all(mounts, target)
-    try:
-        yield target
-    finally:
-        unmount(target)
 
 
 def _layers(store: SnapshotStore, root: Path) -> None:

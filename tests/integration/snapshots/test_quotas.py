@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,31 +11,17 @@ import pytest
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.snapshots import NativeDriver, OverlayDriver, quota
 from orlop.snapshots.quota import Limits
-from orlop.sys.mount import unmount
 from tests.daemon_fixture import Orlopd, serving_with
+from tests.disks import formatted
 
 pytestmark = pytest.mark.root
 
 _FULL = "sh", "-c", "dd if=/dev/urandom of=/big bs=64k count=256 2>&1; stat -c %b /big"
 
 
-@contextmanager
-def _mounted(folder: Path, make: list[str]) -> Iterator[Path]:
-    disk, target = folder / "disk", folder / "mounted"
-    with disk.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run([*make, str(disk)], check=True, capture_output=True)
-    target.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(disk), str(target)], check=True)
-    try:
-        yield target
-    finally:
-        unmount(target)
-
-
 @pytest.fixture
 def on_btrfs(tmp_path: Path) -> Iterator[Orlopd]:
-    with _mounted(tmp_path, ["mkfs.btrfs", "-q"]) as target:
+    with formatted(tmp_path, ["mkfs.btrfs", "-q"], 400 << 20) as target:
         daemon = Orlopd()
         daemon.root = target / "root"
         yield from serving_with(daemon)
@@ -70,7 +55,7 @@ def test_a_subvolume_has_a_limit(on_btrfs: Orlopd, registry: str) -> None:
 def test_where_the_filesystem_cannot(
     tmp_path: Path, driver: type[OverlayDriver | NativeDriver], make: list[str], told: str
 ) -> None:
-    with _mounted(tmp_path, make) as target:
+    with formatted(tmp_path, make, 400 << 20) as target:
         made = driver(target / "root")
         with pytest.raises(FailedPrecondition, match=told):
             made.create(1, (), read_only=False, limits=Limits(1 << 20))

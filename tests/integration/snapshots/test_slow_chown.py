@@ -8,7 +8,6 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,10 @@ from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import Driver, NativeDriver, OverlayDriver, SnapshotIds, SnapshotStore
-from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.sys.mount import unmount
 from orlop.sys.removal import remove_tree
 from tests.daemon_fixture import Orlopd, serving, serving_with
+from tests.mounting import mounted
 from tests.nasty_tree import deep
 
 pytestmark = pytest.mark.root
@@ -68,19 +68,8 @@ def store(
     remove_tree(tmp_path / "root")  # deeper than pytest can
 
 
-@contextmanager
-def _mounted(mounts: list[Mount], root: Path) -> Iterator[Path]:
-    target = root / "mnt"
-    target.mkdir(exist_ok=True)
-    mount_all(mounts, target)
-    try:
-        yield target
-    finally:
-        unmount(target)
-
-
 def _base(store: SnapshotStore, root: Path) -> None:
-    with _mounted(store.prepare("ns", "work"), root) as target:
+    with mounted(store.prepare("ns", "work"), root) as target:
         for name in "bin", "home", "home/one":
             (target / name).mkdir()
         (target / "bin/su").write_text("su")
@@ -108,7 +97,7 @@ def _owner(path: Path) -> tuple[int, int]:
 def test_all_but_the_owners_stays(store: SnapshotStore, tmp_path: Path) -> None:
     _base(store, tmp_path)
     host = Path("/etc/passwd").stat()
-    with _mounted(store.prepare("ns", "one", "base", _MAPPED), tmp_path) as target:
+    with mounted(store.prepare("ns", "one", "base", _MAPPED), tmp_path) as target:
         assert _owner(target) == (200_000, 400_000)
         mine = target / "home/one/mine"
         assert _owner(mine) == _owner(mine.parent) == (300_000, 400_050)
@@ -129,7 +118,7 @@ def test_all_but_the_owners_stays(store: SnapshotStore, tmp_path: Path) -> None:
         owners = subprocess.check_output(["find", target, "-printf", "%U %G\n"]).split(b"\n")
         assert set(owners) == {b"200000 400000", b"300000 400050", b""}
     assert Path("/etc/passwd").stat() == host
-    with _mounted(store.view("ns", "plain", "base"), tmp_path) as target:
+    with mounted(store.view("ns", "plain", "base"), tmp_path) as target:
         assert _owner(target / "home/one/mine") == (1000, 50)
         assert os.getxattr(target / "bin/ping", "security.capability") == _PING
 
@@ -158,7 +147,7 @@ def test_one_copy_for_all(store: SnapshotStore, tmp_path: Path) -> None:
         assert not [each for each in mounts[0].options if "map=" in each]
     store.driver.maps_ids = False
     store.prepare("ns", "empty", "", _MAPPED)
-    with _mounted(store.mounts("ns", "empty"), tmp_path) as target:
+    with mounted(store.mounts("ns", "empty"), tmp_path) as target:
         assert _owner(target) == (200_000, 400_000)
 
 

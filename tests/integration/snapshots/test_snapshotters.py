@@ -44,6 +44,7 @@ from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
 from orlop.wire.services import snapshots_pb2 as pb
 from tests.layer_fixture import layer, member
+from tests.mounting import mounted
 from tests.nasty_tree import deep
 
 pytestmark = pytest.mark.root
@@ -101,17 +102,6 @@ def _open_store(name: str, root: Path, forks: ForkServer) -> Iterator[SnapshotSt
     yield made
     made.close()
     database.close()
-
-
-@contextmanager
-def mounted(mounts: list[Mount], root: Path) -> Iterator[Path]:
-    target = root / "mnt"
-    target.mkdir(exist_ok=True)
-    mount_all(mounts, target)
-    try:
-        yield target
-    finally:
-        unmount(target)
 
 
 def _base(store: SnapshotStore, root: Path, name: str = "base") -> None:
