@@ -11,6 +11,7 @@ from orlop.client import Connection
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.wire.services import links_pb2 as wire
 from orlop.wire.services import network_pb2
+from tests.daemon_fixture import Orlopd
 from tests.integration.network.lab import run, snapshot
 from tests.integration.network.networked import Networked
 
@@ -46,6 +47,10 @@ def test_links_are_made_changed_moved_and_deleted(connection: Connection) -> Non
     change = wire.SetLink(name="there", mtu=1200, alias="of a test", rename="eth0", up=True)
     there = links.update(wire.UpdateLinkRequest(place=LAB, link=change)).link
     assert (there.name, there.mtu, there.alias, there.up) == ("eth0", 1200, "of a test", True)
+    # The kernel has a cable up a moment after it was told to.
+    request = wire.GetLinkRequest(place=LAB, name="eth0")
+    Orlopd.wait_for(lambda: links.get(request).link.state == "up")
+    there = links.get(request).link
     by_path = wire.Place(path=_path(connection))
     same = links.get(wire.GetLinkRequest(place=by_path, name="eth0")).link
     for each in (same, there):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client import leases
 from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.registry_fixture import skopeo_copy
@@ -83,6 +84,8 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     assert "hull=red" in orlopd.ctr("namespaces", "ls").stdout
     assert "keep" in orlopd.ctr("leases", "ls", "-q", namespace=one).stdout.split()
     orlopd.wait_for(lambda: "adopt-" not in orlopd.ctr("leases", "ls", namespace=one).stdout)
+    with orlopd.connect() as connection:
+        leases.collect(connection)  # what nothing keeps must not go while it is looked at
     ours = {path.name: path for path in orlopd.root.glob("content/blobs/sha256/*")}
     theirs = {path.name: path for path in (near / _BLOBS).iterdir()}
     kept = orlopd.ctr("content", "ls", "-q", namespace=one).stdout.split()
