@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import names, states
+from orlop.client import names, restarts, states
 from orlop.client.connection import Connection
 from orlop.client.stdio import Streams
 from orlop.errors import DeadlineExceeded, FailedPrecondition, NotFound, OrlopError
@@ -146,17 +146,20 @@ def list_records(connection: Connection) -> list[containers_pb2.Container]:
 def remove(connection: Connection, container: containers_pb2.Container, *, force: bool) -> None:
     """Remove task, record, snapshot, log and checkpoints of a container.
 
-    Raises FailedPrecondition when it still runs, unless `force` kills it first.
+    Raises FailedPrecondition when it still runs, unless `force` kills it first, and has it not
+    started again.
     """
     if force:
-        _kill(connection, container.id)
+        restarts.expect(connection, container, running=False)
+        _end_task(connection, container.id)
     elif states.of(container, states.task_of(connection, container.id)).alive:
         raise FailedPrecondition(
             f'container "{names.of(container)}" is running: stop it first, or give --force'
         )
+    else:
+        delete_task(connection, container.id)
     from orlop.client import log_files
 
-    delete_task(connection, container.id)
     with suppress(NotFound):  # the daemon removes it as well, if it was run with --rm
         connection.containers.delete(containers_pb2.DeleteContainerRequest(id=container.id))
     if container.snapshot_key:
@@ -177,6 +180,20 @@ def remove_when_ended(connection: Connection, container: containers_pb2.Containe
     task = states.task_of(connection, container.id)
     if task is not None and not states.of(container, task).alive:
         remove(connection, container, force=False)
+
+
+def _end_task(connection: Connection, container: str) -> None:
+    """Kill a task and delete it, and the one that was about to be started in its place."""
+    for last in (False, True):
+        _kill(connection, container)
+        try:
+            delete_task(connection, container)
+        except OrlopError:
+            task = states.task_of(connection, container)
+            if last or task is None or task.status == STOPPED:
+                raise
+        else:
+            return
 
 
 def _kill(connection: Connection, container: str) -> None:

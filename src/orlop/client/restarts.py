@@ -51,7 +51,8 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
 
 
 def has_policy(container: containers_pb2.Container) -> bool:
-    return bool(container.labels.get(_POLICY))
+    """Whether the monitor cares for it; one with a status alone is always started again."""
+    return bool(container.labels.get(_POLICY) or container.labels.get(STATUS))
 
 
 def comes_back(container: containers_pb2.Container, status: int) -> bool:

@@ -21,7 +21,7 @@ from orlop.events import Exchange, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
 from orlop.restart.reviver import Reviver
-from orlop.restart.rules import COUNT, STATUS, Rules, parse
+from orlop.restart.rules import COUNT, STATUS, Rules, explicitly_stopped, parse
 from orlop.runtime.model import ProcessState
 from orlop.wire.events_pb2 import ContainerDelete, TaskExit
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
@@ -223,7 +223,8 @@ class Monitor:
     def _still_wanted(self, key: Key) -> bool:
         """Whether nobody removed the container, or stopped it, while it was being started."""
         try:
-            rules = parse(self._containers.get(*key).labels)
+            labels = self._containers.get(*key).labels
         except NotFound:
             return False
-        return rules is None or rules.wanted
+        rules = parse(labels)
+        return rules.wanted if rules is not None else not explicitly_stopped(labels)

@@ -67,10 +67,15 @@ def parse(labels: Mapping[str, str]) -> Rules | None:
         policy=policy or ALWAYS,
         limit=_number(POLICY, limit) if colon else 0,
         count=_number(COUNT, labels.get(COUNT) or "0"),
-        explicitly_stopped=labels.get(EXPLICITLY_STOPPED, "").lower() in ("1", "t", "true"),
+        explicitly_stopped=explicitly_stopped(labels),
         log_uri=_output(labels),
         stdin="attach:" if labels.get(SHARED) == "stdin" else "",
     )
+
+
+def explicitly_stopped(labels: Mapping[str, str]) -> bool:
+    """Whether somebody has asked for its end, rather than that it ended."""
+    return labels.get(EXPLICITLY_STOPPED, "").lower() in ("1", "t", "true")
 
 
 def _output(labels: Mapping[str, str]) -> str:

@@ -334,6 +334,8 @@ class SandboxManager:
             return False
         self._shims.forget(lost)
         sandbox.reconnect(shim)
+        if shim.closed.is_set():  # one that is dying accepts for a moment; nobody was told
+            self._shim_died(shim)
         return True
 
     def _take(self, sandbox: RunningSandbox) -> bool:

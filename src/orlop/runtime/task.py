@@ -87,11 +87,17 @@ class Task:
         """From now on exits are noted, so that what the shim tells can be believed for long."""
         self._change()
 
-    def reconnect(self, shim: Shim) -> None:
-        """The shim lives after all, and is reached by another connection."""
+    def reconnect(self, lost: Shim, shim: Shim) -> bool:
+        """The shim lives after all, and is reached by another connection than the lost one.
+
+        Whether it was still that one: False when somebody else has seen to it.
+        """
         with self._changed:
+            if self.shim is not lost:
+                return False
             self.shim = shim
             self._changed.notify_all()
+        return True
 
     def end(self, ended: Exit) -> None:
         """The task is no more: deleted, or cleared up after its shim."""

@@ -432,8 +432,12 @@ class TaskManager:
             shim = self.shims.connect(task.bundle)
         except OrlopError:
             return False
+        if not task.reconnect(lost, shim):
+            self.shims.forget(shim)
+            return True
         self.shims.forget(lost)
-        task.reconnect(shim)
+        if shim.closed.is_set():  # one that is dying accepts for a moment; nobody was told
+            self._shim_died(shim)
         return True
 
     def publish_exit(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:

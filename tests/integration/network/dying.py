@@ -34,10 +34,16 @@ def step(who: str) -> None:
             return
         if whose != who:
             return
-        if int(left) > 0:
-            file.write_text(f"{whose} {int(left) - 1}")
+        # Nobody is to die any more once the file is gone, which may be any moment.
+        try:
+            if int(left) > 0:
+                with file.open("r+") as orders:
+                    orders.truncate()
+                    orders.write(f"{whose} {int(left) - 1}")
+                return
+            file.unlink()
+        except FileNotFoundError:
             return
-        file.unlink()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.client import containers
+from orlop.client import Connection, containers
 from tests.daemon_fixture import Orlopd, serving
 from tests.patience import patient
 
@@ -90,6 +90,48 @@ def test_always(watchful: Orlopd, image: str, tmp_path: Path) -> None:
     watchful.wait_for(lambda: _count(watchful) >= 3)
     watchful.wait_for(lambda: log.read_text().count("up\n") >= 3)
     _clear(watchful)
+
+
+@pytest.mark.parametrize("policy", ["always", ""])
+def test_removed_while_it_comes_back(watchful: Orlopd, image: str, policy: str) -> None:
+    """Whatever the monitor does just then, it is removed, and stays so."""
+    for turn in range(5):
+        _run(watchful, image, "true", policy=policy)
+        watchful.wait_for(lambda: _count(watchful) >= 1)
+        time.sleep(turn * 0.04)
+        watchful.orlop("rm", "-f", "one")
+    time.sleep(patient(1))
+    assert not _status(watchful)
+
+
+def test_removed_while_somebody_starts_it(
+    watchful: Orlopd, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill, starts = containers._kill, iter((True, False))
+
+    def killed_in_vain(connection: Connection, container: str) -> None:
+        kill(connection, container)
+        if next(starts):
+            watchful.orlop("start", container)
+
+    _run(watchful, image, "sleep 1000")
+    monkeypatch.setattr(containers, "_kill", killed_in_vain)
+    with watchful.connect() as connection:
+        containers.remove(connection, containers.get(connection, "one"), force=True)
+    assert not _status(watchful)
+
+
+def test_stopped_while_it_comes_back(watchful: Orlopd, image: str) -> None:
+    for turn in range(5):
+        _run(watchful, image, "sleep 0.05", policy="always")
+        watchful.wait_for(lambda: _count(watchful) >= 1)
+        time.sleep(turn * 0.04)
+        watchful.orlop("stop", "one")
+        watchful.wait_for(lambda: _status(watchful) in ("", "STOPPED"))
+        count = _count(watchful)
+        time.sleep(patient(0.3))
+        assert (_count(watchful), _status(watchful) in ("", "STOPPED")) == (count, True)
+        watchful.orlop("rm", "one")
 
 
 def test_on_failure_so_often(watchful: Orlopd, image: str, tmp_path: Path) -> None:

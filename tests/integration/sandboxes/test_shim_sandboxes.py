@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
+import socket
+import stat
 import typing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,7 @@ from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
 
+_PIDFD_GETFD = 438
 RUNTIME = Sandbox.Runtime(name="io.containerd.runc.v2")
 POD: dict[str, typing.Any] = {"sandbox_id": "pod", "sandboxer": "shim"}
 
@@ -126,6 +131,52 @@ def test_its_shim_dies(orlopd: Orlopd, busybox: str) -> None:
         orlopd.wait_for(lambda: not Path(f"/proc/{container}").exists())
         containers.remove(connection, containers.get(connection, "one"), force=True)
         connection.sandboxes.delete(sandbox_pb2.StoreDeleteRequest(sandbox_id="pod"))
+
+
+def _listener(shim: int) -> socket.socket:
+    """The socket that a shim listens at, shared with it: that of the process that works for it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    hands = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+    for hand in map(int, hands):
+        process = os.pidfd_open(hand)
+        for number in Path(f"/proc/{hand}/fd").iterdir():
+            copy = libc.syscall(_PIDFD_GETFD, process, int(number.name), 0)
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                os.close(copy)
+                continue
+            shared = socket.socket(fileno=copy)
+            if shared.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.close(process)
+                return shared
+            shared.close()
+        os.close(process)
+    raise AssertionError(f"nobody of {hands} listens")
+
+
+def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
+    """Its socket accepts after it is dead, and breaks off: at any moment of a reconnection."""
+    with orlopd.connect() as connection:
+        shim = _create(connection)
+        container = _run(connection, busybox, "one")
+        with _listener(shim) as listener:
+            os.kill(shim, signal.SIGKILL)
+            orlopd.wait_for(lambda: _is_dead(shim))
+            listener.settimeout(1)
+            with suppress(TimeoutError):
+                for _ in range(1000):
+                    listener.accept()[0].close()
+        orlopd.wait_for(lambda: _state(connection) == "")
+        orlopd.wait_for(lambda: "one" not in orlopd.ctr("tasks", "ls").stdout)
+        orlopd.wait_for(lambda: not Path(f"/proc/{container}").exists())
+        containers.remove(connection, containers.get(connection, "one"), force=True)
+        connection.sandboxes.delete(sandbox_pb2.StoreDeleteRequest(sandbox_id="pod"))
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def test_what_is_refused(orlopd: Orlopd) -> None:
