@@ -45,7 +45,7 @@ class _Client:
         self.gone = False
         self._loop = loop
         self._connection = connection
-        self._room: Promise[None] = Promise(loop)
+        self._rooms: list[Promise[None]] = []  # of each stream that waits for it to read
         self._hearing = loop.spawn(self._listen(hear))
 
     async def _listen(self, hear: Callable[[_Client, bytes], Coroutine[Any, None, None]]) -> None:
@@ -59,11 +59,13 @@ class _Client:
             try:
                 self._connection.sendmsg([stream, data])
             except BlockingIOError:
-                self._room = self._loop.watch(fd, select.EPOLLOUT)
+                room = self._loop.watch(fd, select.EPOLLOUT)
+                self._rooms.append(room)
                 try:
-                    await self._room
+                    await room
                 finally:
-                    self._loop.unwatch(fd, self._room)
+                    self._rooms.remove(room)
+                    self._loop.unwatch(fd, room)
             except OSError:
                 return  # it is about to be heard that it has left
             else:
@@ -73,8 +75,9 @@ class _Client:
         if not self.gone:
             self.gone = True
             self._hearing.cancel()
-            self._room.resolve(None)
-            self._loop.unwatch(self._connection.fileno(), self._room)
+            for room in self._rooms:
+                room.resolve(None)
+                self._loop.unwatch(self._connection.fileno(), room)
             self._connection.close()
 
 

@@ -93,6 +93,7 @@ class Hand:
         )
         self._loop = loop = Loop(lambda error: log.error(f"unexpected failure: {error!r}"))
         self._control = start.control
+        self._leaving = False
         self._children = Children(loop, start.control, self._terminate)
         self._publisher = Publisher(loop, args["ttrpc_address"], args["namespace"], log)
         host = Host(loop, self._children, self._publisher, log, args["namespace"], start.keeper)
@@ -148,7 +149,9 @@ class Hand:
             self._leave()
 
     def _leave(self) -> None:
-        self._loop.spawn(self._end())
+        if not self._leaving:
+            self._leaving = True
+            self._loop.spawn(self._end())
 
     async def _end(self) -> None:
         try:

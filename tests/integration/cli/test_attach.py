@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.shim.keeper import HAND
 from tests.daemon_fixture import Orlopd
 from tests.terminal_fixture import Terminal
 
@@ -114,8 +115,7 @@ def test_leaving_a_terminal_and_coming_back(orlopd: Orlopd, busybox: str) -> Non
     with Terminal(orlopd.orlop_command("attach", "--detach-keys", "x,y", "one")) as back:
         back.expect(b"# ")
         back.resize(41, 99)
-        time.sleep(0.5)
-        back.type(b"stty size\n")
+        back.type(b"until stty size | grep '41 9[9]'; do sleep 0.1; done\n")
         back.expect(b"41 99")
         back.type(b"echo x; exit 3\n")
         back.expect(b"\nx\r\n")
@@ -158,7 +158,9 @@ def test_an_exec_that_is_left_goes_on(orlopd: Orlopd, shell: str) -> None:
         terminal.expect(b"70000")
         terminal.type(LEAVE)
         assert terminal.wait() == 0
-    orlopd.orlop("exec", shell, "test", "-e", "/tmp/done")
+    orlopd.wait_for(
+        lambda: orlopd.orlop("exec", shell, "test", "-e", "/tmp/done", check=False).returncode == 0
+    )
     assert "sleep 1000" in orlopd.orlop("top", shell).stdout
 
 
@@ -193,16 +195,45 @@ def test_binary_output_and_slow_readers(orlopd: Orlopd, busybox: str) -> None:
                           ).stdout.split()[0].decode() == told  # fmt: skip
 
 
+def test_who_reads_neither_stream_and_goes(orlopd: Orlopd, busybox: str) -> None:
+    """Both of a process's streams wait for a client, which is killed: the others go on."""
+    zeros = "dd if=/dev/zero bs=64k count=64"
+    script = f"{zeros} & {zeros} >&2; wait; touch /done; exec sleep 1000"
+    with subprocess.Popen(
+        orlopd.orlop_command("run", "--name", "one", busybox, "sh", "-c", script),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        time.sleep(3)  # until all between it and the process is full
+        client.kill()
+    orlopd.wait_for(
+        lambda: orlopd.orlop("exec", "one", "test", "-e", "/done", check=False).returncode == 0
+    )
+    (pid,) = (int(line.split()[1]) for line in orlopd.ctr("tasks", "ls").stdout.splitlines()[1:])
+    shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    orlopd.wait_for(lambda: HAND not in _children(shim))  # it sleeps
+    assert orlopd.orlop("ps", "--format", "{{.State}}").stdout == "running\n"
+    assert orlopd.orlop("exec", "one", "echo", "here").stdout == "here\n"
+    orlopd.orlop("rm", "-f", "one")
+
+
+def _children(pid: int) -> set[str]:
+    """The names of a process's children."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {Path(f"/proc/{each}/comm").read_text().strip() for each in pids}
+
+
 def test_another_shim_has_its_log(orlopd: Orlopd, busybox: str) -> None:
     shim = "/usr/bin/containerd-shim-runc-v2"
-    script = "while ! test -e /tmp/go; do sleep 0.1; done; echo went; exit 6"
+    script = "while ! test -e /tmp/go; do echo here; sleep 0.1; done; echo went; exit 6"
     orlopd.orlop("run", "-d", "--runtime", shim, "--name", "one", busybox, "sh", "-c", script)
     clients = [_attach(orlopd, "one") for _ in range(2)]
-    time.sleep(1)
+    for client in clients:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "here\n"
     orlopd.orlop("exec", "one", "touch", "/tmp/go")
     for client in clients:
-        out, _ = client.communicate(timeout=20)
-        assert (out, client.returncode) == ("went\n", 6)
+        out, _ = client.communicate(timeout=60)
+        assert (out.replace("here\n", ""), client.returncode) == ("went\n", 6)
     orlopd.orlop("rm", "one")
 
 
