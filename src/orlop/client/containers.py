@@ -190,7 +190,9 @@ def _end_task(connection: Connection, container: str) -> None:
             delete_task(connection, container)
         except OrlopError:
             task = states.task_of(connection, container)
-            if last or task is None or task.status == STOPPED:
+            if task is None:
+                return
+            if last or task.status == STOPPED:
                 raise
         else:
             return

@@ -157,8 +157,9 @@ class _End:
         while not self._closed.is_set():
             try:
                 with Connection(*self._address) as self._connection:
-                    while self._goes_on(self._connection) and not self._closed.wait(_PAUSE):
-                        pass
+                    # Whoever closes may just have missed this connection.
+                    while not self._closed.is_set() and self._goes_on(self._connection):
+                        self._closed.wait(_PAUSE)
                 break
             except Unavailable:  # the container lives on, and so does its log
                 self._closed.wait(_PAUSE)

@@ -133,14 +133,15 @@ class Monitor:
         elif topic == _EXITED:
             exited = events.TaskExit.FromString(event)
             if exited.id == exited.container_id:
-                self._dismiss((namespace, exited.id))
+                self._dismiss((namespace, exited.id), exited.pid)
             elif exited.id.startswith(PREFIX) and not self._prober.heard(
                 namespace, exited.id, exited.exit_status
             ):
                 # Of a container that was paused meanwhile, or of an earlier daemon.
                 self._hands.submit(self._prober.end, namespace, exited.container_id, exited.id)
         elif topic == _DELETED:
-            self._dismiss((namespace, events.TaskDelete.FromString(event).container_id))
+            deleted = events.TaskDelete.FromString(event)
+            self._dismiss((namespace, deleted.container_id), deleted.pid)
         elif topic == _PAUSED:
             self._rest((namespace, events.TaskPaused.FromString(event).container_id))
         elif topic == _RESUMED:
@@ -204,10 +205,17 @@ class Monitor:
             self._files.save(key, health)
         self._schedule(key, health, check)
 
-    def _dismiss(self, key: Key) -> None:
-        self._timetable.drop(key)
+    def _dismiss(self, key: Key, pid: int = 0) -> None:
+        """Watch a container no longer; only its task of `pid`, if that is known.
+
+        Events of one that was just deleted may come after those of the next one.
+        """
         with self._lock:
-            patient = self._patients.pop(key, None)
+            patient = self._patients.get(key)
+            if patient is not None and pid not in (0, patient.health.pid):
+                return
+            self._patients.pop(key, None)
+        self._timetable.drop(key)
         self._give_up(key, patient)
 
     def _rest(self, key: Key) -> None:

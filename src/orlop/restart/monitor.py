@@ -16,7 +16,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore
-from orlop.errors import NotFound, OrlopError, ResourceExhausted
+from orlop.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OrlopError,
+    ResourceExhausted,
+    Unavailable,
+)
 from orlop.events import Exchange, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
@@ -33,6 +39,8 @@ _HANDS = 4
 # A container without a task may be one that a client is just making.
 _GRACE = 10 * 10**9
 _FAILED = 255
+# A shim that is just being buried says so, and one that has much to do.
+_AGAIN = (Unavailable, DeadlineExceeded)
 _log = logging.getLogger(__name__)
 
 
@@ -127,24 +135,37 @@ class Monitor:
 
     def _submit(self, key: Key, *, on_round: bool) -> None:
         with self._lock:
-            if key in self._busy:
-                return
+            busy = key in self._busy
             self._busy.add(key)
+        if busy:
+            if not on_round:
+                self._agenda.ended(key)  # again: whoever is at it may have looked before that
+            return
         self._hands.submit(self._look_at, key, on_round)
 
     def _look_at(self, key: Key, on_round: bool) -> None:
         namespace, name = key
         try:
             self._tend(key, on_round)
-        except NotFound:
-            self._forget(key)
         except (OrlopError, OSError, ValueError) as error:
+            if self._is_gone(key):
+                self._forget(key)
+                return
+            if isinstance(error, _AGAIN):
+                self._agenda.ended(key)
             self._complain(key, str(error))
         except Exception:  # noqa: BLE001 - one container's fault must not cost the others their hand
             _log.exception("namespace=%s container=%s restart", namespace, name)
         finally:
             with self._lock:
                 self._busy.discard(key)
+
+    def _is_gone(self, key: Key) -> bool:
+        try:
+            self._containers.get(*key)
+        except NotFound:
+            return True
+        return False
 
     def _complain(self, key: Key, what: str) -> None:
         """Once, not every round."""
@@ -169,7 +190,7 @@ class Monitor:
         if self._is_fine(key, container, state, on_round):
             return
         if rules.again(self._status(key, state)):
-            self._revive(key, container, rules)
+            self._revive(key, container, rules, state.pid if state is not None else 0)
 
     def _is_fine(
         self, key: Key, container: Container, state: ProcessState | None, on_round: bool
@@ -190,7 +211,7 @@ class Monitor:
             return state.exit.status
         return _FAILED if key in self._failed else 0
 
-    def _revive(self, key: Key, container: Container, rules: Rules) -> None:
+    def _revive(self, key: Key, container: Container, rules: Rules, before: int) -> None:
         namespace, name = key
         count = str(rules.count + 1)
         self._containers.update(
@@ -198,8 +219,9 @@ class Monitor:
             replace(container, labels={**container.labels, COUNT: count}),
             FieldMask(paths=[f"labels.{COUNT}"]),
         )
+        self._agenda.started(key)  # it may have ended before its start is known here
         try:
-            pid = self._reviver.revive(namespace, container, rules)
+            pid = self._reviver.revive(namespace, container, rules, before)
         except (OrlopError, OSError):
             if not self._agenda.closed:
                 with self._lock:
@@ -209,7 +231,8 @@ class Monitor:
         with self._lock:
             self._failed.discard(key)
             self._complaints.pop(key, None)
-        self._agenda.started(key)
+        if not pid:
+            return
         _log.info(
             "namespace=%s container=%s started again, pid=%d, restart %s",
             namespace,

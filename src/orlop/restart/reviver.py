@@ -45,11 +45,14 @@ class Reviver:
         except NotFound:
             return None
 
-    def revive(self, namespace: str, container: Container, rules: Rules) -> int:
-        """A fresh task, started; its pid. What is left of the last one goes first.
+    def revive(self, namespace: str, container: Container, rules: Rules, before: int) -> int:
+        """A fresh task, started; its pid. What is left of the last one (pid `before`) goes first.
 
-        A start that fails leaves no task. Raises what tasks and snapshots raise.
+        0 if somebody else has made another one meanwhile, which stays. A start that fails leaves no
+        task. Raises what tasks and snapshots raise.
         """
+        if self._tasks.pid_of(namespace, container.id) not in (0, before):
+            return 0
         self.end(namespace, container.id)
         terminal = _terminal(container)
         stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)
