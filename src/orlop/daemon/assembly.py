@@ -157,7 +157,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     everywhere: dict[str, Snapshotter] = {**snapshotters, **proxies}
     if config.snapshots.default not in everywhere:
         raise FailedPrecondition(f'the default snapshotter "{config.snapshots.default}" is missing')
-    namespaces = NamespaceStore(database, exchange)
+    namespaces = NamespaceStore(database, exchange, content.remove_orphan_ingest)
     containers = ContainerStore(database, exchange)
     limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
     processors = Processors(
@@ -335,7 +335,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         origin = registry.start(config.serve, content, images, leases, closing)
     scraped = metrics.listen(config, closing) if config.metrics.address else None
     shown = status.listen(config, closing) if config.status.address else None
-    closing.callback(cni.stop)  # the first thing to be done, or all that wait for plugins wait on
+    # The first things to be done, or all that wait for shims and plugins wait on.
+    closing.callback(tasks.stop)
+    closing.callback(cni.stop)
     servers.listen()
     if guests is not None:
         guests.add_unix(Path(config.snapshots.serve), 0o600)

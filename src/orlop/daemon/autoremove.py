@@ -111,6 +111,8 @@ class AutoRemover:
                 return
             with suppress(NotFound):
                 self._delete_task(namespace, name)
+            if self._containers.get(namespace, name).created_at != container.created_at:
+                return  # somebody else was faster, and has made another one
             self._containers.delete(namespace, name)
             snapshotter = self._snapshotters.get(container.snapshotter)
             if snapshotter is not None and container.snapshot_key:
@@ -126,12 +128,9 @@ class AutoRemover:
         """For a while only: a shim that hangs must not keep the others' containers."""
         ctx = CallContext(namespace=namespace)
         self._closing.on_cancel(ctx.cancel)
-        timer = threading.Timer(_PATIENCE, ctx.cancel)
-        timer.start()
         try:
-            self._tasks.delete(ctx, namespace, name)
+            self._tasks.delete(ctx, namespace, name, _PATIENCE)
         finally:
-            timer.cancel()
             self._closing.forget(ctx.cancel)
 
     def _remove_log(self, namespace: str, name: str, uri: str) -> None:

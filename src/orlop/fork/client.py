@@ -16,6 +16,9 @@ from orlop.errors import Unavailable
 from orlop.fork.server import MAX_REQUEST
 from orlop.tally import Counter, Timing
 
+# Seconds for an answer, and for an end; one that takes longer is stuck, and replaced.
+_LIMIT, _END = 60.0, 5.0
+
 
 class ForkServer:
     """Forks warm processes on request; thread-safe.
@@ -108,6 +111,7 @@ class ForkServer:
                 cwd="/",
                 env=_environ(),
             )
+        ours.settimeout(_LIMIT)
         self._control, self._ready = ours, False
 
     def _drop(self) -> None:
@@ -115,7 +119,11 @@ class ForkServer:
             self._control.close()
             self._control = None
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(_END)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
 

@@ -37,6 +37,7 @@ from orlop.wire.types_pb2 import Platform
 FOLDER = "io.containerd.sandbox.controller.v1.shim"
 _SERVICE = "containerd.runtime.sandbox.v1.Sandbox"
 _QUERY_TIMEOUT = 5.0
+_RETRY = 1.0
 _PARALLEL = 16
 _UNKNOWN_STATUS = 255
 _log = logging.getLogger(__name__)
@@ -180,6 +181,13 @@ class SandboxManager:
         self._publisher.publish(namespace, "/sandboxes/create", SandboxCreate(sandbox_id=id))
 
     def _abandon(self, shim: Shim, bundle: Bundle) -> None:
+        request = wire.ShutdownSandboxRequest(sandbox_id=bundle.id)
+        answer, limit = wire.ShutdownSandboxResponse, _QUERY_TIMEOUT
+        try:
+            with suppress(NotFound):  # it may have been made although nobody waited for it
+                shim.ask(_SERVICE, "ShutdownSandbox", request, answer, timeout=limit)
+        except OrlopError as error:
+            _log.warning("sandbox=%s after a failed create: %s", bundle.id, error)
         try:
             self._shims.abandon(shim, bundle, answers=False)
         except (OrlopError, OSError) as error:
@@ -275,12 +283,6 @@ class SandboxManager:
         bundle, shim = sandbox.bundle, sandbox.shim
         if not self._take(sandbox):
             return
-        request = wire.ShutdownSandboxRequest(sandbox_id=bundle.id)
-        answer, limit = wire.ShutdownSandboxResponse, _QUERY_TIMEOUT
-        try:
-            shim.ask(_SERVICE, "ShutdownSandbox", request, answer, timeout=limit)
-        except OrlopError as error:
-            _log.warning("sandbox=%s after a failed start: %s", bundle.id, error)
         self._abandon(shim, bundle)
         self._remove(sandbox)
 
@@ -332,6 +334,10 @@ class SandboxManager:
             shim = self._shims.connect(sandbox.bundle)
         except OrlopError:
             return False
+        except OSError as error:  # says nothing of the shim
+            _log.warning("sandbox=%s: %s", sandbox.bundle.id, error)
+            self._reactor.call_later(_RETRY, lambda: self._shim_died(lost))
+            return True
         self._shims.forget(lost)
         sandbox.reconnect(shim)
         if shim.closed.is_set():  # one that is dying accepts for a moment; nobody was told

@@ -176,18 +176,27 @@ class Shims:
     ) -> Shim:
         """The connection to an endpoint, shared by all who use it."""
         with self._lock:
-            for shim in self._users:
-                same = (shim.namespace, shim.endpoint.address) == (
-                    bundle.namespace,
-                    endpoint.address,
-                )
-                if same and not shim.closed.is_set():
-                    self._users[shim] += 1
-                    return shim
+            known = self._known(bundle.namespace, endpoint)
+        if known is not None:
+            return known
         shim = self._connect(bundle, endpoint, process, patient)
         with self._lock:
-            self._users[shim] = 1
-        return shim
+            known = self._known(bundle.namespace, endpoint)
+            if known is None:
+                self._users[shim] = 1
+        if known is None:
+            return shim
+        shim.close()  # somebody else was faster
+        return known
+
+    def _known(self, namespace: str, endpoint: Endpoint) -> Shim | None:
+        """The connection to an endpoint, if there is one, with one user more; the lock is held."""
+        for shim in self._users:
+            same = (shim.namespace, shim.endpoint.address) == (namespace, endpoint.address)
+            if same and not shim.closed.is_set():
+                self._users[shim] += 1
+                return shim
+        return None
 
     def _connect(
         self, bundle: Bundle, endpoint: Endpoint, process: Killable | None, patient: bool
@@ -239,6 +248,8 @@ class Shims:
         if last and answers and bundle.shim != BorrowedShims.mark:
             answers = shim.shutdown()
         if answers and shim.own:
+            if last:
+                shim.settle()
             return  # it has undone its part
         if last:
             shim.kill()

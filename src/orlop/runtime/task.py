@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from google.protobuf.any_pb2 import Any
@@ -20,8 +20,10 @@ from orlop.runtime.bundle import Bundle
 from orlop.runtime.model import Exit, Metric, ProcessInfo, ProcessState, Stdio
 from orlop.runtime.shim import Answer, PendingCall, Shim
 from orlop.runtime.shimlog import ShimLog
+from orlop.sys.mount import Mount
 from orlop.wire import task_v3_pb2 as wire
 from orlop.wire.task_types_pb2 import Status
+from orlop.wire.types_pb2 import Mount as WireMount
 
 QUERY_TIMEOUT = 2.0
 """Seconds in which a shim must tell a state or statistics."""
@@ -317,3 +319,23 @@ def exit_of(answer: wire.StateResponse | wire.WaitResponse | wire.DeleteResponse
     """How a process ended, by a shim's answer."""
     pid = 0 if isinstance(answer, wire.WaitResponse) else answer.pid
     return Exit(answer.exit_status, nanoseconds(answer.exited_at), pid)
+
+
+def create_request(
+    bundle: Bundle, rootfs: Sequence[Mount], stdio: Stdio, options: Any | None, images: str
+) -> wire.CreateTaskRequest:
+    """What a shim is asked for a new task in a bundle."""
+    return wire.CreateTaskRequest(
+        id=bundle.id,
+        bundle=str(bundle.path),
+        rootfs=[
+            WireMount(type=m.type, source=m.source, target=m.target, options=m.options)
+            for m in rootfs
+        ],
+        terminal=stdio.terminal,
+        stdin=stdio.stdin,
+        stdout=stdio.stdout,
+        stderr=stdio.stderr,
+        checkpoint=images,
+        options=options,
+    )

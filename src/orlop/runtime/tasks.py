@@ -47,16 +47,16 @@ from orlop.runtime.moves import CgroupMoves
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
-from orlop.runtime.task import QUERY_TIMEOUT, RECONNECTS, Task, exit_of
+from orlop.runtime.task import QUERY_TIMEOUT, RECONNECTS, Task, create_request, exit_of
 from orlop.sys.mount import Mount
 from orlop.wire import task_v3_pb2 as wire
 from orlop.wire.events_pb2 import TaskDelete, TaskExit
-from orlop.wire.types_pb2 import Mount as WireMount
 
 _log = logging.getLogger(__name__)
 
 _UNDERTAKERS = 4
 _DELETE_LIMIT = 120.0
+_RETRY = 1.0
 # A create that ends so leaves a shim that is not well; any other error is its considered answer.
 _UNWELL = (Cancelled, DeadlineExceeded, Unavailable)
 
@@ -98,8 +98,22 @@ class TaskManager:
         self._tasks: dict[tuple[str, str], Task] = {}
         self._creating: set[tuple[str, str]] = set()
         self._ending: set[Task] = set()
+        self._closing = CallContext()
         self._undertakers = ThreadPoolExecutor(_UNDERTAKERS, thread_name_prefix="undertaker")
         shims.on_death.append(self._shim_died)
+
+    def stop(self) -> None:
+        """The daemon is ending: what hangs in a shim is left to the next one."""
+        self._closing.cancel()
+
+    @contextmanager
+    def _until_stop(self) -> Iterator[CallContext]:
+        ctx = CallContext()
+        self._closing.on_cancel(ctx.cancel)
+        try:
+            yield ctx
+        finally:
+            self._closing.forget(ctx.cancel)
 
     def close(self) -> None:
         """Let go of every shim; the containers live on."""
@@ -228,7 +242,7 @@ class TaskManager:
                     shim = self.shims.start(
                         ctx, bundle, runtime or container.runtime, container.runtime_options
                     )
-                request = _request(bundle, rootfs, stdio or Stdio(), options, images)
+                request = create_request(bundle, rootfs, stdio or Stdio(), options, images)
                 pid = self._create(ctx, bundle, shim, request)
                 undo.pop_all()
             task = Task(bundle, shim, log, pid, stdio or Stdio())
@@ -323,7 +337,9 @@ class TaskManager:
 
     # The end
 
-    def delete(self, ctx: CallContext, namespace: str, id: str) -> Exit:
+    def delete(
+        self, ctx: CallContext, namespace: str, id: str, limit: float = _DELETE_LIMIT
+    ) -> Exit:
         """Delete a task that has ended, or was never started; how it ended.
 
         It goes on when its call is cancelled: the shim, once told, deletes, and somebody must
@@ -334,12 +350,18 @@ class TaskManager:
             shim = task.shim
             try:
                 request = wire.DeleteRequest(id=id)
-                answer = shim.call("Delete", request, wire.DeleteResponse, timeout=_DELETE_LIMIT)
+                with self._until_stop() as ending:
+                    answer = shim.call(
+                        "Delete", request, wire.DeleteResponse, ctx=ending, timeout=limit
+                    )
                 break
             except NotFound:
                 if self._take(task):
                     # Somebody else has just deleted it there: what others wait for is how it ended.
                     self._finish(task, task.exit or Exit(255, time.time_ns()))
+                else:  # and has yet to finish
+                    with suppress(Unavailable):
+                        task.after(shim, ctx)
                 raise
             except Unavailable:
                 if not shim.lost:
@@ -432,6 +454,10 @@ class TaskManager:
             shim = self.shims.connect(task.bundle)
         except OrlopError:
             return False
+        except OSError as error:  # says nothing of the shim
+            _log.warning("namespace=%s task=%s: %s", task.namespace, task.id, error)
+            self._reactor.call_later(_RETRY, lambda: self._shim_died(lost))
+            return True
         if not task.reconnect(lost, shim):
             self.shims.forget(shim)
             return True
@@ -463,22 +489,3 @@ class TaskManager:
             exited_at=timestamp(ended.at),
         )
         self._publisher.publish(bundle.namespace, "/tasks/delete", deleted, keep=keep)
-
-
-def _request(
-    bundle: Bundle, rootfs: Sequence[Mount], stdio: Stdio, options: Any | None, images: str
-) -> wire.CreateTaskRequest:
-    return wire.CreateTaskRequest(
-        id=bundle.id,
-        bundle=str(bundle.path),
-        rootfs=[
-            WireMount(type=m.type, source=m.source, target=m.target, options=m.options)
-            for m in rootfs
-        ],
-        terminal=stdio.terminal,
-        stdin=stdio.stdin,
-        stdout=stdio.stdout,
-        stderr=stdio.stderr,
-        checkpoint=images,
-        options=options,
-    )

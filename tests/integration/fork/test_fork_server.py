@@ -19,6 +19,7 @@ import pytest
 from orlop.errors import NotFound, Unavailable
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
+from tests.patience import patient
 
 HERE = "tests.integration.fork.test_fork_server"
 
@@ -145,6 +146,25 @@ def test_other_children_outlive_the_server(forks: ForkServer) -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.close(read)
+
+
+def test_a_server_that_hangs_is_replaced(
+    forks: ForkServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("orlop.fork.client._END", 0.2)
+    for number in range(2):
+        mark = tmp_path / str(number)
+        assert forks.spawn(f"{HERE}:touch", {"path": str(mark)}, name="orlop-test") > 0
+        deadline = time.monotonic() + patient(20)
+        while not mark.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if number == 0:
+            first = forks.pid
+            assert first is not None and forks._control is not None
+            forks._control.settimeout(0.5)
+            os.kill(first, signal.SIGSTOP)
+    assert forks.pid != first
 
 
 @pytest.mark.parametrize("told", [True, False])
