@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orlop.errors import Internal, Unavailable
+from orlop.errors import Internal, OrlopError, Unavailable
 from orlop.gc.collector import Collection, Collector
 from orlop.rpc import CallContext
 from orlop.tally import Counter, Timing
@@ -117,7 +117,7 @@ class Scheduler:
                 if self._await_reason() and self._rest(rest):
                     rest = self._look()
             except Exception as error:  # noqa: BLE001 - what ails the database may pass
-                _log.exception("cannot see whether there is garbage")
+                _complain("cannot see whether there is garbage", error)
                 rest = _AFTER_FAILURE
                 self._touched = True
                 self._settle(self._asked, str(error))
@@ -180,7 +180,7 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - the next one may succeed, and must come
             failure = str(error) or type(error).__name__
             self._touched = True
-            _log.exception("garbage is not collected")
+            _complain("garbage is not collected", error)
         else:
             self._average = max(_LEAST_RUN, (self._average + outcome.seconds) / 2)
             if any(outcome.removed.values()):
@@ -209,3 +209,11 @@ class Scheduler:
         """Seconds of rest that keep collections within their part of all time."""
         part = min(max(self._limits.pause_threshold, 0.001), 0.5)
         return min(self._average / part - self._average, _MOST_REST)
+
+
+def _complain(what: str, error: Exception) -> None:
+    """In a line; with where it came from if it is nobody's business to raise it."""
+    if isinstance(error, (OrlopError, OSError)):
+        _log.warning("%s: %s", what, error)
+    else:
+        _log.error(what, exc_info=error)

@@ -38,7 +38,7 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._after_commit: list[Callable[[], None]] = []
+        self._after_commit: list[Callable[[], object]] = []
 
     def execute(self, sql: str, params: Params = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, params)
@@ -63,7 +63,7 @@ class Transaction:
         finally:
             self._connection.text_factory = str
 
-    def after_commit(self, action: Callable[[], None]) -> None:
+    def after_commit(self, action: Callable[[], object]) -> None:
         """Run `action` once the transaction is durable and its lock released; not on rollback."""
         self._after_commit.append(action)
 
@@ -167,9 +167,15 @@ class Database:
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0)
             unusable = code & _PRIMARY in _UNUSABLE
-            if code in _FULL or (unusable and _has_no_room(self.path.parent)):
+            refusal = _refusal(self.path.parent) if unusable else 0
+            if code in _FULL or refusal in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceExhausted(
                     f'no space left for the database "{self.path}"; free some or enlarge the disk'
+                ) from error
+            if refusal == errno.EROFS:
+                raise Unavailable(
+                    f'the filesystem of "{self.path.parent}" is read-only; see whether the log of '
+                    "the kernel tells of a bad disk, and start orlopd again when that is mended"
                 ) from error
             if unusable:
                 raise Unavailable(f'database "{self.path}" cannot be used: {error}') from error
@@ -203,15 +209,18 @@ class Database:
         connection.close()
 
 
-def _has_no_room(folder: Path) -> bool:
-    """Whether nothing can be added: what a disk counts as free need not be so (btrfs)."""
+def _refusal(folder: Path) -> int:
+    """The error number with which nothing can be added, 0 if it can.
+
+    What a disk counts as free need not be so (btrfs), nor what is mounted for writing.
+    """
     probe = folder / "room"  # its name needs room as well
     try:
         with probe.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, _ROOM)
     except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno or 0
     finally:
         with suppress(OSError):
             probe.unlink()
-    return False
+    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -28,11 +29,17 @@ _SNAPSHOTTERS = "SELECT DISTINCT snapshotter FROM snapshots WHERE namespace = ? 
 
 
 class NamespaceStore:
-    """The namespaces of a daemon; each change is announced in the namespace that it is about."""
+    """The namespaces of a daemon; each change is announced in the namespace that it is about.
 
-    def __init__(self, db: Database, publisher: Publisher) -> None:
+    `drop_ingest` takes the folder of an ingest that has no record any more.
+    """
+
+    def __init__(
+        self, db: Database, publisher: Publisher, drop_ingest: Callable[[str], object]
+    ) -> None:
         self._db = db
         self._publisher = publisher
+        self._drop_ingest = drop_ingest
 
     def labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; none for one that does not exist."""
@@ -93,11 +100,14 @@ class NamespaceStore:
                 raise FailedPrecondition(
                     f'namespace "{name}" must be empty, but it still has {", ".join(left)}'
                 )
+            ingests = tx.all("SELECT directory FROM ingests WHERE namespace = ?", (name,))
             for table in ("leases", "ingests", "labels"):
                 tx.execute(f"DELETE FROM {table} WHERE namespace = ?", (name,))
             tx.execute("DELETE FROM namespaces WHERE name = ?", (name,))
             event = NamespaceDelete(name=name)
             tx.after_commit(partial(self._publisher.publish, name, "/namespaces/delete", event))
+            for row in ingests:
+                tx.after_commit(partial(self._drop_ingest, row["directory"]))
 
 
 def _exists(tx: Transaction, name: str) -> bool:

@@ -260,10 +260,19 @@ class SnapshotStore(Shelf):
             chain = records.chain(tx, record.parent) if record.parent else []
         usage = Usage(0, 0)
         if record.kind is Kind.ACTIVE:
-            usage = self.driver.seal(record.id, chain)
+            usage = self._seal(namespace, key, record.id, chain)
         with self._database.write() as tx:
             self._commit(tx, namespace, name, key, wanted, lease, parent, usage)
         self._settle(record.id)
+
+    def _seal(self, namespace: str, key: str, number: int, chain: Sequence[int]) -> Usage:
+        """NotFound, rather than what the driver says, if it is removed meanwhile."""
+        try:
+            return self.driver.seal(number, chain)
+        except (OSError, OrlopError):
+            with self._database.read() as tx:
+                self._get(tx, namespace, key)
+            raise
 
     def usage(self, namespace: str, key: str) -> Usage:
         with self._database.read() as tx:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.metadata import Database
 from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
+from orlop.snapshots.model import Usage
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, mount_points, unmount
 from tests.mounting import mounted
@@ -182,6 +183,23 @@ def test_a_commit_that_is_asked_for_again_meanwhile(tmp_path: Path, forks: ForkS
         assert sum(isinstance(each, AlreadyExists) for each in problems) == 2
         with mounted(store.view("ns", "look", "done"), tmp_path) as target:
             assert sum(len(path.read_bytes()) for path in target.iterdir()) == 300 * 5000
+
+
+def test_a_commit_of_what_is_removed_meanwhile(
+    tmp_path: Path, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, forks) as store:
+        store.prepare("ns", "work")
+        seal = store.driver.seal
+
+        def late(number: int, parents: Sequence[int]) -> Usage:
+            store.remove("ns", "work")
+            return seal(number, parents)
+
+        monkeypatch.setattr(store.driver, "seal", late)
+        with pytest.raises(NotFound, match='snapshot "work"'):
+            store.commit("ns", "done", "work")
+        assert store.list("ns") == []
 
 
 def test_who_mounts_what_is_removed_meanwhile(tmp_path: Path, forks: ForkServer) -> None:

@@ -13,7 +13,8 @@ from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.registry_fixture import skopeo_copy
 
-pytestmark = pytest.mark.root
+# The first test of each process has a containerd filled.
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 _DATABASE = "io.containerd.metadata.v1.bolt/meta.db"
 _BLOBS = "io.containerd.content.v1.content/blobs/sha256"
@@ -74,6 +75,18 @@ def _images(orlopd: Orlopd, namespace: str) -> list[str]:
     return sorted(orlopd.ctr("images", "ls", "-q", namespace=namespace).stdout.split())
 
 
+def _settle(orlopd: Orlopd) -> None:
+    """What nothing keeps must not go while it is looked at."""
+    for name in _namespaces(orlopd):
+        orlopd.wait_for(
+            lambda name=name: (  # type: ignore[misc]
+                "adopt-" not in orlopd.ctr("leases", "ls", namespace=name).stdout
+            )
+        )
+    with orlopd.connect() as connection:
+        leases.collect(connection)
+
+
 def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     done = orlopd.orlop("store", "adopt", str(near))
     one, two = _namespaces(orlopd)
@@ -83,9 +96,7 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     assert "deck=upper" in orlopd.ctr("images", "ls", namespace=one).stdout
     assert "hull=red" in orlopd.ctr("namespaces", "ls").stdout
     assert "keep" in orlopd.ctr("leases", "ls", "-q", namespace=one).stdout.split()
-    orlopd.wait_for(lambda: "adopt-" not in orlopd.ctr("leases", "ls", namespace=one).stdout)
-    with orlopd.connect() as connection:
-        leases.collect(connection)  # what nothing keeps must not go while it is looked at
+    _settle(orlopd)
     ours = {path.name: path for path in orlopd.root.glob("content/blobs/sha256/*")}
     theirs = {path.name: path for path in (near / _BLOBS).iterdir()}
     kept = orlopd.ctr("content", "ls", "-q", namespace=one).stdout.split()
@@ -108,6 +119,7 @@ def test_from_another_filesystem_and_again(orlopd: Orlopd, used: Path) -> None:
     """It is copied; what is here is not taken twice, and stays if it is another."""
     orlopd.orlop("store", "adopt", str(used))
     one, two = _namespaces(orlopd)
+    _settle(orlopd)
     source = orlopd.root.stat().st_dev != used.stat().st_dev
     links = {path.stat().st_nlink for path in orlopd.root.glob("content/blobs/sha256/*")}
     assert links == ({1} if source else {2})

@@ -31,7 +31,7 @@ def exchange() -> Exchange:
 
 @pytest.fixture
 def store(db: Database, exchange: Exchange) -> NamespaceStore:
-    return NamespaceStore(db, exchange)
+    return NamespaceStore(db, exchange, str)
 
 
 def test_create_list_and_delete_with_events(store: NamespaceStore, exchange: Exchange) -> None:
@@ -96,7 +96,9 @@ def test_delete_tells_what_is_left(store: NamespaceStore, db: Database) -> None:
         store.delete("full")
 
 
-def test_delete_takes_leases_and_ingests_along(store: NamespaceStore, db: Database) -> None:
+def test_delete_takes_leases_and_ingests_along(db: Database, exchange: Exchange) -> None:
+    dropped: list[str] = []
+    store = NamespaceStore(db, exchange, dropped.append)
     with db.write() as tx:
         ensure_namespace(tx, "full")
         tx.execute("INSERT INTO leases VALUES ('full', 'l', 1)")
@@ -110,6 +112,7 @@ def test_delete_takes_leases_and_ingests_along(store: NamespaceStore, db: Databa
     with db.read() as tx:
         for table in ("leases", "lease_resources", "labels", "ingests", "namespaces"):
             assert tx.all(f"SELECT * FROM {table}") == []
+    assert dropped == ["d"]
 
 
 def test_service(store: NamespaceStore) -> None:

@@ -97,7 +97,7 @@ def test_what_is_refused(store: SandboxStore, bad: Sandbox) -> None:
 
 
 def test_a_namespace_with_a_sandbox_stays(database: Database, store: SandboxStore) -> None:
-    namespaces = NamespaceStore(database, Exchange())
+    namespaces = NamespaceStore(database, Exchange(), str)
     store.create(SPACE, _pod())
     with pytest.raises(FailedPrecondition, match="sandboxes"):
         namespaces.delete(SPACE)
@@ -110,6 +110,6 @@ def test_a_database_of_before(tmp_path: Path) -> None:
     with old_database.of_version(tmp_path / "metadata.db", 1) as before:
         before.execute("INSERT INTO namespaces VALUES ('kept')")
     database = Database(tmp_path / "metadata.db")
-    assert [each.name for each in NamespaceStore(database, Exchange()).list()] == ["kept"]
+    assert [each.name for each in NamespaceStore(database, Exchange(), str).list()] == ["kept"]
     assert SandboxStore(database).create("kept", _pod()).id == "pod"
     database.close()
