@@ -21,7 +21,7 @@ from orlop.sys.mount import unmount_all
 from tests.patience import patient
 
 START_LIMIT = 40.0
-STOP_LIMIT = patient(5)
+STOP_LIMIT = patient(20)
 _MARK = "ORLOPD_UNDER_TEST"
 _RUNC_ROOT = Path("/run/containerd/runc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -170,7 +170,7 @@ class Orlopd:
         return done
 
     @staticmethod
-    def wait_for(condition: Callable[[], bool], timeout: float = 10) -> None:
+    def wait_for(condition: Callable[[], bool], timeout: float = 30) -> None:
         """Wait until a condition holds; fails the test if it does not."""
         deadline = time.monotonic() + patient(timeout)
         while not condition():
@@ -186,7 +186,7 @@ class Orlopd:
         self.stop()
         with suppress(AssertionError):
             # A shim takes a moment to say goodbye after its container is deleted.
-            self.wait_for(lambda: not self.leftovers(), 3)
+            self.wait_for(lambda: not self.leftovers(), 15)
         left = self.leftovers()
         log = self.log.read_text()
         self._remove()

@@ -16,7 +16,7 @@ class SlowProxy:
     def __init__(self, target: str, rate: float) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._rate = rate
+        self.rate = rate
         self._lock = threading.Lock()
         self._free_at = 0.0
         self._open: set[socket.socket] = set()
@@ -58,7 +58,7 @@ class SlowProxy:
         with self._lock:
             self.passed += count
             now = time.monotonic()
-            self._free_at = max(now, self._free_at) + count / self._rate
+            self._free_at = max(now, self._free_at) + count / self.rate
             pause = self._free_at - now
         time.sleep(pause)
 

@@ -43,7 +43,7 @@ def test_stats(orlopd: Orlopd, busy: str, busybox: str) -> None:
     assert [row.split()[0] for row in rows[1:]] == [busy, "idle"]
     lines = orlopd.orlop("stats", "--no-stream", "--format", "json").stdout.splitlines()
     first, second = map(json.loads, lines)
-    assert 0.02 < first["cpu"] < 1.5
+    assert 0.02 < first["cpu"] < 4  # one process, and clocks that are read one by one
     assert second["cpu"] < first["cpu"]
     assert first["memory_limit"] == 64 << 20
     assert 0 < first["memory"] < 64 << 20

@@ -196,6 +196,7 @@ def test_a_terminal(orlopd: Orlopd, busybox: str) -> None:
     remove(orlopd, "one")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("driver", ["json-file", "cri"])
 def test_nothing_is_lost(orlopd: Orlopd, busybox: str, driver: str) -> None:
     """orlopd is killed twice, a reader, too, while a container prints fast and its log rotates."""
@@ -217,7 +218,7 @@ def test_nothing_is_lost(orlopd: Orlopd, busybox: str, driver: str) -> None:
         orlopd.start()
     wanted = b"".join(b"%d\n" % number for number in range(1, lines + 1))
     wanted += b"x" * 65536 + b"\nend\n"
-    out, _ = following.communicate(timeout=90)
+    out, _ = following.communicate(timeout=300)
     assert out == wanted
     assert logs(orlopd, "-f", "one").stdout == b"begin\n" + wanted
     assert len(list(log_of(orlopd, "one").parent.iterdir())) > 10

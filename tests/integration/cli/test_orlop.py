@@ -286,8 +286,7 @@ def test_an_interactive_terminal(orlopd: Orlopd, image: str) -> None:
     with Terminal(orlopd.orlop_command("run", "-it", "--rm", image, "sh")) as terminal:
         terminal.expect(b"# ")
         terminal.resize(33, 101)
-        time.sleep(0.5)
-        terminal.type(b"stty size; tty\n")
+        terminal.type(b"until stty size | grep '33 10[1]'; do sleep 0.1; done; tty\n")
         terminal.expect(b"33 101")
         terminal.expect(b"/dev/pts/0")
         terminal.type(b"sleep 100\n")

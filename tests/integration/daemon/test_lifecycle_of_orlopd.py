@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -39,7 +40,7 @@ def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> No
         ) as attached,
     ):  # fmt: skip
         time.sleep(0.5)
-        assert orlopd.stop() < 2
+        assert orlopd.stop() < patient(10)  # neither client would ever leave
         for client in (events, attached):
             client.kill()
     orlopd.start()

@@ -87,4 +87,4 @@ def test_the_server_stops_with_subscribers_and_they_end_quietly(
     server.stop()
     reader.join(10)
     assert ended.is_set()
-    assert exchange._subscriptions == ()
+    until_subscribed(exchange, 0)

@@ -104,8 +104,8 @@ def test_labels_and_leases_of_ctr(orlopd: Orlopd, tmp_path: Path) -> None:
 
 
 def test_what_ends_by_itself(orlopd: Orlopd) -> None:
-    orlopd.ctr("leases", "create", "--id", "brief", "--expires", "3s")
-    end = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    orlopd.ctr("leases", "create", "--id", "brief", "--expires", "10s")
+    end = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
     with orlopd.connect(lease="brief") as connection:
         connection.images.create(
             images_pb2.CreateImageRequest(
@@ -119,7 +119,7 @@ def test_what_ends_by_itself(orlopd: Orlopd) -> None:
             )
         )  # fmt: skip
     assert orlopd.ctr("images", "ls", "-q").stdout == "brief\n"
-    orlopd.wait_for(lambda: _listed(orlopd, "leases", "ls") == [], timeout=15)
+    orlopd.wait_for(lambda: _listed(orlopd, "leases", "ls") == [], timeout=40)
     orlopd.wait_for(lambda: orlopd.ctr("images", "ls", "-q").stdout == "")
 
 
@@ -163,6 +163,7 @@ def test_collections_never_take_what_a_pull_brings(orlopd: Orlopd, registry: str
     assert orlopd.ctr("run", "--rm", name, "box", "echo", "whole").stdout == "whole\n"
 
 
+@pytest.mark.timeout(600)
 def test_killed_while_it_collects(orlopd: Orlopd, busybox_archive: Path) -> None:
     """Whenever orlopd is killed, the next one has what is kept, and ends what was begun."""
     for number in range(10):

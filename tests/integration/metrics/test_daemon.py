@@ -17,6 +17,14 @@ def test_work_is_counted(tmp_path: Path, registry: str) -> None:
         daemon.orlop("run", "-d", "--name", "one", "--network", "none", image, "sleep", "1000")
         after = served.scrape()
         daemon.orlop("rm", "-f", "one")
+        daemon.wait_for(  # the shim tells of it after its answer, and takes a moment to go
+            lambda: (
+                served.scrape().one("orlop_shims") == 0
+                and bool(
+                    served.scrape().total("orlop_events_published_total", topic="/tasks/delete")
+                )
+            )
+        )
         last = served.scrape(openmetrics=True)
     assert before.total("orlop_pull_seconds_count") == 0
     assert after.one("orlop_pull_seconds_count", outcome="done") == 1

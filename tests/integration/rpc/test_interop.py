@@ -6,8 +6,11 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,26 @@ def _forward(topic: str) -> events_ttrpc_pb2.ForwardRequest:
     return request
 
 
+_PROBE = "/interop/probe"
+
+
+def _until_heard(client: Client, seen: Iterator[Any]) -> None:
+    """A subscription takes effect some time after its call has been sent."""
+    heard = threading.Event()
+
+    def call() -> None:
+        while not heard.wait(0.05):
+            client.forward(_forward(_PROBE), timeout=20)
+
+    with ThreadPoolExecutor(1) as pool:
+        calls = pool.submit(call)
+        try:
+            next(seen)
+        finally:
+            heard.set()
+        calls.result()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_our_ttrpc_client_forwards_an_event_to_containerd(containerd: Path, shared: bool) -> None:
     reactor = Reactor()
@@ -72,11 +95,11 @@ def test_our_ttrpc_client_forwards_an_event_to_containerd(containerd: Path, shar
         seen = Client(EVENTS, watcher).subscribe(events_pb2.SubscribeRequest())
         client = Client(EVENTS_TTRPC, channel, namespace="interop")
         topic = f"/interop/{shared}".lower()
-        # The subscription takes effect some time after its call has been sent.
-        time.sleep(0.5)
+        _until_heard(client, seen)
         for _ in range(100):
             client.forward(_forward(topic), timeout=5)
-        envelopes = [next(seen) for _ in range(100)]
+        heard = (envelope for envelope in seen if envelope.topic != _PROBE)
+        envelopes = list(islice(heard, 100))
         assert {envelope.topic for envelope in envelopes} == {topic}
         assert envelopes[0].event.type_url == "containerd.events.NamespaceCreate"
         with pytest.raises(InvalidArgument):

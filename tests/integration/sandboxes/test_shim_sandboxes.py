@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from orlop.client import Connection, containers, creating, images
+from orlop.client import Connection, containers, creating, images, leases
 from orlop.client.stdio import Streams
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, Unavailable
 from orlop.wire.services import containers_pb2, sandbox_pb2, tasks_pb2
@@ -52,8 +52,13 @@ def _state(connection: Connection) -> str:
         return "lost"  # its shim has just died
 
 
-def _run(connection: Connection, image: str, name: str) -> int:
+def _run(client: Connection, image: str, name: str) -> int:
     """A container in the sandbox; its pid."""
+    with leases.held(client) as connection:
+        return _run_held(connection, image, name)
+
+
+def _run_held(connection: Connection, image: str, name: str) -> int:
     view = images.view(connection, images.get(connection, image))
     record, mounts = creating.create(
         connection, creating.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
@@ -141,6 +146,8 @@ def _listener(shim: int) -> socket.socket:
         process = os.pidfd_open(hand)
         for number in Path(f"/proc/{hand}/fd").iterdir():
             copy = libc.syscall(_PIDFD_GETFD, process, int(number.name), 0)
+            if copy < 0:
+                continue  # it has just been closed
             if not stat.S_ISSOCK(os.fstat(copy).st_mode):
                 os.close(copy)
                 continue

@@ -147,7 +147,7 @@ def test_what_ctr_does(daemon: StrangeOrlopd) -> None:
         _end(connection)
         connection.sandboxes.delete(wire.StoreDeleteRequest(sandbox_id="pod"))
         assert not connection.sandboxes.list(wire.StoreListRequest()).list
-        assert _is_gone(daemon, connection)
+        daemon.wait_for(lambda: _is_gone(daemon, connection))
 
 
 def _remove(connection: Connection, *names: str) -> None:
@@ -187,7 +187,7 @@ def test_tasks_at_a_given_address(daemon: StrangeOrlopd) -> None:
         _remove(connection, "foreign", "known", "own")
         assert _status(connection).state == "SANDBOX_READY"
         _end(connection)
-        assert _is_gone(daemon, connection)
+        daemon.wait_for(lambda: _is_gone(daemon, connection))
 
 
 def test_addresses_that_lead_nowhere(daemon: StrangeOrlopd) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from orlop.fork.client import ForkServer
 from tests.integration.shim.harness import Shim
+from tests.rest import settled, switches
 
 pytestmark = pytest.mark.root
 OWN_KILOBYTES = 1700
@@ -20,11 +21,6 @@ def own(pid: int) -> int:
     """What a process shares with nobody, in kB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
-
-
-def switches(pid: int) -> list[str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return [line for line in lines if "ctxt_switches" in line]
 
 
 def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> None:
@@ -41,7 +37,7 @@ def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> 
             shim.daemon.wait_for(2)
         for shim in shims:
             shim.fall_asleep()
-        before = [switches(shim.pid) for shim in shims]
+        before = [settled(shim.pid) for shim in shims]
         assert statistics.mean(own(shim.pid) for shim in shims) < OWN_KILOBYTES
         time.sleep(1)
         assert [switches(shim.pid) for shim in shims] == before

@@ -27,6 +27,7 @@ from tests.integration.shim.harness import (
     process_exists,
     wait_until,
 )
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -240,7 +241,7 @@ def test_many_execs_at_once(shim: Shim) -> None:
         assert list(pool.map(run, range(100))) == list(range(100))
     started = time.monotonic()
     shim.client.state(id="one")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < patient(5)
     shim.finish("one")
     order: dict[str, list[str]] = {}
     for topic, message in shim.daemon.wait_for(304):
@@ -368,7 +369,7 @@ def test_events_wait_for_the_daemon(fork_server: ForkServer, folder: Path, rootf
         time.sleep(0.5)
         shim.daemon.start()
         Client(shim.path).close()  # a daemon that is back finds its shims: no need to wait
-        assert shim.daemon.topics(3, timeout=1) == ["create", "start", "exit"]
+        assert shim.daemon.topics(3, timeout=10) == ["create", "start", "exit"]
         shim.daemon.stop()
         shim.client.delete(id="one")
         shim.daemon.start()

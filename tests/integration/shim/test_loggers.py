@@ -282,11 +282,11 @@ def test_memory_of_own_loggers(shim: Shim) -> None:
         uri = Options(str(shim.folder / f"log-{number}")).uri
         shim.create(f"c{number}", ["sh", "-c", "seq 50000; sleep 100"], stdout=uri)
         shim.client.start(id=f"c{number}")
-    found = loggers(shim)
     wait_until(
         lambda: all('"50000' in (shim.folder / f"log-{n}").read_text()[-200:] for n in range(5))
     )
     shim.fall_asleep()
+    found = loggers(shim)
     sizes = [_private(pid) for pid in found]
     assert len(sizes) == 5
     assert sum(sizes) / 5 < MEMORY_KILOBYTES, sizes

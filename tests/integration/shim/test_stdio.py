@@ -115,7 +115,7 @@ def test_nobody_ever_reads(shim: Shim) -> None:
     start(shim)()
     started = time.monotonic()
     shim.client.delete(id="one")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 1.9  # it drains for 2 s where there is something to drain
 
 
 def test_a_reader_comes_and_goes(shim: Shim) -> None:

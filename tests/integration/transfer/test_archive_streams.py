@@ -25,6 +25,7 @@ from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import streaming_pb2, transfer_pb2
 from tests.archive_fixture import single_image
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -173,7 +174,7 @@ def test_a_deadline_ends_a_transfer_whose_client_stalls(
         transfer.transfer(
             transfer_pb2.TransferRequest(source=source, destination=destination), timeout=0.5
         )
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patient(20)
     # The daemon lets go, though the client still has its stream open.
     orlopd.wait_for(lambda: len(orlopd.ctr("leases", "ls").stdout.splitlines()) == 1)
     orlopd.wait_for(lambda: not _reads_a_stream(orlopd))

@@ -74,9 +74,10 @@ def test_who_waits_takes_over_from_who_gives_up(
     orlopd: Orlopd, slow: SlowProxy, layered: tuple[str, int]
 ) -> None:
     name = f"{slow.host}/test/one:1"
+    slow.rate = layered[1] / 8  # so that it takes eight seconds
     with ThreadPoolExecutor(1) as pool, orlopd.connect() as first:
         impatient = pool.submit(_give_up, first, name)
-        orlopd.wait_for(lambda: slow.passed > layered[1] / 4)
+        orlopd.wait_for(lambda: slow.passed > layered[1] / 8)
         _pull(orlopd, name)
         assert impatient.result()
     # What was under way in the sockets of three connections is fetched twice.
@@ -90,7 +91,7 @@ def _give_up(connection: Connection, name: str) -> bool:
         destination=pack(types.ImageStore(name=name)),
     )
     try:
-        connection.transfer.transfer(request, timeout=0.8)
+        connection.transfer.transfer(request, timeout=5)
     except (Cancelled, DeadlineExceeded):
         return True
     except OrlopError as error:

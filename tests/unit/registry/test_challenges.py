@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orlop.errors import InvalidArgument, NotFound, Unauthenticated
 from orlop.registry import Ask, Credentials
 from orlop.registry.auth import Authorizer, Challenge, parse_challenges
+from tests.patience import patient
 
 BEARER = 'Bearer realm="https://auth.example/token?a=b",service="reg",scope="repository:a/b:pull"'
 
@@ -46,7 +47,7 @@ def test_any_header_parses(header: str) -> None:
 def test_a_long_header_takes_no_time(unit: str) -> None:
     began = time.monotonic()
     parse_challenges("Bearer " + unit * (60_000 // len(unit)))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < patient(10)
 
 
 class TokenServer:

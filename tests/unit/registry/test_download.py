@@ -17,6 +17,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, download
 from tests.lying_registry import Registry, digest_of, send
+from tests.patience import patient
 
 SIZE = 3_000_000
 DATA = os.urandom(SIZE)
@@ -145,7 +146,7 @@ def test_an_early_end_gives_up_the_parts(lying: Registry, http: Http) -> None:
         while len(slow.asked) < 4:
             next(chunks)
         began = time.monotonic()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < patient(10)
     assert [t.name for t in threading.enumerate() if t.name.startswith("part")] == []
     assert threading.active_count() <= before + 8  # those of the test's registry
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orlop.shim.loop import Lock, Loop, Promise, Stopped
+from tests.patience import patient
 
 
 def run(loop: Loop, coroutine: Coroutine[Promise[Any], None, Any]) -> Any:
@@ -115,8 +116,8 @@ def test_within_ends_at_the_first_of_both(loop: Loop) -> None:
         late = await loop.within(0.02, promise)
         loop.spawn(resolve(promise))
         started = time.monotonic()
-        soon = await loop.within(5, promise)
-        assert time.monotonic() - started < 1
+        soon = await loop.within(60, promise)
+        assert time.monotonic() - started < patient(10)
         return late, soon
 
     async def resolve(promise: Promise[None]) -> None:

@@ -55,4 +55,4 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
     for count in range(3):
         deep(tmp_path / str(count), 20)
         remove_tree(tmp_path / str(count))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # threads of others may end
