@@ -13,7 +13,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.client import names, restarts, states
 from orlop.client.connection import Connection
 from orlop.client.stdio import Streams
-from orlop.errors import DeadlineExceeded, FailedPrecondition, NotFound, OrlopError
+from orlop.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    OrlopError,
+    Unavailable,
+)
 from orlop.wire.services import containers_pb2, snapshots_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import STOPPED
 from orlop.wire.types_pb2 import Mount as WireMount
@@ -150,7 +156,8 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     started again.
     """
     if force:
-        restarts.expect(connection, container, running=False)
+        with suppress(Unavailable):  # the database is read-only: it is killed all the same
+            restarts.expect(connection, container, running=False)
         _end_task(connection, container.id)
     elif states.of(container, states.task_of(connection, container.id)).alive:
         raise FailedPrecondition(
@@ -183,7 +190,7 @@ def remove_when_ended(connection: Connection, container: containers_pb2.Containe
 
 
 def _end_task(connection: Connection, container: str) -> None:
-    """Kill a task and delete it, and the one that was about to be started in its place."""
+    """Kill a task and delete it, or else the one that was started in its place meanwhile."""
     for last in (False, True):
         _kill(connection, container)
         try:

@@ -51,8 +51,8 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
 
 
 def has_policy(container: containers_pb2.Container) -> bool:
-    """Whether the monitor cares for it; one with a status alone is always started again."""
-    return bool(container.labels.get(_POLICY) or container.labels.get(STATUS))
+    """Whether the monitor cares for it, or did; one with a status alone is always started again."""
+    return any(container.labels.get(each) for each in (_POLICY, STATUS, _STOPPED))
 
 
 def comes_back(container: containers_pb2.Container, status: int) -> bool:

@@ -9,16 +9,18 @@ import logging
 import shutil
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from orlop.containers import ContainerStore
+from orlop.containers import Container, ContainerStore
 from orlop.errors import NotFound, OrlopError, ResourceExhausted
 from orlop.events import Exchange, decoded
 from orlop.logger import options as logger
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
+from orlop.rpc.convert import nanoseconds
 from orlop.runtime import TaskManager
 from orlop.snapshots import Snapshotter
 from orlop.wire.events_pb2 import TaskExit
@@ -29,7 +31,7 @@ LOG_LABEL = "orlop/log-uri"
 
 _WANTED = [f'labels."{LABEL}"==true']
 _EXITS = ['topic=="/tasks/exit"']
-_PATIENCE = 30.0
+_HANDS = 4  # a shim that hangs must not keep the others' containers
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class AutoRemover:
         self._events = exchange.subscribe(_EXITS)
         self._thread: threading.Thread | None = None
         self._closing = CallContext()
+        self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="autoremove")
 
     def start(self) -> None:
         """Call before clients are served: what has no task then is not just being made."""
@@ -70,6 +73,7 @@ class AutoRemover:
         self._events.close()
         if self._thread is not None:
             self._thread.join()
+        self._hands.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, before: list[tuple[str, str]]) -> None:
         """Remove what ended while no daemon was there, and then what ends."""
@@ -81,7 +85,7 @@ class AutoRemover:
                 for envelope in self._events:
                     event = decoded(envelope, TaskExit)
                     if event is not None and event.id == event.container_id:
-                        self._remove(envelope.namespace, event.container_id)
+                        self._remove(envelope.namespace, event.container_id, event)
             except ResourceExhausted:  # some were missed: see what has a task, and has ended
                 self._events = self._exchange.subscribe(_EXITS)
                 for namespace, container in self._labelled():
@@ -104,11 +108,25 @@ class AutoRemover:
         except OrlopError:
             return False  # it cannot tell; its exit event will
 
-    def _remove(self, namespace: str, name: str) -> None:
-        try:
+    def _remove(self, namespace: str, name: str, event: TaskExit | None = None) -> None:
+        """Have a container removed that has ended; with an event, if that is about it."""
+        with suppress(NotFound):
             container = self._containers.get(namespace, name)
-            if container.labels.get(LABEL) != "true":
-                return
+            if container.labels.get(LABEL) == "true" and (
+                event is None or self._is_about(namespace, container, event)
+            ):
+                self._hands.submit(self._remove_all, namespace, container)
+
+    def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
+        """Whether an event, which may be late, is not of an earlier container of the name."""
+        try:
+            return self._tasks.get(namespace, container.id).pid in (0, event.pid)
+        except NotFound:
+            return nanoseconds(event.exited_at) >= container.created_at
+
+    def _remove_all(self, namespace: str, container: Container) -> None:
+        name = container.id
+        try:
             with suppress(NotFound):
                 self._delete_task(namespace, name)
             if self._containers.get(namespace, name).created_at != container.created_at:
@@ -122,14 +140,15 @@ class AutoRemover:
         except NotFound:
             return  # somebody else was faster
         except (OrlopError, OSError) as error:
+            if self._closing.cancelled:
+                return  # for the next daemon
             _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
 
     def _delete_task(self, namespace: str, name: str) -> None:
-        """For a while only: a shim that hangs must not keep the others' containers."""
         ctx = CallContext(namespace=namespace)
         self._closing.on_cancel(ctx.cancel)
         try:
-            self._tasks.delete(ctx, namespace, name, _PATIENCE)
+            self._tasks.delete(ctx, namespace, name)
         finally:
             self._closing.forget(ctx.cancel)
 

@@ -91,7 +91,12 @@ class ForkServer:
 
     def _receive(self) -> dict[str, Any]:
         assert self._control is not None
-        answer = self._control.recv(MAX_REQUEST)
+        try:
+            answer = self._control.recv(MAX_REQUEST)
+        except TimeoutError:
+            # What is answered from now on has no effect; what was until now has.
+            self._control.shutdown(socket.SHUT_RD)
+            answer = self._control.recv(MAX_REQUEST)
         if not answer:
             raise ConnectionResetError("fork server has died")
         result: dict[str, Any] = json.loads(answer)

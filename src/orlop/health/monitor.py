@@ -212,7 +212,7 @@ class Monitor:
         """
         with self._lock:
             patient = self._patients.get(key)
-            if patient is not None and pid not in (0, patient.health.pid):
+            if patient is not None and pid != patient.health.pid and all((pid, patient.health.pid)):
                 return
             self._patients.pop(key, None)
         self._timetable.drop(key)

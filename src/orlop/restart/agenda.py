@@ -11,6 +11,7 @@ Key = tuple[str, str]
 
 FIRST_DELAY = 0.1
 LAST_DELAY = 60.0
+LOOK_AGAIN = 1.0
 STEADY = 10.0
 """Seconds of running after which an exit is the first one again."""
 
@@ -27,7 +28,7 @@ class Agenda:
         self._closed = False
 
     def ended(self, key: Key) -> None:
-        """A container's task ended, or could not be started: look at it after its delay."""
+        """A container's task ended: look at it after its delay."""
         with self._changed:
             if key in self._due:
                 return
@@ -40,10 +41,27 @@ class Agenda:
             self._due[key] = now + delay
             self._changed.notify_all()
 
-    def started(self, key: Key) -> None:
-        """A container's task was started."""
+    def failed(self, key: Key) -> None:
+        """A container's task could not be started, however long that took."""
+        with self._changed:
+            self._started.pop(key, None)
+            self.ended(key)
+
+    def later(self, key: Key) -> None:
+        """Look at a container again soon, for nothing could be told of it."""
+        with self._changed:
+            self._due.setdefault(key, self._clock() + LOOK_AGAIN)
+            self._changed.notify_all()
+
+    def starts(self, key: Key) -> None:
+        """A container's task is being started."""
         with self._changed:
             self._started[key] = self._clock()
+
+    def runs(self, key: Key) -> None:
+        """A container's task runs, by whomever and whenever it was started."""
+        with self._changed:
+            self._started.setdefault(key, self._clock())
 
     def forget(self, key: Key) -> None:
         """A container that is no more, or is left alone from now on."""

@@ -16,19 +16,14 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore
-from orlop.errors import (
-    DeadlineExceeded,
-    NotFound,
-    OrlopError,
-    ResourceExhausted,
-    Unavailable,
-)
+from orlop.errors import NotFound, OrlopError, ResourceExhausted, Unavailable
 from orlop.events import Exchange, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
 from orlop.restart.reviver import Reviver
 from orlop.restart.rules import COUNT, STATUS, Rules, explicitly_stopped, parse
 from orlop.runtime.model import ProcessState
+from orlop.runtime.task import Task
 from orlop.wire.events_pb2 import ContainerDelete, TaskExit
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
 from orlop.wire.types_pb2 import Envelope
@@ -39,8 +34,6 @@ _HANDS = 4
 # A container without a task may be one that a client is just making.
 _GRACE = 10 * 10**9
 _FAILED = 255
-# A shim that is just being buried says so, and one that has much to do.
-_AGAIN = (Unavailable, DeadlineExceeded)
 _log = logging.getLogger(__name__)
 
 
@@ -139,7 +132,7 @@ class Monitor:
             self._busy.add(key)
         if busy:
             if not on_round:
-                self._agenda.ended(key)  # again: whoever is at it may have looked before that
+                self._agenda.later(key)  # whoever is at it may have looked before that
             return
         self._hands.submit(self._look_at, key, on_round)
 
@@ -151,8 +144,6 @@ class Monitor:
             if self._is_gone(key):
                 self._forget(key)
                 return
-            if isinstance(error, _AGAIN):
-                self._agenda.ended(key)
             self._complain(key, str(error))
         except Exception:  # noqa: BLE001 - one container's fault must not cost the others their hand
             _log.exception("namespace=%s container=%s restart", namespace, name)
@@ -165,6 +156,8 @@ class Monitor:
             self._containers.get(*key)
         except NotFound:
             return True
+        except OrlopError:
+            pass  # it cannot be told
         return False
 
     def _complain(self, key: Key, what: str) -> None:
@@ -181,7 +174,13 @@ class Monitor:
         rules = parse(container.labels)
         if rules is None:
             return
-        state = self._reviver.state(namespace, name)
+        task = self._reviver.task(namespace, name)
+        try:
+            state = self._reviver.state(task)
+        except Unavailable:  # its shim is just being buried
+            if rules.wanted:
+                self._agenda.later(key)
+            raise
         if not rules.wanted:
             if on_round and state is not None and state.exit is None:
                 _log.info("namespace=%s container=%s is to be stopped", namespace, name)
@@ -190,7 +189,7 @@ class Monitor:
         if self._is_fine(key, container, state, on_round):
             return
         if rules.again(self._status(key, state)):
-            self._revive(key, container, rules, state.pid if state is not None else 0)
+            self._revive(key, container, rules, task)
 
     def _is_fine(
         self, key: Key, container: Container, state: ProcessState | None, on_round: bool
@@ -204,35 +203,39 @@ class Monitor:
                 before = self._unstarted.get(key)
                 self._unstarted[key] = state.pid
             return not on_round or before != state.pid
-        return state.status in (RUNNING, PAUSED, PAUSING)
+        fine = state.status in (RUNNING, PAUSED, PAUSING)
+        if fine:
+            self._agenda.runs(key)
+        return fine
 
     def _status(self, key: Key, state: ProcessState | None) -> int:
         if state is not None and state.exit is not None:
             return state.exit.status
         return _FAILED if key in self._failed else 0
 
-    def _revive(self, key: Key, container: Container, rules: Rules, before: int) -> None:
+    def _revive(self, key: Key, container: Container, rules: Rules, before: Task | None) -> None:
+        """A fresh task in the place of `before`, unless somebody else has made one."""
         namespace, name = key
+        if self._reviver.task(namespace, name) is not before:
+            return
         count = str(rules.count + 1)
         self._containers.update(
             namespace,
             replace(container, labels={**container.labels, COUNT: count}),
             FieldMask(paths=[f"labels.{COUNT}"]),
         )
-        self._agenda.started(key)  # it may have ended before its start is known here
+        self._agenda.starts(key)  # it may have ended before its start is known here
         try:
-            pid = self._reviver.revive(namespace, container, rules, before)
+            pid = self._reviver.revive(namespace, container, rules)
         except (OrlopError, OSError):
             if not self._agenda.closed:
                 with self._lock:
                     self._failed.add(key)
-                self._agenda.ended(key)
+                self._agenda.failed(key)
             raise
         with self._lock:
             self._failed.discard(key)
             self._complaints.pop(key, None)
-        if not pid:
-            return
         _log.info(
             "namespace=%s container=%s started again, pid=%d, restart %s",
             namespace,
@@ -240,14 +243,15 @@ class Monitor:
             pid,
             count,
         )
-        if not self._still_wanted(key):
+        if not self._still_wanted(key, container):
             self._reviver.end(namespace, name)
 
-    def _still_wanted(self, key: Key) -> bool:
+    def _still_wanted(self, key: Key, container: Container) -> bool:
         """Whether nobody removed the container, or stopped it, while it was being started."""
         try:
-            labels = self._containers.get(*key).labels
+            now = self._containers.get(*key)
         except NotFound:
             return False
-        rules = parse(labels)
-        return rules.wanted if rules is not None else not explicitly_stopped(labels)
+        rules = parse(now.labels)
+        wanted = rules.wanted if rules is not None else not explicitly_stopped(now.labels)
+        return wanted and now.created_at == container.created_at

@@ -15,6 +15,7 @@ from orlop.restart.rules import Rules
 from orlop.rpc import CallContext
 from orlop.runtime import TaskManager
 from orlop.runtime.model import ProcessState, Stdio
+from orlop.runtime.task import Task
 from orlop.sys.mount import Mount
 from orlop.wire.task_types_pb2 import STOPPED
 
@@ -38,21 +39,25 @@ class Reviver:
     def close(self) -> None:
         self._closing.cancel()
 
-    def state(self, namespace: str, id: str) -> ProcessState | None:
-        """The task's first process, None without a task; raises what the shim refuses with."""
+    def task(self, namespace: str, id: str) -> Task | None:
+        """The task of a container, if it has one."""
         try:
-            return self._tasks.get(namespace, id).state()
+            return self._tasks.get(namespace, id)
         except NotFound:
             return None
 
-    def revive(self, namespace: str, container: Container, rules: Rules, before: int) -> int:
-        """A fresh task, started; its pid. What is left of the last one (pid `before`) goes first.
+    def state(self, task: Task | None) -> ProcessState | None:
+        """A task's first process, None without a task; raises what the shim refuses with."""
+        try:
+            return task.state() if task is not None else None
+        except NotFound:
+            return None
 
-        0 if somebody else has made another one meanwhile, which stays. A start that fails leaves no
-        task. Raises what tasks and snapshots raise.
+    def revive(self, namespace: str, container: Container, rules: Rules) -> int:
+        """A fresh task, started; its pid. What is left of the last one goes first.
+
+        A start that fails leaves no task. Raises what tasks and snapshots raise.
         """
-        if self._tasks.pid_of(namespace, container.id) not in (0, before):
-            return 0
         self.end(namespace, container.id)
         terminal = _terminal(container)
         stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)

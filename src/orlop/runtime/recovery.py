@@ -68,8 +68,8 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
         log.close()
         ended = _clear_up(tasks, bundle)
         ended = ended or Exit(255, time.time_ns())
-        tasks.publish_exit(bundle, ended, keep=True)
-        tasks.publish_delete(bundle, ended, keep=True)
+        tasks.undertaker.publish_exit(bundle, ended, keep=True)
+        tasks.undertaker.publish_delete(bundle, ended, keep=True)
         return False
     except OSError:
         log.close()

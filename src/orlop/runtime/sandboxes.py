@@ -23,6 +23,7 @@ from orlop.rpc import CallContext
 from orlop.rpc.convert import timestamp
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
+from orlop.runtime.burial import RETRY
 from orlop.runtime.model import Endpoint, Exit
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
@@ -37,7 +38,6 @@ from orlop.wire.types_pb2 import Platform
 FOLDER = "io.containerd.sandbox.controller.v1.shim"
 _SERVICE = "containerd.runtime.sandbox.v1.Sandbox"
 _QUERY_TIMEOUT = 5.0
-_RETRY = 1.0
 _PARALLEL = 16
 _UNKNOWN_STATUS = 255
 _log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class RunningSandbox:
         self.bundle = bundle
         self.shim = shim
         self.log = log
+        self.stranded = False
         self._changed = threading.Condition()
         self._ended: wire.WaitSandboxResponse | None = None
 
@@ -187,11 +188,11 @@ class SandboxManager:
             with suppress(NotFound):  # it may have been made although nobody waited for it
                 shim.ask(_SERVICE, "ShutdownSandbox", request, answer, timeout=limit)
         except OrlopError as error:
-            _log.warning("sandbox=%s after a failed create: %s", bundle.id, error)
+            _log.warning("sandbox=%s cannot be shut down: %s", bundle.id, error)
         try:
             self._shims.abandon(shim, bundle, answers=False)
         except (OrlopError, OSError) as error:
-            _log.warning("sandbox=%s leftovers of a failed create: %s", bundle.id, error)
+            _log.warning("sandbox=%s leaves something: %s", bundle.id, error)
 
     def start(self, ctx: CallContext, namespace: str, id: str) -> wire.StartSandboxResponse:
         """Start it; what the shim says of it. One that does not start is removed."""
@@ -332,16 +333,20 @@ class SandboxManager:
         """Whether only the connection was lost: the shim listens."""
         try:
             shim = self._shims.connect(sandbox.bundle)
-        except OrlopError:
+        except (OrlopError, FileNotFoundError):
             return False
-        except OSError as error:  # says nothing of the shim
-            _log.warning("sandbox=%s: %s", sandbox.bundle.id, error)
-            self._reactor.call_later(_RETRY, lambda: self._shim_died(lost))
+        except OSError as error:  # for want of descriptors or memory: says nothing of the shim
+            if not sandbox.stranded:
+                _log.warning("sandbox=%s shim is lost: %s", sandbox.bundle.id, error)
+            sandbox.stranded = True
+            self._reactor.call_later(RETRY, lambda: self._shim_died(lost))
             return True
+        sandbox.stranded = False
         self._shims.forget(lost)
         sandbox.reconnect(shim)
-        if shim.closed.is_set():  # one that is dying accepts for a moment; nobody was told
-            self._shim_died(shim)
+        if shim.closed.is_set():
+            # One that is dying accepts for a moment. Nobody was told of this end.
+            self._reactor.call_later(RETRY, lambda: self._shim_died(shim))
         return True
 
     def _take(self, sandbox: RunningSandbox) -> bool:

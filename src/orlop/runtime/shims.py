@@ -158,12 +158,11 @@ class Shims:
 
         Raises OSError when it cannot be told, for want of descriptors or memory.
         """
+        group = bundle.group() if bundle.shim == self._own.mark else ""
         shim = self._attach(bundle, bundle.endpoint, None, patient=False)
-        if shim.own:
-            group = bundle.group()
+        if group:
             with self._lock:
-                if group:
-                    self._groups.setdefault((bundle.namespace, group), shim)
+                self._groups.setdefault((bundle.namespace, group), shim)
         return shim
 
     def _attach(
@@ -257,8 +256,9 @@ class Shims:
         self.clean_up(bundle)
 
     def forget(self, shim: Shim) -> None:
-        """One user less of a shim that is dead."""
-        self._leave(shim)
+        """One user less of a connection that is dead, or was not needed."""
+        if self._leave(shim):
+            shim.close()
 
     def _leave(self, shim: Shim) -> bool:
         """Whether that was the last user, for whom the shim is to end."""

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 from google.protobuf.any_pb2 import Any
@@ -28,9 +27,9 @@ from orlop.metadata import filters
 from orlop.mounts import MountManager
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
-from orlop.rpc.convert import timestamp
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle, Bundles
+from orlop.runtime.burial import Undertaker
 from orlop.runtime.checkpoints import Checkpoints, without_network
 from orlop.runtime.model import (
     ContainerLookup,
@@ -50,13 +49,11 @@ from orlop.runtime.shims import Shims
 from orlop.runtime.task import QUERY_TIMEOUT, RECONNECTS, Task, create_request, exit_of
 from orlop.sys.mount import Mount
 from orlop.wire import task_v3_pb2 as wire
-from orlop.wire.events_pb2 import TaskDelete, TaskExit
 
 _log = logging.getLogger(__name__)
 
-_UNDERTAKERS = 4
 _DELETE_LIMIT = 120.0
-_RETRY = 1.0
+_UNDO_LIMIT = 10.0
 # A create that ends so leaves a shim that is not well; any other error is its considered answer.
 _UNWELL = (Cancelled, DeadlineExceeded, Unavailable)
 
@@ -99,8 +96,7 @@ class TaskManager:
         self._creating: set[tuple[str, str]] = set()
         self._ending: set[Task] = set()
         self._closing = CallContext()
-        self._undertakers = ThreadPoolExecutor(_UNDERTAKERS, thread_name_prefix="undertaker")
-        shims.on_death.append(self._shim_died)
+        self.undertaker = Undertaker(shims, publisher, reactor, self)
 
     def stop(self) -> None:
         """The daemon is ending: what hangs in a shim is left to the next one."""
@@ -119,7 +115,7 @@ class TaskManager:
         """Let go of every shim; the containers live on."""
         with self._lock:
             tasks = list(self._tasks.values())
-        self._undertakers.shutdown(wait=True)
+        self.undertaker.close()
         self.shims.close()
         for task in tasks:
             task.log.close()
@@ -289,8 +285,8 @@ class TaskManager:
             with tracing.span("network.connect", {"container.id": id}):
                 plan.connect(pid)
         except BaseException:
-            with suppress(OrlopError):
-                self.delete(ctx, namespace, id)
+            with suppress(OrlopError):  # also when it is the daemon's end that disconnects it
+                self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
             plan.abandon()
             raise
 
@@ -333,30 +329,34 @@ class TaskManager:
             self._tasks[task.namespace, task.id] = task
         task.registered()
         if task.shim.closed.is_set():
-            self._shim_died(task.shim)
+            self.undertaker.shim_died(task.shim)
 
     # The end
 
-    def delete(
-        self, ctx: CallContext, namespace: str, id: str, limit: float = _DELETE_LIMIT
-    ) -> Exit:
+    def delete(self, ctx: CallContext, namespace: str, id: str) -> Exit:
         """Delete a task that has ended, or was never started; how it ended.
 
         It goes on when its call is cancelled: the shim, once told, deletes, and somebody must
-        finish here. Raises NotFound, and Unknown for a running one.
+        finish here. Only the daemon's end breaks it off, and the next one finishes. Raises
+        NotFound, and Unknown for a running one.
         """
+        with self._until_stop() as ending:
+            return self._delete(ctx, namespace, id, ending, _DELETE_LIMIT)
+
+    def _delete(
+        self, ctx: CallContext, namespace: str, id: str, ending: CallContext | None, limit: float
+    ) -> Exit:
         task = self.get(namespace, id)
         for _ in range(RECONNECTS):
             shim = task.shim
             try:
                 request = wire.DeleteRequest(id=id)
-                with self._until_stop() as ending:
-                    answer = shim.call(
-                        "Delete", request, wire.DeleteResponse, ctx=ending, timeout=limit
-                    )
+                answer = shim.call(
+                    "Delete", request, wire.DeleteResponse, ctx=ending, timeout=limit
+                )
                 break
             except NotFound:
-                if self._take(task):
+                if self.take(task):
                     # Somebody else has just deleted it there: what others wait for is how it ended.
                     self._finish(task, task.exit or Exit(255, time.time_ns()))
                 else:  # and has yet to finish
@@ -371,11 +371,11 @@ class TaskManager:
         else:
             raise Unavailable(f'shim of task "{id}" breaks off every connection')
         ended = exit_of(answer)
-        if self._take(task):
+        if self.take(task):
             self._finish(task, ended)
         return ended
 
-    def _take(self, task: Task) -> bool:
+    def take(self, task: Task) -> bool:
         """Whether the caller is the one to end a task; nobody else is from now on."""
         with self._lock:
             current = self._tasks.get((task.namespace, task.id)) is task
@@ -388,9 +388,10 @@ class TaskManager:
         try:
             self.shims.release(task.shim, task.bundle)
         finally:
-            self._remove(task, ended)
+            self.remove(task, ended)
 
-    def _remove(self, task: Task, ended: Exit) -> None:
+    def remove(self, task: Task, ended: Exit) -> None:
+        """Forget a task that was taken, and all that it had here."""
         task.log.close()
         try:
             task.bundle.delete()
@@ -406,7 +407,10 @@ class TaskManager:
                 self._ending.discard(task)
             task.end(ended)
 
-    # Shims that died
+    def of_shim(self, shim: Shim) -> list[Task]:
+        """Those that are reached by a connection."""
+        with self._lock:
+            return [task for task in self._tasks.values() if task.shim is shim]
 
     def note_exit(self, namespace: str, id: str, ended: Exit) -> None:
         """A shim has told how a task's first process ended."""
@@ -415,77 +419,3 @@ class TaskManager:
         # An event of an earlier task of this name may be late.
         if task is not None and task.pid in (0, ended.pid):
             task.note_exit(ended)
-
-    def _shim_died(self, shim: Shim) -> None:
-        """On the thread of a connection, which must not wait."""
-        with suppress(RuntimeError):  # this daemon is ending itself
-            self._undertakers.submit(self._bury_all, shim)
-
-    def _bury_all(self, shim: Shim) -> None:
-        with self._lock:
-            tasks = [task for task in self._tasks.values() if task.shim is shim]
-        for task in tasks:
-            try:
-                self._bury(task, shim)
-            except Exception:  # noqa: BLE001 - one task's fault must not leave the others unburied
-                _log.exception("namespace=%s task=%s after its shim", task.namespace, task.id)
-
-    def _bury(self, task: Task, shim: Shim) -> None:
-        """Clear up after a dead shim, and tell that the task has ended, once."""
-        if self._reconnected(task, shim) or not self._take(task):
-            return
-        _log.warning("namespace=%s task=%s shim has died", task.namespace, task.id)
-        try:
-            ended = self.shims.clean_up(task.bundle)
-        except (OrlopError, OSError) as error:
-            _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
-            ended = Exit(255, time.time_ns())
-        self.shims.forget(shim)
-        if task.exit is None:
-            self.publish_exit(task.bundle, ended, keep=task.recovered)
-        try:
-            self._remove(task, task.exit or ended)
-        finally:  # who hears that it is deleted may make another of its name
-            self.publish_delete(task.bundle, task.exit or ended, keep=task.recovered)
-
-    def _reconnected(self, task: Task, lost: Shim) -> bool:
-        """Whether only the connection was lost: the shim listens."""
-        try:
-            shim = self.shims.connect(task.bundle)
-        except OrlopError:
-            return False
-        except OSError as error:  # says nothing of the shim
-            _log.warning("namespace=%s task=%s: %s", task.namespace, task.id, error)
-            self._reactor.call_later(_RETRY, lambda: self._shim_died(lost))
-            return True
-        if not task.reconnect(lost, shim):
-            self.shims.forget(shim)
-            return True
-        self.shims.forget(lost)
-        if shim.closed.is_set():  # one that is dying accepts for a moment; nobody was told
-            self._shim_died(shim)
-        return True
-
-    def publish_exit(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:
-        """Publish what a dead shim has not told: that its task has ended.
-
-        With `keep`, subscribers who come soon hear of it, too.
-        """
-        exited = TaskExit(
-            container_id=bundle.id,
-            id=bundle.id,
-            pid=ended.pid,
-            exit_status=ended.status,
-            exited_at=timestamp(ended.at),
-        )
-        self._publisher.publish(bundle.namespace, "/tasks/exit", exited, keep=keep)
-
-    def publish_delete(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:
-        """Publish what a dead shim cannot: that its task is gone. `keep` is as for its exit."""
-        deleted = TaskDelete(
-            container_id=bundle.id,
-            pid=ended.pid,
-            exit_status=ended.status,
-            exited_at=timestamp(ended.at),
-        )
-        self._publisher.publish(bundle.namespace, "/tasks/delete", deleted, keep=keep)

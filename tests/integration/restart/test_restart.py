@@ -101,8 +101,7 @@ def test_removed_while_it_comes_back(watchful: Orlopd, image: str, policy: str) 
         time.sleep(turn * 0.04)
         watchful.orlop("rm", "-f", "one")
         # What was just being started ends soon, too; nobody starts another.
-        watchful.wait_for(lambda: not _status(watchful))
-    time.sleep(patient(1))
+        watchful.wait_for(lambda: _stays_stopped(watchful))
     assert not _status(watchful)
 
 
@@ -135,12 +134,22 @@ def test_stopped_while_it_comes_back(watchful: Orlopd, image: str) -> None:
 
 def _stays_stopped(daemon: Orlopd) -> bool:
     """Whether it is, and for longer than the monitor waits; it may have begun before."""
-    count = _count(daemon)
-    for _ in range(3):
+    for _ in range(4):
         if _status(daemon) not in ("", "STOPPED"):
             return False
-        time.sleep(patient(0.4))
-    return _count(daemon) == count
+        time.sleep(patient(0.3))
+    return True
+
+
+def test_stopped_and_started_with_a_status_alone(watchful: Orlopd, image: str) -> None:
+    _run(watchful, image, "sleep 1000")
+    watchful.orlop("stop", "-t", "0.1", "one")
+    watchful.wait_for(lambda: _stays_stopped(watchful))
+    watchful.orlop("start", "one")
+    pid = _pid(watchful)
+    os.kill(pid, signal.SIGKILL)
+    watchful.wait_for(lambda: _pid(watchful) not in (0, pid))
+    watchful.orlop("rm", "-f", "one")
 
 
 def test_on_failure_so_often(watchful: Orlopd, image: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_exits_that_come_too_early_wait_ever_longer() -> None:
     delays = []
     for _ in range(12):
         delays.append(round(_delay(agenda, clock), 1))
-        agenda.started(KEY)
+        agenda.starts(KEY)
         clock.now += 1
     assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == 60
@@ -57,3 +57,40 @@ def test_close_wakes_who_waits() -> None:
     agenda.close()
     thread.join(5)
     assert taken == [[]]
+
+
+def test_a_start_that_fails_late_is_no_time_of_running() -> None:
+    clock = Clock()
+    agenda = Agenda(clock)
+    delays = []
+    for _ in range(3):
+        agenda.starts(KEY)
+        clock.now += 60
+        agenda.failed(KEY)
+        delays.append(round(_delay(agenda, clock), 1))
+    assert delays == [0.1, 0.2, 0.4]
+
+
+def test_who_is_found_running_has_been_steady() -> None:
+    clock = Clock()
+    agenda = Agenda(clock)
+    for _ in range(3):
+        _delay(agenda, clock)
+    agenda.runs(KEY)
+    clock.now += 6
+    agenda.runs(KEY)
+    clock.now += 6
+    assert round(_delay(agenda, clock), 1) == 0.1
+
+
+def test_to_look_again_is_no_failure() -> None:
+    clock = Clock()
+    agenda = Agenda(clock)
+    agenda.starts(KEY)
+    for _ in range(5):
+        agenda.later(KEY)
+        assert agenda.waits(KEY)
+        clock.now += 1.05
+        assert agenda.take(clock.now) == [KEY]
+    clock.now += 10
+    assert round(_delay(agenda, clock), 1) == 0.1
