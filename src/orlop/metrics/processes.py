@@ -78,7 +78,8 @@ class Processes:
 
 def _write_network(sheet: Sheet, labels: str, text: str) -> int:
     dropped = 0
-    for number, line in enumerate(text.splitlines()[2:]):
+    # Not `splitlines`, to which more is an end: the kernel lets names have it.
+    for number, line in enumerate(text.rstrip("\n").split("\n")[2:]):
         interface, _, rest = line.rpartition(":")
         interface = interface.strip()
         if interface == "lo":

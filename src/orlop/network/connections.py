@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError, Unimplemented
 from orlop.events import Publisher
@@ -26,6 +27,7 @@ from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 _log = logging.getLogger(__name__)
 
 _NONE = -1  # the pid of who has none
+_LINK = re.compile(r"veth[0-9a-f]{11}")
 PidOf = Callable[[str, str], int]
 """From a namespace and a container to its process, 0 if it does not run."""
 
@@ -132,8 +134,8 @@ class Connections:
 
     def _ensure_rules(self, namespace: str, container: str) -> None:
         """Have the ruleset be there, and lead the ports of a container to where it is now."""
-        if self._store.ports_of(namespace, container):
-            self._networks.refresh()
+        if ports := self._store.ports_of(namespace, container):
+            self._networks.lead(ports)
         else:
             self._networks.mend()
 
@@ -262,9 +264,15 @@ class Connections:
         with self._turns.take((namespace, container)):
             with self._lock:
                 pid = self._pids.get((namespace, container), 0)
-            ns = of_process(pid) if pid > 0 else ""
-            if not self._let_go(namespace, container, network.id, ns):
-                raise NotFound(f'container "{container}" in network "{network.name}"')
+            with ExitStack() as held:
+                ns = ""
+                with suppress(FailedPrecondition):  # it has ended: what was in there is gone
+                    if pid > 0:
+                        process = held.enter_context(Process(pid))
+                        process.check()
+                        ns = process.netns
+                if not self._let_go(namespace, container, network.id, ns):
+                    raise NotFound(f'container "{container}" in network "{network.name}"')
 
     def _close_ports(self, namespace: str, container: str) -> None:
         """Let go of the ports of who publishes none any more."""
@@ -315,7 +323,7 @@ class Connections:
         found = self._store.endpoints(namespace, container, network)
         if not found:
             return False
-        published = bool(self._store.ports_of(namespace, container))
+        published = self._store.ports_of(namespace, container)
         for each in found:
             where = self._networks.get(namespace, each.network)
             self._kernel.apply(*_unplugging(where, each, ns))
@@ -323,12 +331,19 @@ class Connections:
         self._update_names(namespace, container)
         self._close_ports(namespace, container)
         if published:
-            self._networks.refresh()
+            self._networks.lead(published)
         for each in found:
             event = NetworkDetach(network_id=each.network, container_id=each.container)
             self._publisher.publish(each.namespace, "/network/detach", event)
-        self._kernel.keep = self._store.occupied()
+        self._keep_worker()
         return True
+
+    def _keep_worker(self) -> None:
+        """Have the network worker at hand as long as somebody is in a network."""
+        before, self._kernel.keep = self._kernel.keep, self._store.occupied()
+        if before and not self._kernel.keep:
+            with suppress(OrlopError):
+                self._kernel.links()  # by which it hears that it may go
 
     # After a restart
 
@@ -370,7 +385,7 @@ class Connections:
             except OrlopError as error:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
-        self._kernel.keep = self._store.occupied()
+        self._keep_worker()
 
     def _resume(self, key: Key, pid: int) -> None:
         with self._lock:
@@ -427,12 +442,15 @@ class Connections:
             _log.warning("namespace=%s container=%s: %s", *key, error)
 
     def _pull_strays(self) -> None:
-        """Cables on our bridges that no record knows, as a crash leaves them."""
+        """Cables on our bridges, and unmoved ends of others, that no record knows: of a crash."""
         found = self._kernel.links()  # before the records, which come before the cables
         bridges = {each.bridge for each in self._store.all() if each.is_bridge}
+        drivers = {each.driver for each in self._store.all() if not each.is_bridge}
         known = {each.link for each in self._store.endpoints()}
         for each in found:
-            if each.master in bridges and each.kind == "veth" and each.name not in known:
+            is_cable = each.master in bridges and each.kind == "veth"
+            is_unmoved = each.kind in drivers and _LINK.fullmatch(each.name) is not None
+            if each.name not in known and (is_cable or is_unmoved):
                 self._kernel.apply(DeleteLink(name=each.name, missing_ok=True))
 
     # What is there

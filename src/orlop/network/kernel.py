@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -94,6 +95,11 @@ class Kernel:
         )
         self._ask(request, type(None), again=True)
 
+    def forget_flows(self, ports: Iterable[int]) -> None:
+        """Lead UDP packets to these ports of the host anew, also those of flows that go on."""
+        request = messages.ForgetFlows(ports=sorted(ports), keep=self.keep)
+        self._ask(request, type(None), again=True)
+
     def has_chains(self, version: int, chains: Iterable[Chain]) -> bool:
         """Whether these chains of iptables are still there, with rules and the jumps to them."""
         request = messages.HasChains(version=version, chains=list(chains), keep=self.keep)
@@ -126,17 +132,11 @@ class Kernel:
     def _exchange(self, data: bytes) -> bytes | None:
         """The answer's bytes; empty for a worker that said goodbye, None for one that died."""
         if self._worker is None:
-            args = {"idle": self._idle}
-            self._worker = Companion(
-                self._forks, _JOB, args, socket.SOCK_STREAM, name="orlop-network"
-            )
-            self._worker.channel.settimeout(_LIMIT)
+            self._worker = self._begin()
         channel = self._worker.channel
         try:
-            messages.send(channel, data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # its goodbye may be there to be read
-        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # its goodbye may be there
+                messages.send(channel, data)
             return messages.receive(channel)
         except TimeoutError:
             raise errors.DeadlineExceeded(
@@ -144,6 +144,16 @@ class Kernel:
             ) from None
         except ConnectionResetError:
             return None
+
+    def _begin(self) -> Companion:
+        try:
+            made = Companion(
+                self._forks, _JOB, {"idle": self._idle}, socket.SOCK_STREAM, name="orlop-network"
+            )
+        except OSError as error:
+            raise errors.Unavailable(f"network worker cannot be started: {error}") from error
+        made.channel.settimeout(_LIMIT)
+        return made
 
     def _drop(self) -> None:
         if self._worker is not None:

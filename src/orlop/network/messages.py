@@ -73,7 +73,13 @@ class HasChains(Request, frozen=True, kw_only=True):
     chains: list[Chain]
 
 
-AnyRequest = Apply | Look | ReadSysctl | Pin | Filter | SetChains | HasChains
+class ForgetFlows(Request, frozen=True, kw_only=True):
+    """Forget to whom UDP packets to these ports of the host were led."""
+
+    ports: list[int]
+
+
+AnyRequest = Apply | Look | ReadSysctl | Pin | Filter | SetChains | HasChains | ForgetFlows
 
 
 class Failure(msgspec.Struct, frozen=True):

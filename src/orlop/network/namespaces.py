@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,19 +23,21 @@ class PinnedNamespaces:
     def __init__(self, folder: Path, kernel: Kernel) -> None:
         self.folder = folder
         self._kernel = kernel
+        self._creating = threading.Lock()
 
     def create(self, namespace: str, name: str) -> Path:
         """Make one with nothing but lo, which is up; where it is pinned. Raises AlreadyExists."""
         validate_identifier("network namespace", name)
         path = self.folder / namespace / name
-        if is_pinned(path):
-            raise AlreadyExists(f'network namespace "{name}"')
-        _touch(path)
-        try:
-            self._kernel.pin(str(path))
-        except BaseException:
-            self._discard(path)  # the worker may have died behind it
-            raise
+        with self._creating:
+            if is_pinned(path):
+                raise AlreadyExists(f'network namespace "{name}"')
+            _touch(path)
+            try:
+                self._kernel.pin(str(path))
+            except BaseException:
+                self._discard(path)  # the worker may have died behind it
+                raise
         return path
 
     def _discard(self, path: Path) -> None:

@@ -20,7 +20,7 @@ from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
 from orlop.network.firewall import Firewall, Published, Ruleset
 from orlop.network.kernel import Kernel
-from orlop.network.model import Link, Network, Subnet
+from orlop.network.model import Link, Network, Port, Subnet
 from orlop.network.operations import place
 from orlop.network.store import NetworkStore
 from orlop.wire.services.network_pb2 import NetworkCreate, NetworkDelete, NetworkUpdate
@@ -253,6 +253,21 @@ class Networks:
             self._make_rules(without)
             if not without:
                 self._served = newest
+
+    def lead(self, ports: Sequence[Port]) -> None:
+        """Make the ruleset that of the records, of which these ports are new, or gone."""
+        self.refresh()
+        udp = {
+            port
+            for each in ports
+            if each.protocol == "udp"
+            for port in range(each.host_port, each.host_port + each.count)
+        }
+        if udp:
+            try:
+                self._kernel.forget_flows(udp)
+            except OrlopError as error:  # those flows end by themselves, some time
+                _log.warning("UDP flows to published ports go where they went: %s", error)
 
     def mend(self) -> None:
         """Make the ruleset again if somebody else has taken it away, as who flushes all does.

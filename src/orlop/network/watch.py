@@ -92,6 +92,8 @@ class NetworkWatch:
             self._hosts.refresh_all()
         except OrlopError as error:
             _log.warning("networks cannot be made what they were: %s", error)
+        except Exception:  # noqa: BLE001 - what comes later must be heard
+            _log.exception("networks cannot be made what they were")
 
     def _look(self) -> None:
         if time.monotonic() < self._next_round:
@@ -104,6 +106,10 @@ class NetworkWatch:
             complaint = str(error)
             if complaint != self._complaint:  # not every round
                 _log.warning("rules of the packet filter cannot be made again: %s", error)
+        except Exception as error:  # noqa: BLE001 - what comes later must be heard
+            complaint = repr(error)
+            if complaint != self._complaint:
+                _log.exception("rules of the packet filter cannot be made again")
         self._complaint = complaint
 
     def _heard(self, envelope: Envelope) -> None:
@@ -130,3 +136,5 @@ class NetworkWatch:
                 self._connections.ended(envelope.namespace, event.container_id, event.pid)
         except OrlopError as error:
             _log.warning("namespace=%s network: %s", envelope.namespace, error)
+        except Exception:  # noqa: BLE001 - what comes later must be heard
+            _log.exception("namespace=%s network", envelope.namespace)

@@ -12,6 +12,7 @@ import errno
 import select
 import socket
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ class Handler:
                 xtables.set_chains(request.version, request.chains, check=request.check)
             case messages.HasChains():
                 return xtables.has_chains(request.version, request.chains)
+            case messages.ForgetFlows():
+                self._forget_flows(request.ports)
         return None
 
     def _look(self, request: messages.Look) -> object:
@@ -130,6 +133,14 @@ class Handler:
             return look(self._namespaces, request.ns)
         except OSError as error:
             raise _failure(f"list {request.what}", request.ns, error) from None
+
+    def _forget_flows(self, ports: Sequence[int]) -> None:
+        from orlop.network import flows  # noqa: PLC0415 - few publish by UDP
+
+        try:
+            flows.forget(ports)
+        except OSError as error:
+            raise _failure("forget flows", "", error) from None
 
     def _pin(self, path: str) -> None:
         try:

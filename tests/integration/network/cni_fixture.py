@@ -26,7 +26,7 @@ class WithCni(Networked):
         config = self.folder / "config.toml"
         config.write_text(
             f'[network]\ncni_config = "{self.net_d}"\n'
-            f'cni_plugins = "{self.bin}:{DEBIAN}"\ncni_timeout = 20\n'
+            f'cni_plugins = "{self.bin}:{DEBIAN}"\ncni_timeout = 100\n'
         )
         self.options = ["--config", str(config)]
 

@@ -34,6 +34,28 @@ asking.connect(("192.168.7.1", 5300))
 asking.send(b"hello")
 print(asking.recv(100).decode())
 """
+_NAME_BY_UDP = """
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as answering:
+    answering.bind(("", 53))
+    print(flush=True)
+    while True:
+        _, who = answering.recvfrom(100)
+        answering.sendto(sys.argv[1].encode(), who)
+"""
+_ASK_ON_BY_UDP = """
+import socket, time
+asking = socket.socket(type=socket.SOCK_DGRAM)
+asking.connect(("192.168.7.1", 5300))
+asking.settimeout(0.1)
+while True:
+    try:
+        asking.send(b"who?")
+        print(asking.recv(100).decode(), flush=True)
+    except OSError:
+        pass
+    time.sleep(0.05)
+"""
 WEB = [{"hostPort": 8080, "containerPort": 80}]
 _GUARDS = {
     "nftables": ("nft", "flush", "chain", "inet", "orlop0", "guard"),
@@ -161,6 +183,33 @@ def test_both_families_and_udp_and_ranges(daemon: Networked, outside: Host) -> N
                if p.container_port == 80 and p.host_port != 8080]  # fmt: skip
     assert fetch(f"http://192.168.7.1:{free}", outside) == "web"
     assert f"{four}\tweb www" in daemon.within("web", "cat", "/etc/hosts")
+
+
+@both_firewalls
+def test_who_sends_by_udp_all_the_time_reaches_the_next_container(
+    daemon: Networked, outside: Host
+) -> None:
+    """Also who has begun when nobody published the port."""
+    port = [{"hostPort": 5300, "containerPort": 53, "protocol": "udp"}]
+    with subprocess.Popen(
+        outside.command(sys.executable, "-u", "-c", _ASK_ON_BY_UDP), stdout=subprocess.PIPE
+    ) as asking:
+        assert asking.stdout is not None
+        try:
+            for name in ("first", "second"):
+                daemon.box(name, "sleep", "1000", ports=port)
+                inside = f"--net=/proc/{daemon.pid_of(name)}/ns/net"
+                with subprocess.Popen(
+                    ["nsenter", inside, sys.executable, "-c", _NAME_BY_UDP, name],
+                    stdout=subprocess.PIPE,
+                ) as answering:
+                    assert answering.stdout is not None and answering.stdout.readline()
+                    while asking.stdout.readline() != name.encode() + b"\n":
+                        pass
+                    answering.kill()
+                daemon.orlop("rm", "-f", name)
+        finally:
+            asking.kill()
 
 
 def test_the_loopback_of_ipv6_leads_to_a_container(daemon: Networked, tmp_path: Path) -> None:

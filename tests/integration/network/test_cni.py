@@ -279,7 +279,7 @@ def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> No
     text = (cni.bin / "slow").read_text().replace("-e hang", f"-e {cni.folder}/hang")
     (cni.bin / "slow").write_text(text)
     config = cni.folder / "config.toml"
-    config.write_text(config.read_text().replace("cni_timeout = 20", "cni_timeout = 500"))
+    config.write_text(config.read_text().replace("cni_timeout = 100", "cni_timeout = 500"))
     cni.restart()
     cni.configure("slow", {"type": "slow"})
     cni.box("gone", "sleep", "1000", networks=[{"network": "cni:slow"}])
@@ -298,6 +298,13 @@ def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> No
     cni.wait_for(lambda: not cni.results())
 
 
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None:
     go = cni.folder / "go"
     log = cni.plugin("slow", f"while [ $CNI_COMMAND = ADD ] && [ ! -e {go} ]; do sleep 0.05; done")
@@ -309,7 +316,9 @@ def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None
         text=True,
     )
     cni.wait_for(log.exists)
-    os.kill(cni.pid_of("box"), signal.SIGKILL)
+    pid = cni.pid_of("box")
+    os.kill(pid, signal.SIGKILL)
+    cni.wait_for(lambda: _has_ended(pid))
     go.touch()
     assert "has ended" in connect.communicate()[1]
     cni.wait_for(lambda: cni.gone("box"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -282,6 +283,19 @@ def test_what_a_namespace_has_goes_with_it(daemon: Networked) -> None:
         assert not connection.networks.list(wire.ListNetworksRequest()).networks
 
 
+def _await_silence(daemon: Networked, heard: list[str]) -> None:
+    """Until a subscription is in effect, and has heard all that was done to see that."""
+    numbers = itertools.count()
+
+    def probe() -> bool:
+        daemon.create_network(f"p{next(numbers)}")
+        return bool(heard)
+
+    daemon.wait_for(probe)
+    daemon.orlop("network", "rm", "p0")
+    daemon.wait_for(lambda: heard[-1] == "/network/delete")
+
+
 def test_events_tell_what_happens(daemon: Networked) -> None:
     with daemon.connect() as connection:
         from orlop.wire.services import events_pb2
@@ -299,8 +313,8 @@ def test_events_tell_what_happens(daemon: Networked) -> None:
         stream = connection.events.subscribe(request)
         thread = threading.Thread(target=listen, args=(stream,), daemon=True)
         thread.start()
-        daemon.wait_for(lambda: bool(heard) or bool(daemon.create_network(f"n{len(heard)}x")))
-        daemon.wait_for(lambda: bool(heard))
+        daemon.create_network("n0x")
+        _await_silence(daemon, heard)
         heard.clear()
         daemon.box("box", "sleep", "1000")
         daemon.orlop("rm", "-f", "box")
