@@ -13,6 +13,7 @@ import pytest
 from orlop.web import Limits
 from tests.archive_fixture import digest_of
 from tests.origin_fixture import Node, Starting
+from tests.patience import patient
 
 BLOB = bytes(range(256)) * 4096
 
@@ -108,10 +109,10 @@ def test_silent_and_slow_clients_are_sent_away(starting: Starting) -> None:
     with closing(connect(node)) as silent, closing(connect(node)) as dripping:
         began = time.monotonic()
         with suppress(OSError):
-            while time.monotonic() < began + 5:
+            while time.monotonic() < began + 30:
                 dripping.sendall(b"G")
                 time.sleep(0.05)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < patient(15)
         assert silent.recv(1) == b""
 
 
@@ -149,7 +150,7 @@ def test_it_stops_at_once_while_clients_hang(pushable: Node) -> None:
         time.sleep(0.3)
         began = time.monotonic()
         pushable.origin.close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < patient(8)
         assert not [each for each in threading.enumerate() if each.name.startswith("origin")]
     pushable.database.close()
     pushable.start()

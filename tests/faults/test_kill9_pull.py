@@ -52,6 +52,7 @@ def _pull(orlopd: Orlopd, name: str) -> None:
         pull_image(connection, name)
 
 
+@pytest.mark.timeout(600)
 def test_twenty_kills(orlopd: Orlopd, slow: SlowProxy, image: Path, tmp_path: Path) -> None:
     name = f"{slow.host}/test/image:latest"
     total = sum(path.stat().st_size for path in (image / "blobs/sha256").iterdir())

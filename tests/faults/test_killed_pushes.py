@@ -58,10 +58,12 @@ def _pushing(served: Served, said: dict[str, str], stop: threading.Event) -> Cal
 def test_what_was_confirmed_is_there_and_whole(pushable_daemon: Served) -> None:
     daemon = pushable_daemon.daemon
     said: dict[str, str] = {}
-    for _ in range(KILLS):
+    for number in range(KILLS):
         stop = threading.Event()
         pusher = threading.Thread(target=_pushing(pushable_daemon, said, stop))
         pusher.start()
+        if number == 0:
+            daemon.wait_for(lambda: bool(said))
         time.sleep(0.2 + 0.4 * random.random())
         daemon.kill9()
         stop.set()

@@ -249,3 +249,23 @@ def test_native_snapshotter(orlopd: Orlopd, lying: Registry) -> None:
     assert _pull(orlopd, lying, "--snapshotter", "native") == ""
     listed = orlopd.ctr("snapshots", "--snapshotter", "native", "ls").stdout
     assert "Committed" in listed
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_indexes_that_name_one_another_many_times_are_walked_once(
+    orlopd: Orlopd, lying: Registry, everything: bool
+) -> None:
+    """An image of another system, found in ever so many ways."""
+    lying.image()
+    manifest = json.loads(lying.blobs[lying.tags["latest"]])
+    config = json.loads(lying.blobs[manifest["config"]["digest"]])
+    packed = json.dumps({**config, "os": "plan9"}).encode()
+    manifest["config"] = lying.put(packed, "application/vnd.oci.image.config.v1+json")
+    target = lying.put(json.dumps(manifest).encode(), MANIFEST)
+    for _ in range(4):
+        crowd = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [target] * 1000}
+        target = lying.put(json.dumps(crowd).encode(), INDEX)
+    lying.tags["latest"] = target["digest"]
+    options = ("--all-platforms",) if everything else ()
+    error = _pull(orlopd, lying, *options)
+    assert ("platform" in error) != everything, error

@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak.run import soak
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 def test_random_verbs_by_eight_clients(busybox_archive: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -359,7 +360,11 @@ NONSENSE = {
 
 @pytest.mark.parametrize("fault", NONSENSE)
 @pytest.mark.parametrize("step", ["Start", "Wait", "Delete"])
-def test_a_shim_that_answers_nonsense(daemon: StrangeOrlopd, step: str, fault: str) -> None:
+def test_a_shim_that_answers_nonsense(
+    daemon: StrangeOrlopd, step: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if DeadlineExceeded not in NONSENSE[fault]:
+        monkeypatch.setattr(sys.modules[__name__], "SOON", 20.0)
     with daemon.connect() as connection, listening(daemon) as heard:
         for name in ("calm", "odd"):
             container(connection, name)
@@ -442,7 +447,7 @@ def test_a_flood_of_events(daemon: StrangeOrlopd, reads_answers: bool) -> None:
             slowest = max(slowest, time.monotonic() - began)
             threads = max(threads, len(list(Path(f"/proc/{daemon.pid}/task").iterdir())))
             time.sleep(0.05)
-        assert slowest < 5
+        assert slowest < 15
         assert threads < 200
         assert _size(daemon.pid) - before < 64 << 10
         held.close()

@@ -17,9 +17,10 @@ from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Url, make_headers, parse_url
 
 from orlop import __version__, tracing
-from orlop.errors import Cancelled, InvalidArgument, Unavailable
+from orlop.errors import Cancelled, InvalidArgument, OrlopError, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
 from orlop.registry.host import NO_TLS, Tls
+from orlop.registry.pace import read_whole
 from orlop.registry.proxies import Proxies
 from orlop.registry.sockets import FilePart, HttpPool, HttpsPool, Sockets
 from orlop.registry.tls import context
@@ -240,8 +241,8 @@ class Http:
 def dispose(response: Response) -> None:
     """Let go of a response; its connection is used again when little of it is left to read."""
     try:
-        response.read(_DRAIN_MAX, decode_content=False)
-    except HTTPError:
+        read_whole(response, _DRAIN_MAX)
+    except (HTTPError, OrlopError):
         pass
     response.close()
 

@@ -202,8 +202,10 @@ class _Upload:
             response = self._send("PATCH", self._location, end)
             if response.status not in (202, 204):
                 return response
-            self._offset = end
+            before, self._offset = self._offset, end
             self._note(self._location, response)
+            if self._offset <= before:
+                raise Unavailable(f"{plain(self._location)} takes no more of the upload")
             rest = self._blob.size - self._offset
         joint = "&" if urlsplit(self._location).query else "?"
         url = f"{self._location}{joint}digest={quote(self._blob.digest, safe='')}"

@@ -92,7 +92,7 @@ class _Reader:
         blobs: dict[str, int] = {}
         layers: dict[str, None] = {}
         whole = False
-        for manifest in self._manifests(namespace, target, here, _DEPTH):
+        for manifest in self._manifests(namespace, target, here, _DEPTH, set()):
             parts = [manifest.config, *manifest.layers]
             whole = whole or all(part.digest in here for part in parts)
             for part in parts:
@@ -102,16 +102,25 @@ class _Reader:
         return _Content(blobs, list(layers), whole)
 
     def _manifests(
-        self, namespace: str, target: Descriptor, here: Mapping[str, int], depth: int
+        self,
+        namespace: str,
+        target: Descriptor,
+        here: Mapping[str, int],
+        depth: int,
+        walked: set[tuple[str, int]],
     ) -> Iterator[documents.Manifest]:
+        """What a document leads to, each once: an index may name another thousands of times."""
         if not depth or target.digest not in here or target.media_type not in _DOCUMENTS:
             return
+        if (target.digest, depth) in walked:
+            return
+        walked.add((target.digest, depth))
         document = self._document(namespace, target)
         if isinstance(document, documents.Manifest):
             yield document
         elif document is not None:
             for each in document.manifests:
-                yield from self._manifests(namespace, each, here, depth - 1)
+                yield from self._manifests(namespace, each, here, depth - 1, walked)
 
     def _document(
         self, namespace: str, target: Descriptor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orlop.errors import ResourceExhausted
 
-_IMPLIED_BYTES = 64 << 20
+_IMPLIED_MAX, _IMPLIED_BYTES = 100_000, 64 << 20
 
 
 class Bounds:
@@ -17,7 +17,7 @@ class Bounds:
         self.entries = 0
         self._what = what
         self._max_entries = max_entries
-        self._implied = 0
+        self._implied = self._implied_bytes = 0
 
     def entry(self) -> None:
         """One more; raises ResourceExhausted."""
@@ -30,9 +30,10 @@ class Bounds:
     def implied(self, path: bytes) -> None:
         """One more folder, which counts as an entry; raises ResourceExhausted."""
         self.entry()
-        self._implied += len(path)
-        if self._implied > _IMPLIED_BYTES:
+        self._implied += 1
+        self._implied_bytes += len(path)
+        if self._implied > _IMPLIED_MAX or self._implied_bytes > _IMPLIED_BYTES:
             raise ResourceExhausted(
-                f"{self._what} lacks folders for its entries with paths of more than "
-                f"{_IMPLIED_BYTES >> 20} MiB together"
+                f"{self._what} lacks folders for its entries: more than {_IMPLIED_MAX}, or with "
+                f"paths of more than {_IMPLIED_BYTES >> 20} MiB together"
             )

@@ -36,6 +36,8 @@ class Documents:
         self._target = target
         self._indexes: dict[str, Index] = {}
         self._found: dict[str, Found] = {}
+        # What was walked in vain: an index may name another thousands of times, and that one, too.
+        self._barren: set[tuple[str, Platform, int]] = set()
 
     def choose(self, platforms: Sequence[Platform]) -> list[Found]:
         """The best manifest for each platform; all manifests when no platform is named.
@@ -46,7 +48,8 @@ class Documents:
             picked = [self._best(self._target, each, _DEPTH) for each in platforms]
             found = {each.descriptor.digest: each for each in picked if each is not None}
         else:
-            found = {each.descriptor.digest: each for each in self._all(self._target, _DEPTH)}
+            every = self._all(self._target, _DEPTH, set())
+            found = {each.descriptor.digest: each for each in every}
         if not found:
             names = ", ".join(platform.text(each) for each in platforms) or "any platform"
             raise NotFound(f'platform {names} in image "{self._fetcher.reference}"')
@@ -54,11 +57,20 @@ class Documents:
 
     def fetch_all(self) -> None:
         """Fetch the documents of every platform, and of attestations."""
-        for _ in self._all(self._target, _DEPTH, attestations=True):
+        for _ in self._all(self._target, _DEPTH, set(), attestations=True):
             pass
 
     def _best(self, target: Descriptor, wanted: Platform, depth: int) -> Found | None:
         """What serves a platform best. What says nothing of its platform is tried last."""
+        key = (target.digest, wanted, depth)
+        if key in self._barren:
+            return None
+        found = self._search(target, wanted, depth)
+        if found is None:
+            self._barren.add(key)
+        return found
+
+    def _search(self, target: Descriptor, wanted: Platform, depth: int) -> Found | None:
         if target.media_type in mediatypes.MANIFESTS:
             found = self._manifest(target)
             return None if platform.rank(wanted, found.platform) is None else found
@@ -74,8 +86,17 @@ class Documents:
         return None
 
     def _all(
-        self, target: Descriptor, depth: int, *, attestations: bool = False
+        self,
+        target: Descriptor,
+        depth: int,
+        walked: set[tuple[str, int]],
+        *,
+        attestations: bool = False,
     ) -> Iterator[Found]:
+        """All that a document leads to, each once."""
+        if (target.digest, depth) in walked:
+            return
+        walked.add((target.digest, depth))
         if target.media_type in mediatypes.MANIFESTS:
             yield self._manifest(target)
             return
@@ -83,7 +104,7 @@ class Documents:
             if child.media_type not in mediatypes.MANIFESTS | mediatypes.INDEXES:
                 self._fetcher.blob(child)
             elif attestations or not _is_attestation(child):
-                yield from self._all(child, depth - 1, attestations=attestations)
+                yield from self._all(child, depth - 1, walked, attestations=attestations)
 
     def _index(self, target: Descriptor, depth: int) -> Index:
         if target.media_type not in mediatypes.INDEXES:

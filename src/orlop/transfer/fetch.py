@@ -157,7 +157,8 @@ class Fetcher:
         except AlreadyExists:
             self.label_source(wanted)
         except FailedPrecondition as error:
-            self.content.abort(self.namespace, writer.ref)
+            # Unless somebody has just gone on with it, and will find the same.
+            self.content.collect_ingests([(self.namespace, writer.ref)], lambda *_: True)
             kind = SpoiledIngest if writer.resumed else DataLoss
             raise kind(
                 f'registry "{self.client.reference.host}" sent damaged content: {error.message}'

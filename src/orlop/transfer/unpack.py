@@ -232,6 +232,12 @@ class Unpacker:
         _check_diff_id(job, job.done.diff_id)
         self._say(EXTRACTED, job)
 
+    def sync(self, jobs: Sequence[LayerJob]) -> None:
+        """Once all are prepared: their files must be on disk before a record says that they are."""
+        if any(job.extraction is not None for job in jobs):
+            with tracing.span("sync", {}):
+                self._snapshotter.sync()
+
     def commit(self, job: LayerJob) -> None:
         """Make a layer's snapshot, on its parent's; somebody else's is as good."""
         if job.skip:
@@ -260,6 +266,7 @@ class Unpacker:
         with tracing.span("unpack", about(job.layer)):
             done = self._applier.apply(self._namespace, job.layer, job.mounts, self._ctx)
         _check_diff_id(job, done.digest)
+        self._snapshotter.sync()
         self._snapshotter.commit(
             self._namespace, job.chain, job.key, job.hints, self._fetcher.lease
         )

@@ -93,6 +93,7 @@ class Unpacking:
             unpacker.ask(jobs)
             prepare = self._prepare
             finish([pool.submit(tracing.carry(prepare), unpacker, job) for job in jobs], work)
+            unpacker.sync(jobs)
             for job in jobs:
                 unpacker.commit(job)
         finally:

@@ -17,6 +17,14 @@ def test_implied_folders_count_as_entries() -> None:
         bounds.implied(b"a/b/c")
 
 
+def test_so_are_they_themselves() -> None:
+    bounds = Bounds("archive", 1 << 40)
+    for number in range(100_000):
+        bounds.implied(b"%d" % number)
+    with pytest.raises(ResourceExhausted, match=r"archive lacks folders .* more than 100000"):
+        bounds.implied(b"one more")
+
+
 def test_their_paths_are_limited_together() -> None:
     bounds = Bounds("archive", 1 << 40)
     path = b"d/" * 2047

@@ -321,7 +321,6 @@ class TtrpcChannel:
 
     def close(self) -> None:
         """Close the connection; pending calls fail. Idempotent."""
-        self._shutdown()
         self._shut()
 
     def _shutdown(self) -> None:
@@ -332,6 +331,7 @@ class TtrpcChannel:
             pass  # it has gone already
 
     def _shut(self) -> None:
+        self._shutdown()  # who sends just now must not hold up the reactor
         with self._lock:
             if self._closed:
                 return
