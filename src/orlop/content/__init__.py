@@ -5,7 +5,8 @@ is never visible unverified.
 """
 
 from orlop.content.model import Info, Status
-from orlop.content.store import BlobReader, ContentStore
+from orlop.content.reader import BlobReader
+from orlop.content.store import ContentStore
 from orlop.content.writer import ContentWriter
 
 __all__ = ["BlobReader", "ContentStore", "ContentWriter", "Info", "Status"]

@@ -7,11 +7,9 @@ committed, and a file goes after its last row. What a crash leaves is reaped by 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -19,6 +17,7 @@ from orlop.content import listing, records
 from orlop.content.files import DATA, SHARED, Files, ingest_name
 from orlop.content.model import Info, Status
 from orlop.content.protection import Protection
+from orlop.content.reader import BlobReader
 from orlop.content.writer import ContentWriter, Ingest
 from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unavailable
 from orlop.events import Publisher
@@ -33,31 +32,6 @@ _KIND = "content"
 SHAREABLE_LABEL = "containerd.io/namespace.shareable"
 
 _log = logging.getLogger(__name__)
-
-
-class BlobReader:
-    """An open blob: `fd` to read, `size` in bytes. Deleting the blob does not disturb it."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = size
-
-    def read_all(self) -> bytes:
-        return os.pread(self.fd, self.size, 0)
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-    def __enter__(self) -> BlobReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class ContentStore:
@@ -160,13 +134,21 @@ class ContentStore:
                         records.release_from_leases(tx, namespace, "content", digest)
                         gone.append((namespace, digest))
                 orphans = {each for _, each in gone if not records.known_anywhere(tx, each)}
-            doomed = [path for each in orphans if (path := self.files.doom(each)) is not None]
+            doomed = [path for each in orphans if (path := self._doom(each)) is not None]
         for path in doomed:  # large ones take long
             path.unlink(missing_ok=True)
         for namespace, digest in gone:
             event = events_pb2.ContentDelete(digest=digest)
             self._publisher.publish(namespace, "/content/delete", event)
         return len(gone)
+
+    def _doom(self, digest: str) -> Path | None:
+        """The file of a blob that has no record any more, to be deleted."""
+        try:
+            return self.files.doom(digest)
+        except OSError as error:  # the others must go, and be told of
+            _log.warning('content "%s" stays until the next start: %s', digest, error)
+            return None
 
     def collect_ingests(self, keys: Iterable[Key], dead: Dead) -> int:
         """Give up those writes that nobody has gone on with in time; how many."""
@@ -365,13 +347,21 @@ class ContentStore:
         return Status(row.ref, offset, row.total, row.expected, row.started_at, updated_at)
 
     def abort(self, namespace: str, ref: str) -> None:
-        """Give up a write and its data; raises NotFound."""
-        with self._database.write() as tx:
-            if records.find_ingest(tx, namespace, ref) is None:
-                raise NotFound(f'ingest "{ref}"')
-            records.delete_ingest(tx, namespace, ref)
-            records.release_from_leases(tx, namespace, "ingests", ref)
-        self.files.drop_ingest(ingest_name(namespace, ref))
+        """Give up a write and its data, also under who writes; raises NotFound."""
+        key = (namespace, ref)
+        with self._lock:  # nobody takes it up until its data has gone as well
+            idle = key not in self._open_refs
+            self._open_refs.add(key)
+        try:
+            with self._database.write() as tx:
+                if records.find_ingest(tx, namespace, ref) is None:
+                    raise NotFound(f'ingest "{ref}"')
+                records.delete_ingest(tx, namespace, ref)
+                records.release_from_leases(tx, namespace, "ingests", ref)
+            self.files.drop_ingest(ingest_name(namespace, ref))
+        finally:
+            if idle:
+                self.release(namespace, ref)
 
     def take(
         self,

@@ -51,7 +51,8 @@ class Snapshots:
 
     Quotas, of bytes and inodes, are what a container may write; 0 is no limit. `volatile` is
     whether that may be lost when the machine stops. `slow_chown` is whether files are copied for
-    other owners where mounts cannot show them.
+    other owners where mounts cannot show them. `sync` is whether unpacked layers are on disk before
+    they count.
     """
 
     default: str = "overlayfs"
@@ -60,6 +61,7 @@ class Snapshots:
     quota_inodes: int = 0
     volatile: bool = False
     slow_chown: bool = False
+    sync: bool = True
 
 
 @dataclass(frozen=True, slots=True)

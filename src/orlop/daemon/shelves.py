@@ -62,7 +62,9 @@ def make(
             continue
         if owners and made.maps_ids and not made.images:  # images are mounts of their own
             made.maps_ids = _can_be_shown(owners, made)
-        store = SnapshotStore(database, ids, name, made, exchange, defaults, owners)
+        store = SnapshotStore(
+            database, ids, name, made, exchange, defaults, owners, durable=config.snapshots.sync
+        )
         found[name] = store
         closing.callback(store.close)
         store.cleanup()

@@ -62,6 +62,7 @@ def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[Lay
     try:
         image = Image(fd, args["block_size"])
         tree = _index(pump, image, args["max_entries"], looks)
+        os.fsync(fd)
         os.rename(unfinished, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
     except BaseException:
         os.unlink(unfinished)  # noqa: PTH108

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from orlop.diff.apply import Applier
 from orlop.diff.compare import Comparer
+from orlop.diff.written import sync_written
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext, Service
 from orlop.rpc.convert import nanoseconds
@@ -27,7 +28,10 @@ class DiffService(Service):
         wanted = request.diff
         layer = Descriptor(media_type=wanted.media_type, digest=wanted.digest, size=wanted.size)
         namespace = ctx.require_namespace()
-        done = self._applier.apply(namespace, layer, _mounts(request.mounts), ctx, request.payloads)
+        mounts = _mounts(request.mounts)
+        done = self._applier.apply(namespace, layer, mounts, ctx, request.payloads)
+        if request.sync_fs:
+            sync_written(mounts)
         return pb.ApplyResponse(applied=_descriptor(done))
 
     def diff(self, request: pb.DiffRequest, ctx: CallContext) -> pb.DiffResponse:

@@ -30,5 +30,6 @@ def give(image: Path, places: Mapping[str, int], looks: Looks) -> None:
             mode = stat.S_IFDIR | wanted["mode"]
             for offset, data in layout.look(mode, wanted["uid"], wanted["gid"], wanted["mtime"]):
                 os.pwrite(fd, data, place + offset)
+        os.fsync(fd)
     finally:
         os.close(fd)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from orlop.errors import OrlopError
 from orlop.gc.expiry import EXPIRE, moment
 from orlop.gc.graph import Graph, Node
 from orlop.metadata import Database, Transaction
@@ -26,6 +27,7 @@ class Collection:
 
 
 class _Batch(NamedTuple):
+    names: set[Key]
     last: int
     dead: Mapping[str, Sequence[Key]]
 
@@ -65,19 +67,30 @@ class Collector:
         return min(ends, default=None)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Collection:
-        """Remove all garbage, also that which only this makes garbage; no more once `stop` says."""
+        """Remove all garbage, also that which only this makes garbage; no more once `stop` says.
+
+        What cannot be removed is noted again for the next one, and the first failure is raised.
+        """
         begin = time.monotonic()
         removed: Counter[str] = Counter()
         self._checked = self._now()
         ended = self._ended(self._checked)
         leases = [(node.namespace, node.name) for node in ended if node.kind == "lease"]
-        self._sweep({"lease": leases}, removed)
+        failures: list[Exception] = []
+        self._sweep({"lease": leases}, removed, failures)
         others = [(node.namespace, node.name) for node in ended if node.kind != "lease"]
+        stuck: set[Key] = set()
         while not stop() and (batch := self._look(others)) is not None:
             others = []
-            self._sweep(batch.dead, removed)
+            left = self._sweep(batch.dead, removed, failures)
             with self._database.write() as tx:
                 tx.execute("DELETE FROM gc_log WHERE position <= ?", (batch.last,))
+                tx.executemany("INSERT INTO gc_log (namespace, name, lost) VALUES (?, ?, 0)", left)
+            stuck.update(left)
+            if batch.names <= stuck:
+                break
+        if failures:
+            raise failures[0]
         return Collection(time.monotonic() - begin, dict(removed))
 
     def _ended(self, now: float) -> list[Node]:
@@ -111,13 +124,27 @@ class Collector:
                     elif not graph.is_kept(node, full=True):
                         # Only flat leases keep it: what it refers to may have lost it.
                         names.extend(graph.references(node))
-        return _Batch(rows[-1][0] if rows else 0, {kind: list(keys) for kind, keys in dead.items()})
+        noted = {(namespace, name) for _, namespace, name in rows}
+        last = rows[-1][0] if rows else 0
+        return _Batch(noted, last, {kind: list(keys) for kind, keys in dead.items()})
 
-    def _sweep(self, dead: Mapping[str, Sequence[Key]], removed: Counter[str]) -> None:
+    def _sweep(
+        self,
+        dead: Mapping[str, Sequence[Key]],
+        removed: Counter[str],
+        failures: list[Exception],
+    ) -> list[Key]:
+        """What of it is left, for a failure that must not keep the rest."""
+        left: list[Key] = []
         for kind, keys in dead.items():
             for start in range(0, len(keys), _BATCH):
                 batch = keys[start : start + _BATCH]
-                removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
+                try:
+                    removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
+                except (OrlopError, OSError) as error:
+                    failures.append(error)
+                    left += batch
+        return left
 
     def _is_dead(self, kind: str) -> Dead:
         graph: Graph | None = None

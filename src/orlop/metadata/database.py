@@ -138,7 +138,8 @@ class Database:
         """A write transaction: committed when the block ends, rolled back when it raises.
 
         Keep it short; never call out of the database room's users while it is open, and do file
-        work before or after. Raises ResourceExhausted when the disk is full.
+        work before or after. Raises ResourceExhausted when the disk is full, Unavailable when it is
+        read-only.
         """
         transaction = Transaction(self._writer)
         wanted = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,8 @@ class MountManager:
     """
 
     def __init__(self, store: MountStore, folder: Path, roots: Sequence[Path]) -> None:
+        self._lock = threading.Lock()
+        self._making: set[int] = set()
         self._store = store
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder.resolve()  # as the table of mounts has it
@@ -90,7 +93,9 @@ class MountManager:
         first_left = self._first_left(mounts, temporary=temporary)
         if first_left is None:
             raise Unimplemented(f'mount "{name}" needs nothing but mount(2)')
-        number = self._store.begin(namespace, name, own_labels or {}, lease)
+        with self._lock:
+            number = self._store.begin(namespace, name, own_labels or {}, lease)
+            self._making.add(number)
         folder = self._folder / str(number)
         try:
             self._make_folder(name, folder)
@@ -101,7 +106,15 @@ class MountManager:
             self._clear_up(folder)
             self._store.drop(Record(number, namespace, name, None))
             raise
+        finally:
+            with self._lock:
+                self._making.discard(number)
         return made
+
+    def _is_being_made(self, record: Record) -> bool:
+        """Rather than left so, by an activation that could not even be undone in the records."""
+        with self._lock:
+            return record.made is None and record.number in self._making
 
     @staticmethod
     def _make_folder(name: str, folder: Path) -> None:
@@ -155,7 +168,7 @@ class MountManager:
         Raises NotFound, and FailedPrecondition while it is being made, or for what stays mounted.
         """
         record = self._store.get(namespace, name)
-        if record.made is None:
+        if self._is_being_made(record):
             raise FailedPrecondition(f'mount "{name}" is being made')
         try:
             self._unmake(self._folder / str(record.number))
@@ -165,7 +178,7 @@ class MountManager:
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
         """Deactivate what nothing keeps; how many."""
-        taken = self._store.take_dead(keys, dead)
+        taken = self._store.take_dead(keys, dead, self._is_being_made)
         for record in taken:
             self._clear_up(self._folder / str(record.number))
         return len(taken)

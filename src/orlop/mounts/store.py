@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -66,7 +66,9 @@ class MountStore:
         with self._db.write() as tx:
             _remove(tx, record)
 
-    def take_dead(self, keys: Iterable[Key], dead: Dead) -> list[Record]:
+    def take_dead(
+        self, keys: Iterable[Key], dead: Dead, is_being_made: Callable[[Record], bool]
+    ) -> list[Record]:
         """Forget those that were made and that nothing keeps."""
         taken = []
         with self._db.write() as tx:
@@ -74,7 +76,7 @@ class MountStore:
                 if not _exists(tx, namespace, name):
                     continue
                 record = _get(tx, namespace, name)
-                if record.made is not None and dead(tx, namespace, name):
+                if not is_being_made(record) and dead(tx, namespace, name):
                     _remove(tx, record)
                     taken.append(record)
         return taken
@@ -131,7 +133,8 @@ def _record(tx: Transaction, row: Row) -> Record:
 
 
 def _remove(tx: Transaction, record: Record) -> None:
-    tx.execute("DELETE FROM mounts WHERE id = ?", (record.number,))
+    if not tx.execute("DELETE FROM mounts WHERE id = ?", (record.number,)).rowcount:
+        return  # somebody else was faster, and there may be another one of its name
     labels.remove(tx, _KIND, record.namespace, record.name)
     tx.execute(
         "DELETE FROM lease_resources WHERE namespace = ? AND type = ? AND id = ?",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, fieldmask, labels
 from orlop.metadata.references import ensure_namespace
@@ -16,6 +17,7 @@ from orlop.rpc.context import validate_identifier
 from orlop.wire.events_pb2 import NamespaceCreate, NamespaceDelete, NamespaceUpdate
 
 _KIND = "namespace"
+_log = logging.getLogger(__name__)
 
 # What keeps a namespace from being deleted; all else in it goes with it.
 _CONTENTS = {
@@ -107,7 +109,13 @@ class NamespaceStore:
             event = NamespaceDelete(name=name)
             tx.after_commit(partial(self._publisher.publish, name, "/namespaces/delete", event))
             for row in ingests:
-                tx.after_commit(partial(self._drop_ingest, row["directory"]))
+                tx.after_commit(partial(self._drop, row["directory"]))
+
+    def _drop(self, directory: str) -> None:
+        try:
+            self._drop_ingest(directory)
+        except (OrlopError, OSError) as error:
+            _log.warning('ingest "%s" stays until the next start: %s', directory, error)
 
 
 def _exists(tx: Transaction, name: str) -> bool:

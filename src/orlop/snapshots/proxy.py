@@ -129,10 +129,10 @@ class ProxySnapshotter(Shelf):
     @contextmanager
     def _coming(self, namespace: str, name: str) -> Iterator[str]:
         """A name that something there will have; what does not get a record here is removed."""
-        with self._database.write() as tx:
-            proxied.announce(tx, self.name, namespace, name)
         self._doomed.spare(name)
         try:
+            with self._database.write() as tx:
+                proxied.announce(tx, self.name, namespace, name)
             yield name
         finally:
             self._doomed.release(name)
@@ -193,6 +193,9 @@ class ProxySnapshotter(Shelf):
 
     def _delete(self, record: Record) -> None:
         self._doomed.wake()
+
+    def sync(self) -> None:
+        """Nothing: it is the service's business, which is told of nothing before the commit."""
 
     def cleanup(self) -> None:
         """Have the service clean up, for all namespaces that have something there."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError
+from orlop.snapshots.model import Kind
 from orlop.snapshots.shelf import REF_LABEL
 from orlop.snapshots.snapshotter import Snapshotter
 from orlop.sys.idmap import IdMapping
@@ -48,6 +49,9 @@ class Remapper:
 
     def _make(self, namespace: str, parent: str, name: str, mapping: IdMapping, lease: str) -> None:
         _log.info('snapshotter=%s copying "%s" for other owners', self._store.name, parent)
+        for each in self._store.list(namespace):  # of a daemon that was killed over it
+            if each.kind is Kind.ACTIVE and each.labels.get(REF_LABEL) == name:
+                self._store.remove(namespace, each.name)
         key = f"{name}-{secrets.token_hex(4)}"
         stays = {f"containerd.io/gc.bref.snapshot.{self._store.name}": parent}
         with suppress(AlreadyExists):  # a client has made it meanwhile

@@ -100,6 +100,9 @@ class Snapshotter(Protocol):
 
     def usage(self, namespace: str, key: str) -> Usage: ...
 
+    def sync(self) -> None:
+        """Have what was unpacked on disk, before it is committed: a power cut must not take it."""
+
     def cleanup(self) -> None:
         """Delete what no snapshot owns."""
 

@@ -33,6 +33,7 @@ from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.snapshots.records import Record
 from orlop.snapshots.remapping import ChangeOwners, Remapper
 from orlop.snapshots.shelf import REF_LABEL, Shelf, SnapshotIds
+from orlop.sys.fs import sync_filesystem
 from orlop.sys.idmap import IdMapping
 from orlop.sys.mount import Mount
 from orlop.turns import Turns
@@ -71,10 +72,13 @@ class SnapshotStore(Shelf):
         publisher: Publisher,
         defaults: Defaults = NO_DEFAULTS,
         change_owners: ChangeOwners | None = None,
+        *,
+        durable: bool = True,
     ) -> None:
         super().__init__(database, ids, name, publisher)
         self.driver = driver
         self._defaults = defaults
+        self._durable = durable
         self._remapper = Remapper(self, change_owners) if change_owners else None
         self.rebase = driver.rebase
         ids.skip(driver.numbers())
@@ -262,6 +266,8 @@ class SnapshotStore(Shelf):
         if record.kind is Kind.ACTIVE:
             usage = self._seal(namespace, key, record.id, chain)
         with self._database.write() as tx:
+            if self._get(tx, namespace, key).id != record.id:  # another has its key now
+                raise NotFound(f'snapshot "{key}"')
             self._commit(tx, namespace, name, key, wanted, lease, parent, usage)
         self._settle(record.id)
 
@@ -286,6 +292,11 @@ class SnapshotStore(Shelf):
         with self._database.read() as tx:
             record = self._get(tx, namespace, key)
         return self.driver.content(record.id)
+
+    def sync(self) -> None:
+        if self._durable:
+            with self._in_room():
+                sync_filesystem(str(self.driver.snapshots))
 
     def cleanup(self) -> None:
         """Delete folders without a row. Only safe while nothing is being prepared: at start."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orlop.errors import InvalidArgument
+from orlop.sys.fs import open_in_root
 from orlop.sys.idmap import IdMapping
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
@@ -157,10 +158,18 @@ def _without_volatile(item: Mount) -> Mount:
 
 
 def _inside(root: Path, target: str) -> Path:
-    path = Path(os.path.normpath(f"{root}/{target}"))
-    if root not in path.parents:
+    """Where a mount goes in what is mounted at `root`, of whose links none leads out of it."""
+    if root not in Path(os.path.normpath(f"{root}/{target}")).parents:
         raise InvalidArgument(f'mount target "{target}" leads out of "{root}"')
-    return path
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = open_in_root(top, target, os.O_PATH)
+    finally:
+        os.close(top)
+    try:
+        return Path(f"/proc/self/fd/{fd}").readlink()
+    finally:
+        os.close(fd)
 
 
 def mount_one(item: Mount, target: Path) -> None:

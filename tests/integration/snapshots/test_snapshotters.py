@@ -7,7 +7,7 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from orlop.snapshots import (
     SnapshotIds,
     SnapshotStore,
 )
+from orlop.snapshots.model import Usage
 from orlop.snapshots.service import SnapshotsService
 from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
@@ -428,3 +429,57 @@ def test_a_list_of_all_is_the_list_of_those_that_match(store: SnapshotStore) -> 
         ("committed", ""), ("on it", "committed"), ("seen", "committed"),
     ]  # fmt: skip
     assert listed() == everything
+
+
+def test_a_key_that_is_used_again_while_it_is_committed(
+    store: SnapshotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is committed that was not sealed."""
+    store.prepare("ns", "work")
+    seal = store.driver.seal
+
+    def late(number: int, parents: Sequence[int]) -> Usage:
+        usage = seal(number, parents)
+        store.remove("ns", "work")
+        store.prepare("ns", "work")
+        return usage
+
+    monkeypatch.setattr(store.driver, "seal", late)
+    with pytest.raises(NotFound, match='snapshot "work"'):
+        store.commit("ns", "done", "work")
+    assert [(info.name, info.kind) for info in store.list("ns")] == [("work", Kind.ACTIVE)]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_unpacked_is_synced_unless_that_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr("orlop.snapshots.store.sync_filesystem", synced.append)
+    database, driver = Database(tmp_path / "meta.db"), NativeDriver(tmp_path / "native")
+    ids = SnapshotIds(database)
+    store = SnapshotStore(database, ids, "native", driver, Exchange(), durable=durable)
+    store.sync()
+    store.close()
+    database.close()
+    assert synced == ([str(driver.snapshots)] if durable else [])
+
+
+def test_a_mount_in_another_is_not_led_out_by_links(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root, outside, root / "inside", tmp_path / "data"):
+        folder.mkdir()
+    (tmp_path / "data/file").touch()
+    (root / "link").symlink_to(outside)
+    (root / "abs").symlink_to("/inside")
+    data = str(tmp_path / "data")
+    with pytest.raises(OSError, match="link"):
+        mount_all([Mount("bind", data, "/link", ("rbind",))], root)
+    assert list(outside.iterdir()) == []
+    mount_all([Mount("bind", data, "/abs", ("rbind",))], root)
+    try:
+        assert (root / "inside/file").exists()
+    finally:
+        unmount(root / "inside")
+    with pytest.raises(InvalidArgument, match="leads out"):
+        mount_all([Mount("bind", data, "/../outside", ("rbind",))], root)

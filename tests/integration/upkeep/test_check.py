@@ -115,6 +115,16 @@ def test_what_cannot_be_had_again(orlopd: Orlopd, busybox: str) -> None:
     assert set(_check(orlopd, status=1)) == {"missing-blob"}
 
 
+def test_a_shortened_blob_is_not_made_right_unread(orlopd: Orlopd, busybox: str) -> None:
+    path = _blob(orlopd, _layer(orlopd))
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.truncate(1000)
+    row = _check(orlopd, "--quick", "--repair", status=1)["wrong-size"]
+    assert (row["outcome"], "without --quick" in row["problem"]) == ("left", True)
+    assert set(_check(orlopd, status=1)) == {"damaged-blob"}
+
+
 def test_litter_goes(orlopd: Orlopd, busybox: str) -> None:
     orphan = orlopd.root / "content/blobs/sha256" / Digest.of(b"x").partition(":")[2]
     orphan.write_bytes(b"x")

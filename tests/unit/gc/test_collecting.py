@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.containers import Container, ContainerStore
 from orlop.content import ContentStore
+from orlop.errors import FailedPrecondition
 from orlop.events import Exchange
 from orlop.gc import Collector, Graph, Node
 from orlop.images import Image, ImageStore
 from orlop.leases import LeaseStore, Resource
 from orlop.metadata import Database
+from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.snapshots import NativeDriver, SnapshotIds, SnapshotStore
@@ -352,3 +354,25 @@ def test_any_order_ends_as_a_full_mark_would(world: World, seed: int) -> None:
                         queue.extend(edges[current])
                 assert world.blobs == marked
                 edges = {digest: edges[digest] for digest in marked}
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(world: World) -> None:
+    """It is tried again by the next collection, and its failure is told."""
+    stays = {world.blob("stays")}
+    others = {world.blob(f"goes {number}") for number in range(200)}
+    collect, stuck = world.content.collect, True
+
+    def failing(keys: Iterable[Key], dead: Dead) -> int:
+        wanted = list(keys)
+        if stuck and any(name in stays for _, name in wanted):
+            raise FailedPrecondition("it is held")
+        return collect(wanted, dead)
+
+    world.collector._sweepers["content"] = failing  # type: ignore[index]
+    with pytest.raises(FailedPrecondition, match="it is held"):
+        world.collector.run()
+    left = world.blobs
+    assert stays <= left and len(left) < len(others)
+    stuck = False
+    world.collector.run()
+    assert world.blobs == set()
