@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import patient
+
 PREPARED = os.environ.get("ORLOP_TEST_IMAGE")
 """A folder with the small image as `layout` and `busybox.tar`, where it takes long to make."""
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -113,7 +115,7 @@ def free_port() -> int:
 
 
 def await_port(port: int) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + patient(60)
     while True:
         with socket.socket() as client:
             if client.connect_ex(("127.0.0.1", port)) == 0:

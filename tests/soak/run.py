@@ -95,7 +95,7 @@ def _check_end(daemon: Orlopd, ledger: Ledger, logs: Path) -> None:
     """Nothing is left: not of the daemon, and not of any container."""
     daemon.stop()
     with suppress(AssertionError):
-        daemon.wait_for(lambda: not daemon.leftovers() and not loggers(logs), 10)
+        daemon.wait_for(lambda: not daemon.leftovers() and not loggers(logs), 30)
     ledger.faults += [f"left is logger {pid}" for pid in loggers(logs)]
     for kind, found in daemon.leftovers().items():
         ledger.faults += [f"left of {kind}: {each}" for each in found]

@@ -62,7 +62,7 @@ class Dockerd:
              *self._cgroups,
              "--data-root", str(self.folder / "data"), "--exec-root", str(self.exec_root),
              "--pidfile", str(self.folder / "pid"), "--config-file", str(self._settings),
-             "--shutdown-timeout", "5", "--experimental"],
+             "--shutdown-timeout", "30", "--experimental"],
             self.log,
         )  # fmt: skip
         self.wait_for(self._answers, 30)

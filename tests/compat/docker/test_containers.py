@@ -79,7 +79,7 @@ def following(dockerd: Dockerd, *arguments: str) -> Iterator[Iterator[str]]:
     """The lines that a command of docker prints meanwhile; it is ended at the end."""
     process = subprocess.Popen(dockerd.command(*arguments), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    limit = threading.Timer(patient(30), process.kill)
+    limit = threading.Timer(patient(100), process.kill)
     limit.start()
     try:
         yield iter(process.stdout)
@@ -216,7 +216,7 @@ def attached(
     assert process.stdin is not None
     assert process.stdout is not None
     stdin = process.stdin
-    limit = threading.Timer(patient(30), process.kill)
+    limit = threading.Timer(patient(100), process.kill)
     limit.start()
     try:
         yield lambda line: stdin.write(f"{line}\n"), process.stdout.readline

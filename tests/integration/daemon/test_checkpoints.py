@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client import leases
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.rpc.convert import pack
 from orlop.wire.runc_pb2 import CheckpointOptions, Options
@@ -228,6 +229,7 @@ def test_a_checkpoint_that_fails(box: Box, where: str, tmp_path: Path) -> None:
     if where == "folder with files":
         (tmp_path / "images").mkdir()
         (tmp_path / "images/mine").write_text("mine")
+    leases.collect(box.connection)  # what nothing keeps must not go meanwhile
     before = list(box.connection.content.list(content_pb2.ListContentRequest()))
     with pytest.raises(Unknown) as failure:
         box.checkpoint(options)

@@ -111,11 +111,16 @@ def test_a_late_reader_of_nothing_gets_its_end(shim: Shim) -> None:
 
 
 def test_nobody_ever_reads(shim: Shim) -> None:
-    shim.create("one", ["echo", "lost"], stdout=shim.fifo("out"), stderr=shim.fifo("err"))
-    start(shim)()
-    started = time.monotonic()
-    shim.client.delete(id="one")
-    assert time.monotonic() - started < 1.9  # it drains for 2 s where there is something to drain
+    """There is nobody to drain for, which takes two seconds where there is."""
+    taken = []
+    for number in range(3):
+        out, err = shim.fifo(f"out{number}"), shim.fifo(f"err{number}")
+        shim.create("one", ["echo", "lost"], stdout=out, stderr=err)
+        start(shim)()
+        started = time.monotonic()
+        shim.client.delete(id="one")
+        taken.append(time.monotonic() - started)
+    assert min(taken) < 1.5
 
 
 def test_a_reader_comes_and_goes(shim: Shim) -> None:

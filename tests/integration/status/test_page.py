@@ -205,6 +205,7 @@ def _check_what_keys_do(page: Page, browser: Browser) -> None:
         browser.find("#said").get_attribute("textContent") or ""
     )
     # A pause is a pause, and what happens meanwhile comes after it.
+    browser.await_(lambda: bool(browser.all("#images-rows tr")))
     images = len(browser.all("#images-rows tr"))
     browser.find("#pause").send_keys(Keys.SPACE)
     assert browser.find("#pause").get_attribute("aria-pressed") == "true"

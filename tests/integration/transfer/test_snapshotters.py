@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orlop.client import leases
 from orlop.client.pull import pull_image
 from orlop.sys.mount import Mount, mount_all, unmount
 from orlop.wire.services import snapshots_pb2
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.root
 
 def _tree(orlopd: Orlopd, snapshotter: str, target: Path) -> dict[str, Entry]:
     """What is in the topmost snapshot."""
-    with orlopd.connect() as connection:
+    with orlopd.connect() as client, leases.held(client) as connection:
         found = [
             info
             for each in connection.snapshots.list(

@@ -21,7 +21,7 @@ DATA = bytes(range(256)) * 40
 
 @pytest.fixture
 def client(lying: Registry) -> Iterator[RegistryClient]:
-    with Http(read_limit=0.2) as http:
+    with Http(read_limit=1.5) as http:
         yield RegistryClient(parse(f"{lying.host}/x/y:latest"), http=http)
 
 
@@ -77,7 +77,7 @@ def _trickle(request: BaseHTTPRequestHandler, data: bytes, over: threading.Event
 def test_a_blob_that_trickles(
     lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW", 0.3)
+    monkeypatch.setattr(pace, "WINDOW", 2.0)
     wanted = _blob(lying)
     once = iter([True])
 
@@ -99,7 +99,7 @@ def test_a_blob_that_trickles(
 def test_a_manifest_that_trickles(
     lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW", 0.3)
+    monkeypatch.setattr(pace, "WINDOW", 2.0)
     lying.image()
 
     def spoil(request: BaseHTTPRequestHandler) -> bool:

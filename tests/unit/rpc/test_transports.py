@@ -33,6 +33,7 @@ from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.rpc.ttrpc.server import TtrpcServer
 from orlop.wire.services import content_pb2, version_pb2
+from tests.patience import patient
 from tests.unit.rpc.guinea import CONTENT, Peer
 
 
@@ -191,7 +192,7 @@ def test_a_deadline_holds_for_a_whole_stream(peer: Peer) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         list(peer.client().write(slowly(), timeout=0.5))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 4.5  # by itself it would take five
 
 
 @pytest.mark.parametrize("text", ["é" * 30_000, "x" * 30_000, "name \udcff\udcfe"])
@@ -244,13 +245,13 @@ def test_a_stopping_server_ends_streams_that_wait_for_their_client(peer: Peer) -
 
     def requests() -> Iterator[Any]:
         yield content_pb2.WriteContentRequest(data=b"x")
-        go.wait(10)
+        go.wait(20)
 
     stream = peer.client().write(requests())
     assert next(stream).offset == 1
     started = time.monotonic()
     peer.server.stop()
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < patient(9)
     with pytest.raises((Cancelled, Unavailable)):
         next(stream)
     go.set()

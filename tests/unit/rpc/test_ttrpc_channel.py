@@ -64,7 +64,7 @@ def test_callers_take_turns_in_reading(peer: Peer) -> None:
         answer = client.info(content_pb2.InfoRequest(digest=digest), timeout=5)
         assert answer.info.digest == digest
     # It goes; another must take over.
-    other, later = _in_thread(lambda: client.status(content_pb2.StatusRequest(), timeout=0.5))
+    other, later = _in_thread(lambda: client.status(content_pb2.StatusRequest(), timeout=20))
     peer.guinea.ended.set()
     _ends(waiting)
     _ends(other)
