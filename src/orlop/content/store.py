@@ -136,7 +136,10 @@ class ContentStore:
                 orphans = {each for _, each in gone if not records.known_anywhere(tx, each)}
             doomed = [path for each in orphans if (path := self._doom(each)) is not None]
         for path in doomed:  # large ones take long
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning('"%s" stays until the next start: %s', path, error)
         for namespace, digest in gone:
             event = events_pb2.ContentDelete(digest=digest)
             self._publisher.publish(namespace, "/content/delete", event)

@@ -110,27 +110,36 @@ class AutoRemover:
 
     def _remove(self, namespace: str, name: str, event: TaskExit | None = None) -> None:
         """Have a container removed that has ended; with an event, if that is about it."""
-        with suppress(NotFound):
+        try:
             container = self._containers.get(namespace, name)
-            if container.labels.get(LABEL) == "true" and (
-                event is None or self._is_about(namespace, container, event)
-            ):
-                self._hands.submit(self._remove_all, namespace, container)
+        except NotFound:
+            return
+        except OrlopError as error:
+            _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
+            return
+        if container.labels.get(LABEL) == "true" and (
+            event is None or self._is_about(namespace, container, event)
+        ):
+            self._hands.submit(self._remove_all, namespace, container)
 
     def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
         """Whether an event, which may be late, is not of an earlier container of the name."""
         try:
-            return self._tasks.get(namespace, container.id).pid in (0, event.pid)
+            pid = self._tasks.get(namespace, container.id).pid
         except NotFound:
             return nanoseconds(event.exited_at) >= container.created_at
+        return pid == event.pid or 0 in (pid, event.pid)
 
     def _remove_all(self, namespace: str, container: Container) -> None:
         name = container.id
         try:
+            # Somebody else may be faster, and make another one.
+            if self._is_another(namespace, container):
+                return
             with suppress(NotFound):
                 self._delete_task(namespace, name)
-            if self._containers.get(namespace, name).created_at != container.created_at:
-                return  # somebody else was faster, and has made another one
+            if self._is_another(namespace, container):
+                return
             self._containers.delete(namespace, name)
             snapshotter = self._snapshotters.get(container.snapshotter)
             if snapshotter is not None and container.snapshot_key:
@@ -143,6 +152,10 @@ class AutoRemover:
             if self._closing.cancelled:
                 return  # for the next daemon
             _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
+
+    def _is_another(self, namespace: str, container: Container) -> bool:
+        found = self._containers.get(namespace, container.id)
+        return found.created_at != container.created_at
 
     def _delete_task(self, namespace: str, name: str) -> None:
         ctx = CallContext(namespace=namespace)

@@ -73,22 +73,23 @@ class Collector:
         """
         begin = time.monotonic()
         removed: Counter[str] = Counter()
-        self._checked = self._now()
+        checked, self._checked = self._checked, self._now()
         ended = self._ended(self._checked)
         leases = [(node.namespace, node.name) for node in ended if node.kind == "lease"]
         failures: list[Exception] = []
-        self._sweep({"lease": leases}, removed, failures)
+        if self._sweep({"lease": leases}, removed, failures):
+            self._checked = checked  # they are still to end
         others = [(node.namespace, node.name) for node in ended if node.kind != "lease"]
         stuck: set[Key] = set()
         while not stop() and (batch := self._look(others)) is not None:
             others = []
+            if batch.names and batch.names <= stuck:
+                break
             left = self._sweep(batch.dead, removed, failures)
             with self._database.write() as tx:
                 tx.execute("DELETE FROM gc_log WHERE position <= ?", (batch.last,))
-                tx.executemany("INSERT INTO gc_log (namespace, name, lost) VALUES (?, ?, 0)", left)
+                tx.executemany("INSERT INTO gc_log (namespace, name, lost) VALUES (?, ?, 1)", left)
             stuck.update(left)
-            if batch.names <= stuck:
-                break
         if failures:
             raise failures[0]
         return Collection(time.monotonic() - begin, dict(removed))
@@ -141,9 +142,21 @@ class Collector:
                 batch = keys[start : start + _BATCH]
                 try:
                     removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
-                except (OrlopError, OSError) as error:
-                    failures.append(error)
-                    left += batch
+                except (OrlopError, OSError):
+                    left += self._sweep_each(kind, batch, removed, failures)
+        return left
+
+    def _sweep_each(
+        self, kind: str, keys: Sequence[Key], removed: Counter[str], failures: list[Exception]
+    ) -> list[Key]:
+        """The same, of one after the other, to find what it is that cannot be removed."""
+        left = []
+        for key in keys:
+            try:
+                removed[kind] += self._sweepers[kind]([key], self._is_dead(kind))
+            except (OrlopError, OSError) as error:
+                failures.append(error)
+                left.append(key)
         return left
 
     def _is_dead(self, kind: str) -> Dead:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +39,6 @@ class MountManager:
     """
 
     def __init__(self, store: MountStore, folder: Path, roots: Sequence[Path]) -> None:
-        self._lock = threading.Lock()
         self._making: set[int] = set()
         self._store = store
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,9 +91,8 @@ class MountManager:
         first_left = self._first_left(mounts, temporary=temporary)
         if first_left is None:
             raise Unimplemented(f'mount "{name}" needs nothing but mount(2)')
-        with self._lock:
-            number = self._store.begin(namespace, name, own_labels or {}, lease)
-            self._making.add(number)
+        # Noted in the same transaction: who finds the record knows.
+        number = self._store.begin(namespace, name, own_labels or {}, lease, self._making.add)
         folder = self._folder / str(number)
         try:
             self._make_folder(name, folder)
@@ -107,14 +104,12 @@ class MountManager:
             self._store.drop(Record(number, namespace, name, None))
             raise
         finally:
-            with self._lock:
-                self._making.discard(number)
+            self._making.discard(number)
         return made
 
     def _is_being_made(self, record: Record) -> bool:
         """Rather than left so, by an activation that could not even be undone in the records."""
-        with self._lock:
-            return record.made is None and record.number in self._making
+        return record.made is None and record.number in self._making
 
     @staticmethod
     def _make_folder(name: str, folder: Path) -> None:

@@ -39,8 +39,18 @@ class MountStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def begin(self, namespace: str, name: str, own_labels: Mapping[str, str], lease: str) -> int:
-        """Take a name, before anything is mounted; its number. Raises AlreadyExists."""
+    def begin(
+        self,
+        namespace: str,
+        name: str,
+        own_labels: Mapping[str, str],
+        lease: str,
+        note: Callable[[int], None],
+    ) -> int:
+        """Take a name, before anything is mounted; its number, which `note` is told first.
+
+        Raises AlreadyExists.
+        """
         labels.validate(own_labels)
         with self._db.write() as tx:
             if _exists(tx, namespace, name):
@@ -51,7 +61,8 @@ class MountStore:
             number = tx.execute(
                 "INSERT INTO mounts (namespace, name) VALUES (?, ?)", (namespace, name)
             ).lastrowid
-        assert number is not None
+            assert number is not None
+            note(number)
         return number
 
     def finish(self, number: int, made: Activation) -> None:
@@ -69,7 +80,7 @@ class MountStore:
     def take_dead(
         self, keys: Iterable[Key], dead: Dead, is_being_made: Callable[[Record], bool]
     ) -> list[Record]:
-        """Forget those that were made and that nothing keeps."""
+        """Forget those that nothing keeps, but for what is being made."""
         taken = []
         with self._db.write() as tx:
             for namespace, name in keys:

@@ -72,6 +72,7 @@ class Networks:
         self._rules_lock = threading.Lock()
         self._tickets = itertools.count(1)
         self._served = 0  # the last ticket that had been drawn when the ruleset was last made
+        self._leaving: set[str] = set()  # networks whose records are about to go
         self._seen = 0  # the same, when it was last seen to be there
         self._mtus: dict[str, int] = {}  # of those whose bridge is there
 
@@ -142,12 +143,15 @@ class Networks:
             self.store.check_unused(gone, dead)
             self._mtus.pop(gone.id, None)
             self._unmake(gone)
+            self._leaving.add(gone.id)
             try:
-                self.refresh(without=gone.id)
+                self.refresh()
                 self.store.delete(namespace, gone.id, dead)
             except BaseException:  # a container has come meanwhile
+                self._leaving.discard(gone.id)
                 self.refresh()
                 raise
+            self._leaving.discard(gone.id)
         self.names.leave(gone)
         self._publisher.publish(
             namespace, "/network/delete", NetworkDelete(id=gone.id, name=gone.name)
@@ -240,19 +244,18 @@ class Networks:
         found = [each.mtu for each in self._kernel.links() if each.name in ways and each.mtu]
         return min(found, default=_MTU)
 
-    def refresh(self, *, without: str = "") -> None:
+    def refresh(self) -> None:
         """Make the ruleset that of the records; without networks there is none.
 
         Of many that come at once one does it for all who have come before it began.
         """
         ticket = next(self._tickets)
         with self._rules_lock:
-            if ticket <= self._served and not without:
+            if ticket <= self._served:
                 return
             newest = next(self._tickets)
-            self._make_rules(without)
-            if not without:
-                self._served = newest
+            self._make_rules()
+            self._served = newest
 
     def lead(self, ports: Sequence[Port]) -> None:
         """Make the ruleset that of the records, of which these ports are new, or gone."""
@@ -285,8 +288,9 @@ class Networks:
                 _log.warning("the rules of the packet filter were gone, and are made again")
             self._seen = newest
 
-    def _make_rules(self, without: str) -> None:
-        networks = [each for each in self.store.all() if each.is_bridge and each.id != without]
+    def _make_rules(self) -> None:
+        leaving = self._leaving.copy()  # before the records, of which they go then
+        networks = [e for e in self.store.all() if e.is_bridge and e.id not in leaving]
         if not networks:
             self._firewall.remove()
             return

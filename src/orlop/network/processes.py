@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from pathlib import Path
 from types import TracebackType
 
-from orlop.errors import FailedPrecondition
+from orlop.errors import FailedPrecondition, Unavailable
 from orlop.network.namespaces import of_process
+
+_NONE = (errno.ESRCH, errno.EINVAL)  # there is no such process, or that is no number of one
 
 
 class Process:
     """The process that has the number `pid` now: a later one of that number is never taken for it.
 
-    Raises FailedPrecondition if there is none. To be closed, or used in a `with`.
+    Raises FailedPrecondition if there is none, Unavailable if that cannot be told. To be closed, or
+    used in a `with`.
     """
 
     def __init__(self, pid: int) -> None:
@@ -23,7 +27,8 @@ class Process:
             self._fd = os.pidfd_open(pid)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise FailedPrecondition(f"process {pid} of the container: {reason}") from None
+            failure = FailedPrecondition if error.errno in _NONE else Unavailable
+            raise failure(f"process {pid} of the container: {reason}") from None
 
     def __enter__(self) -> Process:
         return self

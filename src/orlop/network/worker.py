@@ -137,8 +137,10 @@ class Handler:
     def _forget_flows(self, ports: Sequence[int]) -> None:
         from orlop.network import flows  # noqa: PLC0415 - few publish by UDP
 
+        own = self._namespaces.netlink("").get_addr()
+        addresses = {each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS") for each in own}
         try:
-            flows.forget(ports)
+            flows.forget(ports, addresses)
         except OSError as error:
             raise _failure("forget flows", "", error) from None
 

@@ -216,7 +216,8 @@ class Monitor:
     def _revive(self, key: Key, container: Container, rules: Rules, before: Task | None) -> None:
         """A fresh task in the place of `before`, unless somebody else has made one."""
         namespace, name = key
-        if self._reviver.task(namespace, name) is not before:
+        now = self._reviver.task(namespace, name)
+        if now is not None and now is not before:
             return
         count = str(rules.count + 1)
         self._containers.update(

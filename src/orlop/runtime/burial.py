@@ -111,7 +111,7 @@ class Undertaker:
         except (OrlopError, OSError) as error:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns(), task.pid)
-        self._shims.forget(shim)
+        self._shims.forget(task.shim)
         if task.exit is None:
             self.publish_exit(task.bundle, ended, keep=task.recovered)
         try:

@@ -285,8 +285,11 @@ class TaskManager:
             with tracing.span("network.connect", {"container.id": id}):
                 plan.connect(pid)
         except BaseException:
-            with suppress(OrlopError):  # also when it is the daemon's end that disconnects it
-                self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
+            with suppress(OrlopError):
+                try:
+                    self.delete(ctx, namespace, id)
+                except Cancelled:  # it may be the daemon's end that connects it no more
+                    self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
             plan.abandon()
             raise
 

@@ -51,7 +51,8 @@ class Remapper:
         _log.info('snapshotter=%s copying "%s" for other owners', self._store.name, parent)
         for each in self._store.list(namespace):  # of a daemon that was killed over it
             if each.kind is Kind.ACTIVE and each.labels.get(REF_LABEL) == name:
-                self._store.remove(namespace, each.name)
+                with suppress(NotFound):
+                    self._store.remove(namespace, each.name)
         key = f"{name}-{secrets.token_hex(4)}"
         stays = {f"containerd.io/gc.bref.snapshot.{self._store.name}": parent}
         with suppress(AlreadyExists):  # a client has made it meanwhile

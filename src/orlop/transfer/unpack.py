@@ -288,6 +288,7 @@ class Unpacker:
             if job.extraction.image:
                 return job.done.inherit(job.extraction.path, lowers)
             inherit_folders(job.extraction.path, lowers, job.done.implicit)
+            self._snapshotter.sync()
             return True
         finally:
             self._snapshotter.remove(self._namespace, key)

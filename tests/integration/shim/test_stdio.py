@@ -115,10 +115,11 @@ def test_nobody_ever_reads(shim: Shim) -> None:
     taken = []
     for number in range(3):
         out, err = shim.fifo(f"out{number}"), shim.fifo(f"err{number}")
-        shim.create("one", ["echo", "lost"], stdout=out, stderr=err)
-        start(shim)()
+        name = f"one{number}"
+        shim.create(name, ["echo", "lost"], stdout=out, stderr=err)
+        start(shim, name)()
         started = time.monotonic()
-        shim.client.delete(id="one")
+        shim.client.delete(id=name)
         taken.append(time.monotonic() - started)
     assert min(taken) < 1.5
 

@@ -371,8 +371,20 @@ def test_what_cannot_be_removed_keeps_nothing_else(world: World) -> None:
     world.collector._sweepers["content"] = failing  # type: ignore[index]
     with pytest.raises(FailedPrecondition, match="it is held"):
         world.collector.run()
-    left = world.blobs
-    assert stays <= left and len(left) < len(others)
+    assert world.blobs == stays
+    assert others and world.collector.waiting() == (1, 1)
     stuck = False
+    world.collector.run()
+    assert world.blobs == set()
+
+
+def test_all_that_an_ended_image_kept_goes_at_once(world: World) -> None:
+    """Also when nothing else is noted."""
+    blob = world.blob("of the image")
+    world.image("brief", blob, {"containerd.io/gc.expire": FUTURE})
+    world.collector.run()
+    assert world.blobs == {blob}
+    world.now = 5_000_000_000.0
+    assert world.collector.waiting() == (0, 0)
     world.collector.run()
     assert world.blobs == set()
