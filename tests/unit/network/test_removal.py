@@ -1,0 +1,71 @@
+"""What a ruleset has while a network is being removed, with a kernel that does as it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orlop.errors import FailedPrecondition
+from orlop.events import Exchange
+from orlop.metadata import Database
+from orlop.network.networks import Networks, Wanted
+from orlop.network.store import NetworkStore, Pools
+
+NS = "default"
+
+
+class Firewall:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def make(self, ruleset: Any) -> None:
+        self.names = sorted(each.name for each in ruleset.networks)
+
+    def remove(self) -> None:
+        self.names = []
+
+
+@pytest.fixture
+def firewall() -> Firewall:
+    return Firewall()
+
+
+@pytest.fixture
+def networks(tmp_path: Path, firewall: Firewall) -> Networks:
+    store = NetworkStore(Database(tmp_path / "metadata.db"), "orlop0", Pools())
+    kernel = SimpleNamespace(apply=lambda *_: None, links=list, routes=list)
+    names = SimpleNamespace(moved=None, ports=list, leave=lambda _: None)
+    made: Any = Networks(store, kernel, Exchange(), names, firewall, "owner")  # type: ignore[arg-type]
+    for name in ("stays", "goes"):
+        made.create(NS, Wanted(name))
+    made.refresh()
+    assert firewall.names == ["goes", "stays"]
+    return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_whoever_makes_the_rules_meanwhile(
+    networks: Networks, firewall: Firewall, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """They are those of what stays, also if that is another network than it seemed."""
+    delete = networks.store.delete
+
+    def late(*wanted: Any) -> None:
+        networks.refresh()  # a container has come to another network
+        assert firewall.names == ["stays"]
+        if refused:
+            raise FailedPrecondition("one has come to this one, too")
+        delete(*wanted)
+
+    monkeypatch.setattr(networks.store, "delete", late)
+    if refused:
+        with pytest.raises(FailedPrecondition):
+            networks.remove(NS, "goes")
+    else:
+        networks.remove(NS, "goes")
+    assert firewall.names == (["goes", "stays"] if refused else ["stays"])
+    networks.refresh()
+    assert firewall.names == (["goes", "stays"] if refused else ["stays"])
