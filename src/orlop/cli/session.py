@@ -71,6 +71,8 @@ class Session:
     def start(self) -> None:
         """Wait for the process's end from now on, and start it."""
         self.watch()
+        if self._terminal and os.isatty(0):
+            self._resize()  # it may ask for the size at once, and only once
         self._connection.tasks.start(
             tasks_pb2.StartRequest(container_id=self._container, exec_id=self._exec_id)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from orlop.errors import InvalidArgument
 
@@ -21,7 +21,8 @@ def raw_mode(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # it has been hung up
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 @contextmanager
@@ -58,6 +59,11 @@ def ask_secret(prompt: str) -> str:
         return getpass.getpass(prompt)
     except EOFError:
         raise InvalidArgument("no password given") from None
+
+
+def agreed(question: str) -> bool:
+    """Whether the user says yes; anything else is a no."""
+    return ask(f"{question} [y/N] ").lower() in ("y", "yes")
 
 
 def ask(prompt: str) -> str:

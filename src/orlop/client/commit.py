@@ -14,7 +14,7 @@ from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
 from orlop.oci import chain, instructions, mediatypes
 from orlop.oci.digest import Digest
-from orlop.oci.spec import DEFAULT_PATH
+from orlop.oci.spec import DEFAULT_PATH, INIT
 from orlop.tar.changes import MOUNT_POINTS
 from orlop.wire.services import containers_pb2, diff_pb2, images_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import RUNNING
@@ -92,6 +92,8 @@ def _settings(container: containers_pb2.Container, image: Mapping[str, Any]) -> 
     settings = dict(image)
     process = containers.spec_of(container).get("process") or {}
     args, entrypoint = list(process.get("args") or ()), list(image.get("Entrypoint") or ())
+    if args[:2] == [INIT, "--"]:  # which is the host's, and not in the image
+        args = args[2:]
     if args != [*entrypoint, *(image.get("Cmd") or ())]:
         if args[: len(entrypoint)] != entrypoint:
             settings.pop("Entrypoint", None)

@@ -16,6 +16,7 @@ from orlop.client.stdio import Streams
 from orlop.errors import (
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     OrlopError,
     Unavailable,
@@ -87,16 +88,22 @@ def stop(
     What is not given is the container's own: its stop timeout or 10 seconds, its stop signal or
     SIGTERM. Raises NotFound for a container without a running task.
     """
-    labels = container.labels
-    name = signal_name or labels.get(STOP_SIGNAL_LABEL, "SIGTERM")
     if grace is None:
-        grace = _seconds(labels.get(STOP_TIMEOUT_LABEL, ""))
-    send_signal(connection, container.id, signal_number(name))
+        grace = _seconds(container.labels.get(STOP_TIMEOUT_LABEL, ""))
+    send_signal(connection, container.id, stop_signal(container, signal_name))
     try:
         wait(connection, container.id, timeout=grace if grace >= 0 else None)
     except DeadlineExceeded:
         send_signal(connection, container.id, signal.SIGKILL)
         wait(connection, container.id)
+
+
+def stop_signal(container: containers_pb2.Container, name: str = "") -> int:
+    """What asks a container's process to end: the signal of that name, or its own.
+
+    Raises InvalidArgument for one that Linux has not.
+    """
+    return signal_number(name or container.labels.get(STOP_SIGNAL_LABEL, "SIGTERM"))
 
 
 def _seconds(text: str) -> float:
@@ -127,16 +134,21 @@ def close_stdin(connection: Connection, container: str, exec_id: str = "") -> No
 
 
 def signal_number(name: str) -> int:
-    """`9`, `KILL` and `SIGKILL` are one, also `SIGRTMIN+3`; NotFound for an unknown one."""
+    """`9`, `KILL` and `SIGKILL` are one, also `SIGRTMIN+3` and `SIGRTMAX-3`.
+
+    Raises InvalidArgument for one that Linux has not.
+    """
     text = name.upper().removeprefix("SIG")
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    base, plus, offset = text.partition("+")
-    try:
-        number = int(signal.Signals[f"SIG{base}"])
-    except KeyError:
-        raise NotFound(f'signal "{name}"') from None
-    return number + (int(offset) if plus and offset.isdecimal() else 0)
+    sign = {"RTMIN": "+", "RTMAX": "-"}.get(text[:5], "")
+    base, given, offset = text.partition(sign) if sign else (text, "", "")
+    number = 0
+    if text.isdecimal():
+        number = int(text)
+    elif f"SIG{base}" in signal.Signals.__members__ and (offset.isdecimal() or not given):
+        number = int(signal.Signals[f"SIG{base}"]) + int(f"{sign}{offset}" if offset else 0)
+    if not 0 < number < signal.NSIG:
+        raise InvalidArgument(f'signal "{name}" is not one that Linux has')
+    return number
 
 
 def get(connection: Connection, container: str) -> containers_pb2.Container:

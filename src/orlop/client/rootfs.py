@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,10 +110,19 @@ def _read(folder: str, path: str) -> str:
     except FileNotFoundError:
         return ""
     try:
-        fd = open_in_root(root, path.lstrip("/"), os.O_RDONLY | os.O_NONBLOCK)
+        found = open_in_root(root, path.lstrip("/"), os.O_PATH)
     except OSError:
         return ""
     finally:
         os.close(root)
+    try:
+        # Nothing else is opened: to open a device does something to the host already.
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            return ""
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY)
+    except OSError:
+        return ""
+    finally:
+        os.close(found)
     with os.fdopen(fd, "rb") as file:
         return file.read(_FILE_MAX).decode(errors="replace")

@@ -67,7 +67,11 @@ def stop(
     grace: float | None = None,
     signal_name: str = "",
 ) -> None:
-    """Stop the container for good, whatever its restart policy; fine for one that does not run."""
+    """Stop the container for good, whatever its restart policy; fine for one that does not run.
+
+    Raises InvalidArgument for a signal, also one of the image's, that Linux has not.
+    """
+    containers.stop_signal(container, signal_name)
     restarts.expect(connection, container, running=False)
     try:
         containers.stop(connection, container, grace=grace, signal_name=signal_name)

@@ -88,7 +88,12 @@ class AutoRemover:
                         self._remove(envelope.namespace, event.container_id, event)
             except ResourceExhausted:  # some were missed: see what has a task, and has ended
                 self._events = self._exchange.subscribe(_EXITS)
-                for namespace, container in self._labelled():
+                try:
+                    missed = self._labelled()
+                except OrlopError as error:
+                    _log.warning("containers that have ended stay until the next start: %s", error)
+                    continue
+                for namespace, container in missed:
                     if self._has_ended(namespace, container, lost=False):
                         self._remove(namespace, container)
 
@@ -127,8 +132,10 @@ class AutoRemover:
         try:
             pid = self._tasks.get(namespace, container.id).pid
         except NotFound:
-            return nanoseconds(event.exited_at) >= container.created_at
-        return pid == event.pid or 0 in (pid, event.pid)
+            pid = 0
+        if pid and event.pid:
+            return pid == event.pid
+        return nanoseconds(event.exited_at) >= container.created_at
 
     def _remove_all(self, namespace: str, container: Container) -> None:
         name = container.id

@@ -71,21 +71,27 @@ class Collector:
 
         What cannot be removed is noted again for the next one, and the first failure is raised.
         """
+        checked, self._checked = self._checked, self._now()
+        try:
+            return self._run(stop)
+        except BaseException:
+            self._checked = checked  # what has ended may still be there
+            raise
+
+    def _run(self, stop: Callable[[], bool]) -> Collection:
         begin = time.monotonic()
         removed: Counter[str] = Counter()
-        checked, self._checked = self._checked, self._now()
         ended = self._ended(self._checked)
         leases = [(node.namespace, node.name) for node in ended if node.kind == "lease"]
         failures: list[Exception] = []
-        if self._sweep({"lease": leases}, removed, failures):
-            self._checked = checked  # they are still to end
+        self._sweep({"lease": leases}, removed, failures, stop)
         others = [(node.namespace, node.name) for node in ended if node.kind != "lease"]
         stuck: set[Key] = set()
         while not stop() and (batch := self._look(others)) is not None:
             others = []
             if batch.names and batch.names <= stuck:
                 break
-            left = self._sweep(batch.dead, removed, failures)
+            left = self._sweep(batch.dead, removed, failures, stop)
             with self._database.write() as tx:
                 tx.execute("DELETE FROM gc_log WHERE position <= ?", (batch.last,))
                 tx.executemany("INSERT INTO gc_log (namespace, name, lost) VALUES (?, ?, 1)", left)
@@ -134,6 +140,7 @@ class Collector:
         dead: Mapping[str, Sequence[Key]],
         removed: Counter[str],
         failures: list[Exception],
+        stop: Callable[[], bool],
     ) -> list[Key]:
         """What of it is left, for a failure that must not keep the rest."""
         left: list[Key] = []
@@ -143,15 +150,22 @@ class Collector:
                 try:
                     removed[kind] += self._sweepers[kind](batch, self._is_dead(kind))
                 except (OrlopError, OSError):
-                    left += self._sweep_each(kind, batch, removed, failures)
+                    left += self._sweep_each(kind, batch, removed, failures, stop)
         return left
 
     def _sweep_each(
-        self, kind: str, keys: Sequence[Key], removed: Counter[str], failures: list[Exception]
+        self,
+        kind: str,
+        keys: Sequence[Key],
+        removed: Counter[str],
+        failures: list[Exception],
+        stop: Callable[[], bool],
     ) -> list[Key]:
         """The same, of one after the other, to find what it is that cannot be removed."""
-        left = []
-        for key in keys:
+        left: list[Key] = []
+        for number, key in enumerate(keys):
+            if stop():
+                return left + list(keys[number:])
             try:
                 removed[kind] += self._sweepers[kind]([key], self._is_dead(kind))
             except (OrlopError, OSError) as error:

@@ -63,6 +63,7 @@ class Scheduler:
         self._failure = ""  # of the last collection
         self._leftovers = False  # names that the daemon before has not looked at
         self._average = _LEAST_RUN
+        self._failed = False  # then what waits is what failed: its number is no hurry
         self.collections = Counter("status")
         self.seconds = Timing()
         self.removed = Counter("kind")
@@ -147,7 +148,7 @@ class Scheduler:
     def _rest(self, seconds: float) -> bool:
         """Let writes gather, but for who waits or when there is too much; False when closed."""
         end = time.monotonic() + seconds
-        limit = self._limits.deletion_threshold
+        limit = 0 if self._failed else self._limits.deletion_threshold
         while (left := end - time.monotonic()) > 0:
             with self._condition:
                 if self._condition.wait_for(
@@ -186,6 +187,7 @@ class Scheduler:
             if any(outcome.removed.values()):
                 told = " ".join(f"{kind}={n}" for kind, n in sorted(outcome.removed.items()) if n)
                 _log.debug("collected %s in %.0f ms", told, outcome.seconds * 1000)
+        self._failed = bool(failure)
         self._count(outcome)
         self._on_run(outcome)
         self._settle(serves, failure)

@@ -120,7 +120,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A read transaction: one consistent snapshot, never blocked by a writer."""
-        connection = self._take_reader()
+        with self._disk_errors():
+            connection = self._take_reader()
         began = time.perf_counter()
         try:
             with self._disk_errors():

@@ -14,6 +14,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_LOOPBACK = "127."
 _FEW = 16  # ports that the kernel is asked of one by one, rather than of all flows
 # There is nothing to forget where nothing is tracked; a flow may have ended by itself.
 _NOTHING = (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL)
@@ -26,7 +27,8 @@ def forget(ports: Iterable[int], addresses: Container[str]) -> None:
         try:
             with NFCTSocket(nfgen_family=family) as tracked:
                 for flow in list(_flows(tracked, family, wanted)):
-                    if flow.dport in wanted and flow.daddr in addresses:
+                    own = flow.daddr in addresses or flow.daddr.startswith(_LOOPBACK)
+                    if own and flow.dport in wanted:
                         _delete(tracked, flow)
         except NetlinkError as error:
             if error.code not in _NOTHING:

@@ -72,8 +72,8 @@ class Networks:
         self._rules_lock = threading.Lock()
         self._tickets = itertools.count(1)
         self._served = 0  # the last ticket that had been drawn when the ruleset was last made
-        self._leaving: set[str] = set()  # networks whose records are about to go
         self._seen = 0  # the same, when it was last seen to be there
+        self._leaving: set[str] = set()  # networks whose records are about to go
         self._mtus: dict[str, int] = {}  # of those whose bridge is there
 
     def create(self, namespace: str, wanted: Wanted, *, lease: str = "") -> Network:

@@ -209,8 +209,10 @@ def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any
     if not wanted.cwd.startswith("/"):
         raise InvalidArgument(f'working directory "{wanted.cwd}" is not an absolute path')
     user: dict[str, Any] = {"uid": wanted.user.uid, "gid": wanted.user.gid}
-    if wanted.user.additional_gids:
-        user["additionalGids"] = list(wanted.user.additional_gids)
+    groups = wanted.user.additional_gids
+    if groups or not wanted.rootless:  # root of a user namespace may add none
+        # Its own is one of them: a program that sheds it must not gain by that (CVE-2022-36109).
+        user["additionalGids"] = list(dict.fromkeys([wanted.user.gid, *groups]))
     held = list(capabilities)
     made: dict[str, Any] = {
         "terminal": wanted.terminal,
@@ -232,8 +234,9 @@ def process(wanted: ContainerSpec, capabilities: Sequence[str]) -> dict[str, Any
         made["apparmorProfile"] = wanted.apparmor
     if wanted.selinux:
         made["selinuxLabel"] = wanted.selinux
-    if wanted.oom_score_adj is not None:
-        made["oomScoreAdj"] = wanted.oom_score_adj
+    if wanted.oom_score_adj is not None or not wanted.rootless:
+        # Unsaid, it would be that of the daemon, which the kernel is to spare.
+        made["oomScoreAdj"] = wanted.oom_score_adj or 0
     return made
 
 
@@ -311,12 +314,13 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         mounts += [_bind_mount(Bind(each, each)) for each in _OF_IPC if Path(each).is_dir()]
     if wanted.init:
         mounts.append(_bind_mount(Bind(wanted.init, INIT, read_only=True)))
-    mounts += [_bind_mount(each) for each in wanted.binds]
-    mounts += [
+    own = [_bind_mount(each) for each in wanted.binds]
+    own += [
         _mount(t.target, "tmpfs", "tmpfs", ["nosuid", "nodev", "noexec", *t.options])
         for t in wanted.tmpfs
     ]
-    return mounts
+    # What is below another's target would be hidden by that, were it first.
+    return mounts + sorted(own, key=lambda each: len(Path(each["destination"]).parts))
 
 
 def _as_it_is(mount: dict[str, Any], wanted: ContainerSpec) -> dict[str, Any]:

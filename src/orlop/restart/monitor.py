@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
@@ -96,10 +95,16 @@ class Monitor:
         exited = decoded(envelope, TaskExit)
         if exited is None or exited.id != exited.container_id:
             return
-        with suppress(NotFound):
-            container = self._containers.get(namespace, exited.container_id)
-            if container.labels.get(STATUS) == "running":
-                self._agenda.ended((namespace, container.id))
+        key = (namespace, exited.container_id)
+        try:
+            container = self._containers.get(*key)
+        except NotFound:
+            return
+        except OrlopError:
+            self._agenda.later(key)  # the database cannot be read just now
+            return
+        if container.labels.get(STATUS) == "running":
+            self._agenda.ended(key)
 
     def _forget(self, key: Key) -> None:
         self._agenda.forget(key)
@@ -120,11 +125,15 @@ class Monitor:
                         self._submit(key, on_round=True)
 
     def _labelled(self) -> list[Key]:
-        return [
-            (namespace.name, container.id)
-            for namespace in self._namespaces.list()
-            for container in self._containers.list(namespace.name, _LABELLED)
-        ]
+        try:
+            return [
+                (namespace.name, container.id)
+                for namespace in self._namespaces.list()
+                for container in self._containers.list(namespace.name, _LABELLED)
+            ]
+        except OrlopError as error:  # there will be another round
+            _log.warning("containers are not looked at: %s", error)
+            return []
 
     def _submit(self, key: Key, *, on_round: bool) -> None:
         with self._lock:

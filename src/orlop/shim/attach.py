@@ -281,16 +281,20 @@ class SharedSink(Sink):
         self._shut()
         if self._copy is not None:
             await self._copy
+        self._close_reader()
         await self.target.finish()
 
     def close(self) -> None:
         if self._copy is not None:
             self._copy.cancel()
         self._shut()
-        if self._reader >= 0:
-            os.close(self._reader)
-            self._reader = -1
+        self._close_reader()
         self.target.close()
+
+    def _close_reader(self) -> None:
+        if self._reader != NONE:
+            os.close(self._reader)
+            self._reader = NONE
 
     def _shut(self) -> None:
         if self.fd != NULL:

@@ -280,8 +280,10 @@ class ProcessIO:
         self._stderr.close()
 
     async def _finish(self) -> None:
+        """Bring all out, and let go of what it came through: nobody may ever delete the process."""
         if self._console is not None:
             await self._console.drained()
+            self._console.close()
         await self._stdout.finish()
         await self._stderr.finish()
         if self._hub is not None:

@@ -250,7 +250,7 @@ def test_kill_by_name_and_prefix(orlopd: Orlopd, sleeper: str) -> None:
     orlopd.orlop("kill", "sleeper")
     orlopd.wait_for(lambda: "Exited (137)" in orlopd.orlop("ps", "-a").stdout)
     bad = orlopd.orlop("kill", "-s", "NOPE", "sleeper", check=False)
-    assert 'signal "NOPE": not found' in bad.stderr
+    assert 'signal "NOPE" is not one that Linux has' in bad.stderr
 
 
 def test_logs_tail(orlopd: Orlopd, image: str) -> None:
@@ -280,6 +280,14 @@ def test_no_daemon() -> None:
     assert done.returncode == 1
     assert "cannot reach orlopd" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_program_knows_its_size_from_its_start(orlopd: Orlopd, image: str) -> None:
+    for command in (("run", "-it", "--name", "one", image, "sh"), ("exec", "-it", "one", "sh")):
+        asking = [*command, "-c", "stty size; exec sleep 1000"]
+        with Terminal(orlopd.orlop_command(*asking), 33, 101) as terminal:
+            terminal.expect(b"33 101")
+    orlopd.orlop("rm", "-f", "one")
 
 
 def test_an_interactive_terminal(orlopd: Orlopd, image: str) -> None:

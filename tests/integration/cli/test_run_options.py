@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from orlop.client import containers
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -69,6 +71,77 @@ def test_variables_of_a_file(orlopd: Orlopd, busybox: str, tmp_path: Path) -> No
     (tmp_path / "env").write_text("# a comment\n\nONE=1\nTWO=two words\n")
     flags = ("--env-file", str(tmp_path / "env"), "-e", "ONE=over")
     assert _in(orlopd, busybox, 'echo "$ONE,$TWO"', *flags) == "over,two words"
+
+
+def test_volumes_in_whatever_order(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
+    """What is below another's target is seen, whichever is named first."""
+    for name in ("above", "below"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "note").write_text(name)
+    above, below = f"{tmp_path}/above:/data", f"{tmp_path}/below:/data/inner"
+    script = "cat /data/note /data/inner/note"
+    for flags in (("-v", above, "-v", below), ("-v", below, "-v", above)):
+        assert _in(orlopd, busybox, script, *flags) == "abovebelow"
+    assert _in(orlopd, busybox, "cat /data/inner/note", "--tmpfs", "/data", "-v", below) == "below"
+
+
+def test_an_entrypoint_that_is_none(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("create", "--name", "one", busybox, "true")
+    orlopd.orlop("commit", "-c", 'ENTRYPOINT ["echo", "of the image"]', "one", "example.test/e:1")
+    said = orlopd.orlop("run", "--rm", "example.test/e:1", "echo", "x").stdout
+    assert said == "of the image echo x\n"
+    said = orlopd.orlop("run", "--rm", "--entrypoint", "", "example.test/e:1", "echo", "x").stdout
+    assert said == "x\n"
+    orlopd.orlop("rm", "one")
+
+
+def test_what_a_process_has_unasked(orlopd: Orlopd, busybox: str) -> None:
+    """Not the daemon's place in the kernel's list of victims; its group among its groups."""
+    assert _in(orlopd, busybox, "cat /proc/self/oom_score_adj") == "0"
+    groups = _in(orlopd, busybox, "grep Groups /proc/self/status", "-u", "1000:77")
+    assert groups.split() == ["Groups:", "77"]
+
+
+def test_who_execs_as_another_has_that_one_s_home(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
+    for flags, home in (
+        ((), "/root"),
+        (("-u", "sailor"), "/home/sailor"),
+        (("-u", "sailor", "-e", "HOME=/tmp"), "/tmp"),
+    ):
+        said = orlopd.orlop("exec", *flags, "one", "sh", "-c", "echo $HOME").stdout
+        assert said == f"{home}\n"
+    orlopd.orlop("rm", "-f", "one")
+
+
+def test_a_stop_that_makes_no_sense_changes_nothing(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--name", "one", "--restart", "always", busybox, "sleep", "1000")
+    refused = orlopd.orlop("stop", "-s", "SIGTREM", "one", check=False)
+    assert refused.returncode == 1
+    assert 'signal "SIGTREM" is not one that Linux has' in refused.stderr
+    with orlopd.connect() as connection:
+        labels = containers.get(connection, "one").labels
+    assert labels["containerd.io/restart.status"] == "running"
+    orlopd.orlop("stop", "-s", "SIGRTMAX-3", "one")
+    orlopd.orlop("rm", "one")
+
+
+def test_what_is_killed_stays_so(orlopd: Orlopd, busybox: str) -> None:
+    """Unlike who gets another signal, which may be about anything."""
+    script = "trap 'exit 0' USR1; echo up; while :; do sleep 0.05; done"
+    orlopd.orlop("run", "-d", "--name", "one", "--restart", "always", busybox, "sh", "-c", script)
+
+    def starts() -> int:
+        return orlopd.orlop("logs", "one").stdout.count("up\n")
+
+    orlopd.wait_for(lambda: starts() == 1)
+    orlopd.orlop("kill", "-s", "USR1", "one")
+    orlopd.wait_for(lambda: starts() == 2)
+    orlopd.orlop("kill", "one")
+    orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "")
+    time.sleep(1)
+    assert orlopd.orlop("ps", "-q").stdout == ""
+    orlopd.orlop("rm", "one")
 
 
 def test_stop_signal_and_runtime(orlopd: Orlopd, busybox: str) -> None:

@@ -50,6 +50,9 @@ def test_a_run_to_the_end_leaves_nothing(daemon: Networked) -> None:
     done = daemon.orlop("run", "--rm", "-p", "8080:80", BUSYBOX, "ip", "addr")
     assert re.search(r"inet 10\.88\.\d+\.\d+/20 .*eth0", done.stdout)
     assert daemon.orlop("ps", "-aq").stdout == ""
+    for answer in ("n\n", "no\n", "\n", ""):
+        assert daemon.orlop("network", "prune", input=answer, check=False).returncode == 1
+    assert "bridge" in daemon.orlop("network", "ls").stdout
     daemon.orlop("network", "prune", "-f")  # at once
     daemon.wait_for(lambda: run("ip", "-br", "link").stdout == before)
 

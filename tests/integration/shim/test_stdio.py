@@ -306,6 +306,34 @@ def test_terminal_without_a_reader_does_not_hold_up_the_exit(shim: Shim) -> None
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("shared", ["", "attach:"])
+def test_an_exec_that_nobody_deletes_holds_nothing(shim: Shim, terminal: bool, shared: str) -> None:
+    """Not its terminal, nor its pipes; how it ended is told all the same."""
+    shim.create("one", ["sleep", "60"])
+    start(shim)
+
+    def held() -> set[str]:
+        found = set()
+        for pid in filter(None, (shim.pid, shim.hand)):
+            with suppress(FileNotFoundError):  # the hand has just gone
+                found |= {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+        return {each for each in found if "ptmx" in each or "pipe:" in each}
+
+    before = held()
+    for number in range(3):
+        out = shared or shim.fifo(f"out{number}")
+        got = reading(out) if not shared else bytes
+        shim.exec("one", f"e{number}", ["echo", "hi"], terminal=terminal, stdout=out)
+        shim.client.start(id="one", exec_id=f"e{number}")
+        assert shim.client.wait(id="one", exec_id=f"e{number}").exit_status == 0
+        assert got().strip() == (b"" if shared else b"hi")
+    wait_until(lambda: len(held()) <= len(before))
+    for number in range(3):
+        assert shim.client.delete(id="one", exec_id=f"e{number}").exit_status == 0
+    shim.finish("one")
+
+
 def test_no_descriptor_stays(shim: Shim) -> None:
     def descriptors() -> list[str]:
         """Those of the sleeping keeper, once it has put away what it had for its hand."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 
 from orlop.client import Connection, containers
 from orlop.client.commit import commit
@@ -23,6 +25,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # An end in order: the container must not stay paused.
+            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     image = commit(
         connection,
         containers.get(connection, args.container),

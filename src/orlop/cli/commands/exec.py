@@ -16,6 +16,7 @@ from orlop.cli.attaching import farewell, joined_by
 from orlop.cli.each import told
 from orlop.cli.options import environment, lines_of
 from orlop.cli.session import Left
+from orlop.cli.terminal import window_size
 from orlop.client import Connection, attach, containers, names, states
 from orlop.client.stdio import Channel, Streams
 from orlop.errors import FailedPrecondition, OrlopError
@@ -82,14 +83,22 @@ def _process(
     process: dict[str, Any] = containers.spec_of(record)["process"]
     process["args"] = args.command
     process["terminal"] = args.tty
+    if args.tty and os.isatty(0):
+        width, height = window_size(1 if os.isatty(1) else 0)
+        process["consoleSize"] = {"height": height, "width": width}
     if args.workdir:
         process["cwd"] = args.workdir
+    env = dict(entry.partition("=")[::2] for entry in process.get("env", ()))
     if args.user is not None:
+        before = process["user"]
+        own = _user(str(before["uid"]), connection, record)
         user = _user(args.user, connection, record)
         process["user"] = {"uid": user.uid, "gid": user.gid}
-        if user.additional_gids:
-            process["user"]["additionalGids"] = list(user.additional_gids)
-    env = dict(entry.partition("=")[::2] for entry in process.get("env", ()))
+        if user.additional_gids or before.get("additionalGids"):
+            groups = dict.fromkeys([user.gid, *user.additional_gids])
+            process["user"]["additionalGids"] = list(groups)
+        if env.get("HOME") == own.home:
+            env["HOME"] = user.home
     if args.tty:
         env.setdefault("TERM", "xterm")
     lines = [line for path in args.env_file for line in lines_of(path)]

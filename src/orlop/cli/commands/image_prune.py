@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from orlop.cli.each import for_each
-from orlop.cli.terminal import ask
+from orlop.cli.terminal import agreed
 from orlop.client import Connection, containers, images
 from orlop.errors import InvalidArgument
 from orlop.rpc.convert import nanoseconds
@@ -30,8 +30,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     tests = [_test(text) for text in args.filter]
     names = unused(connection, tagged=args.all, tests=tests)
     if names and not args.force:
-        question = f"remove {len(names)} image names that no container uses? [y/N] "
-        if ask(question).lower() not in ("y", "yes"):
+        question = f"remove {len(names)} image names that no container uses?"
+        if not agreed(question):
             return 1
     return for_each(names, lambda name: images.remove(connection, name))
 

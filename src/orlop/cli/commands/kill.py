@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from orlop.cli.each import for_each
-from orlop.client import Connection, containers
+from orlop.client import Connection, containers, restarts
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +16,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     number = containers.signal_number(args.signal)
-    return for_each(
-        args.containers,
-        lambda name: containers.send_signal(
-            connection, containers.get(connection, name).id, number
-        ),
-    )
+
+    def kill(name: str) -> None:
+        container = containers.get(connection, name)
+        if number in (signal.SIGKILL, containers.stop_signal(container)):
+            restarts.expect(connection, container, running=False)  # it is to end for good
+        containers.send_signal(connection, container.id, number)
+
+    return for_each(args.containers, kill)

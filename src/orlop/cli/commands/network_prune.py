@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from orlop.cli.terminal import ask
+from orlop.cli.terminal import agreed
 from orlop.client import Connection
 
 
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, connection: Connection) -> int:
     from orlop.wire.services.network_pb2 import PruneNetworksRequest
 
-    if not args.force and not ask("remove all networks that no container is in? [y/N] "):
+    if not args.force and not agreed("remove all networks that no container is in?"):
         return 1
     request = PruneNetworksRequest(filters=args.filter)
     for name in connection.networks.prune(request).names:

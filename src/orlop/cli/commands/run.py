@@ -130,7 +130,7 @@ def _create(
             image=image,
             id=container,
             command=args.command,
-            entrypoint=[args.entrypoint] if args.entrypoint else None,
+            entrypoint=_entrypoint(args.entrypoint),
             env=run_options.environment(args),
             cwd=args.workdir,
             user=args.user,
@@ -149,6 +149,13 @@ def _create(
             spec=run_options.spec(args, container, network, _others_volumes(args, connection)),
         )
         return creating.create(connection, wanted)
+
+
+def _entrypoint(given: str | None) -> list[str] | None:
+    """None is the image's; an empty one is none."""
+    if given is None:
+        return None
+    return [given] if given else []
 
 
 def _others_volumes(args: argparse.Namespace, connection: Connection) -> list[Bind]:

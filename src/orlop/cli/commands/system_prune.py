@@ -7,7 +7,7 @@ import argparse
 from orlop.cli import table
 from orlop.cli.commands import image_prune
 from orlop.cli.each import for_each
-from orlop.cli.terminal import ask
+from orlop.cli.terminal import agreed
 from orlop.client import Connection, containers, images, restarts, states
 
 
@@ -23,9 +23,9 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     which = "all images without a container" if args.all else "images that only a digest names"
     question = (
         f"remove all stopped containers that are not to be started again, all networks that no "
-        f"container is in, and {which}? [y/N] "
+        f"container is in, and {which}?"
     )
-    if not args.force and ask(question).lower() not in ("y", "yes"):
+    if not args.force and not agreed(question):
         return 1
     before = usage.of(connection).total
     status = _remove_containers(connection)
