@@ -11,7 +11,7 @@ from typing import Any
 
 from orlop.client import blobs, containers, images, leases, networks, snapshots
 from orlop.client.connection import Connection
-from orlop.errors import AlreadyExists, FailedPrecondition, NotFound
+from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.oci import chain, instructions, mediatypes
 from orlop.oci.digest import Digest
 from orlop.oci.spec import DEFAULT_PATH, INIT
@@ -135,11 +135,17 @@ def _standing_still(connection: Connection, container: str, *, pause: bool) -> I
     if not running:
         yield
         return
-    connection.tasks.pause(tasks_pb2.PauseTaskRequest(container_id=container))
+    paused = False
     try:
+        connection.tasks.pause(tasks_pb2.PauseTaskRequest(container_id=container))
+        paused = True
         yield
-    finally:
-        connection.tasks.resume(tasks_pb2.ResumeTaskRequest(container_id=container))
+    finally:  # also when it was broken off before the answer to the first had come
+        try:
+            connection.tasks.resume(tasks_pb2.ResumeTaskRequest(container_id=container))
+        except OrlopError:
+            if paused:
+                raise
 
 
 def _layer(

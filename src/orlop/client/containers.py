@@ -99,11 +99,15 @@ def stop(
 
 
 def stop_signal(container: containers_pb2.Container, name: str = "") -> int:
-    """What asks a container's process to end: the signal of that name, or its own.
+    """What asks a container's process to end: the signal of that name, or its own, or SIGTERM.
 
-    Raises InvalidArgument for one that Linux has not.
+    Raises InvalidArgument for a name that Linux has not; an image may call its own what it wants.
     """
-    return signal_number(name or container.labels.get(STOP_SIGNAL_LABEL, "SIGTERM"))
+    if name:
+        return signal_number(name)
+    with suppress(InvalidArgument):
+        return signal_number(container.labels.get(STOP_SIGNAL_LABEL, ""))
+    return int(signal.SIGTERM)
 
 
 def _seconds(text: str) -> float:
@@ -146,7 +150,8 @@ def signal_number(name: str) -> int:
         number = int(text)
     elif f"SIG{base}" in signal.Signals.__members__ and (offset.isdecimal() or not given):
         number = int(signal.Signals[f"SIG{base}"]) + int(f"{sign}{offset}" if offset else 0)
-    if not 0 < number < signal.NSIG:
+    least = signal.SIGRTMIN if offset else 1
+    if not least <= number < signal.NSIG:
         raise InvalidArgument(f'signal "{name}" is not one that Linux has')
     return number
 

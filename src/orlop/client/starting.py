@@ -69,7 +69,7 @@ def stop(
 ) -> None:
     """Stop the container for good, whatever its restart policy; fine for one that does not run.
 
-    Raises InvalidArgument for a signal, also one of the image's, that Linux has not.
+    Raises InvalidArgument for a signal that Linux has not.
     """
     containers.stop_signal(container, signal_name)
     restarts.expect(connection, container, running=False)

@@ -120,7 +120,7 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001 - what ails the database may pass
                 _complain("cannot see whether there is garbage", error)
                 rest = _AFTER_FAILURE
-                self._touched = True
+                self._touched = self._failed = True
                 self._settle(self._asked, str(error))
 
     def _look(self) -> float:

@@ -312,9 +312,8 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
         # POSIX shared memory and queues belong to the namespace.
         mounts = [each for each in mounts if each["destination"] not in _OF_IPC]
         mounts += [_bind_mount(Bind(each, each)) for each in _OF_IPC if Path(each).is_dir()]
-    if wanted.init:
-        mounts.append(_bind_mount(Bind(wanted.init, INIT, read_only=True)))
-    own = [_bind_mount(each) for each in wanted.binds]
+    init = [Bind(wanted.init, INIT, read_only=True)] if wanted.init else []
+    own = [_bind_mount(each) for each in (*init, *wanted.binds)]
     own += [
         _mount(t.target, "tmpfs", "tmpfs", ["nosuid", "nodev", "noexec", *t.options])
         for t in wanted.tmpfs

@@ -279,7 +279,7 @@ class SharedSink(Sink):
 
     async def finish(self) -> None:
         self._shut()
-        if self._copy is not None:
+        if self._copy is not None and not self._copy.failed:  # of one that had ended when thawed
             await self._copy
         self._close_reader()
         await self.target.finish()

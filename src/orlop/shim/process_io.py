@@ -280,7 +280,7 @@ class ProcessIO:
         self._stderr.close()
 
     async def _finish(self) -> None:
-        """Bring all out, and let go of what it came through: nobody may ever delete the process."""
+        """Bring all out, and let go of what it came through: it may be long until the delete."""
         if self._console is not None:
             await self._console.drained()
             self._console.close()

@@ -126,6 +126,16 @@ def test_a_stop_that_makes_no_sense_changes_nothing(orlopd: Orlopd, busybox: str
     orlopd.orlop("rm", "one")
 
 
+def test_a_stop_signal_of_nobody_s_keeps_none_alive(orlopd: Orlopd, busybox: str) -> None:
+    """An image may call it what it wants."""
+    for command in (("stop", "-t", "0.1"), ("kill",)):
+        orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
+        orlopd.ctr("containers", "label", "one", "io.containerd.image.config.stop-signal=SIGFOO")
+        orlopd.orlop(*command, "one")
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "")
+        orlopd.orlop("rm", "one")
+
+
 def test_what_is_killed_stays_so(orlopd: Orlopd, busybox: str) -> None:
     """Unlike who gets another signal, which may be about anything."""
     script = "trap 'exit 0' USR1; echo up; while :; do sleep 0.05; done"

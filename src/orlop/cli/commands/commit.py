@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from types import FrameType
 
 from orlop.client import Connection, containers
 from orlop.client.commit import commit
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", default="", help="the name of the new image")
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """In order: the container must not stay paused."""
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            # An end in order: the container must not stay paused.
-            signal.signal(number, lambda caught, _: sys.exit(128 + caught))
+            signal.signal(number, _end)
     image = commit(
         connection,
         containers.get(connection, args.container),

@@ -19,8 +19,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
 
     def kill(name: str) -> None:
         container = containers.get(connection, name)
-        if number in (signal.SIGKILL, containers.stop_signal(container)):
-            restarts.expect(connection, container, running=False)  # it is to end for good
         containers.send_signal(connection, container.id, number)
+        if number == signal.SIGKILL or number == containers.stop_signal(container):
+            restarts.expect(connection, container, running=False)  # it is to end for good
 
     return for_each(args.containers, kill)
