@@ -17,10 +17,11 @@ from tests.patience import patient
 class Terminal:
     """A command on a pseudo-terminal; after its `with` block it does not run any more."""
 
-    def __init__(self, command: list[str], rows: int = 24, columns: int = 80) -> None:
+    def __init__(self, command: list[str], rows: int = 0, columns: int = 0) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+            if rows:
+                fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
             os.execv(command[0], command)
         self.seen = b""
         self._ended = False

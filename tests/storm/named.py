@@ -14,7 +14,7 @@ COMMON = {
     "the row of a blob that was taken over": r"content\.store\._take: committed",
     "the seal of a blob": r"content\.files\.seal .*: os\.chmod",
     "the row of an image": r"images\.store\.create: committed",
-    "what a collection has looked at": r"gc\.collector\.run: DELETE",
+    "what a collection has looked at": r"gc\.collector\._run: DELETE",
     "what a collection deletes": r"content\.files\.doom .*: os\.rename",
     "the record of an activation": r"mounts\.store\.begin: committed",
     "a mount": r"sys\.mount\.mount < mounts\.handlers\._mount: mount",
