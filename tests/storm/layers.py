@@ -158,7 +158,10 @@ def _unpack(extraction: Extraction, name: str, forks: ForkServer) -> None:
 
 @contextmanager
 def mounted(mounts: Sequence[Mount], target: Path) -> Iterator[None]:
-    mount_all(mounts, target)
+    try:
+        mount_all(mounts, target)
+    except OSError as error:  # it is this client that mounts, by whatever code
+        raise OSError(error.errno, error.strerror, error.filename) from None
     try:
         yield
     except OSError as error:
