@@ -17,7 +17,7 @@ def sync_written(mounts: Sequence[Mount]) -> None:
     Raises OSError when that fails.
     """
     for each in mounts:
-        uppers = [option.removeprefix(_UPPER) for option in each.options if _UPPER in option]
+        uppers = [e.removeprefix(_UPPER) for e in each.options if e.startswith(_UPPER)]
         for folder in uppers or [each.source]:
             if Path(folder).is_dir():
                 sync_filesystem(folder)

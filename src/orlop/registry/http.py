@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError, SSLError
 from urllib3.util import Url, make_headers, parse_url
 
 from orlop import __version__, tracing
-from orlop.errors import Cancelled, InvalidArgument, OrlopError, Unavailable
+from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
 from orlop.registry.host import NO_TLS, Tls
 from orlop.registry.pace import read_whole
@@ -242,7 +242,7 @@ def dispose(response: Response) -> None:
     """Let go of a response; its connection is used again when little of it is left to read."""
     try:
         read_whole(response, _DRAIN_MAX)
-    except (HTTPError, OrlopError):
+    except HTTPError:
         pass
     response.close()
 
