@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
@@ -18,7 +18,7 @@ from typing import IO, TypeVar
 from orlop.client import Connection
 from orlop.errors import Unavailable
 from orlop.sys.mount import unmount_all
-from tests.patience import patient
+from tests.patience import patient, wait_for
 
 START_LIMIT = 40.0
 STOP_LIMIT = patient(20)
@@ -169,13 +169,7 @@ class Orlopd:
             assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.log.read_text()}"
         return done
 
-    @staticmethod
-    def wait_for(condition: Callable[[], bool], timeout: float = 30) -> None:
-        """Wait until a condition holds; fails the test if it does not."""
-        deadline = time.monotonic() + patient(timeout)
-        while not condition():
-            assert time.monotonic() < deadline, f"gave up after {timeout} s"
-            time.sleep(0.02)
+    wait_for = staticmethod(wait_for)
 
     # The end
 

@@ -4,9 +4,9 @@ A blob's bytes are stored once and are visible in each namespace that has a reco
 is never visible unverified.
 """
 
-from orlop.content.model import Info, Status
+from orlop.content.model import Info, Locked, Status
 from orlop.content.reader import BlobReader
 from orlop.content.store import ContentStore
 from orlop.content.writer import ContentWriter
 
-__all__ = ["BlobReader", "ContentStore", "ContentWriter", "Info", "Status"]
+__all__ = ["BlobReader", "ContentStore", "ContentWriter", "Info", "Locked", "Status"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orlop.errors import Unavailable
+
 
 @dataclass(frozen=True, slots=True)
 class Info:
@@ -27,3 +29,7 @@ class Status:
     expected: str
     started_at: int
     updated_at: int
+
+
+class Locked(Unavailable):
+    """Somebody else writes under that ref just now: to wait for him helps."""

@@ -15,11 +15,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import listing, records
 from orlop.content.files import DATA, SHARED, Files, ingest_name
-from orlop.content.model import Info, Status
+from orlop.content.model import Info, Locked, Status
 from orlop.content.protection import Protection
 from orlop.content.reader import BlobReader
 from orlop.content.writer import ContentWriter, Ingest
-from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, Unavailable
+from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.references import attach_to_lease, ensure_namespace
@@ -191,7 +191,7 @@ class ContentStore:
     ) -> ContentWriter:
         """Begin a write under `ref`, or go on with one that was broken off.
 
-        Raises InvalidArgument without a ref, Unavailable while another writer has it, and
+        Raises InvalidArgument without a ref, Locked while another writer has it, and
         AlreadyExists (the lease then holds the blob) when the namespace has `expected`.
         """
         if not ref:
@@ -201,7 +201,7 @@ class ContentStore:
         key = (namespace, ref)
         with self._lock:
             if key in self._open_refs:
-                raise Unavailable(f'ref "{ref}" locked: another write of it is in progress')
+                raise Locked(f'ref "{ref}" locked: another write of it is in progress')
             self._open_refs.add(key)
         try:
             ingest = self._begin(namespace, ref, total, expected, lease)

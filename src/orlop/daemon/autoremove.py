@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,8 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from orlop.containers import Container, ContainerStore
-from orlop.errors import NotFound, OrlopError, ResourceExhausted
-from orlop.events import Exchange, decoded
+from orlop.errors import NotFound, OrlopError
+from orlop.events import Exchange, Listener, decoded
 from orlop.logger import options as logger
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
@@ -25,12 +24,12 @@ from orlop.runtime import TaskManager
 from orlop.snapshots import Snapshotter
 from orlop.wire.events_pb2 import TaskExit
 from orlop.wire.task_types_pb2 import STOPPED
+from orlop.wire.types_pb2 import Envelope
 
 LABEL = "orlop/auto-remove"
 LOG_LABEL = "orlop/log-uri"
 
 _WANTED = [f'labels."{LABEL}"==true']
-_EXITS = ['topic=="/tasks/exit"']
 _HANDS = 4  # a shim that hangs must not keep the others' containers
 _log = logging.getLogger(__name__)
 
@@ -55,56 +54,50 @@ class AutoRemover:
         self._tasks = tasks
         self._snapshotters = snapshotters
         self._logs = logs
-        self._exchange = exchange
-        self._events = exchange.subscribe(_EXITS)
-        self._thread: threading.Thread | None = None
         self._closing = CallContext()
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="autoremove")
+        self._listener = Listener(
+            exchange, "autoremove", ["/tasks/exit"], self._heard, self._remove_missed
+        )
 
     def start(self) -> None:
         """Call before clients are served: what has no task then is not just being made."""
-        self._thread = threading.Thread(
-            target=self._run, args=(self._labelled(),), name="autoremove", daemon=True
-        )
-        self._thread.start()
+        before = self._labelled()
+        self._listener.start(lambda: self._remove_ended(before, lost=True))
 
     def close(self) -> None:
         self._closing.cancel()
-        self._events.close()
-        if self._thread is not None:
-            self._thread.join()
+        self._listener.close()
         self._hands.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, before: list[tuple[str, str]]) -> None:
-        """Remove what ended while no daemon was there, and then what ends."""
-        for namespace, container in before:
-            if self._has_ended(namespace, container):
-                self._remove(namespace, container)
-        while not self._closing.cancelled:
-            try:
-                for envelope in self._events:
-                    event = decoded(envelope, TaskExit)
-                    if event is not None and event.id == event.container_id:
-                        self._remove(envelope.namespace, event.container_id, event)
-            except ResourceExhausted:  # some were missed: see what has a task, and has ended
-                self._events = self._exchange.subscribe(_EXITS)
-                try:
-                    missed = self._labelled()
-                except OrlopError as error:
-                    _log.warning("containers that have ended stay until the next start: %s", error)
-                    continue
-                for namespace, container in missed:
-                    if self._has_ended(namespace, container, lost=False):
-                        self._remove(namespace, container)
+    def _heard(self, envelope: Envelope) -> None:
+        event = decoded(envelope, TaskExit)
+        if event is None or event.id != event.container_id:
+            return
+        namespace = envelope.namespace
+        try:
+            container = self._containers.get(namespace, event.id)
+        except NotFound:
+            return
+        if container.labels.get(LABEL) == "true" and self._is_about(namespace, container, event):
+            self._hands.submit(self._remove_all, namespace, container)
 
-    def _labelled(self) -> list[tuple[str, str]]:
+    def _remove_missed(self) -> None:
+        self._remove_ended(self._labelled(), lost=False)
+
+    def _remove_ended(self, found: list[tuple[str, Container]], *, lost: bool) -> None:
+        for namespace, container in found:
+            if self._has_ended(namespace, container.id, lost=lost):
+                self._hands.submit(self._remove_all, namespace, container)
+
+    def _labelled(self) -> list[tuple[str, Container]]:
         return [
-            (namespace.name, container.id)
+            (namespace.name, container)
             for namespace in self._namespaces.list()
             for container in self._containers.list(namespace.name, _WANTED)
         ]
 
-    def _has_ended(self, namespace: str, container: str, *, lost: bool = True) -> bool:
+    def _has_ended(self, namespace: str, container: str, *, lost: bool) -> bool:
         """Whether its task has ended; `lost` is the answer where there is no task."""
         try:
             return self._tasks.get(namespace, container).state().status == STOPPED
@@ -112,20 +105,6 @@ class AutoRemover:
             return lost
         except OrlopError:
             return False  # it cannot tell; its exit event will
-
-    def _remove(self, namespace: str, name: str, event: TaskExit | None = None) -> None:
-        """Have a container removed that has ended; with an event, if that is about it."""
-        try:
-            container = self._containers.get(namespace, name)
-        except NotFound:
-            return
-        except OrlopError as error:
-            _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
-            return
-        if container.labels.get(LABEL) == "true" and (
-            event is None or self._is_about(namespace, container, event)
-        ):
-            self._hands.submit(self._remove_all, namespace, container)
 
     def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
         """Whether an event, which may be late, is not of an earlier container of the name."""
@@ -159,6 +138,8 @@ class AutoRemover:
             if self._closing.cancelled:
                 return  # for the next daemon
             _log.warning("namespace=%s container=%s cannot be removed: %s", namespace, name, error)
+        except Exception:  # noqa: BLE001 - it is the only one who hears of it
+            _log.exception("namespace=%s container=%s cannot be removed", namespace, name)
 
     def _is_another(self, namespace: str, container: Container) -> bool:
         found = self._containers.get(namespace, container.id)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from google.protobuf.message import DecodeError
 
 from orlop.containers import Container, ContainerStore
-from orlop.errors import NotFound, OrlopError, ResourceExhausted
-from orlop.events import Exchange
+from orlop.errors import InvalidArgument, NotFound, OrlopError
+from orlop.events import Exchange, Listener
 from orlop.health.files import Key, StateFiles
 from orlop.health.probe import PREFIX, Interrupted, Prober
 from orlop.health.state import Health
@@ -27,16 +27,14 @@ from orlop.oci.healthcheck import LABEL, SECOND, Healthcheck
 from orlop.runtime import TaskManager
 from orlop.wire import events_pb2 as events
 from orlop.wire.task_types_pb2 import PAUSED, PAUSING, RUNNING
+from orlop.wire.types_pb2 import Envelope
 
 TOPIC = "/orlop/health"
 _LABELLED = [f'labels."{LABEL}"']
 _STARTED, _EXITED, _DELETED = "/tasks/start", "/tasks/exit", "/tasks/delete"
 _PAUSED, _RESUMED = "/tasks/paused", "/tasks/resumed"
 _REMOVED, _CHANGED = "/containers/delete", "/containers/update"
-_TOPICS = [
-    f'topic=="{each}"'
-    for each in (_STARTED, _EXITED, _DELETED, _PAUSED, _RESUMED, _REMOVED, _CHANGED)
-]
+_TOPICS = (_STARTED, _EXITED, _DELETED, _PAUSED, _RESUMED, _REMOVED, _CHANGED)
 _HANDS = 64
 _AGAIN = 5.0
 _log = logging.getLogger(__name__)
@@ -74,24 +72,20 @@ class Monitor:
         self._lock = threading.Lock()
         self._patients: dict[Key, _Patient] = {}
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="health")
-        self._events = exchange.subscribe(_TOPICS)
-        self._threads = [
-            threading.Thread(target=each, name="health", daemon=True)
-            for each in (self._listen, self._run)
-        ]
+        self._listener = Listener(exchange, "health", _TOPICS, self._hear, self._look_around)
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._listener.start(self._look_around)
+        self._thread.start()
 
     def close(self) -> None:
         """What is being run is left to the next daemon."""
         self._timetable.close()
-        self._events.close()
         self._prober.close()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._listener.close()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._hands.shutdown(wait=True, cancel_futures=True)
 
     def health(self, namespace: str, container: str) -> Health | None:
@@ -107,23 +101,15 @@ class Monitor:
 
     # What happens to containers
 
-    def _listen(self) -> None:
-        self._look_around()
-        while not self._timetable.closed:
-            try:
-                for envelope in self._events:
-                    self._hear(envelope.namespace, envelope.topic, envelope.event.value)
-            except ResourceExhausted:  # some were missed
-                self._events = self._exchange.subscribe(_TOPICS)
-                self._look_around()
-
-    def _hear(self, namespace: str, topic: str, event: bytes) -> None:
+    def _hear(self, envelope: Envelope) -> None:
         try:
-            self._take(namespace, topic, event)
+            self._take(envelope.namespace, envelope.topic, envelope.event.value)
         except NotFound:
             pass  # it is gone already, and an event tells of that, too
-        except (OrlopError, OSError, DecodeError) as error:  # a shim may call anything an event
-            _log.warning("namespace=%s topic=%s health: %s", namespace, topic, error)
+        except DecodeError as error:  # a shim may call anything an event
+            _log.warning(
+                "namespace=%s topic=%s health: %s", envelope.namespace, envelope.topic, error
+            )
 
     def _take(self, namespace: str, topic: str, event: bytes) -> None:
         if topic == _STARTED:
@@ -170,8 +156,12 @@ class Monitor:
             self._find(key)
         except NotFound:
             pass
+        except InvalidArgument as error:  # until its label changes
+            _log.warning("namespace=%s container=%s is not checked: %s", *key, error)
         except (OrlopError, OSError):
             self._timetable.put(key, _AGAIN)
+        except Exception:  # noqa: BLE001 - one container's fault must not cost the others theirs
+            _log.exception("namespace=%s container=%s is not checked", *key)
 
     def _find(self, key: Key) -> None:
         state = self._tasks.get(*key).state()

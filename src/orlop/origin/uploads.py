@@ -13,14 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from orlop.content import ContentStore, ContentWriter
+from orlop.content import ContentStore, ContentWriter, Locked
 from orlop.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Unavailable,
 )
 from orlop.oci.digest import Digest
 from orlop.origin.exchange import Refusal
@@ -149,7 +148,7 @@ class Uploads:
             return warm
         try:
             return self._content.writer(self._namespace, ref, lease=self._holds.lease(repository))
-        except Unavailable:
+        except Locked:
             raise Refusal(
                 409,
                 "BLOB_UPLOAD_INVALID",

@@ -15,8 +15,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
 
 from orlop.containers import Container, ContainerStore
-from orlop.errors import NotFound, OrlopError, ResourceExhausted, Unavailable
-from orlop.events import Exchange, decoded
+from orlop.errors import NotFound, OrlopError, Unavailable
+from orlop.events import Exchange, Listener, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
 from orlop.restart.reviver import Reviver
@@ -28,7 +28,7 @@ from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
 from orlop.wire.types_pb2 import Envelope
 
 _LABELLED = [f'labels."{STATUS}"']
-_TOPICS = ['topic=="/tasks/exit"', 'topic=="/containers/delete"']
+_TOPICS = ("/tasks/exit", "/containers/delete")
 _HANDS = 4
 # A container without a task may be one that a client is just making.
 _GRACE = 10 * 10**9
@@ -47,7 +47,6 @@ class Monitor:
         reviver: Reviver,
         interval: float,
     ) -> None:
-        self._exchange = exchange
         self._namespaces = namespaces
         self._containers = containers
         self._reviver = reviver
@@ -59,32 +58,21 @@ class Monitor:
         self._failed: set[Key] = set()
         self._complaints: dict[Key, str] = {}
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="restart")
-        self._events = exchange.subscribe(_TOPICS)
-        self._threads = [
-            threading.Thread(target=each, name="restart", daemon=True)
-            for each in (self._listen, self._run)
-        ]
+        # The next round sees what is missed.
+        self._listener = Listener(exchange, "restart", _TOPICS, self._hear)
+        self._thread = threading.Thread(target=self._run, name="restart", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._listener.start()
+        self._thread.start()
 
     def close(self) -> None:
         self._agenda.close()
-        self._events.close()
         self._reviver.close()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._listener.close()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._hands.shutdown(wait=True, cancel_futures=True)
-
-    def _listen(self) -> None:
-        while not self._agenda.closed:
-            try:
-                for envelope in self._events:
-                    self._hear(envelope)
-            except ResourceExhausted:  # the next round sees what was missed
-                self._events = self._exchange.subscribe(_TOPICS)
 
     def _hear(self, envelope: Envelope) -> None:
         namespace = envelope.namespace

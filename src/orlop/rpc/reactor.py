@@ -18,6 +18,7 @@ Action = Callable[[], None]
 
 # epoll takes no more than about 24 days, and a client may set any deadline.
 _WAIT_MAX = 3600.0
+_CROWD = 1024
 
 
 class Readable(Protocol):
@@ -51,6 +52,7 @@ class Reactor:
         self._queue: list[Action] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = count()
+        self._crowded = _CROWD
         self._running = True
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -68,11 +70,19 @@ class Reactor:
         timer = Timer(action)
         due = time.monotonic() + seconds
         with self._lock:
+            if len(self._timers) >= self._crowded:
+                self._forget_cancelled()
             heapq.heappush(self._timers, (due, next(self._numbers), timer))
             first = self._timers[0][2] is timer
         if first:
             self._soon(lambda: None)  # the thread must wait for less
         return timer
+
+    def _forget_cancelled(self) -> None:
+        """Or those of calls with long deadlines pile up until these are due."""
+        self._timers = [each for each in self._timers if each[2].action is not None]
+        heapq.heapify(self._timers)
+        self._crowded = max(_CROWD, 2 * len(self._timers))
 
     def close(self) -> None:
         """Stop the thread; pending changes are still made."""

@@ -135,6 +135,7 @@ class SocketServer:
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._stopping = False
+        self._refused = 0  # the error number of the client that could not be accepted last
         self._connections: set[Connection] = set()
 
     @property
@@ -196,10 +197,13 @@ class SocketServer:
             return
         except OSError as error:
             # Most likely no descriptor is left: clients wait until some are.
-            _log.error("cannot accept a %s client: %s", self._name, error)
+            if error.errno != self._refused:
+                _log.error("cannot accept a %s client: %s", self._name, error)
+            self._refused = error.errno
             self._reactor.unregister(listener)
             self._reactor.call_later(_ACCEPT_PAUSE, partial(self._listen, listener))
             return
+        self._refused = 0
         if self._same_user and not _is_same_user(sock):
             sock.close()
             return

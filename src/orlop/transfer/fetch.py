@@ -9,13 +9,12 @@ from contextlib import closing
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop import tracing
-from orlop.content import ContentStore, ContentWriter
+from orlop.content import ContentStore, ContentWriter, Locked
 from orlop.errors import (
     AlreadyExists,
     DataLoss,
     FailedPrecondition,
     InvalidArgument,
-    Unavailable,
 )
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.manifest import DOCUMENT_MAX
@@ -125,7 +124,7 @@ class Fetcher:
             except AlreadyExists:
                 self.label_source(wanted)
                 return _MaybeWriter(None)
-            except Unavailable:
+            except Locked:
                 self._ctx.check()
                 time.sleep(_LOCK_POLL)
                 continue

@@ -105,6 +105,7 @@ class HttpServer:
             thread.join(max(end - time.monotonic(), 0))
 
     def _accept(self, site: Site) -> None:
+        refused: int | None = 0
         while not self._closed:
             try:
                 connection, _ = self._listener.accept()
@@ -112,9 +113,12 @@ class HttpServer:
                 if self._closed:
                     return
                 # Out of descriptors, or a client that has gone again.
-                _log.warning("cannot accept a %s client: %s", self._name, error)
-                threading.Event().wait(0.1)
+                if error.errno != refused:
+                    _log.warning("cannot accept a %s client: %s", self._name, error)
+                refused = error.errno
+                time.sleep(0.1)
                 continue
+            refused = 0
             self._take(connection, site)
 
     def _take(self, connection: socket.socket, site: Site) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,27 @@ def test_an_unknown_runtime_is_named(orlopd: Orlopd, busybox: str) -> None:
     )
     assert done.returncode != 0
     assert "containerd-shim-nope-v1" in done.stderr
+
+
+@pytest.mark.parametrize("taken", ["grpc", "ttrpc", "metrics"])
+def test_an_address_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
+    """In one line, whatever had been made until then."""
+    ours = {"grpc": f"{tmp_path}/orlop.sock", "ttrpc": f"{tmp_path}/orlop.sock.ttrpc"}
+    with socket.create_server(("127.0.0.1", 0)) as tcp, ExitStack() as stack:
+        ours["metrics"] = f"127.0.0.1:{tcp.getsockname()[1]}"
+        if taken != "metrics":
+            unix = stack.enter_context(socket.socket(socket.AF_UNIX))
+            unix.bind(ours[taken])
+            unix.listen()
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'root = "{tmp_path}/root"\nstate = "{tmp_path}/state"\naddress = "{ours["grpc"]}"\n'
+            + (f'[metrics]\naddress = "{ours["metrics"]}"\n' if taken == "metrics" else "")
+        )
+        second = subprocess.run(
+            [ORLOPD, "--config", str(config)],
+            capture_output=True, text=True, timeout=patient(60), check=False,
+        )  # fmt: skip
+    assert second.returncode == 1
+    (line,) = second.stderr.splitlines()
+    assert ours[taken] in line

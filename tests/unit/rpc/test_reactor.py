@@ -85,3 +85,13 @@ def test_after_close_sockets_are_still_let_go_and_no_stranger_is_written_to() ->
             pass
         os.close(read)
         os.close(write)
+
+
+def test_timers_that_are_cancelled_do_not_pile_up() -> None:
+    reactor = Reactor()
+    kept = [reactor.call_later(3600, lambda: None) for _ in range(10)]
+    for _ in range(20_000):
+        reactor.call_later(3600, lambda: None).cancel()
+    assert len(reactor._timers) < 2_000
+    assert all(any(each[2] is timer for each in reactor._timers) for timer in kept)
+    reactor.close()

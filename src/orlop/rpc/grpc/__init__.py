@@ -1,1 +1,1 @@
-"""gRPC over Unix sockets, by grpcio's synchronous server."""
+"""gRPC over Unix sockets: our own server (decision 0006), grpcio's client."""

@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.content import ContentStore, ContentWriter
+from orlop.content import ContentStore, ContentWriter, Locked
 from orlop.errors import (
     AlreadyExists,
     DataLoss,
     FailedPrecondition,
     Internal,
     NotFound,
-    Unavailable,
 )
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
@@ -107,7 +106,7 @@ class StoredParts:
     def _open(self, size: int = 0, expected: str = "") -> ContentWriter:
         """A writer; for a known digest the one that a killed import may have left behind."""
         if expected:
-            with suppress(Unavailable):  # another import of the same is at it
+            with suppress(Locked):  # another import of the same is at it
                 return self._writer(f"import-{expected}", size, expected)
         self._count += 1
         return self._writer(f"{self._ingest}-{self._count}", size, expected)
