@@ -99,8 +99,8 @@ class Subscription:
             raise error
         raise StopIteration
 
-    def take(self, seconds: float) -> list[Envelope] | None:
-        """All that is there, after the wait of so many seconds for a first one; None at the end.
+    def take(self, seconds: float | None) -> list[Envelope] | None:
+        """All that is there, after a wait for a first one, None for no limit; None at the end.
 
         Raises as iterating does.
         """
