@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from orlop.content import ContentStore
-from orlop.daemon.readings import Rooms, readings
+from orlop.daemon.readings import readings
 from orlop.events import Exchange
 from orlop.fork.client import ForkServer
 from orlop.gc.collector import Collector
@@ -78,10 +78,15 @@ def _readings(folder: Path) -> Iterator[Reading]:
         unpacking = Unpacking({}, nothing, nothing, forks)
         puller = Puller(content, nothing, nothing, unpacking)
         servers: Any = {name: (nothing, Calls()) for name in ("grpc", "ttrpc")}
-        own = (exchange, database, content, puller, unpacking, Resolver(nothing))
-        garbage = Scheduler(Collector(database, {}))
-        rooms = Rooms(servers, forks, *own, nothing, garbage, Counter("outcome"))
-        yield from readings(rooms)
+        transfers = {"puller": puller, "unpacking": unpacking, "resolver": Resolver(nothing)}
+        rooms: Any = SimpleNamespace(
+            ground=SimpleNamespace(forks=forks, exchange=exchange, database=database),
+            storage=SimpleNamespace(content=content),
+            transfers=SimpleNamespace(**transfers),
+            execution=SimpleNamespace(tasks=nothing),
+            watchers=SimpleNamespace(garbage=Scheduler(Collector(database, {}))),
+        )
+        yield from readings(rooms, servers, Counter("outcome"))
     yield from Outcomes(0).readings()
 
 

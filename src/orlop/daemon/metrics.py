@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orlop.daemon import endpoint
@@ -13,9 +12,10 @@ from orlop.daemon.endpoint import Endpoint
 
 # Who serves no metrics pays nothing for them.
 if TYPE_CHECKING:
-    from orlop.containers import ContainerStore
-    from orlop.daemon.readings import Rooms
-    from orlop.snapshots import SnapshotStore
+    from orlop.daemon.rooms import Rooms
+    from orlop.rpc.calls import Calls
+    from orlop.rpc.serving import SocketServer
+    from orlop.tally import Counter
 
 PRELOAD = ("orlop.metrics.worker", "orlop.metrics.measuring")
 
@@ -34,11 +34,9 @@ def listen(config: Config, closing: ExitStack) -> Endpoint:
 
 def start(
     scraped: Endpoint,
-    config: Config,
     rooms: Rooms,
-    containers: ContainerStore,
-    snapshotters: Mapping[str, SnapshotStore],
-    closing: ExitStack,
+    servers: Mapping[str, tuple[SocketServer, Calls]],
+    spans: Counter,
 ) -> None:
     """Serve metrics. Raises InvalidArgument for labels that contradict each other."""
     from orlop.daemon.readings import readings  # noqa: PLC0415 - see above
@@ -49,14 +47,14 @@ def start(
     from orlop.metrics.labels import Labels  # noqa: PLC0415 - see above
     from orlop.metrics.scraper import Outcomes, Scraper  # noqa: PLC0415 - see above
 
-    metrics = config.metrics
+    metrics, forks, kept = rooms.ground.config.metrics, rooms.ground.forks, rooms.storage
     outcomes = Outcomes(metrics.max_containers)
-    filesystems = Filesystems(rooms.forks, snapshotters, metrics.filesystem_age)
-    closing.callback(filesystems.close)
-    options = Options(Labels(metrics.labels), metrics.max_containers, Path(config.state) / "health")
+    filesystems = Filesystems(forks, kept.snapshotters, metrics.filesystem_age)
+    rooms.ground.closing.callback(filesystems.close)
+    options = Options(Labels(metrics.labels), metrics.max_containers, rooms.ground.state / "health")
     scraper = Scraper(
-        Internals(readings(rooms)),
-        Containers(rooms.forks, rooms.tasks, containers, filesystems, options),
+        Internals(readings(rooms, servers, spans)),
+        Containers(forks, rooms.execution.tasks, kept.containers, filesystems, options),
         outcomes,
     )
     scraped.start(MetricsSite(scraper, scraped.token))

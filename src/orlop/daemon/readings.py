@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from orlop import __version__, tally
-from orlop.content import ContentStore
-from orlop.events import Exchange
-from orlop.fork.client import ForkServer
-from orlop.gc.scheduler import Scheduler
+from orlop.daemon.rooms import Rooms
 from orlop.introspection.service import REVISION, VERSION
-from orlop.metadata import Database
 from orlop.metrics.internals import Reading
 from orlop.rpc.calls import Calls
 from orlop.rpc.serving import SocketServer
 from orlop.runtime import TaskManager
-from orlop.transfer import Puller
-from orlop.transfer.resolver import Resolver
-from orlop.transfer.unpacking import Unpacking
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """Who counts."""
-
-    servers: dict[str, tuple[SocketServer, Calls]]
-    forks: ForkServer
-    exchange: Exchange
-    database: Database
-    content: ContentStore
-    puller: Puller
-    unpacking: Unpacking
-    resolver: Resolver
-    tasks: TaskManager
-    garbage: Scheduler
-    spans: tally.Counter
-
-
-def readings(rooms: Rooms) -> Iterator[Reading]:
+def readings(
+    rooms: Rooms, servers: Mapping[str, tuple[SocketServer, Calls]], spans: tally.Counter
+) -> Iterator[Reading]:
     """The metrics of a daemon, but for those of its containers and of scrapes."""
     yield Reading(
         "orlop_build_info", "1, with the version", lambda: {(__version__,): 1}, ("version",)
@@ -50,11 +27,12 @@ def readings(rooms: Rooms) -> Iterator[Reading]:
         lambda: {(VERSION, REVISION): 1},
         ("version", "revision"),
     )
-    for transport, (_, calls) in rooms.servers.items():
+    for transport, (_, calls) in servers.items():
         yield from _calls(transport, calls)
-    yield from _servers(rooms)
+    yield from _servers({name: server for name, (server, _) in servers.items()})
+    yield from _news(rooms, spans)
     yield from _work(rooms)
-    yield from _tasks(rooms.tasks)
+    yield from _tasks(rooms.execution.tasks)
 
 
 def _calls(transport: str, calls: Calls) -> Iterator[Reading]:
@@ -69,8 +47,7 @@ def _calls(transport: str, calls: Calls) -> Iterator[Reading]:
     yield Reading(f"{start}_handling_seconds", "How long calls took", calls, labels)
 
 
-def _servers(rooms: Rooms) -> Iterator[Reading]:
-    servers = {name: server for name, (server, _) in rooms.servers.items()}
+def _servers(servers: Mapping[str, SocketServer]) -> Iterator[Reading]:
     yield Reading(
         "orlop_rpc_threads",
         "Threads that serve calls, or wait for some",
@@ -83,7 +60,10 @@ def _servers(rooms: Rooms) -> Iterator[Reading]:
         lambda: {(name,): server.waiting for name, server in servers.items()},
         ("transport",),
     )
-    exchange = rooms.exchange
+
+
+def _news(rooms: Rooms, spans: tally.Counter) -> Iterator[Reading]:
+    exchange = rooms.ground.exchange
     yield Reading(
         "orlop_events_published_total",
         "Events by topic: what was made, changed and removed in every room",
@@ -103,49 +83,56 @@ def _servers(rooms: Rooms) -> Iterator[Reading]:
     yield Reading(
         "orlop_trace_spans_total",
         "Spans by what came of them: exported, failed, or dropped since too many waited",
-        rooms.spans,
+        spans,
     )
     yield Reading(
         "orlop_database_seconds",
         "Time of transactions by kind: read, write, and wait for another's write",
-        rooms.database.transactions,
+        rooms.ground.database.transactions,
     )
 
 
 def _work(rooms: Rooms) -> Iterator[Reading]:
+    forks, transfers, garbage = rooms.ground.forks, rooms.transfers, rooms.watchers.garbage
     yield Reading(
         "orlop_fork_seconds",
         "Time until the fork server had forked a shim or a worker, by name",
-        rooms.forks.forks,
+        forks.forks,
     )
-    yield Reading("orlop_fork_failures_total", "Forks that failed, by name", rooms.forks.failures)
-    yield Reading("orlop_pull_seconds", "Time of pulls by outcome", rooms.puller.pulls)
-    yield Reading("orlop_pull_fetched_bytes_total", "Bytes fetched by pulls", rooms.puller.fetched)
+    yield Reading("orlop_fork_failures_total", "Forks that failed, by name", forks.failures)
+    yield Reading("orlop_pull_seconds", "Time of pulls by outcome", transfers.puller.pulls)
+    yield Reading(
+        "orlop_pull_fetched_bytes_total", "Bytes fetched by pulls", transfers.puller.fetched
+    )
     yield Reading(
         "orlop_layer_seconds",
         "Time until a pull or an import had a layer, fetched and unpacked, by outcome",
-        rooms.unpacking.layers,
+        transfers.unpacking.layers,
     )
     yield Reading(
         "orlop_registry_requests_total",
         'Requests to registries by host and status; "error" where there was no answer',
-        rooms.resolver.requests,
+        transfers.resolver.requests,
     )
     yield Reading(
         "containerd_gc_collections_total",
         "Collections of garbage by what came of them",
-        rooms.garbage.collections,
+        garbage.collections,
     )
     yield Reading(
-        "containerd_gc_gc_seconds", "Time that collections of garbage took", rooms.garbage.seconds
+        "containerd_gc_gc_seconds",
+        "Time that collections of garbage took",
+        garbage.seconds,
     )
     yield Reading(
-        "orlop_gc_removed_total", "Records that were garbage, by kind", rooms.garbage.removed
+        "orlop_gc_removed_total",
+        "Records that were garbage, by kind",
+        garbage.removed,
     )
     yield Reading(
         "orlop_content_committed_bytes_total",
         "Bytes of blobs that came into the content store",
-        rooms.content.committed,
+        rooms.storage.content.committed,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orlop.daemon import endpoint
@@ -13,14 +12,7 @@ from orlop.daemon.endpoint import Endpoint
 
 # Who serves no page pays nothing for it.
 if TYPE_CHECKING:
-    from orlop.containers import ContainerStore
-    from orlop.content import ContentStore
-    from orlop.events import Exchange
-    from orlop.fork.client import ForkServer
-    from orlop.images.store import ImageStore
-    from orlop.namespaces.store import NamespaceStore
-    from orlop.runtime import TaskManager
-    from orlop.transfer import Puller
+    from orlop.daemon.rooms import Rooms
 
 PRELOAD = ("orlop.status.worker",)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
@@ -43,29 +35,19 @@ def listen(config: Config, closing: ExitStack) -> Endpoint:
     return endpoint.listen("status", "the status page", config.status, config, LIMITS, closing)
 
 
-def start(
-    shown: Endpoint,
-    config: Config,
-    forks: ForkServer,
-    tasks: TaskManager,
-    containers: ContainerStore,
-    namespaces: NamespaceStore,
-    images: ImageStore,
-    content: ContentStore,
-    puller: Puller,
-    exchange: Exchange,
-) -> None:
+def start(shown: Endpoint, rooms: Rooms) -> None:
     """Serve the page."""
     from orlop.status.containers import Containers  # noqa: PLC0415 - see above
     from orlop.status.images import ImageOverview  # noqa: PLC0415 - see above
     from orlop.status.overview import Overview  # noqa: PLC0415 - see above
     from orlop.status.site import StatusSite  # noqa: PLC0415 - see above
 
+    kept, tasks, config = rooms.storage, rooms.execution.tasks, rooms.ground.config
     overview = Overview(
-        Containers(forks, tasks, containers, Path(config.state) / "health"),
-        ImageOverview(namespaces, images, content),
-        puller.underway,
-        content,
-        exchange,
+        Containers(rooms.ground.forks, tasks, kept.containers, rooms.ground.state / "health"),
+        ImageOverview(kept.namespaces, kept.images, kept.content),
+        rooms.transfers.puller.underway,
+        kept.content,
+        rooms.ground.exchange,
     )
     shown.start(StatusSite(overview, shown.token, config.status.hosts))
