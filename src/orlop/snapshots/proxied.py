@@ -114,27 +114,30 @@ class Doomed:
 
     def _remove_all(self) -> bool:
         """Remove children before their parents, in as many rounds as it takes; is some left?"""
-        while True:
-            waiting, gone = self._waiting(), 0
-            for namespace, name in waiting:
-                if self._closed:
-                    return False
-                try:
+        what = ""
+        try:
+            while True:
+                what = "what has lost its record"
+                waiting, gone = self._waiting(), 0
+                for namespace, name in waiting:
+                    if self._closed:
+                        return False
+                    what = f'"{name}"'
                     gone += self._remove(namespace, name)
-                except OrlopError as error:
-                    level = logging.DEBUG if self._told else logging.WARNING
-                    _log.log(
-                        level,
-                        'snapshotter=%s cannot remove "%s", and tries on: %s',
-                        self._remote.name,
-                        name,
-                        error,
-                    )
-                    self._told = True
-                    return True
-                self._told = False
-            if not gone or gone == len(waiting):
-                return gone != len(waiting)
+                    self._told = False
+                if not gone or gone == len(waiting):
+                    return gone != len(waiting)
+        except OrlopError as error:
+            level = logging.DEBUG if self._told else logging.WARNING
+            _log.log(
+                level,
+                "snapshotter=%s cannot remove %s, and tries on: %s",
+                self._remote.name,
+                what,
+                error,
+            )
+            self._told = True
+            return True
 
     def _waiting(self) -> list[tuple[str, str]]:
         with self._database.read() as tx:
