@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount
+from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount, unmount_all
+from tests.patience import wait_for
+
+_TICKS = 50_000_000  # nanoseconds, in which a file's times may not have changed yet
 
 
 @contextmanager
@@ -46,3 +50,48 @@ def formatted(
 def btrfs(folder: Path, size: int) -> AbstractContextManager[Path]:
     """One whose data and metadata share their room, as small ones should."""
     return formatted(folder, ["mkfs.btrfs", "-q", "--mixed"], size)
+
+
+class Mortal:
+    """A disk of `size` bytes in a file in `folder`, whose power can be cut.
+
+    What a filesystem has not written yet is in the kernel's memory, and not in that file: a copy of
+    the file is what a machine finds whose power went in that moment.
+    """
+
+    def __init__(self, folder: Path, make: Sequence[str], size: int, options: str = "loop") -> None:
+        self._options = options
+        self.path = folder / "mounted"
+        self._image = folder / "image"
+        with self._image.open("wb") as file:
+            file.truncate(size)
+        subprocess.run([*make, str(self._image)], check=True, capture_output=True)
+        self.path.mkdir()
+        self._mount()
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "-o", self._options, str(self._image), str(self.path)], check=True)
+
+    def cut(self) -> None:
+        """Cut the power, and start again; nobody may be at work."""
+        found = self._image.with_name("found")
+        wait_for(lambda: self._copied(found))
+        self.close()
+        found.replace(self._image)
+        self._mount()
+
+    def _copied(self, target: Path) -> bool:
+        """Whether nothing was written meanwhile, by the kernel on its own."""
+        before = self._written()
+        if time.time_ns() - max(before) < _TICKS:
+            return False
+        subprocess.run(["cp", "--sparse=always", str(self._image), str(target)], check=True)
+        return self._written() == before
+
+    def _written(self) -> tuple[int, int]:
+        status = self._image.stat()
+        return status.st_mtime_ns, status.st_ctime_ns
+
+    def close(self) -> None:
+        """Unmount it, and all that is mounted on it."""
+        unmount_all(self.path)

@@ -25,6 +25,8 @@ from tests.storm.rooms import PROXY, Rooms
 from tests.tree import describe
 
 _LITTLE, _FEW = 256 * 1024, 20  # bytes, inodes
+LOOP = "loop-"
+"""What files of loop mounts begin with."""
 ROOTED = {"containerd.io/gc.root": "here"}
 
 
@@ -40,7 +42,9 @@ class Layers:
         chance: random.Random,
         name: Callable[[str], str],
         namespace: Callable[[], str],
+        synced: bool,
     ) -> None:
+        self._synced = synced
         self._rooms = rooms
         self._store: Snapshotter = rooms.snapshotters[snapshotter]
         self._target = target
@@ -60,6 +64,7 @@ class Layers:
         parent = self._any_committed(namespace)
         mounts = store.prepare(namespace, key, parent)
         digest = self._change(mounts, name)
+        self._sync()
         store.commit(namespace, name, key, ROOTED)
         self._tell("snapshot", store.name, namespace, name, parent, digest)
 
@@ -96,9 +101,14 @@ class Layers:
         if self._random.random() < 0.3:
             extraction.discard()
             return
+        self._sync()
         extraction.commit(name, "", ROOTED)
         digest = look(store, namespace, name, self._target)
         self._tell("snapshot", store.name, namespace, name, "", digest)
+
+    def _sync(self) -> None:
+        if self._synced:
+            self._store.sync()
 
     def _drop(self) -> None:
         """Remove one that no other stands on."""
@@ -130,7 +140,7 @@ class Layers:
         self._tell("mount", namespace, name, "view")
         if self._store.name == PROXY:
             return
-        image = Path(tempfile.mkstemp(prefix="loop-", dir=self._target.parent)[1])
+        image = Path(tempfile.mkstemp(prefix=LOOP, dir=self._target.parent)[1])
         image.write_bytes(bytes(1 << 16))
         loop = Mount("loop", str(image), options=("ro",))
         self._rooms.mounts.activate(namespace, f"{name}-loop", [loop], lease=lease)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,8 @@ from pathlib import Path
 from orlop.errors import ResourceExhausted, Unavailable
 from orlop.sys.mount import unmount_all
 from tests.storm import points
-from tests.storm.judging import judge
+from tests.storm.judging import judge, loops_below, read
+from tests.storm.layers import LOOP
 from tests.storm.neighbour import Neighbour
 from tests.storm.rooms import PROXY, Rooms
 from tests.storm.work import Ledger, Work
@@ -38,10 +40,19 @@ def _nothing(step: str) -> None:
 class Storm:
     """Rounds of work and death on a store below `folder`; what must outlive them is in another.
 
-    With the snapshotter `PROXY`, a neighbour has a root of its own there.
+    With the snapshotter `PROXY`, a neighbour has a root of its own there. With `cut`, which cuts
+    the power of the disk, it is the whole machine that dies.
     """
 
-    def __init__(self, folder: Path, ledgers: Path, seed: int, snapshotters: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ledgers: Path,
+        seed: int,
+        snapshotters: Sequence[str],
+        cut: Callable[[], None] | None = None,
+    ) -> None:
+        self._cut = cut
         self._folder = folder
         self._ledgers = ledgers
         self._random = random.Random(seed)
@@ -133,8 +144,21 @@ class Storm:
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         assert killed or status == 0, f"{self._where()} failed by itself"
         self.kills += killed
+        if killed and self._cut is not None:
+            self._cut()
+            self._forget_fleeting()
         self._judge()
         return killed
+
+    def _forget_fleeting(self) -> None:
+        """No machine has mounts when it starts; and a write that is going on is not synced."""
+        ledger = Ledger(self._ledger)
+        for kind, *key in read(self._ledger):
+            if kind in ("mount", "write"):
+                ledger.tell("drop", kind, *key)
+        for path in loops_below(self._ledgers):
+            if Path(path).name.startswith(LOOP):
+                subprocess.run(["losetup", "--detach", _device_of(path)], check=True)
 
     def _kill_beside(self, due: Due) -> bool:
         kills = self.kills
@@ -170,7 +194,13 @@ class Storm:
             points.watch(react)
             try:
                 with self._opened() as rooms:
-                    work = Work(rooms, Ledger(self._ledger), self._target, seed)
+                    work = Work(
+                        rooms,
+                        Ledger(self._ledger),
+                        self._target,
+                        seed,
+                        synced=self._cut is not None,
+                    )
                     work.run(_STEPS)
             except ResourceExhausted:
                 if ResourceExhausted in excused:
@@ -198,6 +228,15 @@ class Storm:
         with Neighbour(self._beside, self._address, react) as neighbour:
             yield
         self.kills += neighbour.killed
+
+
+def _device_of(file: str) -> str:
+    """The loop device that shows a file."""
+    found = subprocess.run(
+        ["losetup", "--noheadings", "--output", "NAME", "--associated", file],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return found.stdout.strip()
 
 
 def _fill(path: Path, room: int, free: int) -> None:

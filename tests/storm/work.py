@@ -31,9 +31,14 @@ class Ledger:
 
 
 class Work:
-    """Random things done to the rooms; the same for the same seed and store."""
+    """Random things done to the rooms; the same for the same seed and store.
 
-    def __init__(self, rooms: Rooms, ledger: Ledger, target: Path, seed: int) -> None:
+    With `synced`, snapshots are committed as a pull does it: when their files are on the disk.
+    """
+
+    def __init__(
+        self, rooms: Rooms, ledger: Ledger, target: Path, seed: int, *, synced: bool = False
+    ) -> None:
         self._rooms = rooms
         self._tell = ledger.tell
         self._random = random.Random(seed)
@@ -41,7 +46,9 @@ class Work:
         self._count = 0
         self.failures: list[OrlopError] = []
         self._layers = [
-            Layers(rooms, name, target, self._tell, self._random, self._name, self._namespace)
+            Layers(
+                rooms, name, target, self._tell, self._random, self._name, self._namespace, synced
+            )
             for name in rooms.snapshotters
         ]
 
@@ -120,8 +127,7 @@ class Work:
         lease = self._rooms.leases.create(namespace, name).id
         manifest = json.dumps({"name": name, "layer": ""}).encode()
         digest = Digest.of(manifest)
-        data = self._rooms.content.files.scratch()
-        data.write_bytes(manifest)
+        data = self._scratch(manifest)
         self._rooms.content.take(namespace, digest, data, {}, lease)
         data.unlink()
         target = Descriptor(media_type=_MANIFEST, digest=digest, size=len(manifest))
@@ -160,9 +166,16 @@ class Work:
         content = self._rooms.content
         if found := content.list(self._namespace()):
             digest = self._random.choice(found).digest
-            data = content.files.scratch()
-            data.write_bytes(content.files.blob(digest).read_bytes())
-            content.replace(digest, data)
+            content.replace(digest, self._scratch(content.files.blob(digest).read_bytes()))
+
+    def _scratch(self, data: bytes) -> Path:
+        """A file of the store's own that is on the disk."""
+        path = self._rooms.content.files.scratch()
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
 
     def _collect(self) -> None:
         self._rooms.collector.run()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orlop.metadata import Transaction, clock
-from orlop.metadata.database import Row
 from orlop.snapshots.model import Info, Kind, Usage
 
 
@@ -30,7 +30,7 @@ class Record:
 _COLUMNS = "id, key, parent, kind, created_at, updated_at, size, inodes"
 
 
-def _record(row: Row) -> Record:
+def _record(row: Iterable[Any]) -> Record:
     number, key, parent, kind, *rest = row
     return Record(number, key, parent, Kind(kind), *rest)
 
@@ -57,6 +57,15 @@ def committed(tx: Transaction, snapshotter: str) -> list[int]:
         (snapshotter, Kind.COMMITTED),
     )
     return [row["id"] for row in rows]
+
+
+def active(tx: Transaction, snapshotter: str) -> list[tuple[str, Record]]:
+    """Those that are not committed, of all namespaces: the namespace, and the row."""
+    rows = tx.all(
+        f"SELECT namespace, {_COLUMNS} FROM snapshots WHERE snapshotter = ? AND kind <> ?",
+        (snapshotter, Kind.COMMITTED),
+    )
+    return [(row[0], _record(row[1:])) for row in rows]
 
 
 def chain(tx: Transaction, number: int) -> list[int]:

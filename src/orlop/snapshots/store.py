@@ -10,7 +10,7 @@ import errno
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -113,20 +113,9 @@ class SnapshotStore(Shelf):
         if mapping and above and not (self.driver.maps_ids or self._is_copy(above, mapping)):
             parent = self._remapped(namespace, key, parent, mapping, lease)
             above, chain = self._ancestors(namespace, parent)
-        number, read_only = self._ids.next(), kind is Kind.VIEW
-        # An image's layer is as large as it is, and stays.
-        unpacking = key.rpartition("/")[2].startswith(_UNPACKING)  # a guest's has a way before it
-        layer = read_only or REF_LABEL in wanted or unpacking
-        defaults = NO_DEFAULTS if layer else self._defaults
-        limits = UNLIMITED if read_only else quota.wanted(wanted, defaults.limits)
-        is_volatile = volatile.wanted(wanted, defaults.volatile) and not read_only
+        number = self._ids.next()
+        self._furnish(number, chain, kind, key, wanted)
         try:
-            self._make(number, chain, read_only=read_only, limits=limits)
-            with self._in_room():
-                if mapping and not read_only:
-                    self.driver.give_to(number, mapping)
-                if is_volatile and chain:  # without, there is no overlay
-                    self.driver.make_volatile(number)
             with self._held_if_taken(namespace, key, lease), self._database.write() as tx:
                 under = self._insert(tx, number, namespace, key, parent, kind, lease)
                 if under != (above.id if above else None):
@@ -135,8 +124,31 @@ class SnapshotStore(Shelf):
         except BaseException:
             self.driver.discard(number)
             raise
-        mounts = self.driver.mounts(number, chain, read_only=read_only)
+        mounts = self.driver.mounts(number, chain, read_only=kind is Kind.VIEW)
         return self._mapped(mounts, mapping, above)
+
+    def _furnish(
+        self, number: int, chain: Sequence[int], kind: Kind, key: str, wanted: Mapping[str, str]
+    ) -> None:
+        """Make a folder as its key and labels want it, whole or not at all."""
+        read_only = kind is Kind.VIEW
+        # An image's layer is as large as it is, and stays.
+        unpacking = key.rpartition("/")[2].startswith(_UNPACKING)  # a guest's has a way before it
+        layer = read_only or REF_LABEL in wanted or unpacking
+        defaults = NO_DEFAULTS if layer else self._defaults
+        limits = UNLIMITED if read_only else quota.wanted(wanted, defaults.limits)
+        is_volatile = volatile.wanted(wanted, defaults.volatile) and not read_only
+        mapping = _mapping(wanted)
+        self._make(number, chain, read_only=read_only, limits=limits)
+        try:
+            with self._in_room():
+                if mapping and not read_only:
+                    self.driver.give_to(number, mapping)
+                if is_volatile and chain:  # without, there is no overlay
+                    self.driver.make_volatile(number)
+        except BaseException:
+            self.driver.discard(number)
+            raise
 
     def _ancestors(self, namespace: str, parent: str) -> tuple[Record | None, list[int]]:
         """A parent's record, if it has a name, and the numbers of its chain."""
@@ -303,13 +315,32 @@ class SnapshotStore(Shelf):
         with self._database.read() as tx:
             owned = {row["id"] for row in tx.all("SELECT id FROM snapshots")}
             committed = records.committed(tx, self.name) if self.driver.images else ()
+            active = records.active(tx, self.name)
         for number in committed:
             self._settle(number)  # a crash may have come between
+        self._make_again(active)
         for number in self.driver.numbers() - owned:
             _log.info("snapshotter=%s reaping orphan snapshot folder %d", self.name, number)
             self._reap(number)
         for path in self.driver.trashed():
             self._doomed.put(path)
+
+    def _make_again(self, active: Iterable[tuple[str, Record]]) -> None:
+        """Some filesystems (btrfs) may have lost a new folder in a power cut, and kept its row."""
+        there = self.driver.numbers()
+        for namespace, record in active:
+            if record.id in there:
+                continue
+            with self._database.read() as tx:
+                chain = records.chain(tx, record.parent) if record.parent is not None else []
+                wanted = labels.get(tx, self._kind, namespace, record.key)
+            where = (self.name, namespace, record.key)
+            try:
+                self._furnish(record.id, chain, record.kind, record.key, wanted)
+            except (OrlopError, OSError) as error:
+                _log.error('snapshotter=%s namespace=%s "%s" is lost: %s', *where, error)
+                continue
+            _log.warning('snapshotter=%s namespace=%s "%s" was lost, and is as new', *where)
 
     def remove_orphan(self, number: int) -> bool:
         """Delete a folder that has no row; whether it has none. It must be nobody's any more."""
