@@ -53,7 +53,7 @@ soak: setup ## 20 minutes of random verbs by 8 clients, then 300 kills at random
 	@$(BIN)/python -m tests.soak --clients 8
 	@$(BIN)/python -m tests.soak --clients 8 --kills 300
 
-storm: setup ## kill what stores at every step that it takes, and 500 times at random
+storm: setup ## kill what stores at every step that it takes, 500 times at random, and with the power
 	@$(BIN)/python -m tests.storm --rounds 500
 
 bench: setup ## compare with Debian's containerd, in one run, on a tmpfs

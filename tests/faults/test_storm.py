@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import disks
-from tests.storm import named
+from tests.storm import named, power
 from tests.storm.rooms import PROXY
 from tests.storm.storm import Storm
 
@@ -66,21 +66,9 @@ def test_killed_as_a_guest_and_as_a_host(tmp_path: Path, disk: Path) -> None:
         _kill(storm, named.of(PROXY), names, 3)
 
 
-_FILESYSTEMS = {
-    "ext4": (["mkfs.ext4", "-q"], 64 << 20, "loop", ["overlayfs", "erofs"]),
-    # What was mounted before the cut may be in use yet, and has the same UUID.
-    "xfs": (["mkfs.xfs", "-q"], 300 << 20, "loop,nouuid", ["overlayfs", "erofs"]),
-    "btrfs": (["mkfs.btrfs", "-q", "--mixed"], 64 << 20, "loop", ["btrfs", "native"]),
-}
-
-
-@pytest.mark.parametrize("kind", _FILESYSTEMS)
-def test_the_power_is_cut(tmp_path: Path, kind: str) -> None:
-    """At the steps after which something must be on the disk, and at others."""
-    make, size, options, snapshotters = _FILESYSTEMS[kind]
-    disk = disks.Mortal(tmp_path, make, size, options)
-    with closing(disk), closing(Storm(disk.path, tmp_path, 7, snapshotters, disk.cut)) as storm:
-        storm.names()
+@pytest.mark.parametrize("filesystem", power.FILESYSTEMS)
+def test_the_power_is_cut(tmp_path: Path, filesystem: str) -> None:
+    with power.storm_on(filesystem, tmp_path, 7) as storm:
         for _ in range(12):
             storm.kill_anywhere()
         assert storm.kills > 6

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests import disks
-from tests.storm import named
+from tests.storm import named, power
 from tests.storm.rooms import ALL, PROXY
 from tests.storm.storm import Storm
 
@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=500, help="beyond one for each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--snapshotters", default=",".join(ALL), help="all of them by default")
+    parser.add_argument("--cuts", type=int, default=60, help="rounds on each of the disks that die")
     parser.add_argument("--no-steps", action="store_true", help="leave out those for each step")
     args = parser.parse_args()
     snapshotters = args.snapshotters.split(",")
@@ -50,6 +51,12 @@ def main() -> int:
             _systematically(storm, snapshotters, names)
         for _ in range(args.rounds):
             storm.kill_anywhere()
+    for filesystem in power.FILESYSTEMS if args.cuts else ():
+        with tempfile.TemporaryDirectory(prefix="orlop-storm-", dir=shm) as name:
+            with power.storm_on(filesystem, Path(name), args.seed) as dying:
+                for _ in range(args.cuts):
+                    dying.kill_anywhere()
+            print(f"{filesystem}: the power was cut {dying.kills} times", flush=True)
     print(f"seed {args.seed}: {args.rounds} rounds; killed {storm.kills} times")
     return 0
 
