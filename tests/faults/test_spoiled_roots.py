@@ -40,6 +40,29 @@ def test_a_snapshot_that_lost_its_folder(orlopd: Orlopd, busybox: str) -> None:
     assert orlopd.orlop("store", "check").stdout == ""
 
 
+@pytest.mark.parametrize("lost", ["content", "snapshots/overlayfs", "metadata.db"])
+def test_a_part_that_is_missing_at_one_start(orlopd: Orlopd, busybox: str, lost: str) -> None:
+    """A disk that was not mounted, a database that was removed: nothing goes, until it is back."""
+    orlopd.orlop("create", "--name", "one", busybox, "echo", "still here")
+    orlopd.stop()
+    aside = orlopd.folder / "aside"
+    (orlopd.root / lost).rename(aside)
+    for _ in range(2):
+        started = subprocess.run(
+            orlopd.command(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert started.returncode == 1
+        assert f'"{orlopd.root}/metadata.db"' in started.stderr
+        assert "to go on all the same" in started.stderr and "Traceback" not in started.stderr
+    for path in orlopd.root.glob(f"{lost}*"):
+        path.unlink()
+    aside.rename(orlopd.root / lost)
+    orlopd.start()
+    assert orlopd.orlop("start", "-a", "one").stdout == "still here\n"
+    orlopd.orlop("rm", "one")
+    assert orlopd.orlop("store", "check").stdout == ""
+
+
 def test_a_blob_edited_by_hand_is_not_unpacked(orlopd: Orlopd, busybox: str) -> None:
     """Other bytes of the same length pass the start; they are never made files of a container."""
     orlopd.stop()

@@ -14,7 +14,7 @@ from orlop.fork.client import ForkServer
 from orlop.gc import Collector
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
-from orlop.metadata import Database
+from orlop.metadata import Database, belonging
 from orlop.mounts.manager import MountManager
 from orlop.mounts.store import MountStore
 from orlop.rpc.grpc.client import GrpcChannel
@@ -49,13 +49,13 @@ class Rooms:
         closing.callback(self.forks.stop)
         self.database = Database(root / "metadata.db")
         closing.callback(self.database.close)
+        ours = [name for name in snapshotters if name != PROXY]
+        belonging.claim(self.database, belonging.places(root, ours))
         self.content = ContentStore(self.database, root / "content", exchange)
         self.content.reap()
         ids = SnapshotIds(self.database)
         self.stores: dict[str, SnapshotStore] = {}
-        for name in snapshotters:
-            if name == PROXY:
-                continue
+        for name in ours:
             driver = self._drivers()[name](root / "snapshots" / name)
             store = SnapshotStore(self.database, ids, name, driver, exchange)
             closing.callback(store.close)

@@ -1,8 +1,9 @@
 """Labels: string pairs on every kind of record.
 
 `kind` is 'namespace', 'content', 'image', 'container', 'lease', 'sandbox', 'mount', 'network',
-'netns' or 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. A label with
-an empty value is not stored: setting one to "" removes it.
+'netns' or 'snapshot/<snapshotter>'; `owner` is the record's key inside its namespace. Of the kind
+'root' is the database itself (`belonging`). A label with an empty value is not stored: setting one
+to "" removes it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""File system calls: openat2 and file locks."""
+"""File system calls: openat2, and what is to be on disk."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-from pathlib import Path
 
-from orlop.errors import FailedPrecondition
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
 
@@ -62,18 +59,10 @@ def sync_filesystem(folder: str) -> None:
         os.close(fd)
 
 
-def lock_file(path: Path) -> int:
-    """Take the lock file `path` for this process; the descriptor holds the lock while it is open.
-
-    Raises FailedPrecondition, naming the holder's pid, when another process has it.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Have the names in a folder on disk as they are now."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.fsync(fd)
+    finally:
         os.close(fd)
-        raise FailedPrecondition(f'"{path}" is locked by process {holder}') from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd

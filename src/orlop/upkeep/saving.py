@@ -21,6 +21,7 @@ import msgspec
 
 from orlop.errors import DataLoss, ResourceExhausted
 from orlop.fork.worker import Report
+from orlop.metadata import Transaction, belonging
 from orlop.sys.process import be_patient
 from orlop.upkeep import comparing
 from orlop.upkeep.bringing import bring, cloned, copied, linked
@@ -101,8 +102,10 @@ class _Saving:
                 continue
             path = comparing.blob(self._target, digest)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            how[bring(self._pinned[digest], path, (cloned, linked, copied))] += 1
-            path.chmod(0o400)
+            way = bring(self._pinned[digest], path, (cloned, linked, copied))
+            how[way] += 1
+            if way != linked.__name__:
+                path.chmod(0o400)
             done += path.stat().st_size
             if done - told >= _TOLD:
                 told = done
@@ -136,12 +139,16 @@ class _Saving:
             return [row[0] for row in copy.execute("SELECT DISTINCT digest FROM content")]
 
     def _leave_out(self) -> None:
-        """A database of what is saved with it."""
+        """A database of what is saved with it, and the mark by which both know each other."""
         path = self._target / DATABASE
         shutil.copyfile(self._target / WHOLE, path)
         with closing(sqlite3.connect(path)) as database:
             for statement in _NOT_SAVED:
                 database.execute(statement)
             database.commit()
+            database.row_factory = sqlite3.Row
+            mark = belonging.mark_of(Transaction(database))
+        if mark:
+            belonging.mark_folder(self._target / "content", mark)
         for each in (path, self._target / WHOLE):
             each.chmod(0o600)

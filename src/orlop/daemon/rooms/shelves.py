@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from orlop.daemon.config import Config
@@ -29,6 +28,15 @@ from orlop.snapshots.proxy import ProxySnapshotter
 from orlop.snapshots.quota import Limits
 from orlop.snapshots.remote import RemoteSnapshotter
 
+_DRIVERS: Mapping[str, Callable[[Path, ForkServer], Driver]] = {
+    "overlayfs": lambda root, _: OverlayDriver(root),
+    "erofs": lambda root, forks: ErofsDriver(root, Sealer(forks)),
+    "btrfs": lambda root, _: BtrfsDriver(root),
+    "native": lambda root, _: NativeDriver(root),
+}
+BUILT_IN = tuple(_DRIVERS)
+"""The names of those that have folders below our root."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,15 +55,9 @@ def make(
     found: dict[str, SnapshotStore] = {}
     broken: dict[str, OrlopError] = {}
     owners = Owners(forks) if wanted.slow_chown else None
-    drivers: dict[str, Callable[[Path], Driver]] = {
-        "overlayfs": OverlayDriver,
-        "erofs": partial(ErofsDriver, seal=Sealer(forks)),
-        "btrfs": BtrfsDriver,
-        "native": NativeDriver,
-    }
-    for name, driver in drivers.items():
+    for name, driver in _DRIVERS.items():
         try:
-            made = driver(Path(config.root, "snapshots", name))
+            made = driver(Path(config.root, "snapshots", name), forks)
         except OSError as error:
             broken[name] = Unavailable(f'snapshotter "{name}": {error}')
             _log.info("snapshotter=%s does not work here: %s", name, error)

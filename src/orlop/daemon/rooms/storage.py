@@ -13,6 +13,7 @@ from orlop.daemon.rooms.ground import Ground
 from orlop.errors import FailedPrecondition, OrlopError
 from orlop.images.store import ImageStore
 from orlop.leases.store import LeaseStore
+from orlop.metadata import belonging
 from orlop.mounts import MountManager
 from orlop.mounts.store import MountStore
 from orlop.namespaces.store import NamespaceStore
@@ -49,6 +50,8 @@ class Storage:
 def make(ground: Ground) -> Storage:
     """Also removes what a crash has left. FailedPrecondition without the default snapshotter."""
     config, database, exchange = ground.config, ground.database, ground.exchange
+    # Before anything is opened, and takes what it does not know for garbage.
+    belonging.claim(database, belonging.places(ground.root, shelves.BUILT_IN))
     content = ContentStore(
         database,
         ground.root / "content",
