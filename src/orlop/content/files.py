@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import ResourceExhausted
+from orlop.sys.fs import sync_folder
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 DATA = "data"
@@ -88,12 +89,13 @@ class Files:
                 target.hardlink_to(data)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
 
-    def seal(self, digest: str) -> None:
-        """Nobody writes to a blob any more."""
-        self.blob(digest).chmod(0o400)
+    def seal(self, data: Path) -> None:
+        """Nobody writes any more to what is to be a blob."""
+        with disk_errors(self.root):
+            data.chmod(0o400)
 
     def remove(self, digest: str) -> None:
         self.blob(digest).unlink(missing_ok=True)
@@ -122,7 +124,7 @@ class Files:
             aside = self.blob(digest).rename(self._aside(digest))
         except FileNotFoundError:
             return None
-        _sync_folder(self.damaged)
+        sync_folder(self.damaged)
         return aside
 
     def replace(self, data: Path, digest: str) -> None:
@@ -132,8 +134,8 @@ class Files:
             with suppress(FileNotFoundError):
                 self._aside(digest).hardlink_to(target)
             data.replace(target)
-        _sync_folder(self.damaged)
-        _sync_folder(target.parent)
+        sync_folder(self.damaged)
+        sync_folder(target.parent)
 
     def _aside(self, digest: str) -> Path:
         return self.damaged / f"{digest.replace(':', '-')}.{secrets.token_hex(4)}"
@@ -153,14 +155,6 @@ def hash_file(path: Path, state: Any) -> None:
     """Feed a whole file to a hash."""
     with path.open("rb", buffering=0) as file:
         hashlib.file_digest(file, lambda: state)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import listing, records
 from orlop.content.files import DATA, SHARED, Files, ingest_name
-from orlop.content.model import Info, Locked, Status
+from orlop.content.model import Info, Status
 from orlop.content.protection import Protection
 from orlop.content.reader import BlobReader
+from orlop.content.refs import Refs
 from orlop.content.writer import ContentWriter, Ingest
 from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Publisher
@@ -55,8 +56,7 @@ class ContentStore:
         self._publisher = publisher
         self._shared = shared
         self._protection = protection or Protection()
-        self._lock = threading.Lock()
-        self._open_refs: set[tuple[str, str]] = set()
+        self._refs = Refs()
         # Blob files and their rows change together.
         self._blob_lock = threading.Lock()
         self.committed = Counter()
@@ -156,10 +156,7 @@ class ContentStore:
     def collect_ingests(self, keys: Iterable[Key], dead: Dead) -> int:
         """Give up those writes that nobody has gone on with in time; how many."""
         gone = []
-        with self._lock:  # nobody takes one up until its data has gone as well
-            idle = {key for key in keys if key not in self._open_refs}
-            self._open_refs |= idle
-        try:
+        with self._refs.idle(keys) as idle:
             with self._database.write() as tx:
                 for namespace, ref in idle:
                     if records.find_ingest(tx, namespace, ref) and dead(tx, namespace, ref):
@@ -168,9 +165,6 @@ class ContentStore:
                         gone.append((namespace, ref))
             for namespace, ref in gone:
                 self.files.drop_ingest(ingest_name(namespace, ref))
-        finally:
-            with self._lock:
-                self._open_refs -= idle
         return len(gone)
 
     def open(self, namespace: str, digest: str) -> BlobReader:
@@ -198,11 +192,7 @@ class ContentStore:
             raise InvalidArgument("a write needs a ref")
         if expected:
             Digest.parse(expected)
-        key = (namespace, ref)
-        with self._lock:
-            if key in self._open_refs:
-                raise Locked(f'ref "{ref}" locked: another write of it is in progress')
-            self._open_refs.add(key)
+        self._refs.take((namespace, ref))
         try:
             ingest = self._begin(namespace, ref, total, expected, lease)
             return ContentWriter(self, ingest)
@@ -212,8 +202,7 @@ class ContentStore:
 
     def release(self, namespace: str, ref: str) -> None:
         """Unlock a ref (for the writer)."""
-        with self._lock:
-            self._open_refs.discard((namespace, ref))
+        self._refs.release((namespace, ref))
 
     def _begin(self, namespace: str, ref: str, total: int, expected: str, lease: str) -> Ingest:
         if expected and self.supersede(namespace, ref, expected, lease):
@@ -269,25 +258,25 @@ class ContentStore:
     def finish(
         self, ingest: Ingest, data: Path, digest: Digest, size: int, wanted: Mapping[str, str]
     ) -> None:
-        """Make verified, synced data a blob (for the writer).
+        """Make verified, synced data, which nobody has open to write, a blob (for the writer).
 
         Raises AlreadyExists, with the lease holding the blob, when the namespace has it, and
-        Aborted when the ingest has gone. When it fails, the ingest is as it was.
+        Aborted when the ingest has gone. When it fails, the ingest has the data still.
         """
         labels.validate(wanted)
-        with self._blob_lock:
-            try:
+        try:
+            if data.name != SHARED:
+                self._seal(data)
+            with self._blob_lock:
                 published = self.files.publish(data, digest)
-            except FileNotFoundError:
-                raise _aborted(ingest.ref) from None
-            try:
-                there = self._record(ingest, digest, size, wanted)
-            except BaseException:
-                if published:
-                    self.files.remove(digest)
-                raise
-            if published:
-                self.files.seal(digest)
+                try:
+                    there = self._record(ingest, digest, size, wanted)
+                except BaseException:
+                    if published:
+                        self.files.remove(digest)
+                    raise
+        except FileNotFoundError:
+            raise _aborted(ingest.ref) from None
         self.files.drop_ingest(ingest.folder.name)
         if there:
             raise AlreadyExists(f'content "{digest}"')
@@ -308,9 +297,13 @@ class ContentStore:
             self._settle(tx, namespace, ingest.ref, digest, ingest.lease)
         return there
 
-    def protect(self, digest: str) -> None:
-        """Have the kernel watch over a blob, if that is wanted; nobody may write to it."""
-        self._protection.apply(self.files.blob(digest))
+    def _seal(self, data: Path) -> None:
+        """Let nobody write to what is to be a blob: before its record, which tells that it is one.
+
+        The kernel watches over it, if that is wanted.
+        """
+        self.files.seal(data)
+        self._protection.apply(data)
 
     def status(self, namespace: str, ref: str) -> Status:
         """Raises NotFound."""
@@ -331,10 +324,8 @@ class ContentStore:
 
     def open_writes(self) -> Sequence[tuple[str, Status]]:
         """Those writes in progress, with their namespaces, that somebody writes right now."""
-        with self._lock:
-            keys = sorted(self._open_refs)
         with self._database.read() as tx:
-            rows = [(key[0], records.find_ingest(tx, *key)) for key in keys]
+            rows = [(key[0], records.find_ingest(tx, *key)) for key in self._refs.held()]
         return [(namespace, self._status(row)) for namespace, row in rows if row is not None]
 
     def _status(self, row: records.IngestRow) -> Status:
@@ -351,20 +342,13 @@ class ContentStore:
 
     def abort(self, namespace: str, ref: str) -> None:
         """Give up a write and its data, also under who writes; raises NotFound."""
-        key = (namespace, ref)
-        with self._lock:  # nobody takes it up until its data has gone as well
-            idle = key not in self._open_refs
-            self._open_refs.add(key)
-        try:
+        with self._refs.ending((namespace, ref)):
             with self._database.write() as tx:
                 if records.find_ingest(tx, namespace, ref) is None:
                     raise NotFound(f'ingest "{ref}"')
                 records.delete_ingest(tx, namespace, ref)
                 records.release_from_leases(tx, namespace, "ingests", ref)
             self.files.drop_ingest(ingest_name(namespace, ref))
-        finally:
-            if idle:
-                self.release(namespace, ref)
 
     def take(
         self,
@@ -373,13 +357,18 @@ class ContentStore:
         data: Path | None,
         wanted: Mapping[str, str],
         lease: str,
+        *,
+        ours: bool = True,
     ) -> bool:
         """Make verified, synced data of this filesystem a blob; False if the namespace has it.
 
         The lease holds it either way. None is for a blob that another namespace has: NotFound where
-        none has. Raises InvalidArgument for labels that are too long.
+        none has. A file that is not `ours` alone is left as it is. Raises InvalidArgument for
+        labels that are too long.
         """
         labels.validate(wanted)
+        if data is not None and ours:
+            self._seal(data)
         with self._blob_lock:
             published = data is not None and self.files.publish(data, digest)
             try:
@@ -391,9 +380,6 @@ class ContentStore:
                 if published:
                     self.files.remove(digest)
                 raise
-            if published:
-                self.files.seal(digest)
-        self.protect(digest)
         if not there:
             event = events_pb2.ContentCreate(digest=digest, size=size)
             self._publisher.publish(namespace, "/content/create", event)
@@ -419,13 +405,12 @@ class ContentStore:
 
         What was there is set aside. Raises NotFound when no namespace has the blob any more.
         """
+        self._seal(data)
         with self._blob_lock:
             with self._database.read() as tx:
                 if not records.known_anywhere(tx, digest):
                     raise NotFound(f'content "{digest}"')
             self.files.replace(data, digest)
-            self.files.seal(digest)
-        self.protect(digest)
 
     def give_up(self, digest: str) -> Path | None:
         """Drop a blob's records in all namespaces, and set its file aside: the path, if any."""

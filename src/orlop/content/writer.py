@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orlop.content.store import ContentStore
 
 _CLOSED = -1
+_WRITABLE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,11 @@ class ContentWriter:
         if data.exists():
             hash_file(data, self._hash)
         with disk_errors(self._store.files.root):
-            self._fd = os.open(data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._fd = os.open(data, _WRITABLE, 0o600)
+            except PermissionError:  # it was to be a blob once, and protected
+                _renew(data)
+                self._fd = os.open(data, _WRITABLE, 0o600)
         self._offset = os.lseek(self._fd, 0, os.SEEK_END)
 
     @property
@@ -180,10 +185,10 @@ class ContentWriter:
             if not self._shared:
                 with disk_errors(self._store.files.root):
                     os.fsync(self._fd)
+                self._close_file()  # what is open to write cannot be protected
             self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
         finally:
             self.close()
-        self._store.protect(digest)
         return digest
 
     def _verified(self, expected: str) -> Digest:
@@ -209,10 +214,13 @@ class ContentWriter:
         if self._closed:
             return
         self._closed = True
+        self._close_file()
+        self._store.release(self.namespace, self.ref)
+
+    def _close_file(self) -> None:
         if self._fd != _CLOSED:
             os.close(self._fd)
             self._fd = _CLOSED
-        self._store.release(self.namespace, self.ref)
 
     def __enter__(self) -> ContentWriter:
         return self
@@ -224,3 +232,10 @@ class ContentWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _renew(data: Path) -> None:
+    """Put another file of the same bytes in the place of one that cannot be written to."""
+    copy = data.with_name("copy")
+    shutil.copyfile(data, copy)
+    copy.replace(data)

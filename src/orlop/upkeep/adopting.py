@@ -26,6 +26,7 @@ from orlop.namespaces.store import NamespaceStore
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.upkeep import containerd
+from orlop.upkeep.bringing import linked
 from orlop.upkeep.moving import Moved
 
 _JOB = "orlop.upkeep.moving:job"
@@ -147,7 +148,10 @@ class _Adoption:
         if moved.problem:
             return Adopted("blob", self._namespace, blob.digest, problem=moved.problem)
         data = Path(moved.path) if moved.path else None
-        if not self._content.take(self._namespace, blob.digest, data, blob.labels, self._lease):
+        ours = moved.how != linked.__name__
+        if not self._content.take(
+            self._namespace, blob.digest, data, blob.labels, self._lease, ours=ours
+        ):
             return None
         return Adopted("blob", self._namespace, blob.digest, moved.how or "shared", moved.size)
 

@@ -65,7 +65,7 @@ def _move(source: Path, digest: str, target: Path, known: str) -> Moved:
         Digest.parse(digest)
         if Path(known).joinpath(*digest.split(":", 1)).exists():
             return Moved(digest)
-        how = bring(source, path, (linked, cloned, copied))
+        how = bring(source, path, (cloned, linked, copied))
         state, size = new_hash(digest.partition(":")[0]), 0
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):

@@ -75,6 +75,11 @@ def _images(orlopd: Orlopd, namespace: str) -> list[str]:
     return sorted(orlopd.ctr("images", "ls", "-q", namespace=namespace).stdout.split())
 
 
+def _modes(root: Path) -> dict[str, int]:
+    """What a containerd has: its files are not ours, whatever other names they get."""
+    return {path.name: path.stat().st_mode for path in (root / _BLOBS).iterdir()}
+
+
 def _settle(orlopd: Orlopd) -> None:
     """What nothing keeps must not go while it is looked at."""
     for name in _namespaces(orlopd):
@@ -88,6 +93,7 @@ def _settle(orlopd: Orlopd) -> None:
 
 
 def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
+    before = _modes(near)
     done = orlopd.orlop("store", "adopt", str(near))
     one, two = _namespaces(orlopd)
     assert f"container {one}/box is not taken" in done.stderr
@@ -102,6 +108,7 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     kept = orlopd.ctr("content", "ls", "-q", namespace=one).stdout.split()
     assert {digest.partition(":")[2] for digest in kept} <= ours.keys() <= theirs.keys()
     assert all(path.samefile(theirs[name]) for name, path in ours.items())
+    assert _modes(near) == before
     assert not list((orlopd.root / "content/trash").iterdir())
     assert "(300" not in done.stderr  # linked: some hundred of them, and what images need
     shutil.rmtree(near)

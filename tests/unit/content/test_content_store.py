@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import ContentStore
+from orlop.content.protection import Protection
 from orlop.content.service import ContentService
 from orlop.errors import (
     Aborted,
@@ -448,3 +449,66 @@ def test_a_list_of_all_is_the_list_of_those_that_match(world: World) -> None:
     assert [info.digest for info in everything] == [i.digest for i in world.store.list("ns")]
     assert len(everything) == 301
     assert listed() == everything
+
+
+def test_a_blob_is_protected_before_it_is_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is killed in between leaves none that is not; the data can be gone on with."""
+    told: list[tuple[bool, int]] = []
+
+    class Watching(Protection):
+        def apply(self, path: Path) -> None:
+            with path.open("rb") as file:
+                others = [
+                    link for link in Path("/proc/self/fd").iterdir()
+                    if link.name != str(file.fileno()) and link.resolve() == path
+                ]  # fmt: skip
+            told.append((bool(others), path.stat().st_mode & 0o777))
+
+    monkeypatch.setattr(world.store, "_protection", Watching())
+    with monkeypatch.context() as patch:
+
+        def killed(*_: Any) -> bool:
+            assert told == [(False, 0o400)]
+            raise KeyboardInterrupt
+
+        patch.setattr(world.store, "_record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.put()
+    assert not world.store.files.blob(DIGEST).exists()
+    with world.store.writer("ns", f"put-{len(DATA)}") as writer:
+        assert writer.offset == len(DATA)
+        writer.write(b"more")
+        assert world.store.read("ns", writer.commit()) == DATA + b"more"
+    assert told == [(False, 0o400)] * 2
+
+
+def test_a_ref_is_nobodys_while_it_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data of who comes next is not taken for that of the write that was aborted."""
+    first = world.store.writer("ns", "r")
+    first.write(b"old")
+    begun, go_on = threading.Event(), threading.Event()
+    drop = world.store.files.drop_ingest
+
+    def slowly(name: str) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        drop(name)
+
+    monkeypatch.setattr(world.store.files, "drop_ingest", slowly)
+    aborting = threading.Thread(target=world.store.abort, args=("ns", "r"))
+    aborting.start()
+    assert begun.wait(30)
+    first.close()
+    with pytest.raises(Unavailable, match='"r" locked'):
+        world.store.writer("ns", "r")
+    go_on.set()
+    aborting.join()
+    monkeypatch.undo()
+    with world.store.writer("ns", "r") as second:
+        assert second.offset == 0
+        second.write(DATA)
+        assert second.commit() == DIGEST
