@@ -18,6 +18,7 @@ from orlop.erofs.tree import LayerTree
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.worker import Report
 from orlop.oci.digest import Digest
+from orlop.sys.fs import sync_folder
 from orlop.sys.mount import MS_BIND, mount
 from orlop.tar.reader import TarReader
 
@@ -57,18 +58,19 @@ def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
 
 
 def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[LayerTree, list[int]]:
-    unfinished = f"/{args['unfinished']}"
+    unfinished, name = f"/{args['unfinished']}", f"/{args['name']}"
     fd = os.open(unfinished, _CREATE, 0o600)
     try:
         image = Image(fd, args["block_size"])
         tree = _index(pump, image, args["max_entries"], looks)
         os.fsync(fd)
-        os.rename(unfinished, f"/{args['name']}")  # noqa: PTH104 - nothing to import once confined
+        os.rename(unfinished, name)  # noqa: PTH104 - nothing to import once confined
     except BaseException:
         os.unlink(unfinished)  # noqa: PTH108
         raise
     finally:
         os.close(fd)
+    sync_folder(os.path.dirname(name))  # noqa: PTH120 - a row will say that it is there
     return tree, [image.offset(node) for node in tree.implicit.values()]
 
 

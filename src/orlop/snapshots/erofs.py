@@ -24,6 +24,7 @@ from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
 from orlop.snapshots.overlayfs import OverlayDriver, kernel_options
 from orlop.snapshots.quota import UNLIMITED, Limits
+from orlop.sys.fs import sync_folder
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
 from orlop.sys.removal import remove_tree
@@ -173,8 +174,10 @@ class ErofsDriver(Driver):
     def seal(self, number: int, parents: Sequence[int]) -> Usage:
         """Into another image than the layer: what is mounted must stay on what it is on.
 
-        Without the commit, files that were deleted would not be missed in the next one.
+        Without the commit, files that were deleted would not be missed in the next one. Whoever
+        writes an image has its name on disk; that of its folder comes now.
         """
+        sync_folder(self.snapshots)
         sealed = self.folder(number) / folders.SEALED
         sealed.unlink(missing_ok=True)  # of a commit that came to nothing
         volatile.keep(str(self.folder(number)))

@@ -11,7 +11,8 @@ import msgspec
 from orlop.errors import AlreadyExists, FailedPrecondition
 from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext
-from orlop.upkeep.inspection import Advance
+from orlop.sys.fs import sync_folder
+from orlop.upkeep.reading import Advance
 from orlop.upkeep.saving import Saved
 
 _JOB = "orlop.upkeep.saving:job"
@@ -43,6 +44,7 @@ def back_up(root: Path, target: Path, forks: Spawner, ctx: CallContext, advance:
             finally:
                 ctx.check()
         part.rename(target)
+        sync_folder(target.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _log.info('backup "%s" holds %d blobs, %d bytes', target, saved.blobs, saved.bytes)
