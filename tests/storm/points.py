@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from orlop.metadata import Transaction
+from orlop.snapshots.deletion import Deletion
 from orlop.snapshots.shelf import Shelf
 from orlop.sys import mount
 
@@ -18,6 +19,7 @@ _EVENTS = {
     "fcntl.ioctl", "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename",
     "os.rmdir", "os.symlink", "os.truncate", "shutil.rmtree", "subprocess.Popen",
 }  # fmt: skip
+_NAMED = (Shelf, Deletion)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _TOOLS = ("orlop.metadata.database", "orlop.content.files", "orlop.sys.")
 
@@ -90,7 +92,7 @@ def _place(frame: FrameType | None) -> str:
             in_room = not module.startswith(_TOOLS)
             if in_room or not found:
                 found.append(f"{module.removeprefix('orlop.')}.{function}")
-        if ours and isinstance(owner := frame.f_locals.get("self"), Shelf):
+        if ours and isinstance(owner := frame.f_locals.get("self"), _NAMED):
             shelf = f" of {owner.name}"
             break
         frame = frame.f_back

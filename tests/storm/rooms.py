@@ -59,7 +59,7 @@ class Rooms:
             driver = self._drivers()[name](root / "snapshots" / name)
             store = SnapshotStore(self.database, ids, name, driver, exchange)
             closing.callback(store.close)
-            store.cleanup()
+            store.reap()
             self.stores[name] = store
         self.snapshotters: dict[str, SnapshotStore | ProxySnapshotter] = {**self.stores}
         if PROXY in snapshotters:

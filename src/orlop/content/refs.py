@@ -22,7 +22,7 @@ class Refs:
         self._aborts = Turns()
 
     def take(self, key: Key) -> None:
-        """Raises Unavailable while somebody has it, or gives it up."""
+        """Raises Locked while somebody has it, or gives it up."""
         with self._lock:
             if key in self._held or key in self._ending:
                 raise Locked(f'ref "{key[1]}" locked: another write of it is in progress')

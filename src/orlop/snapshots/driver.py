@@ -81,6 +81,9 @@ class Driver(ABC):
     def settle(self, number: int) -> None:  # noqa: B027 - most need not
         """Let go of what a snapshot that is committed needs no more."""
 
+    def stop(self) -> None:  # noqa: B027 - most need not
+        """Break off what may take long, for whoever waits; from any thread."""
+
     def close(self) -> None:  # noqa: B027 - most need not
         """The daemon ends; snapshots that are mounted stay so."""
 

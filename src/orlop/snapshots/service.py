@@ -108,11 +108,8 @@ class SnapshotsService(Service):
         return pb.UsageResponse(size=usage.size, inodes=usage.inodes)
 
     def cleanup(self, request: pb.CleanupRequest, ctx: CallContext) -> Empty:
-        """What is removed goes at once, orphans at start; another service may have more to do."""
         self._namespace(ctx)
-        snapshotter = self._find(request.snapshotter)
-        if snapshotter.remote:
-            snapshotter.cleanup()
+        self._find(request.snapshotter).cleanup()
         return Empty()
 
 

@@ -104,7 +104,7 @@ class Snapshotter(Protocol):
         """Have what was unpacked on disk, before it is committed: a power cut must not take it."""
 
     def cleanup(self) -> None:
-        """Delete what no snapshot owns."""
+        """Delete what no snapshot owns; FailedPrecondition where some of it stays."""
 
     def extraction(self, namespace: str) -> Extraction:
         """A folder to unpack a layer into; Unimplemented where `rebase` is False."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import queue
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +25,7 @@ from orlop.errors import (
 from orlop.events import Publisher
 from orlop.metadata import Database, labels
 from orlop.snapshots import quota, records, volatile
+from orlop.snapshots.deletion import Deletion
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Kind, Usage
 from orlop.snapshots.quota import UNLIMITED, Limits
@@ -82,17 +81,16 @@ class SnapshotStore(Shelf):
         self._remapper = Remapper(self, change_owners) if change_owners else None
         self.rebase = driver.rebase
         ids.skip(driver.numbers())
-        self._doomed: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
         self._committing = Turns()
-        self._deleter = threading.Thread(
-            target=self._delete_doomed, name=f"snapshots-{name}", daemon=True
-        )
-        self._deleter.start()
+        self._deletion = Deletion(name, driver)
+
+    def stop(self) -> None:
+        """The daemon is about to end: break off what may take long."""
+        self.driver.stop()
 
     def close(self) -> None:
         """Finish the deletions that were begun."""
-        self._doomed.put(None)
-        self._deleter.join()
+        self._deletion.close()
         self.driver.close()
 
     def _create(
@@ -310,7 +308,7 @@ class SnapshotStore(Shelf):
             with self._in_room():
                 sync_filesystem(str(self.driver.snapshots))
 
-    def cleanup(self) -> None:
+    def reap(self) -> None:
         """Delete folders without a row. Only safe while nothing is being prepared: at start."""
         with self._database.read() as tx:
             owned = {row["id"] for row in tx.all("SELECT id FROM snapshots")}
@@ -321,9 +319,23 @@ class SnapshotStore(Shelf):
         self._make_again(active)
         for number in self.driver.numbers() - owned:
             _log.info("snapshotter=%s reaping orphan snapshot folder %d", self.name, number)
-            self._reap(number)
+            self._deletion.put_away(number)
         for path in self.driver.trashed():
-            self._doomed.put(path)
+            self._deletion.add(path)
+
+    def cleanup(self) -> None:
+        """What is removed goes at once, orphans at start: that leaves what could not be deleted."""
+        if stuck := self._deletion.again():
+            path, why = next(iter(stuck.items()))
+            others = f", and {len(stuck) - 1} more" if len(stuck) > 1 else ""
+            raise FailedPrecondition(
+                f'snapshotter "{self.name}" cannot delete "{path}" ({why}){others}: see whether '
+                "something is mounted below it, or has the attribute i or a (lsattr -R)"
+            )
+
+    def stuck(self) -> Mapping[Path, str]:
+        """What has lost its row and could not be deleted, and why."""
+        return self._deletion.stuck()
 
     def _make_again(self, active: Iterable[tuple[str, Record]]) -> None:
         """Some filesystems (btrfs) may have lost a new folder in a power cut, and kept its row."""
@@ -343,11 +355,17 @@ class SnapshotStore(Shelf):
             _log.warning('snapshotter=%s namespace=%s "%s" was lost, and is as new', *where)
 
     def remove_orphan(self, number: int) -> bool:
-        """Delete a folder that has no row; whether it has none. It must be nobody's any more."""
+        """Delete a folder that has no row; whether it has none. It must be nobody's any more.
+
+        FailedPrecondition where it must stay.
+        """
         with self._database.write() as tx:
             if tx.one("SELECT 1 FROM snapshots WHERE id = ?", (number,)) is not None:
                 return False
-            self._delete_later(number)
+            self._deletion.put_away(number)
+        folder = self.driver.folder(number)
+        if why := self.stuck().get(folder):
+            raise FailedPrecondition(f'"{folder}" cannot be deleted: {why}')
         return True
 
     def extraction(self, namespace: str) -> FolderExtraction:
@@ -383,26 +401,7 @@ class SnapshotStore(Shelf):
             _log.warning("snapshotter=%s snapshot %d leaves files: %s", self.name, number, error)
 
     def _delete(self, record: Record) -> None:
-        self._reap(record.id)
-
-    def _reap(self, number: int) -> None:
-        """What has no row any more is gone; its folder, if it must stay, is for the next start."""
-        try:
-            self._delete_later(number)
-        except OSError as error:
-            _log.warning("snapshotter=%s snapshot %d stays on disk: %s", self.name, number, error)
-
-    def _delete_later(self, number: int) -> None:
-        path = self.driver.trash(number)
-        if path is not None:
-            self._doomed.put(path)
-
-    def _delete_doomed(self) -> None:
-        while (path := self._doomed.get()) is not None:
-            try:
-                self.driver.destroy(path)
-            except Exception as error:  # noqa: BLE001 - there will be others to delete
-                _log.warning('snapshotter=%s cannot delete "%s": %s', self.name, path, error)
+        self._deletion.put_away(record.id)
 
 
 class FolderExtraction:

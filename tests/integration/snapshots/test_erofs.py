@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from orlop.snapshots import ErofsDriver, SnapshotIds, SnapshotStore
 from orlop.snapshots.model import Usage
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, mount_points, unmount
+from tests.disks import formatted
 from tests.mounting import mounted
 from tests.nasty_tree import deep
 from tests.patience import patient
@@ -43,7 +45,7 @@ def opened(root: Path, forks: ForkServer) -> Iterator[SnapshotStore]:
     database = Database(root / "meta.db")
     driver = ErofsDriver(root / "erofs", Sealer(forks))
     made = SnapshotStore(database, SnapshotIds(database), "erofs", driver, Exchange())
-    made.cleanup()
+    made.reap()
     try:
         yield made
     finally:
@@ -164,7 +166,7 @@ def test_a_commit_that_a_crash_has_left_unsettled(tmp_path: Path, forks: ForkSer
         assert (store.driver.folder(number) / folders.SEALED).exists()
         with mounted(store.view("ns", "look", "three"), tmp_path) as target:
             assert (target / "first").read_text() == "1"
-        store.cleanup()
+        store.reap()
         found = {path.name for path in store.driver.folder(number).iterdir()}
         assert found == {folders.MARKER, folders.LAYER, "layer"}
         with mounted(store.mounts("ns", "look"), tmp_path) as target:
@@ -305,11 +307,11 @@ def test_files_that_cannot_be_deleted(tmp_path: Path, forks: ForkServer) -> None
         subprocess.run(["chattr", "+i", content / "file"], check=True)
         try:
             store.commit("ns", "done", "work")
-            store.cleanup()  # as the next daemon does
+            store.reap()  # as the next daemon does
         finally:
             subprocess.run(["chattr", "-i", content / "file"], check=True)
         assert [info.name for info in store.list("ns")] == ["done"]
-        store.cleanup()
+        store.reap()
         assert not content.exists()
 
 
@@ -337,3 +339,29 @@ def test_why_a_file_cannot_be_in_a_layer(tmp_path: Path, forks: ForkServer) -> N
             (target / "b/.wh.x").write_text("x")
         with pytest.raises(InvalidArgument, match="rename it"):
             store.commit("ns", "done", "work")
+
+
+def test_a_commit_outlives_a_power_cut(tmp_path: Path, forks: ForkServer) -> None:
+    """The layer has its name on disk, also where the records are on another one."""
+    live, cut = tmp_path / "live", tmp_path / "cut"
+    live.mkdir()
+    (cut / "mounted").mkdir(parents=True)
+    make = ["mkfs.ext4", "-q"]
+    # So much later would the kernel have written by itself.
+    with formatted(live, make, 64 << 20, "loop,commit=3000") as disk:
+        database = Database(tmp_path / "meta.db")
+        driver = ErofsDriver(disk / "erofs", Sealer(forks))
+        store = SnapshotStore(database, SnapshotIds(database), "erofs", driver, Exchange())
+        with mounted(store.prepare("ns", "work"), tmp_path) as target:
+            (target / "file").write_text("written")
+        store.commit("ns", "one", "work")
+        shutil.copyfile(live / "image", cut / "image")
+        (number,) = driver.numbers()
+        layer = (driver.folder(number) / folders.LAYER).read_bytes()
+        store.close()
+        database.close()
+    with formatted(cut, make, 64 << 20) as disk:
+        folder = disk / f"erofs/snapshots/{number}"
+        (image,) = (path for path in folder.iterdir() if path.name.endswith(".erofs"))
+        assert image.name in (folders.SEALED, folders.LAYER)
+        assert image.read_bytes() == layer

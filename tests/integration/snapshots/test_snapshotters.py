@@ -99,7 +99,7 @@ def _open_store(name: str, root: Path, forks: ForkServer) -> Iterator[SnapshotSt
     database = Database(root / "meta.db")
     driver = DRIVERS[name](root / name, forks)
     made = SnapshotStore(database, SnapshotIds(database), name, driver, Exchange())
-    made.cleanup()
+    made.reap()
     yield made
     made.close()
     database.close()
@@ -387,16 +387,48 @@ def test_a_folder_that_cannot_be_moved(store: SnapshotStore) -> None:
     """What was removed is gone, and the daemon starts; the folder goes when it can."""
     store.prepare("ns", "one")
     (number,) = store.driver.numbers()
-    subprocess.run(["chattr", "+i", store.driver.folder(number)], check=True)
+    folder = store.driver.folder(number)
+    subprocess.run(["chattr", "+i", folder], check=True)
     try:
         store.remove("ns", "one")
         assert store.list("ns") == []
-        store.cleanup()
+        store.reap()
         assert store.driver.numbers() == {number}
+        assert list(store.stuck()) == [folder]
+        with pytest.raises(FailedPrecondition, match=f'cannot delete "{folder}"'):
+            store.cleanup()
+        with pytest.raises(FailedPrecondition, match="cannot be deleted"):
+            store.remove_orphan(number)
     finally:
-        subprocess.run(["chattr", "-i", store.driver.folder(number)], check=True)
+        subprocess.run(["chattr", "-i", folder], check=True)
     store.cleanup()
-    assert store.driver.numbers() == set()
+    assert store.driver.numbers() == set() == set(store.stuck())
+    assert store.driver.trashed() == []
+
+
+def test_what_cannot_be_deleted_is_tried_again(store: SnapshotStore) -> None:
+    """Cleanup waits for what is being deleted, and tells what stays."""
+    store.prepare("ns", "one")
+    store.prepare("ns", "two")
+    (first, second) = (store.driver.folder(number) for number in sorted(store.driver.numbers()))
+    pinned = first / "pinned"
+    pinned.touch()
+    subprocess.run(["chattr", "+i", pinned], check=True)
+    trash = first.with_name(f".trash-{first.name}")
+    service = SnapshotsService({store.name: store}, store.name)
+    request, call = pb.CleanupRequest(snapshotter=store.name), CallContext(namespace="ns")
+    try:
+        store.remove("ns", "one")
+        store.remove("ns", "two")
+        for _ in range(2):
+            with pytest.raises(FailedPrecondition, match=f'cannot delete "{trash}"'):
+                service.cleanup(request, call)
+            assert store.driver.trashed() == [trash] == list(store.stuck())
+        assert not second.exists()
+    finally:
+        subprocess.run(["chattr", "-i", trash / "pinned"], check=True)
+    service.cleanup(request, call)
+    assert store.driver.trashed() == [] and not store.stuck()
 
 
 def test_deep_folders_are_deleted(store: SnapshotStore, tmp_path: Path) -> None:

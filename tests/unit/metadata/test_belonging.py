@@ -32,7 +32,7 @@ def opened(root: Path) -> Iterator[tuple[ContentStore, SnapshotStore]]:
         driver = OverlayDriver(root / "snapshots/overlayfs")
         ids = SnapshotIds(database)
         snapshots = SnapshotStore(database, ids, "overlayfs", driver, Exchange())
-        snapshots.cleanup()
+        snapshots.reap()
         yield content, snapshots
         snapshots.close()
     finally:

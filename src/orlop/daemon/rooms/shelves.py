@@ -69,7 +69,7 @@ def make(
         )
         found[name] = store
         closing.callback(store.close)
-        store.cleanup()
+        store.reap()
     return found, broken, _proxies(config, database, ids, exchange, closing)
 
 
