@@ -16,6 +16,7 @@ from tests.daemon_fixture import Orlopd
 pytestmark = pytest.mark.root
 
 _FILES = 20_000
+_NATIVE = ("snapshots", "--snapshotter", "native")
 
 
 def _prepare(orlopd: Orlopd, key: str) -> list[Mount]:
@@ -30,15 +31,8 @@ def _prepare(orlopd: Orlopd, key: str) -> list[Mount]:
 
 def test_a_copy_ends_with_the_daemon(orlopd: Orlopd, tmp_path: Path) -> None:
     """The next one would delete a folder into which somebody still writes."""
-    native = ("snapshots", "--snapshotter", "native")
-    mount_all(_prepare(orlopd, "work"), tmp_path)
-    for number in range(_FILES):
-        (tmp_path / str(number)).touch()
-    unmount(tmp_path)
-    orlopd.ctr(*native, "commit", "base", "work")
-    folders = orlopd.root / "snapshots/native/snapshots"
-    (base,) = folders.iterdir()
-    caller, copy = _caught(orlopd, *native)
+    folders, base = _base(orlopd, tmp_path)
+    caller, copy = _caught(orlopd)
     os.kill(copy, signal.SIGSTOP)
     orlopd.kill9()
     caller.wait(30)
@@ -46,21 +40,46 @@ def test_a_copy_ends_with_the_daemon(orlopd: Orlopd, tmp_path: Path) -> None:
     assert _copies(orlopd) == []
     orlopd.wait_for(lambda: list(folders.iterdir()) == [base], 30)
     assert len(list(base.iterdir())) == _FILES
-    orlopd.ctr(*native, "prepare", "next", "base")
-    orlopd.ctr(*native, "rm", "next")
-    orlopd.ctr(*native, "rm", "base")
+    orlopd.ctr(*_NATIVE, "prepare", "next", "base")
+    orlopd.ctr(*_NATIVE, "rm", "next")
+    orlopd.ctr(*_NATIVE, "rm", "base")
 
 
-def _caught(orlopd: Orlopd, *native: str) -> tuple[subprocess.Popen[bytes], int]:
+def test_a_stop_waits_for_no_copy(orlopd: Orlopd, tmp_path: Path) -> None:
+    """The client hears of it, and nothing is left of what was made."""
+    folders, base = _base(orlopd, tmp_path)
+    caller, copy = _caught(orlopd)
+    os.kill(copy, signal.SIGSTOP)  # it will never end by itself
+    orlopd.stop()
+    assert caller.wait(30)
+    assert _copies(orlopd) == []
+    assert list(folders.iterdir()) == [base]
+    orlopd.start()
+    orlopd.ctr(*_NATIVE, "rm", "base")
+
+
+def _base(orlopd: Orlopd, target: Path) -> tuple[Path, Path]:
+    """A snapshot with many files: the folder of all, and its own."""
+    mount_all(_prepare(orlopd, "work"), target)
+    for number in range(_FILES):
+        (target / str(number)).touch()
+    unmount(target)
+    orlopd.ctr(*_NATIVE, "commit", "base", "work")
+    folders = orlopd.root / "snapshots/native/snapshots"
+    (base,) = folders.iterdir()
+    return folders, base
+
+
+def _caught(orlopd: Orlopd) -> tuple[subprocess.Popen[bytes], int]:
     """A client that has a snapshot made, and the copy that this takes; it may be quick."""
     while True:
-        command = orlopd.ctr_command(*native, "prepare", "next", "base")
+        command = orlopd.ctr_command(*_NATIVE, "prepare", "next", "base")
         caller = orlopd.spawn(command, orlopd.folder / "caller.log")
         while caller.poll() is None:
             if found := _copies(orlopd):
                 return caller, found[0]
         assert caller.returncode == 0
-        orlopd.ctr(*native, "rm", "next")
+        orlopd.ctr(*_NATIVE, "rm", "next")
 
 
 def _copies(orlopd: Orlopd) -> list[int]:

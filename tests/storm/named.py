@@ -34,7 +34,9 @@ _BUILT_IN = {
 }
 _OF_ONE = {
     "overlayfs": {"the row of an extraction": r"snapshots\.store\.adopt of overlayfs: committed"},
-    "native": {"the copy of a parent": r"snapshots\.native\._copy of native: subprocess\.Popen"},
+    "native": {
+        "the copy of a parent": r"sys\.program\.\w+ < snapshots\.native\._copy of native: .*Popen"
+    },
     "btrfs": {
         "a subvolume": r"sys\.btrfs\.\w+ < snapshots\.btrfs\.create of btrfs: fcntl\.ioctl",
         "its end": r"sys\.btrfs\.\w+ < snapshots\.btrfs\.destroy of btrfs: fcntl\.ioctl",

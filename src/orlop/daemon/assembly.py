@@ -87,7 +87,9 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
     closing.callback(servers.stop)
     guests = _guests(made)
     doors = (_registry(made), _metrics(made, servers, spans), _status(made))
-    # The first things to be done, or all that wait for shims and plugins wait on.
+    # The first things to be done, or all that wait for shims, plugins and copies wait on.
+    for store in made.storage.snapshotters.values():
+        closing.callback(store.stop)
     closing.callback(made.execution.tasks.stop)
     closing.callback(made.networking.cni.stop)
     servers.listen()
