@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from orlop.erofs import layout
 from orlop.erofs.tree import Node
@@ -20,6 +21,26 @@ _BEGIN = 4096
 
 _FIRST = layout.INODE_SIZE // layout.SLOT
 """The root's slot. A slot is also what stat(2) tells as inode, and 0 would mean none."""
+
+
+class Tar(NamedTuple):
+    """Where an image has its layer: up to a block less before `end`, where that is no whole one."""
+
+    begin: int
+    end: int
+    digest: bytes
+    """How the layer's SHA-256 begins."""
+
+
+def tar_of(fd: int) -> Tar | None:
+    """The layer in an image, as it was read; None where it is not in there, or the image not ours.
+
+    Raises ValueError for what is no image.
+    """
+    found = layout.parse_superblock(os.pread(fd, layout.SUPER_SIZE, layout.SUPER_OFFSET))
+    if found is None or found.block_size != BLOCK:
+        return None
+    return Tar(_BEGIN, found.metadata, found.uuid)
 
 
 class Image:

@@ -10,8 +10,10 @@ import os
 import stat
 import struct
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 SUPER_OFFSET = 1024
+SUPER_SIZE = 128
 NAME_MAX = 255
 INODE_SIZE = 64
 SLOT = 32
@@ -67,6 +69,25 @@ def superblock(
         b"",
         *(0,) * 9,
     )
+
+
+class Super(NamedTuple):
+    """What the superblock of an image of ours says: see `superblock`."""
+
+    block_size: int
+    metadata: int
+    uuid: bytes
+
+
+def parse_superblock(data: bytes) -> Super | None:
+    """None where it is not ours; raises ValueError for what is no image."""
+    fields = _SUPER.unpack(data) if len(data) == _SUPER.size else (0,) * 13
+    magic, checksum, features, bits, *_, metadata, _, uuid = fields[:13]
+    if magic != _MAGIC:
+        raise ValueError("it is no EROFS image")
+    if (checksum, features) != (0, _COMPAT_MTIME):
+        return None
+    return Super(1 << bits, metadata << bits, uuid)
 
 
 def inode(

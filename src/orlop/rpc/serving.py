@@ -135,7 +135,7 @@ class SocketServer:
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._stopping = False
-        self._refused = 0  # the error number of the client that could not be accepted last
+        self._refused: int | None = None  # the error number of the client that could not be accepted last
         self._connections: set[Connection] = set()
 
     @property
@@ -203,7 +203,7 @@ class SocketServer:
             self._reactor.unregister(listener)
             self._reactor.call_later(_ACCEPT_PAUSE, partial(self._listen, listener))
             return
-        self._refused = 0
+        self._refused = None
         if self._same_user and not _is_same_user(sock):
             sock.close()
             return

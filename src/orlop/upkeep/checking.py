@@ -21,7 +21,8 @@ from orlop.snapshots import Kind, SnapshotStore
 from orlop.transfer.resolver import Resolver
 from orlop.upkeep import findings, rows
 from orlop.upkeep.findings import Finding, Outcome
-from orlop.upkeep.inspection import Advance, Summary, Tell
+from orlop.upkeep.inspection import Summary, Tell
+from orlop.upkeep.reading import Advance
 from orlop.upkeep.refetching import Access, Refetcher
 
 _JOB = "orlop.upkeep.inspection:job"
@@ -93,9 +94,24 @@ class Checker:
         with Worker(self._forks, _JOB, args, name="orlop-check") as worker:
             ctx.on_cancel(worker.cancel)
             try:
-                return msgspec.convert(worker.result(hear), Summary)
+                summary = msgspec.convert(worker.result(hear), Summary)
             finally:
                 ctx.check()
+        for finding in self._stuck():
+            tell(finding)
+        return summary
+
+    def _stuck(self) -> Iterator[Finding]:
+        """What the daemon could not delete."""
+        for name, store in self._snapshotters.items():
+            for path, why in store.stuck().items():
+                yield Finding(
+                    kind=findings.STUCK_SNAPSHOT,
+                    name=path.name,
+                    path=str(path),
+                    store=name,
+                    problem=f"it cannot be deleted: {why}",
+                )
 
     def _mended(self, finding: Finding, wish: Wish, ctx: CallContext) -> Finding:
         ctx.check()
@@ -136,7 +152,9 @@ class Checker:
                 self._content.remove_orphan_ingest(finding.name)
             case findings.ORPHAN_SNAPSHOT:
                 self._snapshotter(finding).remove_orphan(int(finding.name))
-            case findings.LOST_SNAPSHOT | findings.BAD_PARENT:
+            case findings.STUCK_SNAPSHOT:
+                self._snapshotter(finding).cleanup()
+            case findings.LOST_SNAPSHOT | findings.BAD_PARENT | findings.DAMAGED_LAYER:
                 return self._give_up_snapshot(finding, wish)
             case findings.DANGLING_LEASE:
                 self._release(finding)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from orlop.erofs.folders import LAYER
 from orlop.metadata import Transaction
 from orlop.upkeep import findings, rows
 from orlop.upkeep.findings import Finding
@@ -26,6 +27,15 @@ def blob_sizes(root: Path) -> dict[str, int]:
     for path in root.glob("content/blobs/*/*"):
         with suppress(FileNotFoundError):
             found[f"{path.parent.name}:{path.name}"] = path.stat().st_size
+    return found
+
+
+def layer_sizes(root: Path) -> dict[Path, int]:
+    """Every layer that is kept as an image, and what is to be read of it."""
+    found = {}
+    for path in root.glob(f"snapshots/*/snapshots/[0-9]*/{LAYER}"):
+        with suppress(FileNotFoundError):
+            found[path] = path.stat().st_size
     return found
 
 

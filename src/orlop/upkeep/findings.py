@@ -14,13 +14,18 @@ ORPHAN_BLOB = "orphan-blob"
 MISSING_BLOB = "missing-blob"
 MISSING_TARGET = "missing-target"
 ORPHAN_INGEST = "orphan-ingest"
+DAMAGED_LAYER = "damaged-layer"
+LOST_ROOT = "lost-root"
 LOST_SNAPSHOT = "lost-snapshot"
 BAD_PARENT = "bad-parent"
 ORPHAN_SNAPSHOT = "orphan-snapshot"
+STUCK_SNAPSHOT = "stuck-snapshot"
 DANGLING_LEASE = "dangling-lease"
 STRAY_LABEL = "stray-label"
 
-_LITTER = {ORPHAN_BLOB, ORPHAN_INGEST, ORPHAN_SNAPSHOT, DANGLING_LEASE, STRAY_LABEL}
+_LITTER = {
+    ORPHAN_BLOB, ORPHAN_INGEST, ORPHAN_SNAPSHOT, STUCK_SNAPSHOT, DANGLING_LEASE, STRAY_LABEL,
+}  # fmt: skip
 _ADVICE = {
     DATABASE: "stop the daemon and put a backup of the database in its place",
     DAMAGED_BLOB: "--repair fetches it again; or remove the images that need it and pull them",
@@ -28,8 +33,11 @@ _ADVICE = {
     WRONG_SIZE: "--repair corrects the record",
     MISSING_BLOB: "--repair fetches it; or pull the images that need it",
     MISSING_TARGET: "pull the image again, or remove it",
+    DAMAGED_LAYER: "remove the containers that need it; --repair --drop removes it where none does",
+    LOST_ROOT: "remove the container, and make it anew from its image",
     LOST_SNAPSHOT: "remove the containers that need it; --repair --drop removes it where none does",
     BAD_PARENT: "remove the containers that need it; --repair --drop removes it where none does",
+    STUCK_SNAPSHOT: "see what is mounted below it, or has the attribute i or a (lsattr -R)",
 }
 _LITTER_ADVICE = "--repair removes it"
 

@@ -6,7 +6,6 @@ told which looks so a second time.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,19 +17,15 @@ import msgspec
 
 from orlop.fork.worker import Report
 from orlop.metadata import Transaction
-from orlop.oci.hashing import new_hash
 from orlop.sys.process import be_patient
 from orlop.upkeep import comparing, findings, rows
 from orlop.upkeep.findings import Finding
+from orlop.upkeep.reading import Advance, Reading
 
 _SECOND_LOOK = 1.0  # seconds after the first
-_CHUNK = 1 << 20
-_TOLD = 64 << 20  # bytes between two reports of progress
 _ERRORS = 20
 
 Tell = Callable[[Finding], None]
-Advance = Callable[[int, int], None]
-"""Told of bytes that are read, and of all that are to be."""
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -105,39 +100,40 @@ class Inspection:
         path = str(self._database)
         self._tell(Finding(kind=findings.DATABASE, name=path, path=path, problem=problem))
 
-    # Blobs
+    # What has a digest
 
     def _read(self, blobs: Mapping[str, int]) -> Iterator[str]:
-        """Hash all blobs, and tell of those that are not what they are called."""
-        done, total = 0, sum(blobs.values())
-        self._advance(0, total)
+        """Hash all blobs and layers, and tell of those that are not what they were; the blobs."""
+        layers = comparing.layer_sizes(self._root)
+        reading = Reading(sum(blobs.values()) + sum(layers.values()), self._advance)
         for digest, size in blobs.items():
             with suppress(FileNotFoundError):  # it has gone meanwhile
-                if problem := self._problem(digest, done, total):
+                if problem := reading.blob(comparing.blob(self._root, digest), digest):
                     self._tell_of_damage(digest, problem)
                     yield digest
-            done += size
-        self._advance(total, total)
+            reading.passed(size)
+        for path, size in layers.items():
+            with suppress(FileNotFoundError):
+                if problem := reading.layer(path):
+                    self._tell_of_layer(path, problem)
+            reading.passed(size)
+        reading.end()
 
-    def _problem(self, digest: str, before: int, total: int) -> str:
-        """What is wrong with the bytes of a blob, "" if nothing is."""
-        algorithm = digest.partition(":")[0]
-        state, buffer = new_hash(algorithm), bytearray(_CHUNK)
-        read = told = 0
-        with comparing.blob(self._root, digest).open("rb", buffering=0) as file:
-            try:
-                while count := file.readinto(buffer):
-                    state.update(memoryview(buffer)[:count])
-                    read += count
-                    if read - told >= _TOLD:
-                        told = read
-                        self._advance(before + read, total)
-            except OSError as error:
-                return f"after {read} bytes: {error.strerror}"
-            # What containers read stays in memory rather than what nobody will read soon.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        found = f"{algorithm}:{state.hexdigest()}"
-        return "" if found == digest else f"its {read} bytes have digest {found}"
+    def _tell_of_layer(self, path: Path, problem: str) -> None:
+        with suppress(sqlite3.DatabaseError), self._reading() as tx:
+            snapshot = rows.snapshot(tx, int(path.parent.name))
+            if snapshot is not None:  # else it is garbage
+                self._tell(
+                    Finding(
+                        kind=findings.DAMAGED_LAYER,
+                        namespace=snapshot.namespace,
+                        name=snapshot.key,
+                        store=snapshot.snapshotter,
+                        path=str(path),
+                        problem=problem,
+                        used_by=rows.users_of_snapshot(tx, snapshot.id),
+                    )
+                )
 
     def _tell_of_damage(self, digest: str, problem: str) -> None:
         users: tuple[str, ...] = ()

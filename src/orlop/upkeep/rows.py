@@ -56,10 +56,6 @@ def has_ingest(tx: Transaction, directory: str) -> bool:
     return tx.one("SELECT 1 FROM ingests WHERE directory = ?", (directory,)) is not None
 
 
-def has_snapshot(tx: Transaction, number: int) -> bool:
-    return tx.one("SELECT 1 FROM snapshots WHERE id = ?", (number,)) is not None
-
-
 def held_kind(resource: str) -> str:
     """The kind of record that a lease holds by a type of resource."""
     return _HELD.get(resource) or resource.replace("snapshots/", "snapshot/", 1)
@@ -79,6 +75,11 @@ def snapshots(tx: Transaction) -> list[Snapshot]:
     return [
         Snapshot(*row) for row in tx.all("SELECT id, snapshotter, namespace, key FROM snapshots")
     ]
+
+
+def snapshot(tx: Transaction, number: int) -> Snapshot | None:
+    row = tx.one("SELECT id, snapshotter, namespace, key FROM snapshots WHERE id = ?", (number,))
+    return Snapshot(*row) if row else None
 
 
 def users_of_blob(tx: Transaction, digest: str) -> tuple[str, ...]:
@@ -111,8 +112,12 @@ def users_of_snapshot(tx: Transaction, number: int) -> tuple[str, ...]:
 
 def at_odds(tx: Transaction) -> Iterator[Finding]:
     """Records that do not agree with each other."""
-    for look in (_missing_targets, _missing_blobs, _bad_parents, _dangling_leases, _stray_labels):
-        yield from look(tx)
+    yield from _missing_targets(tx)
+    yield from _missing_blobs(tx)
+    yield from _lost_roots(tx)
+    yield from _bad_parents(tx)
+    yield from _dangling_leases(tx)
+    yield from _stray_labels(tx)
 
 
 def _missing_targets(tx: Transaction) -> list[Finding]:
@@ -142,6 +147,21 @@ def _missing_blobs(tx: Transaction) -> list[Finding]:
             f" AND EXISTS ({_OWNERS['content'].format('owner')})"
             f" AND NOT EXISTS ({_OWNERS['content'].format('value')})"
             " GROUP BY x.namespace, x.value"
+        )
+    ]  # fmt: skip
+
+
+def _lost_roots(tx: Transaction) -> list[Finding]:
+    return [
+        Finding(
+            kind=findings.LOST_ROOT, namespace=namespace, name=container, store=snapshotter,
+            problem=f'its snapshot "{key}" is not there',
+        )
+        for namespace, container, snapshotter, key in tx.all(
+            "SELECT c.namespace, c.id, c.snapshotter, c.snapshot_key FROM containers c"
+            " WHERE c.snapshot_key != '' AND NOT EXISTS (SELECT 1 FROM snapshots s"
+            " WHERE s.namespace = c.namespace AND s.key = c.snapshot_key"
+            " AND c.snapshotter IN (s.snapshotter, ''))"
         )
     ]  # fmt: skip
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from orlop.errors import FailedPrecondition
 from orlop.oci.digest import Digest
-from orlop.wire.services import store_pb2
+from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.wire.services import snapshots_pb2, store_pb2
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -169,6 +171,66 @@ def test_records_that_are_wrong(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("rm", "one")
     assert _check(orlopd, "--repair", "--drop", status=0)["lost-snapshot"]["outcome"] == "dropped"
     assert orlopd.orlop("run", "--rm", busybox, "echo", "anew").stdout == "anew\n"
+
+
+def test_a_layer_that_is_an_image(orlopd: Orlopd, busybox: str) -> None:
+    """It is dropped where no container needs it, and made anew."""
+    run = ("--snapshotter", "erofs", busybox, "box", "echo", "well")
+    orlopd.ctr("run", "--rm", *run)
+    (path,) = orlopd.root.glob("snapshots/erofs/snapshots/*/layer.erofs")
+    assert _check(orlopd, status=0) == {}
+    orlopd.ctr("containers", "create", *run[:3])
+    _edit(path)
+    row = _check(orlopd, status=1)["damaged-layer"]
+    assert (row["path"], row["used_by"]) == (str(path), [f"{orlopd.namespace}/box"])
+    row = _check(orlopd, "--repair", "--drop", status=1)["damaged-layer"]
+    assert row["outcome"] == "left" and "containers need it" in row["problem"]
+    orlopd.ctr("containers", "rm", "box")
+    assert _check(orlopd, "--repair", "--drop", status=0)["damaged-layer"]["outcome"] == "dropped"
+    assert orlopd.ctr("run", "--rm", *run).stdout == "well\n"
+    assert _check(orlopd, status=0) == {}
+
+
+def test_a_container_without_its_root(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("create", "--name", "one", busybox, "true")
+    (key,) = [
+        line.split()[0] for line in orlopd.ctr("snapshots", "ls").stdout.splitlines()
+        if line.endswith("Active")
+    ]  # fmt: skip
+    orlopd.ctr("snapshots", "rm", key)
+    row = _check(orlopd, "--repair", "--drop", status=1)["lost-root"]
+    assert (row["name"], row["namespace"]) == ("one", orlopd.namespace)
+    assert row["outcome"] == "left" and "make it anew" in row["problem"]
+    orlopd.orlop("rm", "one")
+    assert _check(orlopd, status=0) == {}
+
+
+def test_what_cannot_be_deleted(orlopd: Orlopd, busybox: str) -> None:
+    """It is told until it is gone, also to a client of the API that cleans up."""
+    orlopd.orlop("create", "--name", "one", busybox, "true")
+    folder = max(orlopd.root.glob("snapshots/overlayfs/snapshots/[0-9]*"), key=_number)
+    below = folder / "fs/below"
+    below.mkdir()
+    trash = folder.with_name(f".trash-{folder.name}")
+    mount_all([Mount("tmpfs", "tmpfs")], below)
+    try:
+        orlopd.orlop("rm", "one")
+        orlopd.wait_for(lambda: "stuck-snapshot" in _check(orlopd, status=0))
+        row = _check(orlopd, "--repair", status=0)["stuck-snapshot"]
+        assert (row["path"], row["outcome"]) == (str(trash), "left")
+        with orlopd.connect() as connection:
+            request = snapshots_pb2.CleanupRequest(snapshotter="overlayfs")
+            with pytest.raises(FailedPrecondition, match=str(trash)):
+                connection.snapshots.cleanup(request)
+    finally:
+        unmount(trash / "fs/below")
+    row = _check(orlopd, "--repair", status=0)["stuck-snapshot"]
+    assert (row["outcome"], trash.exists()) == ("repaired", False)
+    assert _check(orlopd, status=0) == {}
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name)
 
 
 def test_a_check_ends_with_its_client(orlopd: Orlopd, busybox: str) -> None:
