@@ -7,8 +7,6 @@ import os
 import struct
 
 _FS_IOC_ENABLE_VERITY = 0x40806685
-_FS_IOC_GETFLAGS = 0x80086601
-_FS_VERITY_FL = 0x00100000
 _VERSION, _SHA256, _BLOCK = 1, 1, 4096
 _ARGUMENT = struct.pack("<IIIIQIIQ88x", _VERSION, _SHA256, _BLOCK, 0, 0, 0, 0, 0)
 
@@ -24,13 +22,3 @@ def protect(path: str | os.PathLike[str]) -> None:
         fcntl.ioctl(fd, _FS_IOC_ENABLE_VERITY, _ARGUMENT)
     finally:
         os.close(fd)
-
-
-def is_protected(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is; raises OSError where the filesystem has no such flags."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        flags = fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8))
-    finally:
-        os.close(fd)
-    return bool(int.from_bytes(flags[:4], "little") & _FS_VERITY_FL)
