@@ -113,13 +113,13 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     assert "(300" not in done.stderr  # linked: some hundred of them, and what images need
     shutil.rmtree(near)
     near.mkdir()
-    orlopd.namespace, before = one, orlopd.namespace
+    orlopd.namespace, usual = one, orlopd.namespace
     try:
         done = orlopd.orlop("run", "--rm", BUSYBOX, "echo", "here")
         assert done.stdout == "here\n"
         assert orlopd.orlop("store", "check").stdout == ""
     finally:
-        orlopd.namespace = before
+        orlopd.namespace = usual
 
 
 def test_from_another_filesystem_and_again(orlopd: Orlopd, used: Path) -> None:
