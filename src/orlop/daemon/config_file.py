@@ -72,6 +72,7 @@ _MINIMUM = {
     "diff.max_size": 1,
     "diff.max_entries": 1,
     "diff.max_ratio": 1,
+    "diff.max_zeros": 0,
     "serve.max_blob": 1,
     "image_verifier.max_verifiers": -1,
     "image_verifier.per_verifier_timeout": 1,

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,16 @@ _NAME = "orlop-unpack"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one layer may unpack to: bytes, entries, and bytes per compressed byte beyond 1 GiB."""
+    """What one layer may unpack to: bytes, entries, and bytes per compressed byte beyond 1 GiB.
+
+    Runs of zeros become holes, and have a limit of their own: bytes, in the tar as in what sparse
+    files lack there.
+    """
 
     max_size: int = 64 << 30
     max_entries: int = 10_000_000
     max_ratio: int = 200
+    max_zeros: int = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +135,7 @@ def start_index(
         "name": name,
         "unfinished": unfinished.name,
         "block_size": block_size(folder),
-        "max_size": limits.max_size,
-        "max_entries": limits.max_entries,
-        "max_ratio": limits.max_ratio,
+        **asdict(limits),
     }
     if not looks:
         return Unpacking(Worker(forks, _INDEX_JOB, args, [source], name=_NAME), unfinished)
@@ -150,9 +153,7 @@ def _start(
     args = {
         **target,
         "overlay": overlay,
-        "max_size": limits.max_size,
-        "max_entries": limits.max_entries,
-        "max_ratio": limits.max_ratio,
+        **asdict(limits),
     }
     return Unpacking(Worker(forks, _JOB, args, [source], name=_NAME))
 

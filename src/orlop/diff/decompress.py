@@ -10,6 +10,7 @@ import zstandard
 from isal import isal_zlib
 
 from orlop.errors import InvalidArgument, ResourceExhausted
+from orlop.tar import zeros
 
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -19,7 +20,7 @@ _ZSTD_SKIPPABLE = frozenset(bytes([0x50 + n, 0x2A, 0x4D, 0x18]) for n in range(1
 # No name in UTF-8 begins like this, and so no tar does.
 _UNSUPPORTED = {b"\xfd7zX": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
-_OUTPUT = 256 << 10  # larger pieces leave the cache before they are hashed and written
+_OUTPUT = zeros.LONGEST  # larger pieces leave the cache before they are hashed and written
 _ZSTD_INPUT = 4096
 _ZSTD_WINDOW = 1 << 27
 # A ratio says nothing about little data.
@@ -29,15 +30,16 @@ Read = Callable[[], bytes]
 
 
 def decompress(
-    read: Read, *, max_size: int, max_ratio: int, what: str = "layer"
+    read: Read, *, max_size: int, max_ratio: int, max_zeros: int = 0, what: str = "layer"
 ) -> Iterator[bytes]:
     """The plain bytes of what `read` gives piece by piece (b"" ends it).
 
     Concatenated members and frames are one stream; errors say `what` it is. Raises InvalidArgument
     for damaged or cut-off data, ResourceExhausted beyond `max_size` bytes, or beyond 1 GiB at more
-    than `max_ratio` to 1.
+    than `max_ratio` to 1. For who makes holes of them, up to `max_zeros` bytes are beside that
+    which come as pieces of zeros.
     """
-    guard = _Guard(read, max_size, max_ratio, what)
+    guard = _Guard(read, max_size, max_ratio, max_zeros, what)
     head = guard.read()
     while 0 < len(head) < 4 and (more := guard.read()):
         head += more
@@ -51,27 +53,38 @@ def decompress(
     else:
         chunks = _plain(head, guard.read)
     for chunk in chunks:
-        guard.count(len(chunk))
+        guard.count(chunk)
         yield chunk
 
 
 class _Guard:
     """Counts what goes in and comes out."""
 
-    def __init__(self, read: Read, max_size: int, max_ratio: int, what: str) -> None:
+    def __init__(
+        self, read: Read, max_size: int, max_ratio: int, max_zeros: int, what: str
+    ) -> None:
         self._read = read
         self._max_size = max_size
         self._max_ratio = max_ratio
+        self._max_zeros = max_zeros
         self._what = what
-        self._in = self._out = 0
+        self._in = self._out = self._zeros = 0
 
     def read(self) -> bytes:
         data = self._read()
         self._in += len(data)
         return data
 
-    def count(self, size: int) -> None:
-        self._out += size
+    def count(self, chunk: bytes) -> None:
+        if self._max_zeros and zeros.are_hole(chunk):
+            self._zeros += len(chunk)
+            if self._zeros > self._max_zeros:
+                raise ResourceExhausted(
+                    f"{self._what} unpacks to more than the {self._max_zeros} bytes of zeros "
+                    "that the daemon allows"
+                )
+            return
+        self._out += len(chunk)
         if self._out > self._max_size:
             raise ResourceExhausted(
                 f"{self._what} unpacks to more than the {self._max_size} bytes "
@@ -156,8 +169,9 @@ class _Frame:
             if self._frame.eof:
                 self._rest = data[start:]
                 return
-            if chunk := self._frame.decompress(data[start : start + _ZSTD_INPUT]):
-                yield chunk
+            chunk = self._frame.decompress(data[start : start + _ZSTD_INPUT])
+            for at in range(0, len(chunk), _OUTPUT):
+                yield chunk[at : at + _OUTPUT]
 
 
 _GZIP = _Codec("gzip", lambda: isal_zlib.decompressobj(wbits=16 + 15), _inflate_gzip)

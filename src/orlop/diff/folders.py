@@ -18,7 +18,7 @@ from orlop.rpc import CallContext
 from orlop.sys.mount import Mount
 
 # Memory of processes: as large as it is, and compressible as it is.
-_LIMITS = Limits(max_size=1 << 50, max_entries=1_000_000, max_ratio=1 << 30)
+_LIMITS = Limits(max_size=1 << 50, max_entries=1_000_000, max_ratio=1 << 30, max_zeros=1 << 50)
 
 
 class FolderStore:

@@ -30,15 +30,15 @@ def index(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any
     """The job (see `orlop.fork.worker`): make an image of the layer that descriptor 0 gives.
 
     It is written to `unfinished` and becomes `name` in `folder` when it is whole, with blocks of
-    `block_size` bytes; `max_size`, `max_ratio`, `max_entries` limit it. Descriptor 1, if given,
-    tells in JSON what implied folders look like (`LayerTree.give_looks`). Answers as
+    `block_size` bytes; `max_size`, `max_ratio`, `max_zeros`, `max_entries` limit it. Descriptor 1,
+    if given, tells in JSON what implied folders look like (`LayerTree.give_looks`). Answers as
     `orlop.diff.unpack` does, and reports where the inodes of implied folders are, in the same
     order: `{"places": […]}`.
     """
     source, *told = fds
     looks = json.load(os.fdopen(told[0])) if told else {}
     _confine(Path(args["folder"]))
-    pump = Pump(source, args["max_size"], args["max_ratio"])
+    pump = Pump(source, args["max_size"], args["max_ratio"], args["max_zeros"])
     try:
         tree, places = _write(pump, args, looks)
     except OrlopError:
@@ -62,7 +62,7 @@ def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[Lay
     fd = os.open(unfinished, _CREATE, 0o600)
     try:
         image = Image(fd, args["block_size"])
-        tree = _index(pump, image, args["max_entries"], looks)
+        tree = _index(pump, image, args, looks)
         os.fsync(fd)
         os.rename(unfinished, name)  # noqa: PTH104 - nothing to import once confined
     except BaseException:
@@ -74,9 +74,9 @@ def _write(pump: Pump, args: dict[str, Any], looks: dict[str, Any]) -> tuple[Lay
     return tree, [image.offset(node) for node in tree.implicit.values()]
 
 
-def _index(pump: Pump, image: Image, max_entries: int, looks: dict[str, Any]) -> LayerTree:
-    reader = TarReader(image.through(pump.read))
-    tree = LayerTree(image.place, max_entries=max_entries)
+def _index(pump: Pump, image: Image, args: dict[str, Any], looks: dict[str, Any]) -> LayerTree:
+    reader = TarReader(image.through(pump.read), max_holes=args["max_zeros"])
+    tree = LayerTree(image.place, max_entries=args["max_entries"])
     tree.read(reader)
     reader.drain()
     tree.give_looks(looks)

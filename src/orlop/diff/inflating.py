@@ -37,9 +37,11 @@ def batches(paths: Iterable[bytes]) -> Iterator[list[str]]:
 class Pump:
     """Reads, inflates and hashes in a thread; `read` gives the plain bytes, b"" at the end."""
 
-    def __init__(self, source: int, max_size: int, max_ratio: int) -> None:
+    def __init__(self, source: int, max_size: int, max_ratio: int, max_zeros: int) -> None:
         self._source = source
-        self._chunks = decompress(self._raw, max_size=max_size, max_ratio=max_ratio)
+        self._chunks = decompress(
+            self._raw, max_size=max_size, max_ratio=max_ratio, max_zeros=max_zeros
+        )
         self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
         self._hash = new_hash()
         self._stopped = False

@@ -14,7 +14,7 @@ from orlop.sys.mount import Mount
 from orlop.tar.sides import for_reading, upper_of
 
 # The files are ours already, as large and as many as they are.
-_LIMITS = Limits(max_size=1 << 40, max_entries=1 << 31, max_ratio=1 << 40)
+_LIMITS = Limits(max_size=1 << 40, max_entries=1 << 31, max_ratio=1 << 40, max_zeros=1 << 41)
 
 
 class Sealer:

@@ -37,16 +37,16 @@ def unpack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     """The job (see `orlop.fork.worker`): unpack the layer that descriptor 0 of `fds` gives.
 
     `args`: `folder`, or `mounts` to be mounted at `mount_point` where nobody else sees them;
-    `overlay`, `max_size`, `max_ratio`, `max_entries`. Answers the `diff_id` and `size` of the plain
-    tar and the number of `entries`; folders that the layer implies without containing are reported
-    in batches, `{"implicit": […]}`.
+    `overlay`, and the limits `max_size`, `max_ratio`, `max_zeros`, `max_entries`. Answers the
+    `diff_id` and `size` of the plain tar and the number of `entries`; folders that the layer
+    implies without containing are reported in batches, `{"implicit": […]}`.
     """
     (source,) = fds
     _confine(args)
-    pump = Pump(source, args["max_size"], args["max_ratio"])
+    pump = Pump(source, args["max_size"], args["max_ratio"], args["max_zeros"])
     extractor = Extractor(overlay=args["overlay"], max_entries=args["max_entries"])
     try:
-        reader = TarReader(pump.read)
+        reader = TarReader(pump.read, max_holes=args["max_zeros"])
         extractor.apply(reader)
         reader.drain()
     except OrlopError:

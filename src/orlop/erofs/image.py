@@ -1,8 +1,9 @@
 """Writes an image: contents as they come, then metadata, then the superblock at the front.
 
 Contents are the tar itself where blocks are those of a tar (512 bytes; Linux 6.4), so that a byte
-of a layer is written once, where the stream brings it. Elsewhere blocks are pages, and each
-content is written at the start of one.
+of a layer is written once, where the stream brings it; only what there is of sparse files is
+written again, as far apart as it belongs. Elsewhere blocks are pages, and each content is written
+at the start of one. Zeros are holes in the image.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from typing import NamedTuple
 
 from orlop.erofs import layout
 from orlop.erofs.tree import Node
+from orlop.errors import ResourceExhausted
+from orlop.tar import zeros
 from orlop.tar.reader import BLOCK, Entry, Read, TarReader
+from orlop.tar.sparse import Segments
 
 _BEGIN = 4096
 """Contents begin here: what is before has room for the superblock."""
+
+_BLOCKS_MAX = (1 << 32) - 1
 
 _FIRST = layout.INODE_SIZE // layout.SLOT
 """The root's slot. A slot is also what stat(2) tells as inode, and 0 would mean none."""
@@ -54,6 +60,7 @@ class Image:
         self._block = block_size
         self._end = _BEGIN
         self._metadata = 0
+        self._sparse: list[tuple[Node, int, Segments]] = []  # and where what there is begins
 
     def through(self, read: Read) -> Read:
         """`read`, with what it gives written on the way where the image holds the tar itself."""
@@ -67,25 +74,34 @@ class Image:
 
         return kept
 
-    def place(self, entry: Entry, reader: TarReader) -> int:
-        del entry
+    def place(self, node: Node, entry: Entry, reader: TarReader) -> None:
         if self._block == BLOCK:
-            return _BEGIN + reader.position
+            node.place = _BEGIN + reader.position
+            if entry.segments is not None:
+                self._sparse.append((node, node.place, entry.segments))
+            return
         self._align(self._block)
-        begin = self._end
+        node.place = self._end
         for piece in reader.content():
             self._append(piece)
-        return begin
 
     def finish(self, root: Node, uuid: bytes) -> None:
-        """Write what makes the contents a filesystem with the root folder `root`."""
+        """Write what makes the contents a filesystem with the root folder `root`.
+
+        Raises ResourceExhausted for more than such an image can hold.
+        """
+        os.ftruncate(self._fd, self._end)
+        for node, begin, segments in self._sparse:
+            self._spread(node, begin, segments)
         self._align(self._block)
+        self._check_size()
         self._metadata = begin = self._end
         nodes = _number(root)
         last = nodes[-1]
         data = begin + (last.slot * layout.SLOT + _inode_size(last))
         self._write_metadata(nodes, data + -data % self._block)
         self._align(_BEGIN)
+        self._check_size()
         os.ftruncate(self._fd, self._end)
         first = layout.superblock(
             block_size=self._block,
@@ -100,6 +116,25 @@ class Image:
     def offset(self, node: Node) -> int:
         """Where the inode of a node is, after `finish`; -1 if it is none of the image's."""
         return self._metadata + node.slot * layout.SLOT if node.slot >= 0 else -1
+
+    def _check_size(self) -> None:
+        if self._end // self._block > _BLOCKS_MAX:
+            raise ResourceExhausted(
+                f"layer takes {self._end} bytes: no image with blocks of {self._block} has as many"
+            )
+
+    def _spread(self, node: Node, begin: int, segments: Segments) -> None:
+        """Write a sparse file, which the image has from `begin` on without its holes."""
+        self._align(self._block)
+        node.place = start = self._end
+        for offset, length in segments:
+            self._end = start + offset
+            end = begin + length
+            while begin < end:
+                piece = os.pread(self._fd, min(end - begin, zeros.LONGEST), begin)
+                self._append(memoryview(piece))
+                begin += len(piece)
+        self._end = start + node.size
 
     def _write_metadata(self, nodes: list[Node], data: int) -> None:
         """All inodes, and the data of folders and links behind them, from the offset `data` on."""
@@ -143,6 +178,9 @@ class Image:
         return layout.directory(entries, self._block)
 
     def _append(self, data: memoryview) -> None:
+        if zeros.are_hole(data):
+            self._end += len(data)
+            return
         while data:
             done = os.pwrite(self._fd, data, self._end)
             self._end += done

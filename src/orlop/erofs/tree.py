@@ -35,9 +35,6 @@ _TYPES = {
     tar.FIFO: stat.S_IFIFO,
 }
 
-# Says at which byte of the image an entry's content begins, and may put it there.
-Place = Callable[[Entry, TarReader], int]
-
 
 class Node:
     """A file of any kind; `children` only of folders, `target` only of symbolic links.
@@ -70,6 +67,10 @@ class Node:
     @property
     def is_whiteout(self) -> bool:
         return stat.S_ISCHR(self.mode) and not self.place
+
+
+# Notes in a node at which byte of the image an entry's content begins, and may put it there.
+Place = Callable[[Node, Entry, TarReader], None]
 
 
 class LayerTree:
@@ -246,7 +247,8 @@ class LayerTree:
         node = self._node(entry)
         if entry.type == tar.REGULAR:
             node.size = entry.size
-            node.place = self._place(entry, reader) if entry.size else 0
+            if entry.size:
+                self._place(node, entry, reader)
         elif entry.type == tar.SYMLINK:
             if not entry.link:
                 raise InvalidArgument(f"{_WHAT} has a link to nothing: {show(entry.name)}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from orlop.errors import InvalidArgument
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from orlop.tar import zeros
 from orlop.tar.pack import FOLDER, Attributes, Packer, explain, is_gone, kept, read_attributes
 from orlop.tar.reader import REGULAR, Entry
 from orlop.tar.writer import Archive
@@ -293,7 +294,7 @@ def _same_file(
     if stat.S_ISLNK(new.st_mode):
         return os.readlink(name, dir_fd=lower) == os.readlink(name, dir_fd=upper)
     if stat.S_ISREG(new.st_mode) and new.st_mtime_ns % _SECOND == 0:
-        return _same_content(lower, upper, name)
+        return _same_content(lower, upper, name, new.st_size)
     return True
 
 
@@ -309,17 +310,25 @@ def _facts(info: os.stat_result) -> tuple[int, ...]:
     )
 
 
-def _same_content(lower: int, upper: int, name: bytes) -> bool:
+def _same_content(lower: int, upper: int, name: bytes, size: int) -> bool:
+    """Of two files of `size` bytes; where both have holes nothing is read."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     old = os.open(name, flags, dir_fd=lower)
     try:
         new = os.open(name, flags, dir_fd=upper)
         try:
-            while (piece := os.read(old, _READ)) == os.read(new, _READ):
-                if not piece:
-                    return True
-            return False
+            at = 0
+            while (at := _data_after((old, new), at, size)) < size:
+                piece = os.pread(old, _READ, at)
+                if piece != os.pread(new, _READ, at):
+                    return False
+                at += len(piece) or size  # shorter by now, both
+            return True
         finally:
             os.close(new)
     finally:
         os.close(old)
+
+
+def _data_after(fds: Iterable[int], offset: int, size: int) -> int:
+    return min(zeros.data_after(fd, offset, size) for fd in fds)

@@ -17,7 +17,7 @@ from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
 from orlop.sys.process import in_user_namespace
 from orlop.sys.removal import remove_tree
-from orlop.tar import names
+from orlop.tar import names, zeros
 from orlop.tar import reader as tar
 from orlop.tar.bounds import Bounds
 from orlop.tar.names import show as _show
@@ -60,6 +60,7 @@ class Extractor:
         self._folders: OrderedDict[bytes, int] = OrderedDict()
         self._unpacked: set[bytes] = set()
         self._left_out: set[bytes] = set()
+        # Of folders, given to them last: what is made in them changes the one, and gets the other.
         self._times: dict[bytes, int] = {}
         # A folder or link has been removed: cached descriptors may be of what is no longer there.
         self._stale = False
@@ -259,8 +260,8 @@ class Extractor:
             self._make_way(entry, parent, name)
             fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
         try:
-            for piece in reader.content():
-                _write_all(fd, piece)
+            if _write(fd, reader.content()):
+                os.ftruncate(fd, entry.size)
             if owned:
                 os.fchown(fd, entry.uid, entry.gid)
             for key, value in entry.xattrs.items():
@@ -423,6 +424,15 @@ def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> No
             raise
 
 
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+def _write(fd: int, content: Iterator[memoryview]) -> bool:
+    """Write all but runs of zeros; whether it ends with such, and the file is too short so far."""
+    hole = False
+    for piece in content:
+        hole = zeros.are_hole(piece)
+        if hole:
+            os.lseek(fd, len(piece), os.SEEK_CUR)
+            continue
+        rest = piece
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    return hole

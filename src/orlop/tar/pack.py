@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from orlop.errors import Aborted, OrlopError, ResourceExhausted, Unknown
 from orlop.sys.fs import filesystem_type
+from orlop.tar import names, zeros
 from orlop.tar import reader as tar
 from orlop.tar.reader import Entry
 from orlop.tar.writer import Archive
@@ -17,6 +18,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not to wait for the other end of a fifo that takes a file's place meanwhile.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = 256 * 1024
+_BLOCK = 512  # of stat(2)
 # By statfs(2): proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf.
 _VIRTUAL = frozenset(
     (
@@ -105,7 +107,7 @@ class Packer:
             entry = self._entry(path, info, kept(attributes))
             entry.size = info.st_size
             self._out.entry(entry)
-            self._out.content(_content(fd, info.st_size, path), info.st_size)
+            self._out.content(_content(fd, info, path), info.st_size)
         finally:
             os.close(fd)
 
@@ -162,14 +164,24 @@ class Packer:
         )
 
 
-def _content(fd: int, size: int, path: bytes) -> Iterator[bytes]:
-    """Exactly `size` bytes: what is appended meanwhile is left out."""
-    while size:
-        data = os.read(fd, min(size, _READ))
-        if not data:
-            raise _changed(path)
-        size -= len(data)
-        yield data
+def _content(fd: int, info: os.stat_result, path: bytes) -> Iterator[bytes | memoryview]:
+    """As many bytes as it had: what is appended meanwhile is left out, and holes are not read."""
+    at, size = 0, info.st_size
+    sparse = info.st_blocks * _BLOCK < size
+    while at < size:
+        end = size
+        if sparse:
+            data = zeros.data_after(fd, at, size)
+            yield from zeros.of(data - at)
+            at, end = data, zeros.hole_after(fd, data, size)
+        while at < end:
+            piece = os.pread(fd, min(end - at, _READ), at)
+            if not piece:
+                raise _changed(path)
+            at += len(piece)
+            yield piece
+    if sparse and os.fstat(fd).st_size < size:
+        raise _changed(path)
 
 
 def _is_virtual(folder: int, name: bytes) -> bool:
@@ -201,7 +213,7 @@ def read_attributes(folder: int, name: bytes) -> Attributes:
 
 
 def kept(attributes: Attributes) -> Attributes:
-    """Those that mean the same elsewhere: capabilities of a program, and users' own."""
+    """Those that mean the same elsewhere: capabilities of a program, access lists, users' own."""
     return {
         key: value
         for key, value in attributes.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from orlop.daemon.config import Config
@@ -33,7 +33,7 @@ class Transfers:
 def make(ground: Ground, storage: Storage) -> Transfers:
     config, forks = ground.config, ground.forks
     content, images, leases = storage.content, storage.images, storage.leases
-    limits = Limits(config.diff.max_size, config.diff.max_entries, config.diff.max_ratio)
+    limits = Limits(**asdict(config.diff))
     applier = Applier(content, forks, limits, _processors(config))
     unpacking = Unpacking(storage.everywhere, leases, applier, forks)
     streams = Streams()

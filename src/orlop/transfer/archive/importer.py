@@ -36,6 +36,7 @@ from orlop.transfer.unpacking import Target, Unpacking
 
 # The store bounds what fits, and each layer is bounded when it is unpacked.
 _SIZE_MAX = 1 << 62
+_HOLES_MAX = 1 << 30  # zeros that nobody has sent, and which would be written
 _VERSION = "1.0.0"
 
 Read = Callable[[], bytes]
@@ -127,7 +128,8 @@ class Importer:
             what="archive",
         )
         with Intake(parts) as intake:
-            intake.take(TarReader(lambda: next(plain, b""), what="archive"))
+            reader = TarReader(lambda: next(plain, b""), what="archive", max_holes=_HOLES_MAX)
+            intake.take(reader)
             return _index(intake, parts, compress=wanted.compress)
 
     def _images_of(
