@@ -5,9 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 from pathlib import Path
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+
+
+def acl(user: int, access: int) -> bytes:
+    """An access list: the owner may all, the group reads, another `user` has `access`."""
+    nobody = 0xFFFFFFFF
+    entries = (
+        (1, 7, nobody), (2, access, user), (4, 4, nobody), (16, 7, nobody), (32, 0, nobody)
+    )  # fmt: skip
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
 LONG = "long-" * 24 + "name"
 
 
@@ -40,6 +53,17 @@ def build(root: Path) -> None:
     _file(root / "odd/attribute", b"attribute")
     _file(root / "odd/same-size", b"AAAA", mtime=1_600_000_000 * 10**9)
     _file(root / "odd/grown", b"short")
+    _file(root / "odd/list", b"for some")
+    _file(root / "odd/no-list", b"for some no more")
+    os.setxattr(root / "odd/no-list", ACCESS, acl(1000, 6))
+    for name in ("shared", "not-shared"):
+        (root / name).mkdir(0o750)
+        _file(root / name / "before", b"for nobody else")
+        os.setxattr(root / name, DEFAULT, acl(1001, 7))
+        os.setxattr(root / name, ACCESS, acl(1002, 5))
+    _sparse(root / "odd/holes", [0, 3 << 20], 5 << 20)
+    _sparse(root / "odd/same-holes", [1 << 20], 3 << 20, mtime=1_600_000_000 * 10**9)
+    _sparse(root / "odd/other-holes", [1 << 20], 3 << 20, mtime=1_600_000_000 * 10**9)
 
 
 def change(root: Path) -> None:
@@ -72,6 +96,25 @@ def change(root: Path) -> None:
     with (root / "odd/grown").open("ab") as file:
         file.write(b" no more")
     os.utime(root / "touched", ns=(5, 1_234_567_890_123_456_789))
+    # overlayfs refuses lists while a file is still below, on a filesystem that takes none (erofs).
+    for name in ("odd/list", "odd/no-list", "not-shared"):
+        (root / name).chmod(0o700)
+    os.setxattr(root / "odd/list", ACCESS, acl(1003, 6))
+    os.removexattr(root / "odd/no-list", ACCESS)
+    (root / "odd/no-list").chmod(0o644)
+    for name in (DEFAULT, ACCESS):
+        os.removexattr(root / "not-shared", name)
+    (root / "not-shared").chmod(0o711)
+    _file(root / "shared/with", b"as the folder says")
+    _file(root / "shared/without", b"a list is not for all")
+    os.removexattr(root / "shared/without", ACCESS)
+    (root / "shared/without").chmod(0o640)
+    (root / "shared/below").mkdir()
+    (root / "shared/plain").mkdir()
+    for name in (DEFAULT, ACCESS):
+        os.removexattr(root / "shared/plain", name)
+    _sparse(root / "odd/holes", [4 << 20], 7 << 20)
+    _sparse(root / "odd/other-holes", [2 << 20], 3 << 20, mtime=1_600_000_000 * 10**9)
     new = root / "new"
     new.mkdir()
     os.setxattr(new, "user.folder", b"yes")
@@ -87,6 +130,10 @@ def change(root: Path) -> None:
     _file(Path(os.fsdecode(os.fsencode(new) + b"/\xff\xfe not utf-8")), b"name")
     _file(new / "big", os.urandom(1 << 20) + bytes(3 << 20))
     _file(new / "empty", b"")
+    _sparse(new / "nothing", [], 9_000_001)
+    (new / "shared").mkdir()
+    _file(new / "shared/file", b"for nobody else")
+    os.setxattr(new / "shared", DEFAULT, acl(1004, 7))
     _file(new / "first", b"twins")
     os.link(new / "first", new / "second")
     (new / "link-1").symlink_to("first")
@@ -95,6 +142,15 @@ def change(root: Path) -> None:
 
 def _file(path: Path, data: bytes, mtime: int = 1_700_000_000_123_456_789) -> None:
     path.write_bytes(data)
+    os.utime(path, ns=(mtime, mtime))
+
+
+def _sparse(path: Path, places: list[int], size: int, mtime: int = 1_700_000_000) -> None:
+    """A file of holes, but for some data at each of the places."""
+    with path.open("r+b" if path.exists() else "wb") as file:
+        for place in places:
+            os.pwrite(file.fileno(), b"data" * 1000, place)
+        file.truncate(size)
     os.utime(path, ns=(mtime, mtime))
 
 

@@ -62,6 +62,7 @@ class Extractor:
         self._left_out: set[bytes] = set()
         # Of folders, given to them last: what is made in them changes the one, and gets the other.
         self._times: dict[bytes, int] = {}
+        self._defaults: dict[bytes, bytes] = {}
         # A folder or link has been removed: cached descriptors may be of what is no longer there.
         self._stale = False
         self.implicit: dict[bytes, None] = {}
@@ -83,9 +84,12 @@ class Extractor:
     def apply(self, reader: Entries) -> None:
         """Write all entries; raises InvalidArgument, ResourceExhausted or OSError."""
         os.umask(0)
+        self._lift_default(b"")
         for entry in reader:
             self._bounds.entry()
             self._apply(entry, reader)
+        for path, acl in self._defaults.items():
+            self._set_default(path, acl)
         for path, mtime in self._times.items():
             self._set_folder_time(path, mtime)
         self._forget_folders()
@@ -111,6 +115,9 @@ class Extractor:
                 f"{self._what} entry {_show(path)} has a value that no file can have: {error}"
             ) from error
         self._unpacked.add(path)
+        if self._stale and entry.type != tar.DIRECTORY:  # a folder may have given way
+            self._times.pop(path, None)
+            self._defaults.pop(path, None)
 
     # Folders
 
@@ -139,6 +146,7 @@ class Extractor:
             if error.errno != errno.EXDEV:
                 raise self._explain(error, path) from error
             fd = self._follow_links(path)
+        self._lift_default(path)
         return self._keep_open(path, fd)
 
     def _make_folder(self, path: bytes, parent: int) -> int:
@@ -190,6 +198,32 @@ class Extractor:
             os.utime(path, ns=(mtime, mtime), dir_fd=self._root, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             pass  # replaced by a later entry
+
+    def _lift_default(self, path: bytes) -> None:
+        """Take a default ACL away for a while: files of a layer come with their own, or none."""
+        if self._overlay or not self._layer:
+            return
+        try:
+            found = os.getxattr(b"/" + path, names.DEFAULT_ACL)
+            os.removexattr(b"/" + path, names.DEFAULT_ACL)
+        except OSError:
+            return  # it has none
+        self._defaults[path] = found
+
+    def _set_default(self, path: bytes, acl: bytes) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            fd = openat2(self._root, os.fsdecode(path) or ".", flags, 0, RESOLVE_IN_ROOT)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return  # replaced by a later entry
+            raise self._explain(error, path) from error
+        try:
+            _set_xattr(fd, names.DEFAULT_ACL, acl, user=True)
+        except OSError as error:
+            raise self._explain(error, path) from error
+        finally:
+            os.close(fd)
 
     # Whiteouts
 
@@ -274,9 +308,11 @@ class Extractor:
 
     def _directory(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
+        merged = False
         try:
             os.mkdir(name, entry.mode, dir_fd=parent)
         except FileExistsError:
+            merged = True
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
                 self._make_way(entry, parent, name)
@@ -285,11 +321,17 @@ class Extractor:
                     self._set_opaque(name, parent)
         path = self._clean(entry.name)
         self.implicit.pop(path, None)
+        self._defaults.pop(path, None)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             os.fchown(fd, entry.uid, entry.gid)
+            if merged and self._layer:
+                _remove_acls(fd)
             for key, value in entry.xattrs.items():
-                _set_xattr(fd, key, value, user=True)
+                if key == names.DEFAULT_ACL:
+                    self._defaults[path] = value
+                else:
+                    _set_xattr(fd, key, value, user=True)
             os.fchmod(fd, entry.mode)
         finally:
             os.close(fd)
@@ -405,6 +447,18 @@ def _climbs(folder: list[bytes], target: bytes) -> bool:
 
 def _is_whiteout(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _remove_acls(fd: int) -> None:
+    try:
+        there = os.listxattr(fd)
+    except OSError as error:
+        if error.errno in _NO_XATTR:
+            return
+        raise
+    for key in there:
+        if key in (names.ACCESS_ACL, names.DEFAULT_ACL):
+            os.removexattr(fd, key)
 
 
 def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> None:

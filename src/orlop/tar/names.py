@@ -12,6 +12,8 @@ AUFS_OWN = b".wh..wh."
 OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 """overlayfs' own attributes are not a layer's to set: they could redirect, or unhide."""
 
+ACCESS_ACL, DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
+
 
 def clean(name: bytes, what: str) -> bytes:
     """A member's path below the root, without `./` and double slashes; b"" is the root.

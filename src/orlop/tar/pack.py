@@ -36,6 +36,7 @@ _VIRTUAL = frozenset(
 )
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _OVERLAY = "user.overlay."
+_KEPT = ("security.capability", names.ACCESS_ACL, names.DEFAULT_ACL)
 _KINDS = {
     stat.S_IFREG: tar.REGULAR,
     stat.S_IFDIR: tar.DIRECTORY,
@@ -217,8 +218,7 @@ def kept(attributes: Attributes) -> Attributes:
     return {
         key: value
         for key, value in attributes.items()
-        if key == "security.capability"
-        or (key.startswith("user.") and not key.startswith(_OVERLAY))
+        if key in _KEPT or (key.startswith("user.") and not key.startswith(_OVERLAY))
     }
 
 

@@ -8,7 +8,8 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.rpc import CallContext
 from orlop.sys.mount import Mount, mount_all, unmount
-from tests.layer_fixture import HOSTILE, folder, layer, link, member
+from tests import nasty_tree
+from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member
 
 pytestmark = pytest.mark.root
 
@@ -47,7 +49,7 @@ class Bench:
         self.root = root
         self.database = Database(root / "meta.db")
         self.content = ContentStore(self.database, root / "content", Exchange())
-        limits = Limits(max_size=64 << 20, max_entries=5000)
+        limits = Limits(max_size=64 << 20, max_entries=5000, max_zeros=64 << 20)
         self.applier = Applier(self.content, forks, limits)
         self.target = root / "target"
         self.target.mkdir()
@@ -172,6 +174,104 @@ def test_like_gnu_tar(bench: Bench, tmp_path: Path) -> None:
         return found
 
     assert facts(bench.target) == facts(source)
+
+
+SPARSE = [
+    ["--format=gnu"],
+    *(["--format=posix", f"--sparse-version={version}"] for version in ("0.0", "0.1", "1.0")),
+]
+
+
+def _blocks(path: Path) -> int:
+    """The bytes that it takes on disk."""
+    return path.stat().st_blocks * 512
+
+
+@pytest.mark.parametrize("format", SPARSE, ids=" ".join)
+def test_sparse_files_of_gnu_tar(bench: Bench, tmp_path: Path, format: list[str]) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "holes").write_bytes(b"")
+    for name, places in (("first", [0]), ("last", [9 << 20]), ("both", [0, 5 << 20])):
+        with (source / name).open("wb") as file:
+            for place in places:
+                os.pwrite(file.fileno(), os.urandom(5000), place)
+            file.truncate(10 << 20)
+    os.truncate(source / "holes", 12 << 20)
+    tar = subprocess.run(
+        ["tar", "-C", source, "-S", *format, "-c", "."], check=True, capture_output=True
+    ).stdout
+    assert len(tar) < 1 << 20
+    bench.apply(gzip.compress(tar))
+    subprocess.run(["diff", "-r", source, bench.target], check=True)
+    for path in source.iterdir():
+        assert _blocks(bench.target / path.name) <= 256 << 10, path
+        assert int((bench.target / path.name).stat().st_mtime) == int(path.stat().st_mtime)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress, bytes])
+def test_runs_of_zeros_become_holes(bench: Bench, compress: Callable[[bytes], bytes]) -> None:
+    noise = os.urandom(100_000)
+    files = {
+        "zeros": bytes(20 << 20),
+        "before": bytes(8 << 20) + noise,
+        "after": noise + bytes(8 << 20),
+        "between": noise + bytes(8 << 20) + noise,
+        "noise": noise,
+        "few": bytes(100),
+    }
+    bench.apply(compress(layer(*(member(name, data) for name, data in files.items()))))
+    for name, data in files.items():
+        assert (bench.target / name).read_bytes() == data, name
+        assert (bench.target / name).stat().st_mtime == 1_500_000_000
+        assert _blocks(bench.target / name) <= 2 << 20, name
+    assert _blocks(bench.target / "noise") >= len(noise)
+
+
+def test_zeros_have_a_limit_of_their_own(bench: Bench, forks: ForkServer) -> None:
+    """They take no room; but who may not make any has them count as all else."""
+    data = gzip.compress(layer(member("a", bytes(40 << 20)), member("b", bytes(30 << 20))))
+    with pytest.raises(ResourceExhausted, match="more than the 67108864 bytes of zeros"):
+        bench.apply(data)
+    limits = Limits(max_size=1 << 20)
+    bench.applier = Applier(bench.content, forks, limits)
+    bench.apply(data + bytes(1))  # another blob
+    assert (bench.target / "b").stat().st_size == 30 << 20
+    bench.applier = Applier(bench.content, forks, replace(limits, max_zeros=0))
+    with pytest.raises(ResourceExhausted, match="more than the 1048576 bytes that"):
+        bench.apply(data + bytes(2))
+
+
+def test_lists_of_a_folder_are_not_those_of_its_files(bench: Bench) -> None:
+    """A default ACL is for what is made later; a layer's files have what the layer says."""
+    lists = nasty_tree.acl(1000, 6), nasty_tree.acl(1001, 7)
+
+    def shared(name: str) -> Member:
+        made = tarfile.TarInfo(name)
+        made.type, made.mode = tarfile.DIRTYPE, 0o770
+        keys = (nasty_tree.ACCESS, nasty_tree.DEFAULT)
+        made.pax_headers = {
+            f"SCHILY.xattr.{key}": value.decode("utf-8", "surrogateescape")
+            for key, value in zip(keys, lists, strict=True)
+        }
+        return made, b""
+
+    first = member("d/first", b"x", mode=0o664)
+    bench.apply(layer(shared("d"), first, folder("d/e"), link("l", "/d"), link("m", "d")))
+    bench.apply(layer(member("d/second", b"x", mode=0o664), member("d/e/third", mode=0o660)))
+    bench.apply(layer(member("l/fourth", b"x"), member("m/fifth"), shared("gone"), member("gone")))
+    for name in ("first", "second", "e/third", "e", "fourth", "fifth", "../gone"):
+        assert os.listxattr(bench.target / "d" / name) == [], name
+    assert stat.S_IMODE((bench.target / "d/second").stat().st_mode) == 0o664
+    d = bench.target / "d"
+    assert (os.getxattr(d, nasty_tree.ACCESS), os.getxattr(d, nasty_tree.DEFAULT)) == lists
+    bench.apply(layer(folder("d")))
+    assert os.listxattr(d) == []
+
+
+def test_a_file_in_a_folders_place_keeps_its_time(bench: Bench) -> None:
+    bench.apply(layer(folder("a", mtime=1), member("a/b", b"x"), member("a", b"x", mtime=2)))
+    assert (bench.target / "a").stat().st_mtime == 2
 
 
 def test_whiteouts_in_an_upper_folder(bench: Bench, tmp_path: Path) -> None:
