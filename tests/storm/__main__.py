@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 
 from tests import disks
@@ -16,6 +16,7 @@ from tests.storm.rooms import ALL, PROXY
 from tests.storm.storm import Storm
 
 _DISK = 512 << 20
+_BTRFS = "btrfs"
 
 
 def _systematically(storm: Storm, snapshotters: Sequence[str], names: list[str]) -> None:
@@ -31,20 +32,28 @@ def _systematically(storm: Storm, snapshotters: Sequence[str], names: list[str])
         print(f"{len(beside)} of the neighbour, {len(passed)} of them not again", flush=True)
 
 
+def _disk(kind: str, folder: Path) -> AbstractContextManager[Path]:
+    if kind == _BTRFS:
+        return disks.btrfs(folder, _DISK)
+    return disks.formatted(folder, [f"mkfs.{kind}", "-q"], _DISK)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.storm")
     parser.add_argument("--rounds", type=int, default=500, help="beyond one for each step")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--snapshotters", default=",".join(ALL), help="all of them by default")
     parser.add_argument("--cuts", type=int, default=60, help="rounds on each of the disks that die")
+    parser.add_argument("--disk", choices=(_BTRFS, "ext4", "xfs"), default=_BTRFS)
+    parser.add_argument("--snapshotters", help="all by default that the disk is for")
     parser.add_argument("--no-steps", action="store_true", help="leave out those for each step")
     args = parser.parse_args()
-    snapshotters = args.snapshotters.split(",")
+    on_disk = [name for name in ALL if name != _BTRFS or args.disk == _BTRFS]
+    snapshotters = args.snapshotters.split(",") if args.snapshotters else on_disk
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with ExitStack() as stack:
         make = tempfile.TemporaryDirectory(prefix="orlop-storm-", dir=shm)
         folder = Path(stack.enter_context(make))
-        disk = stack.enter_context(disks.btrfs(folder, _DISK))
+        disk = stack.enter_context(_disk(args.disk, folder))
         storm = stack.enter_context(closing(Storm(disk, folder, args.seed, snapshotters)))
         names = storm.names()
         if not args.no_steps:

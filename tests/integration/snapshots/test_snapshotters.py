@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,10 @@ from orlop.snapshots.service import SnapshotsService
 from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
 from orlop.wire.services import snapshots_pb2 as pb
+from tests.disks import formatted
 from tests.layer_fixture import layer, member
 from tests.mounting import mounted
-from tests.nasty_tree import deep
+from tests.nasty_tree import ACCESS, DEFAULT, acl, deep
 
 pytestmark = pytest.mark.root
 
@@ -66,12 +69,34 @@ def forks() -> Iterator[ForkServer]:
     server.stop()
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture(scope="module")
+def disk_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """A disk of each kind, made when it is first asked for."""
+    with ExitStack() as disks:
+
+        @cache
+        def disk(kind: str) -> Path:
+            folder = tmp_path_factory.mktemp(kind)
+            return disks.enter_context(formatted(folder, [f"mkfs.{kind}", "-q"], 512 << 20))
+
+        yield disk
+
+
+@pytest.fixture(
+    params=[*product(("overlayfs", "erofs", "native"), ("ext4", "xfs")), ("btrfs", "btrfs")],
+    ids="-".join,
+)
 def store(
-    request: pytest.FixtureRequest, tmp_path: Path, forks: ForkServer
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    disk_of: Callable[[str], Path],
+    forks: ForkServer,
 ) -> Iterator[SnapshotStore]:
-    yield from _open(request.param, tmp_path, forks)
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    """Of each kind, on each kind of disk that it is for."""
+    name, kind = request.param
+    root = tmp_path if name == "btrfs" else Path(tempfile.mkdtemp(dir=disk_of(kind)))
+    yield from _open(name, root, forks)
+    assert str(root) not in Path("/proc/self/mountinfo").read_text()
 
 
 def _open(name: str, root: Path, forks: ForkServer) -> Iterator[SnapshotStore]:
@@ -113,6 +138,8 @@ def _base(store: SnapshotStore, root: Path, name: str = "base") -> None:
         os.link(target / "etc/a", target / "etc/hard")
         os.mknod(target / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         os.setxattr(target / "etc/a", "user.flag", b"jolly")
+        os.setxattr(target / "etc/a", ACCESS, acl(1000, 6))
+        os.setxattr(target / "etc", DEFAULT, acl(1000, 7))
     store.commit("ns", name, f"{name}-work")
 
 
@@ -121,6 +148,8 @@ def test_layers_stack(store: SnapshotStore, tmp_path: Path) -> None:
     with mounted(store.prepare("ns", "work", "base"), tmp_path) as target:
         assert (target / "etc/a").read_text() == "a"
         assert os.getxattr(target / "etc/a", "user.flag") == b"jolly"
+        assert os.getxattr(target / "etc/a", ACCESS) == acl(1000, 6)
+        assert os.getxattr(target / "etc", DEFAULT) == acl(1000, 7)
         assert (target / "etc/hard").stat().st_ino == (target / "etc/a").stat().st_ino
         assert stat.S_ISCHR((target / "null").stat().st_mode)
         (target / "etc/a").write_text("changed")
