@@ -69,6 +69,21 @@ def image(files: Files, architecture: str = "amd64", text: str = "hello") -> dic
     return add(files, json.dumps(manifest).encode(), MANIFEST, platform=where)
 
 
+def attestation(files: Files, of: dict[str, Any]) -> dict[str, Any]:
+    """Add what BuildKit says of where an image is from; the descriptor of its manifest."""
+    where = {"architecture": "unknown", "os": "unknown"}
+    said = json.dumps({"subject": [{"digest": of["digest"]}]}).encode()
+    rootfs = {"type": "layers", "diff_ids": [digest_of(said)]}
+    config = add(files, json.dumps({**where, "config": {}, "rootfs": rootfs}).encode(), CONFIG)
+    layer = add(files, said, "application/vnd.in-toto+json")
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
+    notes = {
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": of["digest"],
+    }
+    return add(files, json.dumps(manifest).encode(), MANIFEST, platform=where, annotations=notes)
+
+
 def index(files: Files, *manifests: dict[str, Any]) -> dict[str, Any]:
     """Add an index; its descriptor."""
     document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}

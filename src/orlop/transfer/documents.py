@@ -42,14 +42,16 @@ class Documents:
     def choose(self, platforms: Sequence[Platform]) -> list[Found]:
         """The best manifest for each platform; all manifests when no platform is named.
 
-        Raises NotFound when there is none.
+        Attestations count as manifests then, and come last: without their layers the image could
+        be neither pushed nor exported. Raises NotFound when there is none.
         """
         if platforms:
             picked = [self._best(self._target, each, _DEPTH) for each in platforms]
             found = {each.descriptor.digest: each for each in picked if each is not None}
         else:
             every = self._all(self._target, _DEPTH, set())
-            found = {each.descriptor.digest: each for each in every}
+            ordered = sorted(every, key=lambda each: _is_attestation(each.descriptor))
+            found = {each.descriptor.digest: each for each in ordered}
         if not found:
             names = ", ".join(platform.text(each) for each in platforms) or "any platform"
             raise NotFound(f'platform {names} in image "{self._fetcher.reference}"')
@@ -57,7 +59,7 @@ class Documents:
 
     def fetch_all(self) -> None:
         """Fetch the documents of every platform, and of attestations."""
-        for _ in self._all(self._target, _DEPTH, set(), attestations=True):
+        for _ in self._all(self._target, _DEPTH, set()):
             pass
 
     def _best(self, target: Descriptor, wanted: Platform, depth: int) -> Found | None:
@@ -85,14 +87,7 @@ class Documents:
                 return best
         return None
 
-    def _all(
-        self,
-        target: Descriptor,
-        depth: int,
-        walked: set[tuple[str, int]],
-        *,
-        attestations: bool = False,
-    ) -> Iterator[Found]:
+    def _all(self, target: Descriptor, depth: int, walked: set[tuple[str, int]]) -> Iterator[Found]:
         """All that a document leads to, each once."""
         if (target.digest, depth) in walked:
             return
@@ -103,8 +98,8 @@ class Documents:
         for child in self._index(target, depth).manifests:
             if child.media_type not in mediatypes.MANIFESTS | mediatypes.INDEXES:
                 self._fetcher.blob(child)
-            elif attestations or not _is_attestation(child):
-                yield from self._all(child, depth - 1, walked, attestations=attestations)
+            else:
+                yield from self._all(child, depth - 1, walked)
 
     def _index(self, target: Descriptor, depth: int) -> Index:
         if target.media_type not in mediatypes.INDEXES:

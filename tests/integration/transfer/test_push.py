@@ -15,9 +15,19 @@ from orlop.client.pull import pull_image
 from orlop.client.push import push_image
 from orlop.client.streams import Progress
 from orlop.errors import NotFound
-from tests.archive_fixture import MANIFEST, Files, add, image, index, layout, named, tar_of
+from tests.archive_fixture import (
+    MANIFEST,
+    Files,
+    add,
+    attestation,
+    image,
+    index,
+    layout,
+    named,
+    tar_of,
+)
 from tests.daemon_fixture import Orlopd
-from tests.registry_fixture import run_registry
+from tests.registry_fixture import run_registry, skopeo_copy
 
 pytestmark = pytest.mark.root
 
@@ -166,3 +176,47 @@ def test_platforms_of_a_pull(orlopd: Orlopd, both: str, empty: str) -> None:
 
     assert complete(platform_names=["linux/arm64"]) == {"linux/amd64": False, "linux/arm64": True}
     assert complete(all_platforms=True) == {"linux/amd64": True, "linux/arm64": True}
+
+
+@pytest.fixture
+def attested(empty: str, tmp_path: Path) -> str:
+    """In the registry: an image for two platforms with attestations, as BuildKit builds them."""
+    files: Files = {}
+    images_ = [image(files, "amd64"), image(files, "arm64")]
+    target = index(files, *images_, *(attestation(files, each) for each in images_))
+    archive = tmp_path / "attested.tar"
+    archive.write_bytes(tar_of(layout(files, named(target, "1"))))
+    name = f"{empty}/test/attested:1"
+    skopeo_copy(f"oci-archive:{archive}:1", f"docker://{name}", "--all")
+    return name
+
+
+def test_what_was_pulled_in_full_can_go_on(orlopd: Orlopd, attested: str, tmp_path: Path) -> None:
+    """With its attestations, whose layers nobody unpacks."""
+    copy = attested.replace("attested:1", "copy:1")
+    orlopd.orlop("pull", "--all-platforms", attested)
+    orlopd.orlop("tag", attested, copy)
+    done = orlopd.orlop("push", copy)
+    assert "of one platform" not in done.stderr
+    assert _raw(copy) == _raw(attested)
+    saved = tmp_path / "saved.tar"
+    orlopd.orlop("save", "--all-platforms", "-o", str(saved), copy)
+    folders = tmp_path / "pushed", tmp_path / "saved"
+    for source, folder in zip((f"docker://{copy}", f"oci-archive:{saved}"), folders, strict=True):
+        skopeo_copy(source, f"oci:{folder}:1", "--all")
+    pushed, exported = ({p.name for p in (f / "blobs/sha256").iterdir()} for f in folders)
+    assert pushed == exported
+    assert len(pushed) == 1 + 4 * 3
+
+
+def test_one_platform_is_pushed_where_only_that_is_here(orlopd: Orlopd, attested: str) -> None:
+    orlopd.orlop("pull", attested)
+    for number, options in enumerate(([], ["--platform", "linux/amd64"])):
+        copy = attested.replace("attested:1", f"copy:{number}")
+        orlopd.orlop("tag", attested, copy)
+        done = orlopd.orlop("push", *options, copy)
+        assert ("only linux/amd64 is here" in done.stderr) == (not options)
+        assert "config" in json.loads(_raw(copy))
+    refused = orlopd.orlop("push", "--all-platforms", copy, check=False)
+    assert refused.returncode == 1
+    assert "is not here; pull it for all platforms" in refused.stderr
