@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from contextlib import suppress
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9,
-          "h": 3600 * 10**9}  # fmt: skip
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_DURATION = re.compile(f"(?:{_PART.pattern})+")
+from orlop.oci.durations import nanoseconds
 
 
 def moment(text: str) -> int:
@@ -20,8 +18,8 @@ def moment(text: str) -> int:
     if re.fullmatch(r"\d+(\.\d{1,9})?", text):
         seconds, _, fraction = text.partition(".")
         return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or "0")
-    if _DURATION.fullmatch(text):
-        return time.time_ns() - duration(text)
+    with suppress(ValueError):
+        return time.time_ns() - nanoseconds(text)
     from datetime import datetime
 
     try:
@@ -34,8 +32,7 @@ def moment(text: str) -> int:
 
 def duration(text: str) -> int:
     """`1m30s` in nanoseconds, as Go writes it; `0` needs no unit."""
-    if text == "0":
-        return 0
-    if not _DURATION.fullmatch(text):
-        raise argparse.ArgumentTypeError(f'"{text}" is no duration such as 30s or 1m30s')
-    return sum(round(float(count) * _UNITS[unit]) for count, unit in _PART.findall(text))
+    try:
+        return nanoseconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

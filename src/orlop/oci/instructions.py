@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orlop.errors import InvalidArgument
+from orlop.oci.durations import nanoseconds
 
 Config = dict[str, Any]
 
@@ -122,22 +123,10 @@ def _healthcheck(config: Config, text: str) -> None:
     config["Healthcheck"] = {"Test": test, **options}
 
 
-_UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-
-
-def _duration(text: str) -> int:
-    """`30s`, `1m`, in nanoseconds."""
-    number = text.rstrip("hms")
-    unit = text[len(number) :]
-    if unit not in _UNITS:
-        raise ValueError(f'"{text}" is not a duration such as 30s')
-    return int(float(number) * _UNITS[unit])
-
-
 _HEALTH_OPTIONS: dict[str, tuple[str, Callable[[str], int]]] = {
-    "--interval": ("Interval", _duration),
-    "--timeout": ("Timeout", _duration),
-    "--start-period": ("StartPeriod", _duration),
+    "--interval": ("Interval", nanoseconds),
+    "--timeout": ("Timeout", nanoseconds),
+    "--start-period": ("StartPeriod", nanoseconds),
     "--retries": ("Retries", int),
 }
 

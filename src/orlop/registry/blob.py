@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from urllib3.exceptions import HTTPError
 
@@ -11,12 +11,13 @@ from orlop.errors import DataLoss, Unavailable
 from orlop.oci.descriptor import Descriptor
 from orlop.registry.http import Response, content_length
 from orlop.registry.pace import Pace
+from orlop.registry.repository import Repository
+from orlop.registry.sources import Sources
 
 _CHUNK = 512 * 1024
 _RESUMES = 5
+_BEFORE_ANOTHER = 2  # failures without getting on after which another host is asked first
 _PLACE = re.compile(r"bytes (\d{1,19})-")
-# Makes the request for a blob, with more headers.
-Open = Callable[[dict[str, str]], Response]
 
 
 class NoRanges(Exception):
@@ -24,14 +25,16 @@ class NoRanges(Exception):
 
 
 class BlobStream:
-    """A blob's bytes from `offset` to `end`; a broken connection is taken up where it broke.
+    """A blob's bytes from `offset` to `end`; a broken connection is taken up where it broke, and
+    at another host where one breaks it again, or has something else than the blob.
 
     Iterate once, and `close`. With an `end` (0 is that of the blob) the registry must be able to
     send parts: NoRanges where it is not.
     """
 
-    def __init__(self, open_: Open, wanted: Descriptor, offset: int, end: int = 0) -> None:
-        self._open = open_
+    def __init__(self, sources: Sources, wanted: Descriptor, offset: int, end: int = 0) -> None:
+        self._sources = sources
+        self._from: Repository | None = None
         self._wanted = wanted
         self._offset = offset
         self._part = bool(end)
@@ -43,9 +46,10 @@ class BlobStream:
         """Chunks, up to the blob's size.
 
         Raises DataLoss for a blob of another size, and Unavailable when it breaks off again and
-        again without getting on.
+        again without getting on, whoever is asked.
         """
         failures, mark = 0, self._offset
+        refused: set[Repository] = set()
         while self._offset < self._end:
             try:
                 chunk = self._read()
@@ -54,14 +58,22 @@ class BlobStream:
                 if self._offset - mark >= _CHUNK:
                     failures, mark = 0, self._offset
                 failures += 1
+                if failures >= _BEFORE_ANOTHER and self._from is not None:
+                    self._sources.pass_over(self._from)
                 if failures > _RESUMES:
                     raise Unavailable(
                         f"download of {self._wanted.digest} broke off {failures} times, "
                         f"last at {self._offset} of {self._wanted.size} bytes: {error}"
                     ) from error
                 continue
-            if self._offset + len(chunk) > self._end:
-                raise self._other_size("more")
+            except DataLoss:
+                self.close()
+                if self._from is None or self._from in refused:
+                    raise
+                refused.add(self._from)
+                if not self._sources.pass_over(self._from):
+                    raise
+                continue
             self._offset += len(chunk)
             yield chunk
 
@@ -73,6 +85,8 @@ class BlobStream:
         chunk = self._pace.read(self._response, _CHUNK)
         if not chunk:
             raise HTTPError("connection ended early")
+        if self._offset + len(chunk) > self._end:
+            raise self._other_size("more")
         return chunk
 
     def _request(self) -> Response:
@@ -82,7 +96,8 @@ class BlobStream:
             headers["Range"] = f"bytes={self._offset}-{self._end - 1}"
         elif self._offset:
             headers["Range"] = f"bytes={self._offset}-"
-        response = self._open(headers)
+        self._from = None
+        self._from, response = self._sources.open(headers)
         try:
             self._check_size(response)
             if self._part and response.status != 206:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from orlop.errors import (
-    Cancelled,
-    DataLoss,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    OrlopError,
-    Unavailable,
-)
+from orlop.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
@@ -25,6 +19,7 @@ from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
 from orlop.registry.http import Http, Response, content_length, dispose
 from orlop.registry.repository import Repository
+from orlop.registry.sources import Silence, Sources, in_turn
 from orlop.registry.upload import Uploads
 
 _ACCEPT = ", ".join(
@@ -37,6 +32,7 @@ _ACCEPT = ", ".join(
     )
 )
 
+_URLS_MAX = 8  # of one descriptor
 
 T = TypeVar("T")
 
@@ -46,8 +42,8 @@ class RegistryClient:
 
     `hosts` serve it, the first that can is asked first (see `orlop.registry.hosts_toml`); without
     any it is the registry itself, by `scheme` http or https ("" as in `default_host`, which may ask
-    it), with `headers` on every request to it, and to it alone. Thread-safe; `http` is the
-    caller's to close.
+    it), with `headers` on every request to it, and to it alone. Clients that share a `silence`
+    share the memory of who does not answer. Thread-safe; `http` is the caller's to close.
     """
 
     def __init__(
@@ -59,16 +55,21 @@ class RegistryClient:
         scheme: str = "",
         ask: Ask | None = None,
         headers: Mapping[str, str] | None = None,
+        silence: Silence | None = None,
     ) -> None:
         self.reference = reference
         self._http = http
         self._ask = ask
         self._hosts = list(hosts) or [default_host(reference.host, scheme, headers)]
         self._repositories = [
-            Repository(host, reference.path, http=http, ask=ask) for host in self._hosts
+            Repository(
+                host, reference.path, http=http, ask=ask, followed=_stands_in(host, self._hosts[n:])
+            )
+            for n, host in enumerate(self._hosts, 1)
         ]
-        # Those that failed to answer are asked last from then on.
-        self._silent: set[Repository] = set()
+        self._silence = silence or Silence()
+        self._lock = threading.Lock()
+        self._blobs: dict[str, Sources] = {}
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
@@ -77,7 +78,9 @@ class RegistryClient:
     def sibling(self, *, tag: str = "", digest: str = "") -> RegistryClient:
         """Another tag or digest of the same repository, on the same hosts."""
         wanted = self.reference._replace(tag=tag, digest=digest)
-        return RegistryClient(wanted, http=self._http, hosts=self._hosts, ask=self._ask)
+        return RegistryClient(
+            wanted, http=self._http, hosts=self._hosts, ask=self._ask, silence=self._silence
+        )
 
     def repository(self, actions: str = "pull") -> Repository:
         """The repository on the first host that is the registry itself, not a mirror of it.
@@ -162,39 +165,59 @@ class RegistryClient:
 
     def open_blob(self, wanted: Descriptor, offset: int = 0) -> Download:
         """The bytes of a blob from `offset` on; not verified, which is the receiver's to do."""
+        return Download(self._sources(wanted), wanted, offset)
 
-        def open_(headers: dict[str, str]) -> Response:
-            return self._try(
-                Capability.PULL,
-                lambda repository: repository.request(
-                    "GET", repository.url(f"/blobs/{wanted.digest}"), headers
-                ),
-            )
+    def spoiled(self, wanted: Descriptor) -> bool:
+        """What `open_blob` gave was not the blob: whoever sent it is not asked for it again.
 
-        return Download(open_, wanted, offset)
+        Returns whether there is somebody else to ask.
+        """
+        return self._sources(wanted).spoiled()
 
-    def _try(self, capability: Capability, do: Callable[[Repository], T]) -> T:
-        """Do it with the first host that can; the last one's error tells of all, if all fail."""
+    def _sources(self, wanted: Descriptor) -> Sources:
+        with self._lock:
+            found = self._blobs.get(wanted.digest)
+            if found is None:
+                found = self._blobs[wanted.digest] = Sources(self._places(wanted), self._silence)
+            return found
+
+    def _places(self, wanted: Descriptor) -> dict[Repository, str]:
+        """The addresses of a blob; those that its descriptor names come first for a layer that
+        registries do not have, and last for any other."""
+        able = self._able(Capability.PULL)
+        own = {each: each.url(f"/blobs/{wanted.digest}") for each in able}
+        elsewhere = dict(self._elsewhere(wanted))
+        if mediatypes.is_non_distributable(wanted.media_type):
+            return elsewhere | own
+        return own | elsewhere
+
+    def _elsewhere(self, wanted: Descriptor) -> Iterator[tuple[Repository, str]]:
+        """Where a descriptor says that its blob is. What is for the registry does not go there,
+        and nobody is led from TLS to plain HTTP."""
+        schemes = ("https",) if self._hosts[-1].secure else ("https", "http")
+        for url in wanted.urls[:_URLS_MAX]:
+            with suppress(ValueError):
+                parts = urlsplit(url)
+                if parts.scheme in schemes and parts.hostname and "@" not in parts.netloc:
+                    host = Host(parts.scheme, parts.netloc, prefix="")
+                    yield Repository(host, "", http=self._http, followed=True), url
+
+    def _able(self, capability: Capability) -> list[Repository]:
         able = [each for each in self._repositories if capability in each.host.capabilities]
         if not able:
             raise FailedPrecondition(
                 f'no host is configured to {capability.name} from registry "{self.reference.host}"'
             )
-        failures: list[OrlopError] = []
-        for repository in sorted(able, key=self._silent.__contains__):
-            try:
-                return do(repository)
-            except (Cancelled, DeadlineExceeded):
-                raise
-            except OrlopError as error:
-                if isinstance(error, Unavailable):
-                    self._silent.add(repository)
-                failures.append(error)
-        *earlier, last = failures
-        if not earlier:
-            raise last
-        before = "; ".join(each.message for each in earlier)
-        raise type(last)(f"{last.message}; before that: {before}") from last
+        return able
+
+    def _try(self, capability: Capability, do: Callable[[Repository], T]) -> T:
+        return in_turn(self._able(capability), self._silence, do)
+
+
+def _stands_in(host: Host, others: Sequence[Host]) -> bool:
+    """Whether one of the others can be asked instead of a host."""
+    wanted = host.capabilities & (Capability.PULL | Capability.RESOLVE)
+    return any(wanted & each.capabilities for each in others)
 
 
 def _verify(wanted: Descriptor, body: bytes) -> None:

@@ -14,7 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from orlop import tracing
 from orlop.errors import Cancelled
 from orlop.oci.descriptor import Descriptor
-from orlop.registry.blob import BlobStream, NoRanges, Open
+from orlop.registry.blob import BlobStream, NoRanges
+from orlop.registry.sources import Sources
 
 _AT_ONCE = 4
 _PART = 2 << 20
@@ -31,11 +32,11 @@ class Download:
     Iterate once, and `close`. Raises what `BlobStream` raises.
     """
 
-    def __init__(self, open_: Open, wanted: Descriptor, offset: int) -> None:
-        self._open = open_
+    def __init__(self, sources: Sources, wanted: Descriptor, offset: int) -> None:
+        self._sources = sources
         self._wanted = wanted
         self._offset = offset
-        self._stream = BlobStream(open_, wanted, offset)
+        self._stream = BlobStream(sources, wanted, offset)
         self._given_up = False
         self._chunks: Generator[bytes, None, None] | None = None
 
@@ -67,7 +68,7 @@ class Download:
         try:
             yield from self._parts()
         except NoRanges:
-            self._stream = BlobStream(self._open, self._wanted, self._offset)
+            self._stream = BlobStream(self._sources, self._wanted, self._offset)
             yield from self._stream
 
     def _parts(self) -> Iterator[bytes]:
@@ -89,7 +90,7 @@ class Download:
                     part.cancel()
 
     def _part(self, start: int, end: int) -> bytes:
-        stream = BlobStream(self._open, self._wanted, start, end)
+        stream = BlobStream(self._sources, self._wanted, start, end)
         data = bytearray()
         try:
             for chunk in stream:

@@ -16,12 +16,14 @@ _SCHEMES = ("", "http", "https")
 
 
 class Capability(Flag):
-    """What a host may be asked for: tags to digests, content, and to take content."""
+    """What a host may be asked for: tags to digests, content, to take content, and what refers
+    to content."""
 
     RESOLVE = auto()
     PULL = auto()
     PUSH = auto()
-    ALL = RESOLVE | PULL | PUSH
+    REFERRERS = auto()
+    ALL = RESOLVE | PULL | PUSH | REFERRERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,26 @@ _ANY_TLS = Tls(skip_verify=True, own_only=True)
 
 
 @dataclass(frozen=True, slots=True)
+class Dial:
+    """How long to wait for a connection, in seconds (0 for the usual).
+
+    With `once`, a host to which there is none, or that says nothing, is not tried again: for one
+    that another can stand in for.
+    """
+
+    timeout: float = 0.0
+    once: bool = False
+
+
+DIAL = Dial()
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A server: `scheme` is http or https, `name` host[:port], `prefix` the path of its API.
 
     `namespace` is the registry that it mirrors, "" for the registry itself. `headers` go with
-    every request to it, and to it alone.
+    every request to it, and to it alone. `dial_timeout` is in seconds, 0 for the usual.
     """
 
     scheme: str
@@ -62,6 +79,7 @@ class Host:
     capabilities: Capability = Capability.ALL
     headers: Mapping[str, str] = field(default_factory=dict)
     tls: Tls = NO_TLS
+    dial_timeout: float = 0.0
 
     @property
     def secure(self) -> bool:

@@ -7,14 +7,17 @@ names them: `*.crt` to trust, `*.cert` with `*.key` to show.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from orlop.errors import InvalidArgument
+from orlop.oci.durations import nanoseconds
 from orlop.registry.host import NO_TLS, Capability, Host, Tls, api_host, default_host
 
 _DEFAULT = "_default"
@@ -23,11 +26,14 @@ _CAPABILITIES = {
     "pull": Capability.PULL,
     "resolve": Capability.RESOLVE,
     "push": Capability.PUSH,
+    "referrers": Capability.REFERRERS,
 }
 _HOST_KEYS = frozenset(
     {"capabilities", "ca", "client", "skip_verify", "header", "override_path", "dial_timeout"}
 )
 _ROOT_KEYS = _HOST_KEYS | {"server", "host"}
+
+_log = logging.getLogger(__name__)
 
 
 def find_hosts(
@@ -49,11 +55,13 @@ def find_hosts(
     try:
         text = file.read_bytes()
     except FileNotFoundError:
-        tls = _certificates(folder)
-        return [default_host(name, scheme or _meant(folder, tls), headers, tls)]
+        text = b""
     except OSError as error:
         raise InvalidArgument(f'"{file}" cannot be read: {error.strerror}') from None
-    return _File(file, name).hosts(text, scheme, headers)
+    if text:
+        return _File(file, name).hosts(text, scheme, headers)
+    tls = _certificates(folder)
+    return [default_host(name, scheme or _meant(folder, tls), headers, tls)]
 
 
 def _meant(folder: Path, tls: Tls) -> str:
@@ -72,13 +80,11 @@ def _folder(folders: Sequence[Path], name: str) -> Path | None:
 
 
 def _certificates(folder: Path) -> Tls:
-    """Docker's folder of certificates."""
+    """Docker's folder of certificates; one without a key beside it has its own in it."""
     client = []
     for certificate in sorted(folder.glob("*.cert")):
         key = certificate.with_suffix(".key")
-        if not key.exists():
-            raise InvalidArgument(f'"{certificate}" has no key "{key.name}" beside it')
-        client.append((str(certificate), str(key)))
+        client.append((str(certificate), str(key) if key.exists() else ""))
     ca = tuple(str(each) for each in sorted(folder.glob("*.crt")))
     return Tls(ca=ca, client=tuple(client))
 
@@ -131,17 +137,24 @@ class _File:
             capabilities=self._capabilities(f"{prefix}capabilities", table.get("capabilities")),
             headers={**(headers or {}), **self._headers(f"{prefix}header", table)},
             tls=self._tls(prefix, table),
+            dial_timeout=self._seconds(f"{prefix}dial_timeout", table.get("dial_timeout", "")),
         )
 
     def _capabilities(self, key: str, names: Any) -> Capability:
-        if names is None:
-            return Capability.ALL
+        """All, if none are named."""
         found = Capability(0)
-        for name in self._strings(key, names):
-            if name not in _CAPABILITIES:
+        for name in self._strings(key, names or []):
+            if name.lower() not in _CAPABILITIES:
                 raise self._wrong(key, "a list of " + ", ".join(_CAPABILITIES), name)
-            found |= _CAPABILITIES[name]
-        return found
+            found |= _CAPABILITIES[name.lower()]
+        return found or Capability.ALL
+
+    def _seconds(self, key: str, value: Any) -> float:
+        text = self._typed(key, value, str, "a duration such as 2s")
+        try:
+            return nanoseconds(text or "0") / 1e9
+        except ValueError:
+            raise self._wrong(key, "a duration such as 2s", text) from None
 
     def _headers(self, key: str, table: Mapping[str, Any]) -> dict[str, str]:
         given = self._typed(key, table.get("header", {}), dict, "a table")
@@ -185,12 +198,8 @@ class _File:
         return listed
 
     def _known(self, table: Mapping[str, Any], keys: frozenset[str], prefix: str) -> None:
-        for key in table:
-            if key not in keys:
-                raise InvalidArgument(
-                    f'"{self._path}": unknown key "{prefix}{key}"; known here: '
-                    + ", ".join(sorted(keys))
-                )
+        for key in table.keys() - keys:
+            _warn_of_key(self._path, f"{prefix}{key}", ", ".join(sorted(keys)))
 
     def _typed(self, key: str, value: Any, kind: type, expected: str) -> Any:
         if not isinstance(value, kind):
@@ -199,3 +208,9 @@ class _File:
 
     def _wrong(self, key: str, expected: str, found: Any) -> InvalidArgument:
         return InvalidArgument(f'"{self._path}": {key} must be {expected}, not {found!r}')
+
+
+@cache
+def _warn_of_key(file: Path, key: str, known: str) -> None:
+    """Once: files are read for every pull, and may be written for another program, too."""
+    _log.warning('"%s": unknown key "%s" is ignored; known here: %s', file, key, known)

@@ -13,13 +13,14 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3 import PoolManager, ProxyManager
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util import Url, make_headers, parse_url
 
 from orlop import __version__, tracing
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
-from orlop.registry.host import NO_TLS, Tls
+from orlop.registry.host import DIAL, NO_TLS, Dial, Tls
 from orlop.registry.pace import read_whole
 from orlop.registry.proxies import Proxies
 from orlop.registry.sockets import FilePart, HttpPool, HttpsPool, Sockets
@@ -36,6 +37,7 @@ _HOSTS = 64  # kept connections, per way of reaching them
 _BACKOFF, _BACKOFF_MAX = 0.2, 10.0
 _RETRY_AFTER_MAX = 60.0
 _RETRIED = (408, 429)
+_SILENT = (NewConnectionError, ProxyError, HTTPTimeoutError)
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
 # What is not worth a new connection to leave unread.
 _DRAIN_MAX = 16 * 1024
@@ -102,18 +104,19 @@ class Http:
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
         tls: Tls = NO_TLS,
+        dial: Dial = DIAL,
     ) -> Response:
         """Make a request and give its response, whose body is not read yet.
 
         Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
         says; redirects are followed, unless a body would go along. Raises Unavailable when that
         does not help, Unauthenticated when another host than the one asked wants authorization,
-        and Cancelled after `abort`. `tls` is how the host is trusted.
+        and Cancelled after `abort`. `tls` is how the host is trusted, `dial` how it is reached.
         """
         asked = url
         sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
         for _ in range(_REDIRECTS + 1):
-            response = self._persist(method, url, sent, body, tls)
+            response = self._persist(method, url, sent, body, tls, dial)
             moved = response.status in _REDIRECT_CODES and "location" in response.headers
             if response.status == 401 and not same_origin(url, asked):
                 # Not the one who was asked: its challenge is none of our credentials' business.
@@ -134,10 +137,11 @@ class Http:
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
         tls: Tls = NO_TLS,
+        dial: Dial = DIAL,
     ) -> Response:
         """As `request`, but neither tried again nor redirected, whatever the answer is."""
         try:
-            return self._once(method, url, {"User-Agent": USER_AGENT, **headers}, body, tls)
+            return self._once(method, url, {"User-Agent": USER_AGENT, **headers}, body, tls, dial)
         except HTTPError as error:
             if self._aborted.is_set():
                 raise Cancelled from None
@@ -155,15 +159,17 @@ class Http:
         headers: Mapping[str, str],
         body: bytes | Body | None,
         tls: Tls,
+        dial: Dial,
     ) -> Response:
         pause = _BACKOFF
         for left in reversed(range(_ATTEMPTS)):
             try:
-                response = self._once(method, url, headers, body, tls)
+                response = self._once(method, url, headers, body, tls, dial)
             except HTTPError as error:
                 if self._aborted.is_set():
                     raise Cancelled from None
-                if not left or isinstance(error, SSLError):
+                hopeless = isinstance(error, SSLError) or (dial.once and isinstance(error, _SILENT))
+                if not left or hopeless:
                     raise connection_error(method, url, error) from error
                 wait = pause
             else:
@@ -184,6 +190,7 @@ class Http:
         headers: Mapping[str, str],
         body: bytes | Body | None,
         tls: Tls,
+        dial: Dial,
     ) -> Response:
         if self._aborted.is_set():
             raise Cancelled
@@ -207,6 +214,9 @@ class Http:
                     retries=False,
                     redirect=False,
                     preload_content=False,
+                    timeout=urllib3.Timeout(
+                        connect=dial.timeout or _CONNECT, read=self._read_limit
+                    ),
                 )
                 code = str(response.status)
                 span.set({"http.response.status_code": response.status})
@@ -224,7 +234,6 @@ class Http:
     def _make_manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:
         options: dict[str, Any] = {
             "num_pools": _HOSTS,
-            "timeout": urllib3.Timeout(connect=_CONNECT, read=self._read_limit),
             "maxsize": self._connections,
         }
         if tls is not None:

@@ -10,7 +10,7 @@ from orlop.errors import InvalidArgument, Unavailable
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.registry.auth import Ask, Authorizer
 from orlop.registry.failures import plain, status_error
-from orlop.registry.host import Host
+from orlop.registry.host import Dial, Host
 from orlop.registry.http import Body, Http, Response, dispose, same_origin
 from orlop.registry.pace import read_whole
 
@@ -20,17 +20,26 @@ _TRIES = 3
 class Repository:
     """The repository `path` on `host`. `actions` is what authorization is wanted for.
 
-    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had.
+    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had. What is
+    `followed` by another that can stand in for it is not waited for long.
 
     Thread-safe; `http` is the caller's to close.
     """
 
     def __init__(
-        self, host: Host, path: str, *, http: Http, ask: Ask | None = None, actions: str = "pull"
+        self,
+        host: Host,
+        path: str,
+        *,
+        http: Http,
+        ask: Ask | None = None,
+        actions: str = "pull",
+        followed: bool = False,
     ) -> None:
         self.host = host
         self.path = path
         self.http = http
+        self._dial = Dial(host.dial_timeout, once=followed)
         self._authorizer = Authorizer(
             host.name,
             f"repository:{path}:{actions}" if path else "",
@@ -74,18 +83,18 @@ class Repository:
     ) -> Response:
         if not same_origin(url, self.host.url("")):
             # An upload may go on elsewhere, without secrets.
-            return ask(method, url, headers, body, self.host.tls.for_strangers())
+            return ask(method, url, headers, body, self.host.tls.for_strangers(), self._dial)
         sent = {**self.host.headers, **headers}
         if authorization := self._authorizer.header():
             sent["Authorization"] = authorization
-        response = ask(method, url, sent, body, self.host.tls)
+        response = ask(method, url, sent, body, self.host.tls, self._dial)
         if response.status != 401:
             return response
         dispose(response)
         challenge = response.headers.get("www-authenticate", "")
         self._authorizer.answer(challenge, authorization)
         sent["Authorization"] = self._authorizer.header()
-        return ask(method, url, sent, body, self.host.tls)
+        return ask(method, url, sent, body, self.host.tls, self._dial)
 
     def document(self, url: str, accept: str, limit: int = DOCUMENT_MAX) -> tuple[Response, bytes]:
         """A response and its whole body, which may be one byte longer than `limit`."""
@@ -110,7 +119,7 @@ class Repository:
         tls = self.host.tls
         if not same_origin(url, self.host.url("")):
             tls = tls.for_strangers()
-        response = self.http.request(method, url, headers, body, tls)
+        response = self.http.request(method, url, headers, body, tls, self._dial)
         if response.status >= 300:
             raise status_error(method, url, response)
         try:

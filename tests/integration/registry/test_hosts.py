@@ -154,8 +154,11 @@ def test_certificates_as_docker_keeps_them(
             with pytest.raises(Unavailable):
                 client.resolve()
         (folder / "me.cert").write_bytes(certificates.client.read_bytes())
-        with pytest.raises(OrlopError, match=r'me.cert" has no key "me.key"'):
-            find_hosts([folder.parent], f"localhost:{port}")
+        hosts = find_hosts([folder.parent], f"localhost:{port}")
+        with Http() as http:  # its key may be in the certificate's file, and is not
+            client = RegistryClient(reference.parse(name), http=http, hosts=hosts)
+            with pytest.raises(OrlopError, match=r'me.cert" are no certificate and key'):
+                client.resolve()
         (folder / "me.key").write_bytes(certificates.client_key.read_bytes())
         hosts = find_hosts([folder.parent], f"localhost:{port}")
         with Http() as http:
@@ -249,7 +252,6 @@ def test_capabilities(registry: str, tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("server = ", "is not TOML"),
-        ("sever = 1", 'unknown key "sever"'),
         ("server = 5", "server must be an address, not 5"),
         ('[host."http://a"]\nca = "none.crt"', "which does not exist"),
         ('[host."http://a"]\nskip_verify = "yes"', "must be true or false"),

@@ -1,0 +1,257 @@
+"""Mirrors that are away, break off or lie, and a registry that is well; hosts.toml as it is found
+on machines that had containerd."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import DataLoss, InvalidArgument, OrlopError, Unavailable
+from orlop.oci import reference
+from orlop.oci.descriptor import Descriptor
+from orlop.registry import Http, RegistryClient, Silence, find_hosts
+from orlop.registry.host import Capability, Host
+from tests.lying_registry import MANIFEST, Registry, send
+from tests.patience import patient
+from tests.registry_fixture import free_port
+
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+@pytest.fixture
+def mirror() -> Iterator[Registry]:
+    made = Registry()
+    yield made
+    made.close()
+
+
+@contextmanager
+def _client(*hosts: Host, silence: Silence | None = None) -> Iterator[RegistryClient]:
+    with Http() as http:
+        wanted = reference.parse("example.com/x/y:latest")
+        yield RegistryClient(wanted, http=http, hosts=hosts, silence=silence)
+
+
+def _hosts(*registries: Registry) -> list[Host]:
+    return [Host("http", each.host) for each in registries]
+
+
+def _blob(*registries: Registry, media_type: str = "x/y") -> tuple[bytes, Descriptor]:
+    data = random.Random(1).randbytes(200_000)
+    for each in registries:
+        each.put(data)
+    digest = Registry.put(registries[0], data)["digest"]
+    return data, Descriptor(media_type=media_type, digest=digest, size=len(data))
+
+
+def _read(client: RegistryClient, wanted: Descriptor) -> bytes:
+    with closing(client.open_blob(wanted)) as stream:
+        return b"".join(stream)
+
+
+# A host to which there is no connection
+
+
+@contextmanager
+def _full() -> Iterator[str]:
+    """Somebody whose backlog is full: the kernel leaves further connections unanswered."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        fill = [socket.socket() for _ in range(4)]
+        for each in fill:
+            each.setblocking(False)
+            each.connect_ex(server.getsockname())
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        for each in fill:
+            each.close()
+
+
+def test_a_mirror_that_drops_packets_is_dialled_once(lying: Registry, tmp_path: Path) -> None:
+    lying.image()
+    requests: list[tuple[str, str]] = []
+    silence = Silence()
+    with _full() as dead:
+        (tmp_path / "example.com").mkdir()
+        (tmp_path / "example.com/hosts.toml").write_text(
+            f'server = "http://{lying.host}"\n[host."http://{dead}"]\ndial_timeout = "200ms"\n'
+        )
+        began = time.monotonic()
+        for _ in range(2):
+            with Http(answered=lambda host, code: requests.append((host, code))) as http:
+                hosts = find_hosts([tmp_path], "example.com")
+                client = RegistryClient(
+                    reference.parse("example.com/x/y:latest"),
+                    http=http, hosts=hosts, silence=silence,
+                )  # fmt: skip
+                assert client.resolve().media_type == MANIFEST
+        assert time.monotonic() - began < patient(10)  # 15 s is what one try takes otherwise
+    assert requests == [(dead, "error"), (lying.host, "200"), (lying.host, "200")]
+
+
+def test_the_last_host_is_worth_more_than_one_try(tmp_path: Path) -> None:
+    requests = []
+    dead = [Host("http", f"127.0.0.1:{free_port()}") for _ in range(2)]
+    with Http(answered=lambda host, _: requests.append(host)) as http:
+        client = RegistryClient(reference.parse("example.com/x:1"), http=http, hosts=dead)
+        with pytest.raises(Unavailable, match="before that"):
+            client.resolve()
+    assert requests == [dead[0].name] + [dead[1].name] * 5
+
+
+# A host that answers, but not with the blob
+
+
+@pytest.mark.parametrize("how", ["cut", "longer", "shorter", "elsewhere"])
+def test_another_takes_over(lying: Registry, mirror: Registry, how: str) -> None:
+    data, wanted = _blob(lying, mirror)
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        if how == "cut":
+            return send(request, 200, data, cut=0)
+        if how == "elsewhere":
+            return send(request, 206, data[7:], {"Content-Range": f"bytes 7-/{len(data)}"})
+        return send(request, 200, data + b"x" if how == "longer" else data[:-1])
+
+    mirror.spoil = spoil
+    with _client(*_hosts(mirror, lying)) as client:
+        assert _read(client, wanted) == data
+        assert len(mirror.requests) == (2 if how == "cut" else 1)
+        assert _read(client, wanted) == data  # of whom the other is asked first from then on
+    assert len(mirror.requests) == (2 if how == "cut" else 1)
+
+
+def test_who_breaks_off_is_better_than_nobody(mirror: Registry) -> None:
+    data, wanted = _blob(mirror)
+    left = iter(range(3))
+    mirror.spoil = lambda r: next(left, None) is not None and send(r, 200, data, cut=0)
+    with _client(*_hosts(mirror), Host("http", f"127.0.0.1:{free_port()}")) as client:
+        assert _read(client, wanted) == data
+    mirror.spoil = lambda r: send(r, 200, data[1:])
+    with (
+        _client(*_hosts(mirror), Host("http", f"127.0.0.1:{free_port()}")) as client,
+        pytest.raises(DataLoss, match="has 199999 bytes"),
+    ):
+        _read(client, wanted)
+
+
+def test_who_sent_something_else_is_not_asked_again(lying: Registry, mirror: Registry) -> None:
+    data, wanted = _blob(lying, mirror)
+    mirror.spoil = lambda r: send(r, 200, bytes(len(data)))
+    with _client(*_hosts(mirror, lying)) as client:
+        assert _read(client, wanted) == bytes(len(data))
+        assert client.spoiled(wanted)
+        assert _read(client, wanted) == data
+        assert not client.spoiled(wanted)
+
+
+# Addresses in descriptors
+
+
+def test_a_layer_that_registries_do_not_have(lying: Registry, mirror: Registry) -> None:
+    data, wanted = _blob(mirror, media_type=FOREIGN)
+    urls = ("ftp://example.com/x", f"http://{mirror.host}/layers/{wanted.digest}?key=1")
+    wanted = Descriptor(
+        media_type=FOREIGN, digest=wanted.digest, size=wanted.size, urls=("file:///x", *urls)
+    )
+    host = Host("http", lying.host, namespace="example.com", headers={"X-Secret": "hush"})
+    with _client(host) as client:
+        assert _read(client, wanted) == data
+    ((method, path, headers),) = mirror.requests
+    assert (method, path) == ("GET", f"/layers/{wanted.digest}?key=1")
+    assert not {"X-Secret", "Authorization"} & set(headers)
+    assert not lying.requests
+
+
+def test_nobody_is_led_from_tls_to_plain(lying: Registry, mirror: Registry) -> None:
+    _, wanted = _blob(mirror, media_type=FOREIGN)
+    wanted = Descriptor(
+        media_type=FOREIGN, digest=wanted.digest, size=wanted.size,
+        urls=(f"http://{mirror.host}/{wanted.digest}",),
+    )  # fmt: skip
+    with _client(Host("https", lying.host)) as client, pytest.raises(Unavailable, match="TLS"):
+        _read(client, wanted)
+    assert not mirror.requests
+
+
+def test_other_layers_come_from_the_registry_first(lying: Registry, mirror: Registry) -> None:
+    data, wanted = _blob(lying, mirror)
+    wanted = Descriptor(
+        media_type="x/y", digest=wanted.digest, size=wanted.size,
+        urls=(f"http://{mirror.host}/{wanted.digest}",),
+    )  # fmt: skip
+    with _client(*_hosts(lying)) as client:
+        assert _read(client, wanted) == data
+        assert not mirror.requests
+        lying.blobs.clear()
+        assert _read(client, wanted) == data
+        assert len(mirror.requests) == 1
+
+
+# hosts.toml, as containerd reads it
+
+
+def _parsed(folder: Path, text: str) -> Host:
+    (folder / "example.com").mkdir(exist_ok=True)
+    (folder / "example.com/hosts.toml").write_text(text)
+    return find_hosts([folder], "example.com")[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ('["Pull", "RESOLVE"]', Capability.PULL | Capability.RESOLVE),
+        ('["pull", "referrers"]', Capability.PULL | Capability.REFERRERS),
+        ("[]", Capability.ALL),
+    ],
+)
+def test_capabilities_of_containerd(tmp_path: Path, names: str, found: Capability) -> None:
+    text = f'[host."https://mirror.example"]\ncapabilities = {names}\n'
+    assert _parsed(tmp_path, text).capabilities == found
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 0.0), ("1m30s", 90.0), ("250ms", 0.25), (".5s", 0.5), ("0", 0.0)]
+)
+def test_dial_timeout(tmp_path: Path, text: str, seconds: float) -> None:
+    assert _parsed(tmp_path, f'dial_timeout = "{text}"').dial_timeout == seconds
+
+
+def test_a_dial_timeout_that_is_none(tmp_path: Path) -> None:
+    for wrong in ('"soon"', '"-1s"', "5"):
+        with pytest.raises(OrlopError, match="dial_timeout must be a duration such as 2s"):
+            _parsed(tmp_path, f"dial_timeout = {wrong}")
+
+
+def test_unknown_keys_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = 'sever = 1\n[host."https://mirror.example"]\ncolour = "blue"\n'
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert _parsed(tmp_path, text).name == "mirror.example"
+    told = [each.getMessage() for each in caplog.records]
+    assert len(told) == 2
+    assert 'unknown key "sever"' in told[0]
+    assert 'unknown key "host."https://mirror.example".colour"' in told[1]
+
+
+def test_certificates_beside_an_empty_file(tmp_path: Path) -> None:
+    folder = tmp_path / "example.com"
+    folder.mkdir()
+    for name in ("hosts.toml", "whole.cert", "pair.cert", "pair.key", "ca.crt"):
+        (folder / name).touch()
+    (host,) = find_hosts([tmp_path], "example.com")
+    assert host.tls.ca == (str(folder / "ca.crt"),)
+    assert host.tls.client == (
+        (str(folder / "pair.cert"), str(folder / "pair.key")),
+        (str(folder / "whole.cert"), ""),
+    )
+    with Http() as http:
+        client = RegistryClient(reference.parse("example.com/x:1"), http=http, hosts=[host])
+        with pytest.raises(InvalidArgument, match=r'ca\.crt" holds no certificates'):
+            client.resolve()
