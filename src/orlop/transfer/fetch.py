@@ -27,7 +27,19 @@ _LOCK_POLL = 0.05
 
 
 class SpoiledIngest(DataLoss):
-    """What an earlier fetch had left was damaged. It is dropped: another try begins anew."""
+    """What an earlier fetch had left, or one host sent, was damaged. It is dropped: another try
+    begins anew, or with another host."""
+
+
+def until_sound(attempt: Callable[[], None], undo: Callable[[], None] = lambda: None) -> None:
+    """Attempt it, and again as long as what came was spoiled, but may be had otherwise."""
+    while True:
+        try:
+            attempt()
+        except SpoiledIngest:
+            undo()
+        else:
+            return
 
 
 class Fetcher:
@@ -94,10 +106,7 @@ class Fetcher:
     def blob(self, wanted: Descriptor) -> None:
         """Fetch a blob into the store, unless it is there."""
         with tracing.span("fetch", about(wanted)):
-            try:
-                self._blob(wanted)
-            except SpoiledIngest:
-                self._blob(wanted)
+            until_sound(lambda: self._blob(wanted))
 
     def _blob(self, wanted: Descriptor) -> None:
         with self.writer(wanted) as writer:
@@ -148,7 +157,7 @@ class Fetcher:
     def commit(self, writer: ContentWriter, wanted: Descriptor) -> None:
         """Verify and keep a blob; DataLoss, and the data dropped, when it is not what was named.
 
-        SpoiledIngest where some of the data is of an earlier fetch.
+        SpoiledIngest where some of the data is of an earlier fetch, or another host can be asked.
         """
         labels = source_labels(self.client.reference.host, self.client.reference.path, {})
         try:
@@ -158,7 +167,8 @@ class Fetcher:
         except FailedPrecondition as error:
             # Unless somebody has just gone on with it, and will find the same.
             self.content.collect_ingests([(self.namespace, writer.ref)], lambda *_: True)
-            kind = SpoiledIngest if writer.resumed else DataLoss
+            again = writer.resumed or self.client.spoiled(wanted)
+            kind = SpoiledIngest if again else DataLoss
             raise kind(
                 f'registry "{self.client.reference.host}" sent damaged content: {error.message}'
             ) from error

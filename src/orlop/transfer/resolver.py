@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orlop.oci import reference
-from orlop.registry import Ask, Credentials, Http, RegistryClient, find_hosts
+from orlop.registry import Ask, Credentials, Http, RegistryClient, Silence, find_hosts
 from orlop.rpc import CallContext
 from orlop.rpc.convert import pack
 from orlop.tally import Counter
@@ -24,6 +24,7 @@ class Resolver:
     def __init__(self, streams: Streams, folders: Sequence[Path] = ()) -> None:
         self._streams = streams
         self._folders = folders
+        self._silence = Silence()
         self.requests = Counter("host", "code")
 
     def http(self) -> Http:
@@ -40,7 +41,11 @@ class Resolver:
         folders = [Path(resolver.host_dir)] if resolver.host_dir else self._folders
         hosts = find_hosts(folders, wanted.host, resolver.default_scheme, dict(resolver.headers))
         return RegistryClient(
-            wanted, http=http, hosts=hosts, ask=self._asker(namespace, registry, ctx)
+            wanted,
+            http=http,
+            hosts=hosts,
+            ask=self._asker(namespace, registry, ctx),
+            silence=self._silence,
         )
 
     def _asker(self, namespace: str, registry: types.OCIRegistry, ctx: CallContext) -> Ask | None:

@@ -30,7 +30,7 @@ from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
 from orlop.sys.mount import Mount
 from orlop.transfer.documents import Found
-from orlop.transfer.fetch import SpoiledIngest
+from orlop.transfer.fetch import until_sound
 from orlop.transfer.hints import hints
 from orlop.transfer.parts import Parts
 from orlop.transfer.progress import COMPLETE, EXISTS, EXTRACTED, EXTRACTING, about
@@ -164,11 +164,7 @@ class Unpacker:
             if not job.remote:
                 self._fetcher.blob(job.layer)
             return
-        try:
-            self._fetch_and_unpack(job)
-        except SpoiledIngest:
-            self.discard([job])
-            self._fetch_and_unpack(job)
+        until_sound(lambda: self._fetch_and_unpack(job), lambda: self.discard([job]))
 
     def _fetch_and_unpack(self, job: LayerJob) -> None:
         job.extraction = self._snapshotter.extraction(self._namespace)
