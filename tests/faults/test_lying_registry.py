@@ -6,6 +6,7 @@ import gzip
 import json
 import tarfile
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,28 @@ def _other_bytes(request: BaseHTTPRequestHandler, lying: Registry, digest: str) 
     data = lying.blobs[digest]
     send(request, 200, data[:50] + b"?" + data[51:])
     return True
+
+
+def test_a_mirror_with_a_corrupt_layer(orlopd: Orlopd, lying: Registry, tmp_path: Path) -> None:
+    """What only its digest tells of: the registry itself is well, and has the rest."""
+    layer = lying.image()
+    mirror = Registry()
+    mirror.blobs, mirror.types, mirror.tags = lying.blobs, lying.types, lying.tags
+    mirror.spoil = lambda request: _other_bytes(request, mirror, layer["digest"])
+    (tmp_path / "registry.test").mkdir()
+    (tmp_path / "registry.test/hosts.toml").write_text(
+        f'server = "http://{lying.host}"\n[host."http://{mirror.host}"]\n'
+    )
+    try:
+        name = "registry.test/x/y:latest"
+        orlopd.orlop("pull", "-q", "--hosts-dir", str(tmp_path), name)
+    finally:
+        mirror.close()
+    asked = [[path for _, path, _ in each.requests] for each in (mirror, lying)]
+    assert len(asked[0]) == 4  # all of it
+    assert len(asked[1]) == 1
+    assert layer["digest"] in asked[1][0]
+    assert layer["digest"] in orlopd.ctr("content", "ls", "-q").stdout
 
 
 def test_corrupt_layer(orlopd: Orlopd, lying: Registry) -> None:

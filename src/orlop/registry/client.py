@@ -8,12 +8,21 @@ from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from orlop.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from orlop.errors import (
+    Cancelled,
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+)
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
+from orlop.registry import listing
 from orlop.registry.auth import Ask
 from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
@@ -61,15 +70,22 @@ class RegistryClient:
         self._http = http
         self._ask = ask
         self._hosts = list(hosts) or [default_host(reference.host, scheme, headers)]
-        self._repositories = [
-            Repository(
-                host, reference.path, http=http, ask=ask, followed=_stands_in(host, self._hosts[n:])
-            )
-            for n, host in enumerate(self._hosts, 1)
-        ]
         self._silence = silence or Silence()
+        self._repositories = [
+            Repository(host, reference.path, http=http, ask=ask, optional=self._optional(number))
+            for number, host in enumerate(self._hosts)
+        ]
         self._lock = threading.Lock()
         self._blobs: dict[str, Sources] = {}
+
+    def _optional(self, number: int) -> Callable[[], bool]:
+        """Whether a host is one that another can stand in for, or that is known not to answer."""
+        host, later = self._hosts[number], self._hosts[number + 1 :]
+        if len(self._hosts) == 1:
+            return lambda: False
+        wanted = host.capabilities & (Capability.PULL | Capability.RESOLVE)
+        followed = any(wanted & each.capabilities for each in later)
+        return lambda: followed or host in self._silence
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
@@ -200,7 +216,7 @@ class RegistryClient:
                 parts = urlsplit(url)
                 if parts.scheme in schemes and parts.hostname and "@" not in parts.netloc:
                     host = Host(parts.scheme, parts.netloc, prefix="")
-                    yield Repository(host, "", http=self._http, followed=True), url
+                    yield Repository(host, "", http=self._http, optional=lambda: True), url
 
     def _able(self, capability: Capability) -> list[Repository]:
         able = [each for each in self._repositories if capability in each.host.capabilities]
@@ -210,14 +226,29 @@ class RegistryClient:
             )
         return able
 
+    def referrers(self, digest: str) -> Iterator[list[Descriptor]]:
+        """The manifests whose subject is the manifest `digest`, those of one host after the other:
+        none need know all of them, and the next is asked when it is its turn.
+
+        What hosts answered instead is raised at the end.
+        """
+        failures: list[OrlopError] = []
+        for repository in sorted(self._repositories, key=lambda each: each.host in self._silence):
+            if not repository.host.capabilities & (Capability.REFERRERS | Capability.RESOLVE):
+                continue
+            try:
+                found = listing.referrers(repository, digest)
+            except (Cancelled, DeadlineExceeded):
+                raise
+            except OrlopError as error:
+                failures.append(error)
+            else:
+                yield found
+        if failures:
+            raise type(failures[-1])("; ".join(each.message for each in failures))
+
     def _try(self, capability: Capability, do: Callable[[Repository], T]) -> T:
         return in_turn(self._able(capability), self._silence, do)
-
-
-def _stands_in(host: Host, others: Sequence[Host]) -> bool:
-    """Whether one of the others can be asked instead of a host."""
-    wanted = host.capabilities & (Capability.PULL | Capability.RESOLVE)
-    return any(wanted & each.capabilities for each in others)
 
 
 def _verify(wanted: Descriptor, body: bytes) -> None:

@@ -12,7 +12,15 @@ from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
 
-from orlop.errors import InvalidArgument, NotFound, ResourceExhausted, Unimplemented
+from orlop.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    ResourceExhausted,
+    Unimplemented,
+)
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
@@ -53,7 +61,8 @@ def referrers(repository: Repository, digest: str, artifact_type: str = "") -> l
     """The manifests whose subject is the manifest `digest`, of one artifact type if it is given.
 
     A registry without the API for that lists them in an index under a tag (spec, "Unavailable
-    Referrers API").
+    Referrers API"). Some answer the API with other errors then: they are raised if there is no such
+    tag.
     """
     Digest.parse(digest)
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
@@ -61,8 +70,12 @@ def referrers(repository: Repository, digest: str, artifact_type: str = "") -> l
     try:
         for index in _pages(repository, repository.url(f"/referrers/{digest}{query}"), Index):
             found += index.manifests
-    except _OK_WITHOUT_API:
+    except (Cancelled, DeadlineExceeded):
+        raise
+    except OrlopError as error:
         found = _by_tag(repository, digest)
+        if not found and not isinstance(error, _OK_WITHOUT_API):
+            raise
     return [each for each in found if artifact_type in ("", each.artifact_type)]
 
 

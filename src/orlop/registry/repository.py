@@ -20,8 +20,9 @@ _TRIES = 3
 class Repository:
     """The repository `path` on `host`. `actions` is what authorization is wanted for.
 
-    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had. What is
-    `followed` by another that can stand in for it is not waited for long.
+    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had. One that
+    is `optional` as long as that says so, as another can stand in for it, gets no second try of a
+    connection.
 
     Thread-safe; `http` is the caller's to close.
     """
@@ -34,12 +35,12 @@ class Repository:
         http: Http,
         ask: Ask | None = None,
         actions: str = "pull",
-        followed: bool = False,
+        optional: Callable[[], bool] = lambda: False,
     ) -> None:
         self.host = host
         self.path = path
         self.http = http
-        self._dial = Dial(host.dial_timeout, once=followed)
+        self._optional = optional
         self._authorizer = Authorizer(
             host.name,
             f"repository:{path}:{actions}" if path else "",
@@ -47,6 +48,10 @@ class Repository:
             self._get_token,
             secure=host.secure,
         )
+
+    @property
+    def _dial(self) -> Dial:
+        return Dial(self.host.dial_timeout, once=self._optional())
 
     def url(self, path: str) -> str:
         """The address of `/blobs/…`, `/manifests/…` and so on."""

@@ -11,22 +11,34 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orlop.errors import InvalidArgument, NotFound, PermissionDenied
+from orlop.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    PermissionDenied,
+)
 from orlop.oci import manifest as documents
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import Manifest
-from orlop.registry import RegistryClient, listing
+from orlop.registry import RegistryClient
 from orlop.trust import keyless
 from orlop.trust.signers import Signers
 
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+# What earlier versions are called; the bundle itself says which it is.
+_BUNDLES = frozenset(
+    {BUNDLE, *(f"application/vnd.dev.sigstore.bundle+json;version=0.{n}" for n in (1, 2, 3))}
+)
 ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _STATEMENT = "application/vnd.in-toto+json"
@@ -68,29 +80,29 @@ def verify(
 ) -> str:
     """Who among `signers` signed the image `target` of the client's repository: key or identity.
 
-    Raises PermissionDenied when none did, and says what was found instead; and what
-    `keyless.verify` raises.
+    Raises PermissionDenied when none did, and says what was found instead, or why it could not be
+    looked for; and what `keyless.verify` raises.
     """
     from orlop.trust.keys import load_keys, made  # noqa: PLC0415 - see there
 
     trusted = load_keys(signers.keys)
     wanted = Subject(target.digest, client.reference.repository if match_repository else "")
     others: list[str] = []
-    bundles: list[bytes] = []
-    for found in _signatures(client, target, others):
-        if another := _another(found.subject, wanted):
-            others.append(another)
-            continue
-        for file, key in trusted:
-            if made(key, found.signature, found.message):
-                return str(file)
-        if found.bundle and signers.identities:
-            bundles.append(found.bundle)
-        else:
-            others.append("one is by another key")
-    signer = _keyless(bundles, signers, wanted, others)
-    if signer:
-        return signer
+    for artifacts in _artifacts(client, target, others):
+        bundles: list[bytes] = []
+        for found in _signatures(client, artifacts, others):
+            if another := _another(found.subject, wanted):
+                others.append(another)
+                continue
+            for file, key in trusted:
+                if made(key, found.signature, found.message):
+                    return str(file)
+            if found.bundle and signers.identities:
+                bundles.append(found.bundle)
+            else:
+                others.append("one is by another key")
+        if signer := _keyless(bundles, signers, wanted, others):
+            return signer
     why = "; ".join(dict.fromkeys(others)) or "there is none"
     by = " or ".join(
         kind for kind, known in (("key", signers.keys), ("identity", signers.identities)) if known
@@ -130,43 +142,60 @@ def _another(subject: Subject, wanted: Subject) -> str:
 
 
 def _signatures(
-    client: RegistryClient, target: Descriptor, others: list[str]
+    client: RegistryClient, artifacts: Sequence[Descriptor], others: list[str]
 ) -> Iterator[Signature]:
     """Those that can be read; what is wrong with the rest goes to `others`."""
-    for artifact in list(_artifacts(client, target))[:_ARTIFACTS_MAX]:
-        try:
+    for artifact in artifacts[:_ARTIFACTS_MAX]:
+        layers: Sequence[Descriptor] = ()
+        with _telling(others, "one cannot be read"):
             found = documents.parse(client.fetch_document(artifact), artifact.media_type)
             layers = found.layers[:_LAYERS_MAX] if isinstance(found, Manifest) else ()
-        except (InvalidArgument, NotFound) as error:
-            others.append(f"one does not parse: {error.message}")
-            continue
         for layer in layers:
+            signature = None
             try:
-                signature = _read(client, layer)
+                with _telling(others, "one does not count"):
+                    signature = _read(client, layer)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 others.append("one is malformed")
-            except (InvalidArgument, NotFound) as error:
-                others.append(f"one does not count: {error.message}")
-            else:
-                if signature is not None:
-                    yield signature
+            if signature is not None:
+                yield signature
 
 
-def _artifacts(client: RegistryClient, target: Descriptor) -> Iterator[Descriptor]:
+def _artifacts(
+    client: RegistryClient, target: Descriptor, others: list[str]
+) -> Iterator[Sequence[Descriptor]]:
+    """What may hold signatures, in groups. Each is looked for when its turn comes: whoever has
+    found what he wants does not depend on hosts that are away."""
     tag = target.digest.replace(":", "-", 1)
+    with _telling(others, "its tag of signatures cannot be looked up"), suppress(NotFound):
+        yield [client.sibling(tag=f"{tag}.sig").resolve()]
+    kinds = _BUNDLES | {ARTIFACT}
+    seen: set[str] = set()
+    with _telling(others, "what refers to it cannot be listed"):
+        for group in client.referrers(target.digest):
+            fresh = {each.digest: each for each in group if each.digest not in seen}
+            seen |= fresh.keys()
+            yield [
+                each
+                for each in fresh.values()
+                if each.artifact_type in kinds and each.media_type in mediatypes.MANIFESTS
+            ]
+
+
+@contextmanager
+def _telling(others: list[str], what: str) -> Iterator[None]:
+    """What fails is told in `others` and goes no further, unless it is that the call is over."""
     try:
-        yield client.sibling(tag=f"{tag}.sig").resolve()
-    except NotFound:
-        pass
-    for each in listing.referrers(client.repository(), target.digest):
-        known = each.artifact_type in (ARTIFACT, BUNDLE)
-        if known and each.media_type in mediatypes.MANIFESTS:
-            yield each
+        yield
+    except (Cancelled, DeadlineExceeded):
+        raise
+    except OrlopError as error:
+        others.append(f"{what}: {error.message}")
 
 
 def _read(client: RegistryClient, layer: Descriptor) -> Signature | None:
     """A layer's signature; None for a layer that is something else."""
-    if layer.media_type not in (PAYLOAD, BUNDLE):
+    if layer.media_type != PAYLOAD and layer.media_type not in _BUNDLES:
         return None
     if layer.size > _SIZE_MAX:
         raise InvalidArgument(f"signature {layer.digest} of {layer.size} bytes is too large")

@@ -20,12 +20,14 @@ from orlop.errors import OrlopError, PermissionDenied
 from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient
+from orlop.registry.host import Host
 from orlop.trust.signatures import BUNDLE, PAYLOAD, verify
 from orlop.trust.signers import Identity, Signers
 from tests.daemon_fixture import Orlopd
-from tests.lying_registry import MANIFEST, digest_of
-from tests.registry_fixture import run_registry, skopeo_copy
+from tests.lying_registry import INDEX, MANIFEST, digest_of
+from tests.registry_fixture import free_port, run_registry, skopeo_copy
 from tests.sigstore_fixture import CONSENT, STATEMENT, Sigstore, pre_authentication, statement
+from tests.spoiling_proxy import SpoilingProxy
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -104,22 +106,21 @@ class Signer:
         }  # fmt: skip
         self.attach({"dsseEnvelope": envelope})
 
-    def attach(self, bundle: dict[str, Any]) -> None:
+    def attach(self, bundle: dict[str, Any], kind: str = BUNDLE) -> None:
         """A sigstore bundle that refers to the image."""
-        layer = {"mediaType": BUNDLE, **self._put(json.dumps(bundle).encode())}
+        layer = {"mediaType": kind, **self._put(json.dumps(bundle).encode())}
         subject = {
             "mediaType": self.target.media_type, "digest": self.target.digest,
             "size": self.target.size,
         }  # fmt: skip
-        data = self._artifact([layer], artifactType=BUNDLE, subject=subject)
+        data = self._artifact([layer], artifactType=kind, subject=subject)
         entry = {
             "mediaType": MANIFEST, "digest": digest_of(data), "size": len(data),
-            "artifactType": BUNDLE,
+            "artifactType": kind,
         }  # fmt: skip
-        kind = "application/vnd.oci.image.index.v1+json"
-        index = {"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
         tag = self.target.digest.replace(":", "-")
-        self.client.uploads().manifest(tag, json.dumps(index).encode(), kind)
+        self.client.uploads().manifest(tag, json.dumps(index).encode(), INDEX)
 
 
 @pytest.fixture
@@ -237,6 +238,63 @@ def test_keyless(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--trusted-root need each other" in capsys.readouterr().err
     assert main(["image", "verify", name]) == 1
     assert "whose signature?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+def test_keyless_of_an_earlier_version(signer: Signer, tmp_path: Path, version: str) -> None:
+    sigstore = Sigstore()
+    us = Identity("me@example.org", "https://login.example")
+    bundle = sigstore.sign(statement(signer.target.digest), us.name, us.issuer)
+    kind = bundle["mediaType"] = f"application/vnd.dev.sigstore.bundle+json;version={version}"
+    if version != "0.3":
+        material = bundle["verificationMaterial"]
+        material["x509CertificateChain"] = {"certificates": [material.pop("certificate")]}
+    signer.attach(bundle, kind)
+    signers = Signers((), (us,), sigstore.root(tmp_path / "root.json"))
+    assert verify(signer.client, signer.target, signers) == f"{us.name} ({us.issuer})"
+
+
+@pytest.mark.parametrize("how", ["simple", "bundle"])
+def test_where_only_a_mirror_can_be_reached(
+    signer: Signer, host: str, tmp_path: Path, how: str
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    getattr(signer, how)(key)
+    mine = _public(key, tmp_path / "mine.pub")
+    other = _public(ec.generate_private_key(ec.SECP256R1()), tmp_path / "other.pub")
+    asked: list[str] = []
+    away = f"127.0.0.1:{free_port()}"
+    hosts = [Host("http", host, namespace="registry.test"), Host("http", away)]
+    name = reference.parse("registry.test/team/app:1")
+    with Http(answered=lambda host, _: asked.append(host)) as http:
+        client = RegistryClient(name, http=http, hosts=hosts)
+        assert verify(client, client.resolve(), Signers((mine,))) == str(mine)
+        assert (away in asked) == (how == "bundle")  # which the tag is looked up before
+        with pytest.raises(PermissionDenied, match=r"one is by another key.* does not answer"):
+            verify(client, client.resolve(), Signers((other,)))
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_a_registry_that_refuses_to_list_what_refers(
+    signer: Signer, host: str, tmp_path: Path, status: int
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine = _public(key, tmp_path / "mine.pub")
+    proxy = SpoilingProxy(host)
+    proxy.spoil = lambda request: "/referrers/" in request.path and request.answer(status)
+    try:
+        with Http() as http:
+            client = RegistryClient(reference.parse(f"{proxy.host}/team/app:1"), http=http)
+            with pytest.raises(PermissionDenied, match=f"cannot be listed: .* status {status}"):
+                verify(client, signer.target, Signers((mine,)))
+            signer.bundle(key)  # and lists it under a tag
+            assert verify(client, signer.target, Signers((mine,))) == str(mine)
+            signer.simple(key)
+            proxy.requests.clear()
+            assert verify(client, signer.target, Signers((mine,))) == str(mine)
+            assert not [path for _, path, _ in proxy.requests if "/referrers/" in path]
+    finally:
+        proxy.close()
 
 
 def test_the_command(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
