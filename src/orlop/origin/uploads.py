@@ -7,9 +7,7 @@ broken connection, and after a kill of the daemon.
 from __future__ import annotations
 
 import re
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -24,17 +22,14 @@ from orlop.errors import (
 from orlop.oci.digest import Digest
 from orlop.origin.exchange import Refusal
 from orlop.origin.holds import Holds
+from orlop.origin.warm import WarmWriters
 from orlop.web import Body
 
 SESSION = re.compile(r"[0-9a-f]{32}")
-_WARM_MAX = 64
 
 
 class Uploads:
-    """The upload sessions of one namespace; no blob may be larger than `blob_max` bytes.
-
-    Writers between two requests are kept open: to open one again means to hash what is there.
-    """
+    """The upload sessions of one namespace; no blob may be larger than `blob_max` bytes."""
 
     def __init__(
         self, content: ContentStore, holds: Holds, namespace: str, blob_max: int = 64 << 30
@@ -43,16 +38,11 @@ class Uploads:
         self._holds = holds
         self._namespace = namespace
         self._blob_max = blob_max
-        self._lock = threading.Lock()
-        self._warm: OrderedDict[str, ContentWriter] = OrderedDict()
+        self._warm = WarmWriters()
 
     def close(self) -> None:
         """Close the writers; the sessions stay."""
-        with self._lock:
-            writers = list(self._warm.values())
-            self._warm.clear()
-        for writer in writers:
-            writer.close()
+        self._warm.close()
 
     def begin(self, repository: str) -> str:
         """Open a session; its id."""
@@ -64,9 +54,12 @@ class Uploads:
 
     def offset(self, repository: str, session: str) -> int:
         """How many bytes a session has; refuses one that is not there."""
+        ref = _ref(repository, session)
         try:
-            return self._content.status(self._namespace, _ref(repository, session)).offset
+            return self._content.status(self._namespace, ref).offset
         except NotFound:
+            if (given_up := self._warm.take(ref)) is not None:
+                given_up.close()
             raise _unknown(session) from None
 
     def append(self, repository: str, session: str, body: Body, start: int | None) -> int:
@@ -139,11 +132,11 @@ class Uploads:
         except BaseException:
             writer.close()
             raise
-        self._put_away(ref, writer)
+        if not writer.closed:
+            self._warm.put(ref, writer)
 
     def _take(self, repository: str, ref: str, session: str) -> ContentWriter:
-        with self._lock:
-            warm = self._warm.pop(ref, None)
+        warm = self._warm.take(ref)
         if warm is not None:
             return warm
         try:
@@ -154,17 +147,6 @@ class Uploads:
                 "BLOB_UPLOAD_INVALID",
                 f'upload "{session}" is being written to by another request',
             ) from None
-
-    def _put_away(self, ref: str, writer: ContentWriter) -> None:
-        if writer.closed:
-            return
-        coldest: ContentWriter | None = None
-        with self._lock:
-            self._warm[ref] = writer
-            if len(self._warm) > _WARM_MAX:
-                _, coldest = self._warm.popitem(last=False)
-        if coldest is not None:
-            coldest.close()
 
 
 def _ref(repository: str, session: str) -> str:

@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orlop.origin import warm
 from tests.archive_fixture import INDEX, LAYER, MANIFEST, digest_of
+from tests.daemon_fixture import Orlopd
 from tests.origin_fixture import NAME, NAMESPACE, Node, Starting
 
 APP = "team/app"
@@ -86,6 +90,36 @@ def test_an_upload_outlives_its_daemon(pushable: Node) -> None:
     assert (status.status, status.headers["Range"]) == (204, "0-3")
     digest = digest_of(b"one two")
     assert pushable.ask("PUT", f"{place}?digest={digest}", b"two").status == 201
+
+
+def _open_files(node: Node) -> set[str]:
+    """What of the node's writes in progress this process has open."""
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(fd.readlink()))
+    return {each for each in found if str(node.content.files.root) in each and "ingest" in each}
+
+
+def test_an_upload_is_kept_open_for_a_while(
+    pushable: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm, "KEPT", 0.2)
+    place = begin(pushable)
+    pushable.ask("PATCH", place, b"one ")
+    Orlopd.wait_for(lambda: not _open_files(pushable) and not pushable.content.open_writes())
+    digest = digest_of(b"one two")
+    assert pushable.ask("PUT", f"{place}?digest={digest}", b"two").status == 201
+
+
+def test_an_upload_that_was_given_up_keeps_nothing(pushable: Node) -> None:
+    place = begin(pushable)
+    pushable.ask("PATCH", place, bytes(1000))
+    assert _open_files(pushable)
+    ((_, write),) = pushable.content.open_writes()
+    pushable.content.abort(NAMESPACE, write.ref)
+    assert pushable.ask("GET", place).code == "BLOB_UPLOAD_UNKNOWN"
+    assert not _open_files(pushable)
 
 
 def test_an_upload_is_cancelled(pushable: Node) -> None:
