@@ -8,8 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,19 @@ class Done(NamedTuple):
     code: int
     stdout: bytes
     stderr: bytes
+
+
+@contextmanager
+def as_input(data: bytes) -> Iterator[int]:
+    """A file to be a program's standard input: it may be longer than a pipe, and need not be
+    read."""
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Program:
@@ -45,11 +58,7 @@ class Program:
     ) -> None:
         self._lock = threading.Lock()
         self._reaped = False
-        # A file, not a pipe: it may be longer than a pipe, and the program need not read it.
-        stdin = os.memfd_create("stdin", os.MFD_CLOEXEC)
-        try:
-            os.write(stdin, text)
-            os.lseek(stdin, 0, os.SEEK_SET)
+        with as_input(text) as stdin:
             self._process = subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -60,8 +69,6 @@ class Program:
                 process_group=0,
                 pass_fds=fds,
             )
-        finally:
-            os.close(stdin)
 
     def result(self, timeout: float) -> Done:
         """Wait for its end, `timeout` seconds at most.

@@ -21,6 +21,7 @@ import msgspec
 from orlop.errors import DeadlineExceeded, FailedPrecondition, PermissionDenied
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
+from orlop.sys.program import as_input
 
 DESCRIPTOR_TYPE = "application/vnd.oci.descriptor.v1+json"
 OUTPUT_MAX = 16 << 10
@@ -73,20 +74,20 @@ class Verifiers:
     ) -> tuple[int, str]:
         arguments = ["-name", name, "-digest", target.digest, "-stdin-media-type", DESCRIPTOR_TYPE]
         try:
-            process = subprocess.Popen(
-                [str(program), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
+            with as_input(msgspec.json.encode(target)) as stdin:
+                process = subprocess.Popen(
+                    [str(program), *arguments],
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
         except OSError as error:
             raise FailedPrecondition(f"{what} cannot be run: {error.strerror}") from None
         with process:
             try:
-                _send(process, msgspec.json.encode(target))
                 output, complaint = _collect(process, time.monotonic() + self.limit, ctx)
             except TimeoutError:
                 raise DeadlineExceeded(f"{what} took longer than {self.limit} s") from None
@@ -97,15 +98,6 @@ class Verifiers:
         if complaint:
             _log.warning("%s says: %s", what, complaint)
         return process.returncode, output
-
-
-def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
-    """Give it the descriptor, as far as it takes it: it may end without reading."""
-    assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)
-    with suppress(BrokenPipeError, BlockingIOError):
-        os.write(process.stdin.fileno(), data)
-    process.stdin.close()
 
 
 def _collect(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orlop.errors import Cancelled, DeadlineExceeded, FailedPrecondition, PermissionDenied
 from orlop.oci.descriptor import Descriptor
@@ -54,6 +55,14 @@ def test_it_is_given_name_digest_and_descriptor(
         "size": 7,
     }
     assert "SECRET" not in (out / "env").read_text()
+
+
+def test_a_descriptor_longer_than_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    write(tmp_path / "bin", "v", f"cat >{tmp_path}/stdin")
+    long = replace(TARGET, annotations={"note": "x" * 200_000})
+    Verifiers(tmp_path / "bin").check(NAME, long, CallContext(namespace="test"))
+    assert json.loads((tmp_path / "stdin").read_text())["annotations"] == long.annotations
 
 
 def test_one_rejection_is_enough_and_says_who_and_why(tmp_path: Path) -> None:
