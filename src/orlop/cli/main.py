@@ -147,6 +147,7 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
 def _run(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespace) -> int:
     try:
         if not getattr(module, "NEEDS_DAEMON", True):
+            args.address = shared.address  # for what is better known with one
             return int(module.run(args))
         rootless.enter(shared.address)
         from orlop.client import Connection

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 from orlop.errors import NotFound, OrlopError, PermissionDenied, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from orlop.client import Connection
     from orlop.client.auth import Answer
 
 PROGRESS = ("auto", "plain", "tty", "json", "none")
@@ -46,6 +50,19 @@ def add_registry(parser: argparse.ArgumentParser) -> None:
     add("--hosts-dir", default="", metavar="FOLDER", help="of hosts.toml files, for this time")
     add("-u", "--user", "--creds", dest="credentials", metavar="USER[:PASSWORD]", default="",
         help="for this time; a password that is not given is asked for")  # fmt: skip
+
+
+def hosts_folders(args: argparse.Namespace, connection: Connection | None = None) -> Sequence[Path]:
+    """Of hosts.toml files: from the command line, else the daemon's."""
+    from pathlib import Path
+
+    from orlop.client import registries
+
+    if args.hosts_dir:
+        return [Path(args.hosts_dir)]
+    if connection is not None:
+        return registries.hosts_folders(connection)
+    return registries.hosts_folders_at(args.address)
 
 
 def answer(args: argparse.Namespace) -> Answer:

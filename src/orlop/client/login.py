@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from orlop.client.registries import DEFAULTS
 from orlop.credentials import Credential
 from orlop.registry import Credentials, Http, find_hosts
 from orlop.registry.repository import Repository
 
-HOSTS_FOLDERS = (
-    Path("/etc/orlop/certs.d"),
-    Path("/etc/containerd/certs.d"),
-)  # the daemon's defaults
-
 
 def check_credentials(
-    registry: str, credential: Credential, *, plain_http: bool = False, hosts_dir: str = ""
+    registry: str,
+    credential: Credential,
+    *,
+    plain_http: bool = False,
+    folders: Sequence[Path] = DEFAULTS,
 ) -> bool:
     """Whether `registry` (host[:port]) asked for credentials; if so, it took these.
 
-    `hosts_dir` is a folder of `hosts.toml` files, instead of the usual ones.
+    `folders` have `hosts.toml` files, see `orlop.client.registries`.
 
     Raises Unauthenticated when it does not take them, Unavailable when it cannot be reached,
     NotFound when it is no registry.
@@ -34,7 +35,6 @@ def check_credentials(
             credential.username, credential.secret, refresh_token=credential.identity_token
         )
 
-    folders = [Path(hosts_dir)] if hosts_dir else HOSTS_FOLDERS
     host = find_hosts(folders, registry, "http" if plain_http else "")[-1]  # no mirror: itself
     with Http() as http:
         repository = Repository(host, "", http=http, ask=answer)

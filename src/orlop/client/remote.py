@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from orlop.client.auth import Answer
-from orlop.client.login import HOSTS_FOLDERS
+from orlop.client.registries import DEFAULTS
 from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Credentials, Http, RegistryClient, find_hosts
@@ -15,10 +15,13 @@ from orlop.trust.signers import Signers
 
 
 def fetch_manifest(
-    name: str, *, answer: Answer, plain_http: bool = False, hosts_dir: str = ""
+    name: str, *, answer: Answer, plain_http: bool = False, folders: Sequence[Path] = DEFAULTS
 ) -> tuple[Descriptor, bytes]:
-    """The verified manifest or index that the full reference `name` leads to."""
-    with _client(name, answer, plain_http, hosts_dir) as client:
+    """The verified manifest or index that the full reference `name` leads to.
+
+    `folders` have `hosts.toml` files, see `orlop.client.registries`.
+    """
+    with _client(name, answer, plain_http, folders) as client:
         target = client.resolve()
         return target, client.fetch_document(target)
 
@@ -29,7 +32,7 @@ def verify_signature(
     *,
     answer: Answer,
     plain_http: bool = False,
-    hosts_dir: str = "",
+    folders: Sequence[Path] = DEFAULTS,
     match_repository: bool = False,
 ) -> tuple[Descriptor, str]:
     """What the full reference `name` leads to, and which key or identity signed it.
@@ -38,14 +41,14 @@ def verify_signature(
     """
     from orlop.trust.signatures import verify
 
-    with _client(name, answer, plain_http, hosts_dir) as client:
+    with _client(name, answer, plain_http, folders) as client:
         target = client.resolve()
         return target, verify(client, target, signers, match_repository=match_repository)
 
 
 @contextmanager
 def _client(
-    name: str, answer: Answer, plain_http: bool, hosts_dir: str
+    name: str, answer: Answer, plain_http: bool, folders: Sequence[Path]
 ) -> Iterator[RegistryClient]:
     wanted = reference.parse(name)
 
@@ -57,7 +60,6 @@ def _client(
             return Credentials(header=f"Bearer {found.registry_token}")
         return Credentials(found.username, found.secret, refresh_token=found.identity_token)
 
-    folders = [Path(hosts_dir)] if hosts_dir else HOSTS_FOLDERS
     hosts = find_hosts(folders, wanted.host, "http" if plain_http else "")
     with Http() as http:
         yield RegistryClient(wanted, http=http, hosts=hosts, ask=ask)

@@ -38,6 +38,7 @@ def make(
             plugins.gc(),
             plugins.restart(POLICIES),
             plugins.logs(root / "logs"),
+            plugins.registry(config.registry.config_path),
             _network(ground, networking),
         ]
     )

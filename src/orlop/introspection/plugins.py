@@ -32,6 +32,7 @@ STREAMING = "io.containerd.streaming.v1"
 TRANSFER = "io.containerd.transfer.v1"
 LOGS = "io.orlop.logs.v1"
 NETWORK = "io.orlop.network.v1"
+REGISTRY = "io.orlop.registry.v1"
 
 
 def content(root: Path) -> Plugin:
@@ -149,6 +150,11 @@ def gc() -> Plugin:
 def logs(root: Path) -> Plugin:
     """Where orlop's own clients put the logs of detached containers."""
     return Plugin(LOGS, "file", exports={"root": str(root)})
+
+
+def registry(config_path: str) -> Plugin:
+    """What reaches registries; orlop's own clients read the same `hosts.toml` files."""
+    return Plugin(REGISTRY, "hosts", exports={"config-path": config_path})
 
 
 def network(default: str, netns: Path, error: OrlopError | None) -> Plugin:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon_fixture import Orlopd
+from tests.daemon_fixture import Orlopd, serving
 from tests.registry_fixture import SECRET, USER, run_registry, skopeo_copy
 from tests.token_server import run_token_server
 
@@ -161,6 +161,22 @@ def test_hosts_of_a_folder(orlopd: Orlopd, busybox: str, registry: str, tmp_path
     inspected = orlopd.orlop("manifest", "inspect", *hosts, pushed).stdout
     assert "layers" in inspected
     assert orlopd.orlop("pull", name.replace("latest", "2"), check=False).returncode == 1
+
+
+def test_what_asks_a_registry_itself_uses_the_daemons_folder(locked: str, tmp_path: Path) -> None:
+    hosts, config, key = tmp_path / "hosts", tmp_path / "config.toml", tmp_path / "key.pub"
+    (hosts / "deck.test").mkdir(parents=True)
+    (hosts / "deck.test/hosts.toml").write_text(f'server = "http://{locked}"\n')
+    config.write_text(f'[registry]\nconfig_path = "{hosts}"\n')
+    subprocess.run(["openssl", "genrsa", "-out", tmp_path / "key"], check=True, capture_output=True)
+    public = ["openssl", "rsa", "-in", tmp_path / "key", "-pubout", "-out", key]
+    subprocess.run(public, check=True, capture_output=True)
+    for daemon in serving(["--config", str(config)]):
+        login = ("login", "-u", USER, "--password-stdin", "deck.test")
+        assert "logged in to deck.test" in daemon.orlop(*login, input=f"{SECRET}\n").stdout
+        for command in (("manifest", "inspect"), ("image", "verify", "--key", str(key))):
+            missing = daemon.orlop(*command, "deck.test/nothing:1", check=False)
+            assert f'registry "{locked}" wants credentials' in missing.stderr
 
 
 def test_an_identity_token(

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         _signers(args),
         answer=transfers.answer(args),
         plain_http=args.plain_http,
-        hosts_dir=args.hosts_dir,
+        folders=transfers.hosts_folders(args),
         match_repository=args.match_repository,
     )
     print(f"{name}@{target.digest} is signed by {signer}")

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from orlop.cli.terminal import ask, ask_secret
-from orlop.cli.transfers import advising
+from orlop.cli.transfers import advising, hosts_folders
 from orlop.credentials import Credential, Keyring, from_pair
 from orlop.errors import InvalidArgument, Unauthenticated
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with advising(host):
             asked = check_credentials(
-                host, credential, plain_http=args.plain_http, hosts_dir=args.hosts_dir
+                host, credential, plain_http=args.plain_http, folders=hosts_folders(args)
             )
     except Unauthenticated as error:
         raise Unauthenticated(f'registry "{host}" does not take {_whose(credential)}') from error

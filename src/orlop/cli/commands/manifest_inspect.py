@@ -51,7 +51,7 @@ def _find(
                 name,
                 answer=transfers.answer(args),
                 plain_http=args.plain_http,
-                hosts_dir=args.hosts_dir,
+                folders=transfers.hosts_folders(args, connection),
             )
 
 
