@@ -20,9 +20,10 @@ from urllib3.util import Url, make_headers, parse_url
 from orlop import __version__, tracing
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
 from orlop.registry.failures import connection_error, plain, status_error
+from orlop.registry.heads import Dump, request_head, response_head
 from orlop.registry.host import DIAL, NO_TLS, Dial, Tls
 from orlop.registry.pace import read_whole
-from orlop.registry.proxies import Proxies
+from orlop.registry.proxies import SOCKS, Proxies
 from orlop.registry.sockets import FilePart, HttpPool, HttpsPool, Sockets
 from orlop.registry.tls import context
 
@@ -70,9 +71,14 @@ class Http:
         *,
         read_limit: float = _READ,
         answered: Callable[[str, str], None] = lambda *_: None,
+        dump: Dump | None = None,
     ) -> None:
-        """`answered` is told of every request: its host, and the status or "error"."""
+        """`answered` is told of every request: its host, and the status or "error".
+
+        `dump` gets the heads of requests and responses, without what may be a secret.
+        """
         self._answered = answered
+        self._dump = dump
         self._read_limit = read_limit
         self._connections = connections
         self._proxies = proxies or Proxies()
@@ -203,6 +209,8 @@ class Http:
             raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
         proxy = self._proxies.proxy(scheme, host, parts.port or (443 if scheme == "https" else 80))
         code = "error"
+        if self._dump is not None:
+            self._dump(request_head(method, url, headers))
         said = {"http.request.method": method, "server.address": host, "url.full": plain(url)}
         with tracing.span(f"HTTP {method}", said, kind=tracing.CLIENT) as span:
             try:
@@ -220,6 +228,8 @@ class Http:
                 )
                 code = str(response.status)
                 span.set({"http.response.status_code": response.status})
+                if self._dump is not None:
+                    self._dump(response_head(response.status, response.reason, response.headers))
             finally:
                 self._answered(parts.netloc or host, code)
         return response
@@ -238,11 +248,17 @@ class Http:
         }
         if tls is not None:
             options["ssl_context"] = context(tls)
-        if proxy is not None and proxy.auth:
-            options["proxy_headers"] = make_headers(proxy_basic_auth=proxy.auth)
-        manager = PoolManager(**options) if proxy is None else ProxyManager(proxy.url, **options)
+        socks = proxy if proxy is not None and proxy.scheme in SOCKS else None
+        if proxy is None or socks is not None:
+            manager = PoolManager(**options)
+        else:
+            if proxy.auth:
+                options["proxy_headers"] = make_headers(proxy_basic_auth=proxy.auth)
+            manager = ProxyManager(proxy.url, **options)
         pools: dict[str, Any] = {"http": HttpPool, "https": HttpsPool}
-        classes: Any = {key: partial(pool, sockets=self._sockets) for key, pool in pools.items()}
+        classes: Any = {
+            key: partial(pool, sockets=self._sockets, socks=socks) for key, pool in pools.items()
+        }
         manager.pool_classes_by_scheme = classes
         return manager
 

@@ -11,6 +11,9 @@ from urllib3.util import Url, parse_url
 from orlop.errors import InvalidArgument
 from orlop.registry.host import is_local
 
+SOCKS = ("socks5", "socks5h")
+"""The schemes of proxies that speak SOCKS; they look up names, as by Go's programs."""
+
 
 class Proxies:
     """Made of an environment once, `os.environ` unless another is given.
@@ -41,8 +44,10 @@ class Proxies:
         if not address or is_local(host) or self._excepted(host.lower().strip("[]"), port):
             return None
         url = parse_url(address if "://" in address else f"http://{address}")
-        if url.scheme not in ("http", "https") or not url.host:
-            raise InvalidArgument(f"{scheme.upper()}_PROXY does not name a proxy of http or https")
+        if url.scheme not in ("http", "https", *SOCKS) or not url.host:
+            raise InvalidArgument(
+                f"{scheme.upper()}_PROXY does not name a proxy of http, https or socks5"
+            )
         return url
 
     def _excepted(self, host: str, port: int) -> bool:

@@ -7,15 +7,25 @@ import select
 import socket
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 from urllib3.response import HTTPResponse
+from urllib3.util import Url
 
 from orlop.errors import Cancelled, DataLoss
+from orlop.registry import socks as socks_protocol
+
+_SOCKS_PORT = 1080
+
+_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
+_Answer = SimpleQueue[Sequence[_Address] | Exception]
 
 
 class Sockets:
@@ -28,6 +38,7 @@ class Sockets:
         self.head_limit = head_limit
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._asking: set[_Answer] = set()
         self._aborted = False
 
     def hold(self, sock: socket.socket) -> socket.socket:
@@ -40,13 +51,39 @@ class Sockets:
         held.close()
         raise Cancelled
 
+    def look_up(self, host: str, port: int, limit: float | None) -> Sequence[_Address]:
+        """The addresses of a host; TimeoutError after `limit` seconds, Cancelled by `abort`.
+
+        The system's resolver can be neither hurried nor woken: a thread waits for it, and is left
+        behind where it takes too long.
+        """
+        answer: _Answer = SimpleQueue()
+        with self._lock:
+            if self._aborted:
+                raise Cancelled
+            self._asking.add(answer)
+        try:
+            asking = (host, port, answer)
+            threading.Thread(target=_look_up, args=asking, name="look-up", daemon=True).start()
+            found = answer.get(timeout=limit)
+        except Empty:
+            raise TimeoutError(f"no answer from DNS within {limit:g} s") from None
+        finally:
+            with self._lock:
+                self._asking.discard(answer)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     def abort(self) -> None:
         """Shut down all there are, and let no more come; this wakes whoever waits for them."""
         with self._lock:
             self._aborted = True
-            held = list(self._open)
+            held, asking = list(self._open), list(self._asking)
         for each in held:
             _shut_down(each)
+        for answer in asking:
+            answer.put(Cancelled())
 
     def close(self) -> None:
         """Let go of them."""
@@ -65,19 +102,27 @@ class FilePart(NamedTuple):
 
 
 class _Connection(HTTPConnection):
-    def __init__(self, *args: Any, sockets: Sockets, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, sockets: Sockets, socks: Url | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._sockets = sockets
+        self._socks = socks
         self._held: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
         """urllib3's hook for making a socket. This one is held before it begins to connect."""
+        host, port = self.host.strip("[]"), self.port
+        if self._socks is not None:
+            host, port = (self._socks.host or "").strip("[]"), self._socks.port or _SOCKS_PORT
         try:
-            found = socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+            found = self._sockets.look_up(host, port, self._seconds())
         except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
+            raise NameResolutionError(host, self, error) from error
         except UnicodeError as error:
             raise NewConnectionError(self, f"not a host name: {error}") from error
+        except TimeoutError as error:
+            raise NewConnectionError(self, str(error)) from error
         failure = OSError("no address")
         for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)
@@ -86,6 +131,9 @@ class _Connection(HTTPConnection):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(self.timeout)
                 sock.connect(address)
+                if self._socks is not None:
+                    auth = unquote(self._socks.auth or "")
+                    socks_protocol.connect(sock, self.host.strip("[]"), self.port, auth)
             except OSError as error:
                 sock.close()
                 failure = error
@@ -95,6 +143,9 @@ class _Connection(HTTPConnection):
                 raise
             return sock
         raise NewConnectionError(self, str(failure)) from failure
+
+    def _seconds(self) -> float | None:
+        return self.timeout if isinstance(self.timeout, int | float) else None
 
     def send(self, data: Any) -> None:
         """As its base, of bytes; and parts of files."""
@@ -131,6 +182,13 @@ class _Connection(HTTPConnection):
             limit.cancel()
 
 
+def _look_up(host: str, port: int, answer: _Answer) -> None:
+    try:
+        answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as error:
+        answer.put(error)
+
+
 def _check_end(part: FilePart, done: int) -> None:
     if done < part.size:
         raise DataLoss(
@@ -156,12 +214,12 @@ class _TlsConnection(_Connection, HTTPSConnection):
 
 
 class HttpPool(HTTPConnectionPool):
-    """Takes `sockets` besides what its base takes."""
+    """Takes `sockets`, and a `socks` proxy, besides what its base takes."""
 
     ConnectionCls = _Connection
 
 
 class HttpsPool(HTTPSConnectionPool):
-    """Takes `sockets` besides what its base takes."""
+    """Takes `sockets`, and a `socks` proxy, besides what its base takes."""
 
     ConnectionCls = _TlsConnection

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orlop.errors import OrlopError
 from orlop.oci import reference
 from orlop.registry import Ask, Credentials, Http, RegistryClient, Silence, find_hosts
+from orlop.registry.heads import Dump
 from orlop.rpc import CallContext
 from orlop.rpc.convert import pack
 from orlop.tally import Counter
+from orlop.transfer.bytestreams import ByteWriter
 from orlop.transfer.streams import Streams
 from orlop.wire import transfer_types_pb2 as types
+
+_PATIENCE = 10.0  # seconds in which a client must take what it wants to be told
+
+_log = logging.getLogger(__name__)
 
 
 class Resolver:
@@ -27,15 +36,41 @@ class Resolver:
         self._silence = Silence()
         self.requests = Counter("host", "code")
 
-    def http(self) -> Http:
-        """Connections for the clients of one job; the caller closes it."""
-        return Http(answered=self.requests.add)
-
+    @contextmanager
     def client(
+        self, namespace: str, registry: types.OCIRegistry, ctx: CallContext
+    ) -> Iterator[RegistryClient]:
+        """For one job, at whose end its connections are closed.
+
+        Raises InvalidArgument for a malformed reference or hosts file, NotFound for a stream that
+        is not there.
+        """
+        with (
+            self._dumping(namespace, registry.resolver, ctx) as dump,
+            Http(answered=self.requests.add, dump=dump) as http,
+        ):
+            yield self._client(namespace, registry, http, ctx)
+
+    @contextmanager
+    def _dumping(
+        self, namespace: str, resolver: types.RegistryResolver, ctx: CallContext
+    ) -> Iterator[Dump | None]:
+        """What takes the heads of requests: the client's stream, or else the log."""
+        if resolver.http_debug == types.DISABLED:
+            yield None
+        elif not resolver.logs_stream:
+            yield _log.info
+        else:
+            stream = self._streams.get(namespace, resolver.logs_stream)
+            with ByteWriter(stream, stall=_PATIENCE) as out:
+                ctx.on_cancel(out.abort)
+                yield _Told(out)
+                with suppress(OrlopError):
+                    out.finish()
+
+    def _client(
         self, namespace: str, registry: types.OCIRegistry, http: Http, ctx: CallContext
     ) -> RegistryClient:
-        """Raises InvalidArgument for a malformed reference or hosts file, NotFound for a stream
-        that is not there."""
         wanted = reference.parse(registry.reference)
         resolver = registry.resolver
         folders = [Path(resolver.host_dir)] if resolver.host_dir else self._folders
@@ -72,3 +107,21 @@ class Resolver:
             return Credentials(answer.username, answer.secret)
 
         return ask
+
+
+class _Told:
+    """Writes to a client's stream, from any thread, until the client takes no more."""
+
+    def __init__(self, out: ByteWriter) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._over = False
+
+    def __call__(self, text: str) -> None:
+        with self._lock:
+            if self._over:
+                return
+            try:
+                self._out.write(text.encode(errors="replace"))
+            except OrlopError:
+                self._over = True  # the transfer goes on

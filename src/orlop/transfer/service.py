@@ -91,8 +91,7 @@ class TransferService(Service):
         ctx: CallContext,
         report: Report,
     ) -> None:
-        with self._resolver.http() as http:
-            client = self._resolver.client(namespace, source, http, ctx)
+        with self._resolver.client(namespace, source, ctx) as client:
             self._puller.pull(namespace, client, self._wanted(source, destination), ctx, report)
 
     def _wanted(self, source: types.OCIRegistry, destination: types.ImageStore) -> Wanted:
@@ -119,8 +118,7 @@ class TransferService(Service):
         report: Report,
     ) -> None:
         platforms = convert.to_platforms(source.platforms)
-        with self._resolver.http() as http:
-            client = self._resolver.client(namespace, destination, http, ctx)
+        with self._resolver.client(namespace, destination, ctx) as client:
             self._pusher.push(namespace, source.name, client, platforms, ctx, report)
 
     def _import(

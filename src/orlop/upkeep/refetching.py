@@ -98,8 +98,7 @@ class Refetcher:
                 ),
             )
             try:
-                with self._resolver.http() as http:
-                    client = self._resolver.client(access.namespace, registry, http, ctx)
+                with self._resolver.client(access.namespace, registry, ctx) as client:
                     _download(client, wanted, data, ctx)
             except Cancelled:
                 raise

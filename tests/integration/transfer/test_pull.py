@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from orlop.client import Connection
+from orlop.client.bytestreams import Download
 from orlop.client.pull import pull_image
-from orlop.errors import Cancelled, DeadlineExceeded, OrlopError
+from orlop.client.transfers import transfer
+from orlop.errors import Cancelled, DeadlineExceeded, NotFound, OrlopError
 from orlop.rpc.convert import pack
 from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services import transfer_pb2
@@ -115,3 +119,26 @@ def _memory(pid: int, key: str) -> int:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(key)
+
+
+def test_a_client_is_shown_the_requests(orlopd: Orlopd, registry: str) -> None:
+    """As `ctr images pull --http-dump` asks for it; without a stream of its own, in the log."""
+
+    def pull(name: str, stream: str = "") -> None:
+        resolver = types.RegistryResolver(http_debug=types.DEBUG, logs_stream=stream)
+        source = types.OCIRegistry(reference=name, resolver=resolver)
+        transfer(connection, source, types.ImageStore(name=name))
+
+    with orlopd.connect() as connection:
+        for tag, kind in (("latest", None), ("nothing", NotFound)):
+            shown = BytesIO()
+            with closing(Download(connection, shown)) as download:
+                with pytest.raises(kind) if kind else nullcontext():
+                    pull(f"{registry}/test/busybox:{tag}", download.id)
+                download.finish()
+            head = f"HEAD http://{registry}/v2/test/busybox/manifests/{tag}"
+            assert shown.getvalue().startswith(f"{head}\r\n".encode())
+            assert f"HTTP {404 if kind else 200} ".encode() in shown.getvalue()
+        assert "HEAD http" not in orlopd.log.read_text()
+        pull(f"{registry}/test/busybox:latest")
+    assert f"HEAD http://{registry}" in orlopd.log.read_text()

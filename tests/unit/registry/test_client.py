@@ -26,7 +26,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.registry import Ask, Credentials, Http, RegistryClient
-from orlop.registry.host import default_host
+from orlop.registry.host import Host, default_host
 from tests.lying_registry import MANIFEST, Registry, send
 from tests.patience import patient
 
@@ -365,6 +365,34 @@ def test_secrets_stay_with_their_host(lying: Registry, http: Http) -> None:
         other.close()
 
 
+def test_what_is_shown_of_requests_holds_no_secrets(lying: Registry) -> None:
+    lying.image()
+    guard = _guarded(lying, secret="hush-token")
+    signed = f"http://{lying.host}/v2/x/y/manifests/latest?signature=hush"
+    moved = iter([True])
+
+    def spoil(request: Request) -> bool:
+        if guard(request):
+            return True
+        return next(moved, False) and send(
+            request, 307, b"", {"Location": signed, "Set-Cookie": "hush"}
+        )
+
+    lying.spoil = spoil
+    shown: list[str] = []
+    with Http(dump=shown.append) as http:
+        ask = lambda *_: Credentials("me", "hush")  # noqa: E731
+        client = _client(lying, http, ask=ask, headers={"X-Secret": "hush"})
+        assert client.resolve().digest == lying.tags["latest"]
+    text = "".join(shown)
+    assert text.startswith(f"HEAD http://{lying.host}/v2/x/y/manifests/latest\r\n")
+    assert "HTTP 401 Unauthorized\r\n" in text
+    assert "Authorization: …\r\n" in text
+    assert f"Location: {signed.partition('?')[0]}\r\n" in text
+    assert f"Docker-Content-Digest: {lying.tags['latest']}\r\n" in text
+    assert "hush" not in text
+
+
 @pytest.mark.parametrize(
     "location", ["file:///etc/passwd", "ftp://x/y", "http://[bad", "http://x:99999/", "//:0/"]
 )
@@ -444,6 +472,35 @@ def test_abort_a_connection_that_is_not_made(http: Http, scheme: str) -> None:
         finally:
             for each in fill:
                 each.close()
+
+
+def test_abort_while_a_name_is_looked_up(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    client = RegistryClient(reference.parse("registry.test/x:1"), http=http)
+    try:
+        assert _aborted_while(http, client.resolve) < patient(8)
+    finally:
+        over.set()
+
+
+def test_a_name_that_is_looked_up_for_too_long(
+    lying: Registry, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying.image()
+    over, found = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **more: Any) -> Any:
+        return over.wait(60) and [] if host == "mirror.test" else found(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    hosts = [Host("http", "mirror.test", dial_timeout=0.2), Host("http", lying.host)]
+    client = RegistryClient(reference.parse("x.test/x:latest"), http=http, hosts=hosts)
+    try:
+        assert client.resolve().digest == lying.tags["latest"]
+        assert not over.is_set()
+    finally:
+        over.set()
 
 
 def _half_open(port: int) -> socket.socket:
