@@ -135,7 +135,7 @@ class SocketServer:
         self._listeners: list[tuple[socket.socket, Path]] = []
         self._lock = threading.Lock()
         self._stopping = False
-        self._refused: int | None = None  # the error number of the client that could not be accepted last
+        self._refused: int | None = None  # errno of the last that was not accepted
         self._connections: set[Connection] = set()
 
     @property

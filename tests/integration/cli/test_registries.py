@@ -169,7 +169,7 @@ def test_what_asks_a_registry_itself_uses_the_daemons_folder(locked: str, tmp_pa
     (hosts / "deck.test/hosts.toml").write_text(f'server = "http://{locked}"\n')
     config.write_text(f'[registry]\nconfig_path = "{hosts}"\n')
     subprocess.run(["openssl", "genrsa", "-out", tmp_path / "key"], check=True, capture_output=True)
-    public = ["openssl", "rsa", "-in", tmp_path / "key", "-pubout", "-out", key]
+    public: list[str | Path] = ["openssl", "rsa", "-in", tmp_path / "key", "-pubout", "-out", key]
     subprocess.run(public, check=True, capture_output=True)
     for daemon in serving(["--config", str(config)]):
         login = ("login", "-u", USER, "--password-stdin", "deck.test")
