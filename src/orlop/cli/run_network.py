@@ -35,9 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--ip6", default="", metavar="ADDRESS", help="its address of IPv6 there")
     add("--mac-address", default="", metavar="MAC", help="its hardware address there")
     add("--network-alias", action="append", default=[], metavar="NAME", help="another name of it")
-    add("--network-rate-in", type=_rate, default=0, metavar="RATE",
+    add("--network-rate-in", type=rate, default=0, metavar="RATE",
         help="bits in a second that it gets at most in each network, as 10mbit")  # fmt: skip
-    add("--network-rate-out", type=_rate, default=0, metavar="RATE",
+    add("--network-rate-out", type=rate, default=0, metavar="RATE",
         help="bits in a second that it sends at most")  # fmt: skip
     add("--network-burst", type=options.memory, default=0, metavar="SIZE",
         help="bytes at once (default: of a tenth of a second)")  # fmt: skip
@@ -70,7 +70,7 @@ def choose(args: argparse.Namespace, connection: Connection, config: Mapping[str
         wishes["networks"] = _places(args, wanted)
     else:
         _refuse_places(args, wanted[0], published)
-        if mode == "none" and not wishes:
+        if mode == "none" and not wishes and args.net != ["none"]:
             return Choice(namespace)
     labels = {networks.LABEL: json.dumps({"mode": mode, **wishes}, separators=(",", ":"))}
     if published:
@@ -130,7 +130,7 @@ def _refuse_places(
             raise InvalidArgument(f'{option} makes no sense with --network "{network}"')
 
 
-def _rate(text: str) -> int:
+def rate(text: str) -> int:
     """The bits in a second of `10mbit`, as tc(8) reads it; a plain number is of bits."""
     number = text.lower().removesuffix("bit")
     factor = _FACTORS.get(number[-1:], 0)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import logging
-import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 
-from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError, Unimplemented
+from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.events import Publisher
-from orlop.network import bridge, uplink
+from orlop.network.cables import Cables
 from orlop.network.cni_networks import CniNetworks
 from orlop.network.cni_records import NO_RESOLVER, Resolver, is_cni
 from orlop.network.kernel import Kernel
 from orlop.network.model import Endpoint, Network, Port, Wish
-from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
-from orlop.network.operations import AnyOperation, DeleteLink, SetLink
-from orlop.network.ports import HostPorts, Key
-from orlop.network.processes import Process
+from orlop.network.operations import SetLink
+from orlop.network.ports import HostPorts
+from orlop.network.processes import BEING_MADE, NOBODY, Pids, Process
 from orlop.network.store import GUEST, matching
 from orlop.turns import Turns
-from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
+from orlop.wire.services.network_pb2 import NetworkDetach
 
 _log = logging.getLogger(__name__)
-
-_NONE = -1  # the pid of who has none
-_LINK = re.compile(r"veth[0-9a-f]{11}")
 PidOf = Callable[[str, str], int]
 """From a namespace and a container to its process, 0 if it does not run."""
 
@@ -35,7 +29,8 @@ PidOf = Callable[[str, str], int]
 class Connections:
     """Which containers are in which networks, in the records and in the kernel. Thread-safe.
 
-    What a crash leaves half-done, `forget_ended` and `resume` undo or finish.
+    What a crash leaves half-done, `resuming` undoes or finishes. `moved` is called when a container
+    that goes on may be in other networks than before.
     """
 
     def __init__(
@@ -47,13 +42,14 @@ class Connections:
         cni: CniNetworks,
     ) -> None:
         self.cni = cni
+        self.cables = Cables(networks, kernel, publisher)
+        self.pids = Pids()
         self._networks = networks
         self._store = networks.store
         self._kernel = kernel
         self._ports = ports
         self._publisher = publisher
-        self._lock = threading.Lock()
-        self._pids: dict[Key, int] = {}
+        self.moved: Callable[[str, str], None] = lambda namespace, container: None
         # Not held over what plugins of CNI do: who hears of ends must not wait for those.
         self._turns = Turns()
         self._coming: set[tuple[str, str, int]] = set()  # positions that plugins are busy with
@@ -74,8 +70,7 @@ class Connections:
         for a network that is not there, and what is wrong with a wish.
         """
         self.release(namespace, container)  # what an earlier task may have left
-        with self._lock:
-            self._pids[namespace, container] = 0  # no late exit of that one is meant
+        self.pids.put((namespace, container), BEING_MADE)  # no late exit of that one is meant
         try:
             with self._turns.take((namespace, container)):
                 found = self._reserve(namespace, container, wishes, resolver)
@@ -115,17 +110,16 @@ class Connections:
             kind = "an internal" if first.internal else f"{first.driver}: such a"
             raise InvalidArgument(f"{kind} network publishes no ports")
         key = (namespace, container)
-        held = self._ports.hold(key, ports, _versions(found[0]), loopback=True)
+        held = self._ports.hold(key, ports, found[0].versions, loopback=True)
         self._store.publish(namespace, container, held)
 
     def connect(self, namespace: str, container: str, pid: int) -> None:
         """Plug the places of a container into the network namespace of process `pid`."""
         with Process(pid) as process:
             with self._turns.take((namespace, container)):
-                with self._lock:
-                    self._pids[namespace, container] = pid
+                self.pids.put((namespace, container), pid)
                 for each in self._store.endpoints(namespace, container):
-                    self._plug(each, process.netns)
+                    self.cables.plug(each, process.netns)
                 self._update_names(namespace, container)
             self._ensure_rules(namespace, container)
             self.cni.connect(namespace, container, process)
@@ -144,36 +138,21 @@ class Connections:
         with Process(pid) as process:
             self._kernel.apply(SetLink(ns=process.netns, name="lo", up=True))
 
-    def _plug(self, endpoint: Endpoint, ns: str) -> None:
-        network = self._networks.get(endpoint.namespace, endpoint.network)
-        mtu = self._networks.ensure(network)
-        try:
-            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
-        except Unimplemented:
-            raise
-        except OrlopError:
-            # What an earlier attempt left may be in the way, or the bridge be gone.
-            self._networks.forget(network)
-            mtu = self._networks.ensure(network)
-            self._kernel.apply(*_unplugging(network, endpoint, ns))
-            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
-        event = NetworkAttach(
-            network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
-        )
-        self._publisher.publish(endpoint.namespace, "/network/attach", event)
-
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
         """Put a container that runs, as process `pid`, into one more network."""
-        with Process(pid) as process:
-            if is_cni(wish.network):
-                made = self._attach_cni(namespace, container, wish, process)
-            else:
-                with self._turns.take((namespace, container)):
-                    position = self._begin(namespace, container, process)
-                    made = self._enter(namespace, container, wish, process.netns, position)
-            if process.has_ended():  # which was heard too early, if at all
-                self.ended(namespace, container, pid)
-                process.check()
+        try:
+            with Process(pid) as process:
+                if is_cni(wish.network):
+                    made = self._attach_cni(namespace, container, wish, process)
+                else:
+                    with self._turns.take((namespace, container)):
+                        position = self._begin(namespace, container, process)
+                        made = self._enter(namespace, container, wish, process.netns, position)
+                if process.has_ended():  # which was heard too early, if at all
+                    self.ended(namespace, container, pid)
+                    process.check()
+        finally:
+            self.moved(namespace, container)
         return made
 
     def _attach_cni(self, namespace: str, container: str, wish: Wish, process: Process) -> Endpoint:
@@ -189,8 +168,7 @@ class Connections:
     def _begin(self, namespace: str, container: str, process: Process) -> int:
         """In its turn: a process has another interface; at which position."""
         process.check()
-        with self._lock:
-            self._pids.setdefault((namespace, container), process.pid)
+        self.pids.meet((namespace, container), process.pid)
         return self._free_position(namespace, container)
 
     def enter(
@@ -217,8 +195,7 @@ class Connections:
         interface: str = "",
         ports: Sequence[Port] = (),
     ) -> Endpoint:
-        with self._lock:
-            self._pids.setdefault((namespace, container), _NONE)  # it is known to be there
+        self.pids.meet((namespace, container), NOBODY)  # it is known to be there
         network = self._networks.get(namespace, wish.network)
         if container.startswith(GUEST) and not network.is_bridge:
             # It is known to be there by its cable, of which the host has no end.
@@ -228,12 +205,12 @@ class Connections:
         try:
             if ports:
                 self._publish(namespace, container, [endpoint], ports)
-            self._plug(endpoint, ns)
+            self.cables.plug(endpoint, ns)
             self._update_names(namespace, container)
             self._ensure_rules(namespace, container)
         except BaseException:
             with suppress(OrlopError):  # whatever there is of it
-                self._kernel.apply(*_unplugging(network, endpoint, ns))
+                self.cables.unplug(endpoint, ns)
             self._store.release(namespace, container, network.id)
             self._update_names(namespace, container)
             self._close_ports(namespace, container)
@@ -254,16 +231,23 @@ class Connections:
 
         Raises what a plugin of CNI refuses: it is in there then.
         """
-        if is_cni(name):
-            if not self.cni.endpoints(namespace, container, name):
-                raise NotFound(f'container "{container}" in network "{name}"')
-            self.cni.detach(namespace, container, name)
-            self._close_ports(namespace, container)
-            return
-        network = self._networks.get(namespace, name)
+        try:
+            if is_cni(name):
+                self._leave_cni(namespace, container, name)
+            else:
+                self._leave(namespace, container, self._networks.get(namespace, name))
+        finally:
+            self.moved(namespace, container)
+
+    def _leave_cni(self, namespace: str, container: str, name: str) -> None:
+        if not self.cni.endpoints(namespace, container, name):
+            raise NotFound(f'container "{container}" in network "{name}"')
+        self.cni.detach(namespace, container, name)
+        self._close_ports(namespace, container)
+
+    def _leave(self, namespace: str, container: str, network: Network) -> None:
         with self._turns.take((namespace, container)):
-            with self._lock:
-                pid = self._pids.get((namespace, container), 0)
+            pid = self.pids.get((namespace, container), NOBODY)
             with ExitStack() as held:
                 ns = ""
                 with suppress(FailedPrecondition):  # it has ended: what was in there is gone
@@ -282,9 +266,7 @@ class Connections:
     def ended(self, namespace: str, container: str, pid: int) -> None:
         """The task of a container has ended, if `pid` is still its own: it leaves all networks."""
         with self._turns.take((namespace, container)):
-            with self._lock:
-                current = self._pids.get((namespace, container), pid)
-            if current == pid:
+            if self.pids.get((namespace, container), pid) == pid:
                 self.cni.release_soon(namespace, container)
                 self._release(namespace, container)
 
@@ -297,8 +279,7 @@ class Connections:
     def _release(self, namespace: str, container: str) -> None:
         """The same, but for CNI."""
         key = (namespace, container)
-        with self._lock:
-            self._pids.pop(key, None)
+        self.pids.drop(key)
         self._ports.release(key)
         self._let_go(namespace, container)
 
@@ -325,8 +306,7 @@ class Connections:
             return False
         published = self._store.ports_of(namespace, container)
         for each in found:
-            where = self._networks.get(namespace, each.network)
-            self._kernel.apply(*_unplugging(where, each, ns))
+            self.cables.unplug(each, ns)
         self._store.release(namespace, container, network)
         self._update_names(namespace, container)
         self._close_ports(namespace, container)
@@ -335,123 +315,8 @@ class Connections:
         for each in found:
             event = NetworkDetach(network_id=each.network, container_id=each.container)
             self._publisher.publish(each.namespace, "/network/detach", event)
-        self._keep_worker()
+        self.cables.keep_worker()
         return True
-
-    def _keep_worker(self) -> None:
-        """Have the network worker at hand as long as somebody is in a network."""
-        before, self._kernel.keep = self._kernel.keep, self._store.occupied()
-        if before and not self._kernel.keep:
-            with suppress(OrlopError):
-                self._kernel.links()  # by which it hears that it may go
-
-    # After a restart
-
-    def forget_ended(self, pid_of: PidOf) -> None:
-        """Release in the records whoever does not run; `pid_of` finds its process.
-
-        Quick, and to be done before clients are served: the kernel's part is `resume`.
-        """
-        for key in {(each.namespace, each.container) for each in self._store.endpoints()}:
-            if key[1].startswith(GUEST):
-                continue
-            with self._lock:
-                being_made = self._pids.get(key) == 0
-            if not being_made and not pid_of(*key):
-                self._store.release(*key)
-                self._ports.release(key)
-                with self._lock:
-                    self._pids.pop(key, None)
-
-    def resume(self, pid_of: PidOf) -> None:
-        """Make the kernel what the records say, for containers that an earlier daemon connected."""
-        self._resume_cni(pid_of)
-        if self._store.all():
-            self._resume_bridges(pid_of)
-        try:
-            self._networks.names.resume()
-        except OrlopError as error:
-            _log.warning("names of containers are not answered: %s", error)
-        if self._store.all():
-            self._networks.refresh()
-
-    def _resume_bridges(self, pid_of: PidOf) -> None:
-        for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):
-            try:
-                if key[1].startswith(GUEST):
-                    self._resume_guest(key)
-                else:
-                    self._resume(key, pid_of(*key))
-            except OrlopError as error:
-                _log.warning("namespace=%s container=%s network: %s", *key, error)
-        self._pull_strays()
-        self._keep_worker()
-
-    def _resume(self, key: Key, pid: int) -> None:
-        with self._lock:
-            if key in self._pids or not pid:  # it is known: a client has started it since
-                return
-            self._pids[key] = pid
-        mine = self._store.endpoints(*key)
-        if ports := self._store.ports_of(*key):
-            self._hold_again(key, ports, _versions(mine[0]), loopback=True)
-        inside = {each.name: each for each in self._kernel.links(of_process(pid))}
-        here = {each.name: each for each in self._kernel.links()}
-        for each in mine:
-            network = self._networks.get(each.namespace, each.network)
-            self._networks.ensure(network)
-            ours, theirs = here.get(each.link), inside.get(each.inside)
-            whole = theirs is not None and theirs.up
-            if network.is_bridge:
-                whole = whole and ours is not None and ours.master == network.bridge
-            if not whole:
-                self._kernel.apply(*_unplugging(network, each, of_process(pid)))
-                self._plug(each, of_process(pid))
-
-    def _resume_guest(self, key: Key) -> None:
-        """Who comes with a namespace of its own is there as long as its cable is."""
-        here = {each.name for each in self._kernel.links()}
-        with self._lock:
-            if key in self._pids:
-                return
-            self._pids[key] = _NONE
-        mine = self._store.endpoints(*key)
-        if not all(each.link in here for each in mine):
-            self.release(*key)
-        elif ports := self._store.ports_of(*key):
-            self._hold_again(key, ports, _versions(mine[0]), loopback=True)
-
-    def _resume_cni(self, pid_of: PidOf) -> None:
-        def lives(key: Key) -> bool:
-            with self._lock:
-                being_made = self._pids.get(key) == 0
-            return being_made or bool(pid_of(*key))
-
-        for key in {(each.namespace, each.container) for each in self.cni.endpoints()}:
-            ports = self.cni.ports(*key)
-            if ports and not self._ports.holds(key) and lives(key):
-                self._hold_again(key, ports, (4,))
-        self.cni.resume(lives)
-
-    def _hold_again(
-        self, key: Key, ports: Sequence[Port], versions: Sequence[int], *, loopback: bool = False
-    ) -> None:
-        try:
-            self._ports.hold(key, ports, versions, loopback=loopback)
-        except FailedPrecondition as error:  # somebody was faster; the ruleset wins
-            _log.warning("namespace=%s container=%s: %s", *key, error)
-
-    def _pull_strays(self) -> None:
-        """Cables on our bridges, and unmoved ends of others, that no record knows: of a crash."""
-        found = self._kernel.links()  # before the records, which come before the cables
-        bridges = {each.bridge for each in self._store.all() if each.is_bridge}
-        drivers = {each.driver for each in self._store.all() if not each.is_bridge}
-        known = {each.link for each in self._store.endpoints()}
-        for each in found:
-            is_cable = each.master in bridges and each.kind == "veth"
-            is_unmoved = each.kind in drivers and _LINK.fullmatch(each.name) is not None
-            if each.name not in known and (is_cable or is_unmoved):
-                self._kernel.apply(DeleteLink(name=each.name, missing_ok=True))
 
     # What is there
 
@@ -482,19 +347,3 @@ class Connections:
         found = self._store.of_namespace(namespace, wanted)
         found += matching(self.cni.networks(namespace), wanted)
         return sorted(found, key=lambda each: each.name)
-
-
-def _versions(endpoint: Endpoint) -> list[int]:
-    """By which versions of IP a published port leads to a container."""
-    return [each for each in (4, 6) if endpoint.address(each)]
-
-
-def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:
-    if network.is_bridge:
-        yield from bridge.plug(network, endpoint, ns, mtu)
-    else:
-        yield from uplink.plug(network, endpoint, ns)
-
-
-def _unplugging(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
-    yield from bridge.unplug(endpoint) if network.is_bridge else uplink.unplug(endpoint, ns)

@@ -7,15 +7,14 @@ lines that say so. What is before and behind is the container's.
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import NotFound
 from orlop.network.cni_records import PREFIX
 from orlop.network.connections import Connections
+from orlop.network.files import edit
 from orlop.network.model import Endpoint
 
 NamesOf = Callable[[str, str], Sequence[str]]
@@ -26,9 +25,7 @@ _NO_NAMES = set(" \t\r\n#")
 _log = logging.getLogger(__name__)
 _BEGIN = b"# Others in its networks, by orlop\n"
 _END = b"# End of these\n"
-_MOST = 1 << 20
 _SHORT_ID = 12
-_writing = threading.Lock()
 
 
 class HostsFiles:
@@ -68,7 +65,7 @@ class HostsFiles:
             others += [text for who, text in known[mine.network].items() if who != container]
         path = self._folder / namespace / container / "hosts"
         try:
-            rewrite(path, others="".join(dict.fromkeys(others)).encode())
+            rewrite(path, "".join(dict.fromkeys(others)).encode())
         except OSError as error:
             _log.warning('"%s" has not the names of others: %s', path, error)
 
@@ -97,32 +94,31 @@ class HostsFiles:
         return "".join(f"{address}\t{shown}\n" for address in each.addresses)
 
 
-def rewrite(path: Path, *, own: bytes | None = None, others: bytes | None = None) -> None:
-    """Write one part of a file in place, as it is mounted: what is the container's `own`, or the
-    `others`; fine if it is not there.
+def rewrite(path: Path, others: bytes) -> None:
+    """Write in place who else is in a container's networks; fine if there is no such file."""
+    edit(path, lambda text: _with_others(text, others))
+
+
+def _with_others(text: bytes, section: bytes) -> bytes:
+    before, _, rest = text.partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    if not section:
+        return before + after
+    return _ended(before) + _BEGIN + section + _END + after
+
+
+def amended(text: bytes, before: bytes, now: bytes) -> bytes:
+    """A file of which we had written the text `before`, as it is to be when that is `now`.
+
+    Lines that others have added, or taken away, are left so.
     """
-    # No lock of the file's: the container could hold it for ever.
-    with suppress(FileNotFoundError), _writing, _opened(path) as fd:
-        text = os.pread(fd, _MOST + 1, 0)
-        if len(text) > _MOST:
-            return  # the container has made something else of it
-        before, _, rest = text.partition(_BEGIN)
-        section, _, after = rest.partition(_END)
-        section = section if others is None else others
-        if own is not None:
-            before, after = own, b""
-        if section and before and not before.endswith(b"\n"):
-            before += b"\n"
-        new = before + (_BEGIN + section + _END if section else b"") + after
-        if new != text:
-            os.pwrite(fd, new, 0)
-            os.ftruncate(fd, len(new))
+    old, new = (each.splitlines(keepends=True) for each in (before, now))
+    own, mark, rest = text.partition(_BEGIN)
+    kept = [line for line in own.splitlines(keepends=True) if line not in old or line in new]
+    come = [line for line in new if line not in old and line not in kept]
+    return (_ended(b"".join(kept)) if come else b"".join(kept)) + b"".join(come) + mark + rest
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def _ended(text: bytes) -> bytes:
+    """With an end of its last line."""
+    return text if not text or text.endswith(b"\n") else text + b"\n"

@@ -147,6 +147,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
                 return each
         return ""
 
+    @property
+    def versions(self) -> list[int]:
+        """By which versions of IP a published port leads to it."""
+        return [each for each in (4, 6) if self.address(each)]
+
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
     """`count` ports of the host from `host_port` on, that lead to those of a container.

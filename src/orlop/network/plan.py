@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import msgspec
 
 from orlop.errors import FailedPrecondition, OrlopError
-from orlop.network import files, resolvconf, wishes
+from orlop.network import wishes
 from orlop.network.cni_records import Resolver, is_cni
 from orlop.network.connections import Connections, PidOf
-from orlop.network.hosts_files import rewrite
 from orlop.network.model import Endpoint
 from orlop.network.namespaces import of_process
-from orlop.network.wishes import SHARED, Wishes
+from orlop.network.own_files import Given, OwnFiles
+from orlop.network.wishes import CONNECTABLE, SHARED, Wishes
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,9 @@ class Container(Protocol):
 class Planner:
     """Makes the plans of containers whose labels ask for a network; of no others."""
 
-    def __init__(self, connections: Connections, *, unusable: str = "") -> None:
+    def __init__(self, connections: Connections, own: OwnFiles, *, unusable: str = "") -> None:
         self._connections = connections
+        self._own = own
         self._unusable = unusable
 
     def plan(
@@ -58,7 +59,7 @@ class Planner:
             found = self._connections.reserve(
                 namespace, container.id, wanted.networks, mapped, resolver
             )
-        plan = Plan(self._connections, namespace, container.id, wanted, found)
+        plan = Plan(self._connections, self._own, namespace, container.id, wanted, found)
         try:
             plan.complete(spec, bundle, pid_of)
         except BaseException:
@@ -84,18 +85,19 @@ class Plan:
     def __init__(
         self,
         connections: Connections,
+        own: OwnFiles,
         namespace: str,
         container: str,
         wanted: Wishes,
         endpoints: list[Endpoint],
     ) -> None:
         self._connections = connections
+        self._own = own
         self._namespace = namespace
         self._container = container
         self._wishes = wanted
         self._endpoints = endpoints
         self._hostname = ""
-        self._bundle = Path()
         self._others: Path | None = None
         self.spec = b""
         self.files: dict[str, str] = {}
@@ -107,8 +109,9 @@ class Plan:
             self._share(config, other, pid_of)
             self._others = bundle.with_name(other)
         self._hostname = config.get("hostname") or ""
-        self._bundle = bundle
-        self.files = self._files()
+        self.files = self._own.texts(
+            self._namespace, self._container, self._hostname, self._wishes, self._endpoints
+        )
         mounts = config.setdefault("mounts", [])
         taken = {each.get("destination") for each in mounts}
         mounts += [
@@ -123,23 +126,6 @@ class Plan:
         ]
         self.spec = msgspec.json.encode(config)
 
-    def _files(self) -> dict[str, str]:
-        on_host = self._wishes.mode == "host"
-        found = {
-            "hosts": files.hosts(
-                self._hostname,
-                [address for each in self._endpoints for address in each.addresses],
-                [alias for each in self._endpoints for alias in each.aliases],
-                self._wishes,
-                self._gateway(),
-                of_host=on_host,
-            ),
-            "resolv.conf": resolvconf.text(self._wishes, self._name_servers(), loopback=on_host),
-        }
-        if self._hostname:
-            found["hostname"] = f"{self._hostname}\n"
-        return found
-
     def _share(self, config: dict[str, Any], other: str, pid_of: PidOf) -> None:
         pid = pid_of(self._namespace, other)
         if not pid:
@@ -147,18 +133,6 @@ class Plan:
         for each in config["linux"]["namespaces"]:
             if each["type"] == "network":
                 each["path"] = of_process(pid)
-
-    def _gateway(self) -> str:
-        for each in self._endpoints:
-            for subnet in self._connections.network_of(each).subnets:
-                return subnet.gateway
-        return self._connections.cni.gateway(self._namespace, self._container)
-
-    def _name_servers(self) -> list[str]:
-        """Where the names of containers are answered: first where the way out is."""
-        networks = [self._connections.network_of(each) for each in self._endpoints]
-        asked = sorted(networks, key=lambda each: each.internal)
-        return [each.subnets[0].gateway for each in asked if each.is_bridge]
 
     def write(self, bundle: Path) -> None:
         """Write the files into the bundle; those of a shared network are the other's own."""
@@ -168,37 +142,23 @@ class Plan:
                 with suppress(FileNotFoundError):  # it has none, as one that another client runs
                     os.link(self._others / name, path)
                     continue
-            if name == "hosts" and path.exists():
-                rewrite(path, own=text.encode())
-                continue
             path.write_text(text)
             path.chmod(0o644)
+        if self._wishes.mode in CONNECTABLE:
+            self._own.remember(bundle, Given(self._hostname, self._wishes, self.files))
 
     def connect(self, pid: int) -> None:
         """The task has a process, not yet started: plug its network in."""
         if self._endpoints and pid:
             self._connections.connect(self._namespace, self._container, pid)
             if any(is_cni(each.network) for each in self._endpoints):
-                self._learn()
+                self._own.follow(self._namespace, self._container)  # addresses are chosen by now
 
     def restored(self, pid: int) -> None:
         """The task goes on where its checkpoint was made, in an empty network namespace."""
         if self._endpoints:
             self._connections.wake_loopback(pid)
             self.connect(pid)
-
-    def _learn(self) -> None:
-        """Plugins have chosen the addresses: write the files again, which are mounted by now."""
-        self._endpoints = self._connections.endpoints(self._namespace, self._container)
-        found = self._connections.cni.resolver(self._namespace, self._container)
-        self._wishes = msgspec.structs.replace(
-            self._wishes,
-            dns=self._wishes.dns or found.servers,
-            dns_search=self._wishes.dns_search or found.search,
-            dns_options=self._wishes.dns_options or found.options,
-        )
-        self.files = self._files()
-        self.write(self._bundle)
 
     def abandon(self) -> None:
         """The task has not come to be."""

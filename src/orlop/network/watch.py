@@ -10,6 +10,8 @@ from orlop.network.connections import Connections, PidOf
 from orlop.network.hosts_files import HostsFiles
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
+from orlop.network.own_files import OwnFiles
+from orlop.network.resuming import Resuming
 from orlop.wire.events_pb2 import ContainerUpdate, NamespaceDelete, TaskExit
 from orlop.wire.services.network_pb2 import NetworkAttach, NetworkDetach
 from orlop.wire.types_pb2 import Envelope
@@ -30,12 +32,16 @@ class NetworkWatch:
         exchange: Exchange,
         networks: Networks,
         connections: Connections,
+        resuming: Resuming,
+        own: OwnFiles,
         hosts: HostsFiles,
         named: NamedNamespaces,
         pid_of: PidOf,
     ) -> None:
         self._networks = networks
         self._connections = connections
+        self._resuming = resuming
+        self._own = own
         self._hosts = hosts
         self._named = named
         self._pid_of = pid_of
@@ -51,18 +57,19 @@ class NetworkWatch:
 
     def start(self) -> None:
         """Call before clients are served: what does not run then is not just being made."""
-        self._connections.forget_ended(self._pid_of)
+        self._resuming.forget_ended(self._pid_of)
         self._listener.start(self._resume)
 
     def close(self) -> None:
         self._listener.close()
 
     def _look_around(self) -> None:
-        self._connections.forget_ended(self._pid_of)
+        self._resuming.forget_ended(self._pid_of)
         self._resume()
 
     def _resume(self) -> None:
-        self._connections.resume(self._pid_of)
+        self._resuming.resume(self._pid_of)
+        self._own.follow_all()
         self._hosts.refresh_all()
 
     def _heard(self, envelope: Envelope) -> None:

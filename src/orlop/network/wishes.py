@@ -25,6 +25,8 @@ from orlop.network.ports import check
 LABEL = "orlop/network"
 PORTS_LABEL = "orlop/ports"
 SHARED = "container:"
+CONNECTABLE = ("networks", "none")
+"""Modes of containers that may come into networks later."""
 _PLAIN = ("networks", "host", "none")
 _Number = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 

@@ -38,7 +38,7 @@ class Networked(Orlopd):
     ) -> subprocess.CompletedProcess[str]:
         """Run a container detached; a web server that shows its host name if nothing else.
 
-        By labels, as any client may: the command adds none with `--network none`.
+        By labels, as any client may: they win over those of the command.
         """
         wishes = {"mode": "networks", "networks": list(networks), "dns": list(dns)}
         labels = ["-l", f"orlop/network={json.dumps(wishes)}"]

@@ -317,6 +317,19 @@ def test_connections_outlive_the_daemon(daemon: Networked, outside: Host) -> Non
 
 
 @pytest.mark.timeout(600)
+def test_a_cable_of_somebody_else_s_stays_on_our_bridge(daemon: Networked) -> None:
+    daemon.box("web")
+    ours = "veth0123456789a"  # as a crash could have left it
+    for name in ("theirs", ours):
+        run("ip", "link", "add", name, "type", "veth", "peer", f"{name[:10]}-in")
+        run("ip", "link", "set", name, "master", "orlop0")
+    daemon.kill9()
+    daemon.start()
+    daemon.wait_for(lambda: f"{ours}@" not in run("ip", "link", "show").stdout)
+    assert "theirs@" in run("ip", "link", "show", "master", "orlop0").stdout
+    run("ip", "link", "del", "theirs")
+
+
 def test_kill9_at_any_moment_leaks_nothing(daemon: Networked) -> None:
     """Around the start of a container, its removal, and that of its network."""
     daemon.box("stays", ports=WEB)

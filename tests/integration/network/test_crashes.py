@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import NotFound, OrlopError
+from orlop.runtime.bundle import FOLDER
 from orlop.wire.services import network_pb2 as wire
 from tests.integration.network import dying
 from tests.integration.network.conftest import serving
@@ -75,7 +76,8 @@ class Dying(Networked):
             for each in networks:
                 request = wire.InspectRequest(network=each.name)
                 endpoints += connection.networks.inspect(request).endpoints
-            for name in {each.container_id for each in endpoints}:
+            names = {each.container_id for each in endpoints}
+            for name in names:
                 request = wire.InspectRequest(container_id=name)
                 ports |= {each.host_port for each in connection.networks.inspect(request).ports}
             pins = connection.netns.list(wire.ListNetNSRequest()).netns
@@ -88,7 +90,18 @@ class Dying(Networked):
             and _interfaces("bridge") <= {each.bridge for each in networks}
             and published == ports
             and files == {each.path for each in pins}
+            and all(self._knows_itself(name, endpoints) for name in names)
         )
+
+    def _knows_itself(self, name: str, endpoints: list[wire.Endpoint]) -> bool:
+        """Whether a container's /etc/hosts has where it is."""
+        file = self.state / FOLDER / self.namespace / name / "hosts"
+        try:
+            found = re.findall(rf"^(\S+)\t{name}$", file.read_text(), re.M)
+        except FileNotFoundError:
+            return False
+        mine = [each.addresses for each in endpoints if each.container_id == name]
+        return sorted(found) == sorted(address for each in mine for address in each)
 
 
 def _interfaces(kind: str) -> set[str]:

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run
 from tests.integration.network.name_servers import LONG, dnsmasq, hostile
 from tests.integration.network.networked import Networked
@@ -132,6 +133,43 @@ def test_names_come_and_go(daemon: Networked) -> None:
     daemon.wait_for(lambda: "NXDOMAIN" in web.dig("base"))
     daemon.orlop("start", "base")
     assert len(web.short("base")) == 1
+
+
+def test_a_container_s_files_follow_it_from_network_to_network(daemon: Networked) -> None:
+    for name in ("one", "two"):
+        daemon.create_network(name)
+    daemon.box("db", networks=[{"network": "two"}])
+    daemon.box("web", networks=[{"network": "one"}])
+    daemon.box("own", networks=[{"network": "one"}])
+    daemon.within("web", "sh", "-c", "echo 10.9.9.9 mine >>/etc/hosts")
+    daemon.within("own", "sh", "-c", "echo nameserver 10.9.9.9 >/etc/resolv.conf")
+    for name in ("web", "own"):
+        daemon.orlop("network", "connect", "--alias", "front", "two", name)
+    one, two = (each.addresses[0] for each in daemon.inspect("web").endpoints)
+    hosts = daemon.within("web", "cat", "/etc/hosts").splitlines()
+    assert f"{one}\tweb front" in hosts and f"{two}\tweb front" in hosts
+    daemon.restart()
+    for name in ("web", "own"):
+        daemon.orlop("network", "disconnect", "one", name)
+    assert daemon.within("web", "wget", "-qO-", "http://db").strip() == "db"
+    hosts = daemon.within("web", "cat", "/etc/hosts").splitlines()
+    assert f"{two}\tweb front" in hosts and "10.9.9.9 mine" in hosts
+    assert not any(line.startswith(f"{one}\t") for line in hosts)
+    assert daemon.within("own", "cat", "/etc/resolv.conf") == "nameserver 10.9.9.9\n"
+
+
+def test_who_begins_without_a_network_has_names_with_its_first_one(daemon: Networked) -> None:
+    daemon.box("db")
+    gateway = "nameserver 10.88.0.1"
+    box = ("run", "-d", "--name", "late", "--network", "none", BUSYBOX, "sleep", "1000")
+    daemon.orlop(*box)
+    before = daemon.within("late", "cat", "/etc/resolv.conf", "/etc/hosts")
+    assert "localhost" in before and gateway not in before
+    daemon.orlop("network", "connect", "bridge", "late")
+    assert gateway in daemon.within("late", "cat", "/etc/resolv.conf").splitlines()
+    assert daemon.within("late", "wget", "-qO-", "http://db").strip() == "db"
+    daemon.orlop("network", "disconnect", "bridge", "late")
+    assert daemon.within("late", "cat", "/etc/resolv.conf", "/etc/hosts") == before
 
 
 def test_everything_else_is_asked_of_the_upstream(daemon: Networked, outside: Host) -> None:

@@ -230,13 +230,16 @@ def test_own_logger_under_load_killed(shim: Shim) -> None:
     """Rotation and three kills: what is missing is what a writer had in hand."""
     log, lines = shim.folder / "log", 400_000
     uri = Options(str(log), max_size=4 << 20, max_file=100).uri
-    shim.create("one", ["sh", "-c", f"seq {lines}; echo last"], stdout=uri)
+    # What it prints last must not be what a writer has in hand when it is killed.
+    script = f"seq {lines}; while [ ! -e /dev/go ]; do sleep 0.05; done; echo last"
+    pid = shim.create("one", ["sh", "-c", script], stdout=uri)
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
     for _ in range(3):
         time.sleep(0.1)
-        for pid in loggers(shim):
-            os.kill(pid, signal.SIGKILL)
+        for logger in loggers(shim):
+            os.kill(logger, signal.SIGKILL)
+    Path(f"/proc/{pid}/root/dev/go").touch()
     assert task.WaitResponse.FromString(waiting.result(60)).exit_status == 0
     shim.client.delete(id="one")
     files = sorted(log.parent.glob("log*"), key=lambda path: -int(path.suffix[1:] or 0))

@@ -140,8 +140,10 @@ def _create(
             cgroup_parent=args.cgroup_parent,
             labels={
                 **health_options.labels(args, image.config),
-                **_labels(args, connection, container),
                 **network.labels,
+                **_labels(
+                    args, connection, container
+                ),  # also those of a network, if they are given
                 **labels,
             },
             snapshot_labels=run_values.storage_labels(args.storage_opt),

@@ -9,6 +9,7 @@ from orlop.daemon.rooms.networking import Networking
 from orlop.daemon.rooms.storage import Storage
 from orlop.diff.folders import FolderStore
 from orlop.introspection.service import API_VERSION
+from orlop.network.own_files import OwnFiles
 from orlop.network.plan import Planner
 from orlop.runtime import Bundles, Shims, TaskManager
 from orlop.runtime.binary import BinaryShims
@@ -26,6 +27,7 @@ class Execution:
     sandboxes: SandboxManager
     bundles: Bundles
     tasks: TaskManager
+    own_files: OwnFiles
 
     def recover(self, ground: Ground) -> None:
         """Find the shims of an earlier daemon; what they have kept, they send now."""
@@ -41,6 +43,8 @@ def make(ground: Ground, storage: Storage, networking: Networking) -> Execution:
     )
     closing.callback(sandboxes.close)
     bundles = Bundles(ground.state, ground.root)
+    own_files = OwnFiles(bundles.folder, networking.connections)
+    networking.connections.moved = own_files.follow
     moves = CgroupMoves(own_procs)
     closing.callback(moves.close)
     tasks = TaskManager(
@@ -53,10 +57,10 @@ def make(ground: Ground, storage: Storage, networking: Networking) -> Execution:
         moves,
         storage.mounts,
         sandboxes.bundle,
-        Planner(networking.connections, unusable=networking.unusable),
+        Planner(networking.connections, own_files, unusable=networking.unusable),
     )
     closing.callback(tasks.close)
-    return Execution(shims, sandboxes, bundles, tasks)
+    return Execution(shims, sandboxes, bundles, tasks, own_files)
 
 
 def _shims(ground: Ground) -> Shims:

@@ -20,6 +20,7 @@ from orlop.network.loopback import Loopback
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
 from orlop.network.ports import HostPorts
+from orlop.network.resuming import Resuming
 from orlop.network.store import NetworkStore, Pools
 from orlop.sys.process import CAP_NET_ADMIN, bounding_capabilities, in_user_namespace
 
@@ -29,6 +30,7 @@ class Networking:
     kernel: Kernel
     networks: Networks
     connections: Connections
+    resuming: Resuming
     cni: CniNetworks
     pins: PinnedNamespaces
     named: NamedNamespaces
@@ -52,10 +54,12 @@ def make(ground: Ground, containers: ContainerStore) -> Networking:
     pins = PinnedNamespaces(ground.state / "netns", kernel)
     named = NamedNamespaces(pins, ground.database, ground.exchange)
     named.reap()
+    connections = Connections(networks, kernel, host_ports, ground.exchange, cni)
     return Networking(
         kernel=kernel,
         networks=networks,
-        connections=Connections(networks, kernel, host_ports, ground.exchange, cni),
+        connections=connections,
+        resuming=Resuming(connections, networks, kernel, host_ports),
         cni=cni,
         pins=pins,
         named=named,

@@ -61,7 +61,14 @@ def make(
     made = Watchers(
         garbage=_garbage(ground, storage, networking),
         network=NetworkWatch(
-            exchange, networks, connections, hosts, networking.named, tasks.pid_of
+            exchange,
+            networks,
+            connections,
+            networking.resuming,
+            execution.own_files,
+            hosts,
+            networking.named,
+            tasks.pid_of,
         ),
         remover=AutoRemover(
             exchange, namespaces, containers, tasks, everywhere, ground.root / "logs"

@@ -1,0 +1,70 @@
+"""What leads from a container into its networks: plugged in, pulled out, and made good again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from orlop.errors import OrlopError, Unimplemented
+from orlop.events import Publisher
+from orlop.network import bridge, uplink
+from orlop.network.kernel import Kernel
+from orlop.network.model import Endpoint, Network
+from orlop.network.networks import Networks
+from orlop.network.operations import AnyOperation
+from orlop.wire.services.network_pb2 import NetworkAttach
+
+
+class Cables:
+    """The kernel's side of who is in which network, but for CNI's. Thread-safe."""
+
+    def __init__(self, networks: Networks, kernel: Kernel, publisher: Publisher) -> None:
+        self._networks = networks
+        self._kernel = kernel
+        self._publisher = publisher
+
+    def plug(self, endpoint: Endpoint, ns: str) -> None:
+        """Put the network namespace at the path `ns` where it belongs, and tell of it."""
+        network = self._networks.get(endpoint.namespace, endpoint.network)
+        mtu = self._networks.ensure(network)
+        try:
+            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
+        except Unimplemented:
+            raise
+        except OrlopError:
+            # What an earlier attempt left may be in the way, or the bridge be gone.
+            self._networks.forget(network)
+            mtu = self._networks.ensure(network)
+            self._kernel.apply(*_unplugging(network, endpoint, ns))
+            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
+        event = NetworkAttach(
+            network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
+        )
+        self._publisher.publish(endpoint.namespace, "/network/attach", event)
+
+    def unplug(self, endpoint: Endpoint, ns: str = "") -> None:
+        """Take away what there is of it.
+
+        What has no end on the host goes with the container's namespace, or out of that at the path
+        `ns`.
+        """
+        network = self._networks.get(endpoint.namespace, endpoint.network)
+        self._kernel.apply(*_unplugging(network, endpoint, ns))
+
+    def keep_worker(self) -> None:
+        """Have the network worker at hand as long as somebody is in a network."""
+        before, self._kernel.keep = self._kernel.keep, self._networks.store.occupied()
+        if before and not self._kernel.keep:
+            with suppress(OrlopError):
+                self._kernel.links()  # by which it hears that it may go
+
+
+def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:
+    if network.is_bridge:
+        yield from bridge.plug(network, endpoint, ns, mtu)
+    else:
+        yield from uplink.plug(network, endpoint, ns)
+
+
+def _unplugging(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
+    yield from bridge.unplug(endpoint) if network.is_bridge else uplink.unplug(endpoint, ns)
