@@ -65,7 +65,7 @@ class Table:
     def addresses(self, asker: Entry, name: str) -> list[str]:
         """Those of the containers that `asker` knows by a name, or by `NAME.NETWORK`.
 
-        None if there is no such name. Who comes first takes turns.
+        Empty if there is no such name. Who comes first takes turns.
         """
         found = list(self._found(asker, name.lower()))
         if len(found) > 1:
