@@ -111,6 +111,11 @@ class ContainerStore:
             )
         return updated
 
+    def set_label(self, namespace: str, id: str, key: str, value: str) -> None:
+        """Change one label, and nothing else; as `update`."""
+        changed = Container(id=id, runtime="", spec=None, labels={key: value})
+        self.update(namespace, changed, FieldMask(paths=[f"labels.{key}"]))
+
     def delete(self, namespace: str, id: str) -> None:
         """Remove the record, nothing else; raises NotFound."""
         with self._db.write() as tx:

@@ -23,6 +23,7 @@ from orlop.introspection.service import IntrospectionService, VersionService
 from orlop.leases.service import LeasesService
 from orlop.mounts.service import MountsService
 from orlop.namespaces.service import NamespacesService
+from orlop.network.lasting import Lasting
 from orlop.network.links_service import LinksService
 from orlop.network.service import NetworkNamespacesService, NetworksService
 from orlop.rpc import ServiceTable
@@ -110,6 +111,10 @@ def _table(made: Rooms) -> ServiceTable:
     base, default = made.ground, made.ground.config.snapshots.default
     content, images, leases, forks = kept.content, kept.images, kept.leases, base.forks
     collect = made.watchers.garbage.collect
+    containers, pid_of = kept.containers, run.tasks.pid_of
+    lasting = Lasting(
+        net.connections, containers.get, containers.set_label, pid_of, unusable=net.unusable
+    )
     checker = Checker(base.root, forks, base.database, content, kept.snapshotters, moved.resolver)
     adopter = Adopter(forks, content, images, leases, kept.namespaces)
     return ServiceTable(
@@ -121,7 +126,7 @@ def _table(made: Rooms) -> ServiceTable:
         NamespacesService(kept.namespaces),
         ContentService(content),
         ImagesService(images, collect),
-        ContainersService(kept.containers),
+        ContainersService(containers),
         SnapshotsService(kept.everywhere, default),
         MountsService(kept.mounts),
         DiffService(moved.applier, Comparer(content, forks)),
@@ -130,9 +135,9 @@ def _table(made: Rooms) -> ServiceTable:
         SandboxStoreService(SandboxStore(base.database)),
         SandboxControllerService(run.sandboxes),
         LeasesService(leases, collect),
-        NetworksService(net.networks, net.connections, net.kernel, run.tasks.pid_of),
-        NetworkNamespacesService(net.named, net.kernel, run.tasks.pid_of),
-        LinksService(net.kernel, net.pins, run.tasks.pid_of, forks),
+        NetworksService(net.networks, net.connections, lasting, net.kernel, pid_of),
+        NetworkNamespacesService(net.named, net.kernel, pid_of),
+        LinksService(net.kernel, net.pins, pid_of, forks),
         EventsService(base.exchange),
         TtrpcEventsService(ExitWatch(run.tasks, base.exchange)),
         StreamingService(moved.streams),

@@ -341,6 +341,10 @@ class Connections:
         found = self.cni if is_cni(name) else self._store
         return found.get(namespace, name)
 
+    def wanted(self, namespace: str, name: str) -> Network:
+        """The same of one that somebody is to be in: the default one is made when it is needed."""
+        return self.named(namespace, name) if is_cni(name) else self._networks.get(namespace, name)
+
     def networks(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
         """Those that any of the filters match, CNI's as well, by name."""
         wanted = list(wanted)

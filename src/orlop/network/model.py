@@ -179,13 +179,17 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise InvalidArgument for a hardware address that is none of one interface.
 
-        And for more aliases, or longer ones, than all who are to know can be told.
+        For rates that are no numbers of a record, and for more aliases, or longer ones, than all
+        who are to know can be told.
         """
         where = f'network "{self.network}"'
         if self.mac and (not _MAC.fullmatch(self.mac) or int(self.mac[1], 16) % 2):
             raise InvalidArgument(
                 f'{where}: hardware address "{self.mac}" is not XX:XX:XX:XX:XX:XX, of one interface'
             )
+        limits = (self.rates.rate_in, self.rates.rate_out, self.rates.burst)
+        if not all(0 <= each < 1 << 63 for each in limits):
+            raise InvalidArgument(f"{where}: rates {limits} are not 0 to {(1 << 63) - 1}")
         if len(self.aliases) > _MOST_ALIASES:
             raise InvalidArgument(
                 f"{where}: {len(self.aliases)} aliases: {_MOST_ALIASES} are the most"
@@ -195,6 +199,13 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidArgument(
                     f'{where}: alias "{each[:20]}…" is longer than {_LONGEST_NAME} bytes'
                 )
+
+    def check_rates(self, network: Network) -> None:
+        """Raise InvalidArgument for limits that a network cannot keep; CNI's plugins say theirs."""
+        if self.rates.rate_in and network.driver not in ("bridge", "cni"):
+            raise InvalidArgument(
+                f'network "{network.name}": {network.driver} limits only what goes out'
+            )
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.errors import InvalidArgument, NotFound
@@ -9,7 +10,8 @@ from orlop.network.connections import Connections, PidOf
 from orlop.network.converting import link
 from orlop.network.guests import Guest, Guests
 from orlop.network.kernel import Kernel
-from orlop.network.model import Endpoint, Network, Port, Subnet, Wish
+from orlop.network.lasting import Lasting
+from orlop.network.model import Endpoint, Network, Port, Rates, Subnet, Wish
 from orlop.network.named import Named, NamedNamespaces
 from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks, Wanted
@@ -32,11 +34,17 @@ class NetworksService(Service):
     DESCRIPTOR = wire.DESCRIPTOR.services_by_name["Networks"]
 
     def __init__(
-        self, networks: Networks, connections: Connections, kernel: Kernel, pid_of: PidOf
+        self,
+        networks: Networks,
+        connections: Connections,
+        lasting: Lasting,
+        kernel: Kernel,
+        pid_of: PidOf,
     ) -> None:
         self._guests = Guests(connections, kernel)
         self._networks = networks
         self._connections = connections
+        self._lasting = lasting
         self._kernel = kernel
         self._pid_of = pid_of
 
@@ -96,13 +104,20 @@ class NetworksService(Service):
             ip6=request.ip6,
             mac=request.mac,
             aliases=tuple(request.aliases),
+            rates=_rates(request.rates),
         )
-        pid = _running(self._pid_of, namespace, request.container_id)
-        made = self._connections.attach(namespace, request.container_id, wish, pid)
-        return wire.AttachResponse(endpoint=self._endpoint(made))
+        container = request.container_id
+        if request.keep:
+            inherit = not request.HasField("rates")
+            made = self._lasting.connect(namespace, container, wish, inherit=inherit)
+        else:
+            pid = _running(self._pid_of, namespace, container)
+            made = self._connections.attach(namespace, container, wish, pid)
+        return wire.AttachResponse(endpoint=self._endpoint(made) if made is not None else None)
 
     def detach(self, request: wire.DetachRequest, ctx: CallContext) -> Empty:
-        self._connections.detach(ctx.require_namespace(), request.container_id, request.network)
+        detach = self._lasting.disconnect if request.keep else self._connections.detach
+        detach(ctx.require_namespace(), request.container_id, request.network)
         return Empty()
 
     def inspect(self, request: wire.InspectRequest, ctx: CallContext) -> wire.InspectResponse:
@@ -130,7 +145,13 @@ class NetworksService(Service):
     def attach_namespace(
         self, request: wire.AttachNamespaceRequest, ctx: CallContext
     ) -> wire.AttachNamespaceResponse:
-        wish = Wish(network=request.network, ip=request.ip, ip6=request.ip6, mac=request.mac)
+        wish = Wish(
+            network=request.network,
+            ip=request.ip,
+            ip6=request.ip6,
+            mac=request.mac,
+            rates=_rates(request.rates),
+        )
         ports = [
             Port(
                 container_port=each.container_port,
@@ -180,6 +201,7 @@ class NetworksService(Service):
             interface=endpoint.inside,
             host_interface=endpoint.link,
             aliases=endpoint.aliases,
+            rates=wire.Rates(**msgspec.to_builtins(endpoint.rates)),
         )
 
 
@@ -233,6 +255,10 @@ class NetworkNamespacesService(Service):
 
 def _guest(id: wire.NamespaceID) -> Guest:
     return Guest(id.group, id.id, id.interface)
+
+
+def _rates(asked: wire.Rates) -> Rates:
+    return Rates(rate_in=asked.rate_in, rate_out=asked.rate_out, burst=asked.burst)
 
 
 def _network(found: Network) -> wire.Network:

@@ -201,10 +201,7 @@ class NetworkStore:
                     raise InvalidArgument(
                         f'network "{network.name}" has no subnet for address "{text}"'
                     )
-            if wish.rates.rate_in and not network.is_bridge:
-                raise InvalidArgument(
-                    f'network "{network.name}": {network.driver} limits only what goes out'
-                )
+            wish.check_rates(network)
             chosen = tuple(_choose(tx, network, each, asked, taken) for each in network.subnets)
             endpoint = Endpoint(
                 namespace=network.namespace,

@@ -3,7 +3,8 @@
 The label `orlop/network` is a JSON object:
 
     mode      "networks", "host", "none" or "container:ID" (whose network it shares)
-    networks  a list of objects: network, and maybe ip, ip6, mac, aliases
+    networks  a list of objects: network, and maybe ip, ip6, mac, aliases, and rates: rate_in,
+              rate_out (bits in a second), burst (bytes)
     hosts     a list of "NAME:ADDRESS", "host-gateway" standing for the host's own
     dns, dns_search, dns_options   what /etc/resolv.conf says instead of the host's
 

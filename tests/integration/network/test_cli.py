@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orlop.errors import FailedPrecondition
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run
 from tests.integration.network.networked import SERVE, Networked, fetch, refused
@@ -105,6 +107,60 @@ def test_who_leaves_the_last_network_leaves_its_ports(daemon: Networked) -> None
     assert refused("http://192.168.7.1:8080")
     serve(daemon, "other", "-p", "8080:80")
     assert fetch("http://192.168.7.1:8080") == "other"
+
+
+def test_who_connects_and_disconnects_at_once_loses_nothing(daemon: Networked) -> None:
+    serve(daemon, "web")
+    names = [f"net{number}" for number in range(5)]
+    for name in names:
+        daemon.orlop("network", "create", name)
+
+    def at_once(verb: str) -> None:
+        running = [
+            subprocess.Popen(daemon.orlop_command("network", verb, each, "web")) for each in names
+        ]
+        assert [each.wait() for each in running] == [0] * len(names)
+
+    at_once("connect")
+    daemon.orlop("restart", "-t", "0", "web")
+    assert set(inspected(daemon, "web")["Networks"]) == {"bridge", *names}
+    at_once("disconnect")
+    daemon.orlop("restart", "-t", "0", "web")
+    assert set(inspected(daemon, "web")["Networks"]) == {"bridge"}
+
+
+def test_a_network_that_is_gone_can_be_left(daemon: Networked) -> None:
+    daemon.orlop("network", "create", "one")
+    serve(daemon, "web", "--network", "one", "--network", "bridge")
+    daemon.orlop("stop", "-t", "0", "web")
+    daemon.orlop("network", "rm", "one")
+    assert 'network "one": not found' in daemon.orlop("start", "web", check=False).stderr
+    daemon.orlop("network", "disconnect", "one", "web")
+    daemon.orlop("start", "web")
+    assert set(inspected(daemon, "web")["Networks"]) == {"bridge"}
+    done = daemon.orlop("network", "disconnect", "one", "web", check=False)
+    assert done.returncode == 1 and 'network "one": not found' in done.stderr
+
+
+def test_what_cannot_be_connected_is_told(daemon: Networked) -> None:
+    serve(daemon, "web")
+    daemon.orlop(
+        "run", "-d", "--name", "side", "--network", "container:web", BUSYBOX, "sleep", "99"
+    )
+    daemon.orlop("run", "-d", "--name", "hosted", "--network", "host", BUSYBOX, "sleep", "99")
+    daemon.orlop("network", "create", "one")
+    for name in ("side", "hosted"):
+        done = daemon.orlop("network", "connect", "one", name, check=False)
+        assert f'container "{name}" has no network namespace of its own' in done.stderr
+    done = daemon.orlop("network", "connect", "bridge", "web", check=False)
+    assert 'container "web" in network "bridge": already exists' in done.stderr
+    parent = ("--subnet", "192.168.7.0/24", "-o", "parent=wire")
+    daemon.orlop("network", "create", "-d", "macvlan", *parent, "lan")
+    into = ("network", "connect", "--network-rate-in", "1mbit", "lan", "web")
+    daemon.orlop("stop", "-t", "0", "web")
+    assert "macvlan limits only what goes out" in daemon.orlop(*into, check=False).stderr
+    daemon.orlop("start", "web")
+    assert set(inspected(daemon, "web")["Networks"]) == {"bridge"}
 
 
 def test_names_and_resolvers(daemon: Networked) -> None:
@@ -209,6 +265,8 @@ def test_no_networks_without_the_right_to_make_them(lab: object) -> None:
             from orlop.client import networks
 
             assert networks.default(connection) == "none"
+            with pytest.raises(FailedPrecondition, match="networks cannot be used"):
+                networks.connect(connection, "box", "bridge")
         assert "orlop0" not in run("ip", "link").stdout
         made.close()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.network import Kernel
 from orlop.network.operations import AddLink, AddRateLimit, DeleteRateLimit, SetLink
+from orlop.wire.services import network_pb2 as wire
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run
 from tests.integration.network.networked import Networked
@@ -53,6 +55,41 @@ def test_limits_stay_over_a_restart_of_the_daemon(daemon: Networked) -> None:
     run("ip", "link", "del", cable)
     daemon.start()  # which makes the cable again
     daemon.wait_for(lambda: "rate 3Mbit" in run("tc", "qdisc", "show").stdout)
+
+
+def test_a_network_that_is_joined_later_is_no_way_around_them(daemon: Networked) -> None:
+    for name in ("back", "free"):
+        daemon.create_network(name)
+    limits = ("--network-rate-in", "5mbit", "--network-rate-out", "3mbit")
+    daemon.orlop("run", "-d", "--name", "box", *limits, BUSYBOX, "sleep", "1000")
+
+    def shown() -> tuple[list[str], list[str]]:
+        """What is limited: on the host, and in the container."""
+        inside = ("nsenter", f"--net=/proc/{daemon.pid_of('box')}/ns/net", "tc", "qdisc", "show")
+        found = (run("tc", "qdisc", "show").stdout, run(*inside).stdout)
+        ours, theirs = (re.findall(r"tbf .* dev (\S+) .* rate (\S+)", each) for each in found)
+        return sorted(rate for _, rate in ours), sorted(f"{dev} {rate}" for dev, rate in theirs)
+
+    daemon.orlop("network", "connect", "back", "box")
+    both = (["5Mbit", "5Mbit"], ["eth0 3Mbit", "eth1 3Mbit"])
+    assert shown() == both
+    daemon.orlop("network", "connect", "--network-rate-out", "7mbit", "free", "box")
+    three = (both[0], [*both[1], "eth2 7Mbit"])
+    assert shown() == three
+    daemon.orlop("restart", "-t", "0", "box")
+    assert shown() == three
+    daemon.orlop("network", "disconnect", "free", "box")
+    daemon.orlop("network", "connect", "--network-rate-out", "0", "free", "box")
+    assert shown() == both
+    with daemon.connect() as connection:
+        places = daemon.inspect("box").endpoints
+        assert [each.rates.rate_out for each in places] == [3_000_000, 3_000_000, 0]
+        rates = wire.Rates(rate_out=2_000_000)
+        connection.networks.detach(wire.DetachRequest(container_id="box", network="free"))
+        connection.networks.attach(
+            wire.AttachRequest(container_id="box", network="free", rates=rates)
+        )
+    assert shown() == (both[0], [*both[1], "eth2 2Mbit"])
 
 
 @pytest.mark.parametrize("rate", ["", "x", "0", "-1mbit", "1.5mbit", "10tbit"])

@@ -13,5 +13,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    networks.disconnect(connection, containers.get(connection, args.container), args.network)
+    networks.disconnect(connection, containers.get(connection, args.container).id, args.network)
     return 0

@@ -123,7 +123,7 @@ class PruneNetworksResponse(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
-    __slots__ = ("container_id", "network_id", "network", "addresses", "mac", "interface", "host_interface", "aliases")
+    __slots__ = ("container_id", "network_id", "network", "addresses", "mac", "interface", "host_interface", "aliases", "rates")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class Endpoint(_message.Message):
     INTERFACE_FIELD_NUMBER: _ClassVar[int]
     HOST_INTERFACE_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     network_id: str
     network: str
@@ -140,7 +141,18 @@ class Endpoint(_message.Message):
     interface: str
     host_interface: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., network: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., mac: _Optional[str] = ..., interface: _Optional[str] = ..., host_interface: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    rates: Rates
+    def __init__(self, container_id: _Optional[str] = ..., network_id: _Optional[str] = ..., network: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., mac: _Optional[str] = ..., interface: _Optional[str] = ..., host_interface: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ...) -> None: ...
+
+class Rates(_message.Message):
+    __slots__ = ("rate_in", "rate_out", "burst")
+    RATE_IN_FIELD_NUMBER: _ClassVar[int]
+    RATE_OUT_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    rate_in: int
+    rate_out: int
+    burst: int
+    def __init__(self, rate_in: _Optional[int] = ..., rate_out: _Optional[int] = ..., burst: _Optional[int] = ...) -> None: ...
 
 class Port(_message.Message):
     __slots__ = ("container_port", "host_port", "protocol", "host_address", "count")
@@ -157,20 +169,24 @@ class Port(_message.Message):
     def __init__(self, container_port: _Optional[int] = ..., host_port: _Optional[int] = ..., protocol: _Optional[str] = ..., host_address: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
-    __slots__ = ("container_id", "network", "ip", "ip6", "mac", "aliases")
+    __slots__ = ("container_id", "network", "ip", "ip6", "mac", "aliases", "rates", "keep")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     IP_FIELD_NUMBER: _ClassVar[int]
     IP6_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     network: str
     ip: str
     ip6: str
     mac: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, container_id: _Optional[str] = ..., network: _Optional[str] = ..., ip: _Optional[str] = ..., ip6: _Optional[str] = ..., mac: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    rates: Rates
+    keep: bool
+    def __init__(self, container_id: _Optional[str] = ..., network: _Optional[str] = ..., ip: _Optional[str] = ..., ip6: _Optional[str] = ..., mac: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ..., keep: _Optional[bool] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("endpoint",)
@@ -179,12 +195,14 @@ class AttachResponse(_message.Message):
     def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ...) -> None: ...
 
 class DetachRequest(_message.Message):
-    __slots__ = ("container_id", "network")
+    __slots__ = ("container_id", "network", "keep")
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     container_id: str
     network: str
-    def __init__(self, container_id: _Optional[str] = ..., network: _Optional[str] = ...) -> None: ...
+    keep: bool
+    def __init__(self, container_id: _Optional[str] = ..., network: _Optional[str] = ..., keep: _Optional[bool] = ...) -> None: ...
 
 class NamespaceID(_message.Message):
     __slots__ = ("group", "id", "interface")
@@ -197,7 +215,7 @@ class NamespaceID(_message.Message):
     def __init__(self, group: _Optional[str] = ..., id: _Optional[str] = ..., interface: _Optional[str] = ...) -> None: ...
 
 class AttachNamespaceRequest(_message.Message):
-    __slots__ = ("id", "netns", "network", "ip", "ip6", "mac", "ports")
+    __slots__ = ("id", "netns", "network", "ip", "ip6", "mac", "ports", "rates")
     ID_FIELD_NUMBER: _ClassVar[int]
     NETNS_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +223,7 @@ class AttachNamespaceRequest(_message.Message):
     IP6_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     id: NamespaceID
     netns: str
     network: str
@@ -212,7 +231,8 @@ class AttachNamespaceRequest(_message.Message):
     ip6: str
     mac: str
     ports: _containers.RepeatedCompositeFieldContainer[Port]
-    def __init__(self, id: _Optional[_Union[NamespaceID, _Mapping]] = ..., netns: _Optional[str] = ..., network: _Optional[str] = ..., ip: _Optional[str] = ..., ip6: _Optional[str] = ..., mac: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...) -> None: ...
+    rates: Rates
+    def __init__(self, id: _Optional[_Union[NamespaceID, _Mapping]] = ..., netns: _Optional[str] = ..., network: _Optional[str] = ..., ip: _Optional[str] = ..., ip6: _Optional[str] = ..., mac: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ...) -> None: ...
 
 class AttachNamespaceResponse(_message.Message):
     __slots__ = ("endpoint", "network")
