@@ -21,6 +21,8 @@ from orlop.wire.services import network_pb2 as wire  # noqa: E402
 
 _NETWORK = "bridge"
 _VALID = "cni.dev/valid-attachments"
+_NO_BURST = (1 << 31) - 1
+"""From here on it is no choice of a user's: kubelet's word has none, and runtimes fill it up."""
 _DNS = {"servers": "nameservers", "searches": "search", "options": "options"}
 
 
@@ -102,6 +104,7 @@ class _Asking:
             ip6=by_family.get(True, ""),
             mac=asked.get("mac") or said.get("MAC", ""),
             ports=_ports(asked.get("portMappings") or ()),
+            rates=_rates(asked.get("bandwidth") or {}),
         )
         dns = _dns(asked.get("dns") or {}) or self._config.get("dns") or {}
         found = self._networks.attach_namespace(request)
@@ -141,6 +144,18 @@ def _ports(mappings: Iterable[Mapping[str, Any]]) -> Iterator[wire.Port]:
                 protocol=(each.get("protocol") or "tcp").lower(),
                 host_address="" if address in ("0.0.0.0", "::") else address,
             )
+
+
+def _rates(asked: Mapping[str, Any]) -> wire.Rates:
+    """A runtime's limits, all of them in bits; we have one burst, in bytes, for both directions."""
+    found = _lowered(asked)
+    bursts = [found.get(f"{way}burst") or 0 for way in ("ingress", "egress")]
+    said = [each // 8 for each in bursts if each < _NO_BURST]
+    return wire.Rates(
+        rate_in=found.get("ingressrate") or 0,
+        rate_out=found.get("egressrate") or 0,
+        burst=max(said, default=0),
+    )
 
 
 def _dns(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,21 @@ def test_the_words_of_go_cni_are_understood(daemon: Networked, box: Box) -> None
     box.cni.delete(network, attachment)
 
 
+def test_a_guest_s_rate_is_limited(daemon: Networked, box: Box) -> None:
+    network = box.network()
+    none = (1 << 32) - 1  # as runtimes send it for kubelet
+    asked = {"IngressRate": 5_000_000, "IngressBurst": none, "EgressRate": 3_000_000}
+    box.cni.add(network, box.attachment(bandwidth={**asked, "EgressBurst": none}))
+    assert "rate 5Mbit" in run("tc", "qdisc", "show").stdout
+    assert "rate 3Mbit" in box.host.run("tc", "qdisc", "show", "dev", "eth0").stdout
+    box.cni.delete(network, box.attachment())
+    bursts = {"ingressBurst": 800_000, "egressRate": 3_000_000, "egressBurst": 1_600_000}
+    box.cni.add(network, box.attachment(bandwidth={"ingressRate": 5_000_000, **bursts}))
+    (place,) = daemon.inspect("cni:orlop/guest/eth0").endpoints
+    assert place.rates == wire.Rates(rate_in=5_000_000, rate_out=3_000_000, burst=200_000)
+    box.cni.delete(network, box.attachment())
+
+
 def test_a_guest_outlives_the_daemon_but_not_its_namespace(
     daemon: Networked, lab: Lab, box: Box, tmp_path: Path
 ) -> None:
