@@ -1,45 +1,45 @@
 """Apply operations to the kernel, whole or not at all; for the worker alone.
 
-Each operation has a function that does it and returns what undoes it, None if nothing was done.
+Each operation has a function that does it and says what undoes it: as far as the kernel takes
+along more than it was asked to, by what was there before.
 """
 
 from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from pyroute2.netlink.exceptions import NetlinkError
 
-from orlop.errors import InvalidArgument, OrlopError
-from orlop.network import failures
+from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
+from orlop.network import failures, interfaces, objects, sysctls
 from orlop.network import operations as op
+from orlop.network.interfaces import Undo
+from orlop.network.remembering import Interface
+from orlop.network.rtnetlink import APPEND, REPLACE, Message, Rtnetlink
 from orlop.network.sockets import Namespaces
 
-Undo = Callable[[], object] | None
 _NUD_PERMANENT = 0x80
 _NODAD = 0x02
 _MAIN_TABLE = 254
+_METRIC6 = 1024  # the kernel's choice
 _ROOT = 0xFFFFFFFF
 _LEAST_BITS, _MOST_BITS = 8, 34_000_000_000  # the kernel counts bytes, up to 2**32
 _LEAST_BURST, _MOST_BURST = 64 << 10, 256 << 20
-_EXTERNAL = ("tun", "tap")
-_MODES = {
-    "macvlan": {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8},
-    "ipvlan": {"l2": 0, "l3": 1, "l3s": 2},
-}
 
 
 def apply(namespaces: Namespaces, wanted: Sequence[op.AnyOperation]) -> None:
     """Do all of `wanted` in order; on an error undo what was done, and raise it."""
     _check(wanted)
-    undo: list[Callable[[], object]] = []
+    undo: Undo = []
     try:
         for each in wanted:
-            done = _do(namespaces, each)
-            if done is not None:
-                undo.append(done)
+            _do(namespaces, each, undo)
     except BaseException as failure:
         problems = _rolled_back(undo)
         if problems and isinstance(failure, OrlopError):
@@ -47,7 +47,7 @@ def apply(namespaces: Namespaces, wanted: Sequence[op.AnyOperation]) -> None:
         raise
 
 
-def _rolled_back(undo: list[Callable[[], object]]) -> str:
+def _rolled_back(undo: Undo) -> str:
     """Undo all, newest first; what went wrong with that."""
     problems = []
     for each in reversed(undo):
@@ -93,10 +93,10 @@ def check_name(name: str) -> None:
         raise InvalidArgument(f'interface name "{name}" is longer than {op.LINK_NAME_MAX} bytes')
 
 
-def _do(namespaces: Namespaces, each: op.AnyOperation) -> Undo:
+def _do(namespaces: Namespaces, each: op.AnyOperation, undo: Undo) -> None:
     """Do one operation; errors name it."""
     try:
-        return _ACTIONS[type(each)](namespaces, each)
+        _ACTIONS[type(each)](namespaces, each, undo)
     except NetlinkError as error:
         raise failures.error(each.about, each.ns, error.code) from None
     except OSError as error:
@@ -104,154 +104,6 @@ def _do(namespaces: Namespaces, each: op.AnyOperation) -> Undo:
         raise failures.error(about, each.ns, error.errno or errno.EIO) from None
     except ValueError as error:
         raise InvalidArgument(f"{each.about}: {error}") from None
-
-
-# Interfaces
-
-
-def _add_link(namespaces: Namespaces, each: op.AddLink) -> Undo:
-    netlink = namespaces.netlink(each.ns)
-    try:
-        if each.kind in _EXTERNAL:
-            _add_tuntap(namespaces, each)
-        else:
-            netlink.link("add", ifname=each.name, kind=each.kind, **_of_kind(namespaces, each))
-    except NetlinkError as error:
-        if error.code == errno.EEXIST and each.exist_ok:
-            _check_kind(namespaces, each)
-            return None
-        raise
-
-    def undo() -> None:
-        netlink.link("del", index=namespaces.index(each.ns, each.name))
-
-    try:
-        if each.alias:  # what a kernel takes only of one that is there
-            netlink.link("set", index=namespaces.index(each.ns, each.name), ifalias=each.alias)
-        if each.hairpin:
-            netlink.brport("set", index=namespaces.index(each.ns, each.name), mode=1)
-    except BaseException:
-        undo()
-        raise
-    return undo
-
-
-def _add_tuntap(namespaces: Namespaces, each: op.AddLink) -> None:
-    """These are made by the device's file, of the namespace in which it is opened."""
-    with namespaces.inside(each.ns):
-        namespaces.netlink(each.ns).link("add", ifname=each.name, kind="tuntap", mode=each.kind)
-    changes = {**_common(namespaces, each), **({"state": "up"} if each.up else {})}
-    if changes:
-        index = namespaces.index(each.ns, each.name)
-        namespaces.netlink(each.ns).link("set", index=index, **changes)
-
-
-def _common(namespaces: Namespaces, each: op.AddLink) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if each.mtu:
-        found["mtu"] = each.mtu
-    if each.mac:
-        found["address"] = each.mac
-    if each.master:
-        found["master"] = namespaces.index(each.ns, each.master)
-    return found
-
-
-def _of_kind(namespaces: Namespaces, each: op.AddLink) -> dict[str, Any]:
-    found = _common(namespaces, each)
-    if each.up:
-        found["state"] = "up"
-    parent = namespaces.index(each.ns, each.parent) if each.parent else 0
-    match each.kind:
-        case "veth":
-            peer: dict[str, Any] = {"ifname": each.peer or f"{each.name[:13]}-p"}
-            if each.peer_ns != each.ns:
-                peer["net_ns_fd"] = namespaces.file(each.peer_ns)
-            if each.peer_mac:
-                peer["address"] = each.peer_mac
-            if each.mtu:
-                peer["mtu"] = each.mtu
-            found["peer"] = peer
-        case "vxlan":
-            found["vxlan_id"] = each.id
-            values = {"remote": each.remote, "local": each.local, "port": each.port}
-            found |= {f"vxlan_{name}": value for name, value in values.items() if value}
-            if each.remote:
-                found["vxlan_group"] = found.pop("vxlan_remote")
-            if parent:
-                found["vxlan_link"] = parent
-        case "macvlan" | "ipvlan":
-            found["link"] = parent
-            if each.mode:
-                found[f"{each.kind}_mode"] = _mode(each)
-        case "vlan":
-            found |= {"link": parent, "vlan_id": each.id}
-    return found
-
-
-def _mode(each: op.AddLink) -> int:
-    known = _MODES[each.kind]
-    if each.mode not in known:
-        raise InvalidArgument(f'{each.about}: mode "{each.mode}" is none of {", ".join(known)}')
-    return known[each.mode]
-
-
-def _check_kind(namespaces: Namespaces, each: op.AddLink) -> None:
-    found = namespaces.netlink(each.ns).link("get", ifname=each.name)[0]
-    info = found.get("linkinfo")
-    kind = info.get("kind") if info else ""
-    if kind != each.kind:
-        raise failures.error(f"{each.about}, where {kind or 'hardware'} is", each.ns, errno.EEXIST)
-
-
-def _delete_link(namespaces: Namespaces, each: op.DeleteLink) -> Undo:
-    try:
-        index = namespaces.index(each.ns, each.name)
-        namespaces.netlink(each.ns).link("del", index=index)
-    except (OSError, NetlinkError) as error:
-        number = error.code if isinstance(error, NetlinkError) else error.errno
-        if not (each.missing_ok and number in (errno.ENODEV, errno.ENOENT)):
-            raise
-    return None
-
-
-def _set_link(namespaces: Namespaces, each: op.SetLink) -> Undo:
-    netlink = namespaces.netlink(each.ns)
-    index = namespaces.index(each.ns, each.name)
-    new: dict[str, Any] = {}
-    old: dict[str, Any] = {}
-    before = netlink.link("get", index=index)[0]
-    if each.mtu is not None:
-        new["mtu"], old["mtu"] = each.mtu, before.get("mtu")
-    if each.mac is not None:
-        new["address"], old["address"] = each.mac, before.get("address")
-    if each.master is not None:
-        new["master"] = namespaces.index(each.ns, each.master) if each.master else 0
-        old["master"] = before.get("master") or 0
-    if each.alias is not None:
-        new["ifalias"], old["ifalias"] = each.alias, before.get("ifalias") or ""
-    if each.rename is not None:
-        new["ifname"], old["ifname"] = each.rename, each.name
-    if each.up is not None:
-        new["state"] = "up" if each.up else "down"
-        old["state"] = before.get("state") or "down"
-    netlink.link("set", index=index, **new)
-    return lambda: netlink.link("set", index=index, **old)
-
-
-def _move_link(namespaces: Namespaces, each: op.MoveLink) -> Undo:
-    there = each.rename or each.name
-    source, target = namespaces.file(each.ns), namespaces.file(each.to)
-    index = namespaces.index(each.ns, each.name)
-    name = {"ifname": there} if each.rename else {}
-    namespaces.netlink(each.ns).link("set", index=index, net_ns_fd=target, **name)
-
-    def undo() -> None:
-        namespaces.netlink(each.to).link(
-            "set", index=namespaces.index(each.to, there), net_ns_fd=source, ifname=each.name
-        )
-
-    return undo
 
 
 # Addresses, neighbours
@@ -271,41 +123,42 @@ def _address(namespaces: Namespaces, each: op.AddAddress | op.DeleteAddress, act
     )
 
 
-def _add_address(namespaces: Namespaces, each: op.AddAddress) -> Undo:
+def _add_address(namespaces: Namespaces, each: op.AddAddress, undo: Undo) -> None:
     try:
         _address(namespaces, each, "add")
     except NetlinkError as error:
         if error.code == errno.EEXIST and each.exist_ok:
-            return None
+            return
         raise
-    return lambda: _address(namespaces, each, "del")
+    undo.append(lambda: _address(namespaces, each, "del"))
 
 
-def _delete_address(namespaces: Namespaces, each: op.DeleteAddress) -> Undo:
+def _delete_address(namespaces: Namespaces, each: op.DeleteAddress, undo: Undo) -> None:
+    before = Interface(namespaces, each.ns, each.link)  # secondaries and routes may go with it
     _address(namespaces, each, "del")
-    return lambda: _address(namespaces, each, "add")
+    undo.append(before.restore)
 
 
 def _neighbour(
-    namespaces: Namespaces, each: op.AddNeighbour | op.DeleteNeighbour, action: str
+    namespaces: Namespaces,
+    each: op.AddNeighbour | op.DeleteNeighbour,
+    action: str,
+    **values: Any,
 ) -> None:
     address = ipaddress.ip_address(each.address)
-    values: dict[str, Any] = {"dst": str(address)}
-    if action == "add":
-        values |= {"lladdr": each.mac, "state": _NUD_PERMANENT}
-    namespaces.netlink(each.ns).neigh(
-        action, ifindex=namespaces.index(each.ns, each.link), **values
-    )
+    index = namespaces.index(each.ns, each.link)
+    namespaces.netlink(each.ns).neigh(action, ifindex=index, dst=str(address), **values)
 
 
-def _add_neighbour(namespaces: Namespaces, each: op.AddNeighbour) -> Undo:
-    _neighbour(namespaces, each, "add")
-    return lambda: _neighbour(namespaces, each, "del")
+def _add_neighbour(namespaces: Namespaces, each: op.AddNeighbour, undo: Undo) -> None:
+    _neighbour(namespaces, each, "add", lladdr=each.mac, state=_NUD_PERMANENT)
+    undo.append(lambda: _neighbour(namespaces, each, "del"))
 
 
-def _delete_neighbour(namespaces: Namespaces, each: op.DeleteNeighbour) -> Undo:
-    _neighbour(namespaces, each, "del")
-    return (lambda: _neighbour(namespaces, each, "add")) if each.mac else None
+def _delete_neighbour(namespaces: Namespaces, each: op.DeleteNeighbour, undo: Undo) -> None:
+    raw, index = namespaces.raw(each.ns), namespaces.index(each.ns, each.link)
+    with _all_of(raw, lambda: objects.neighbours(raw, index, each.address), undo, REPLACE):
+        _neighbour(namespaces, each, "del")
 
 
 # Routes, rules
@@ -331,19 +184,23 @@ def _route(namespaces: Namespaces, ns: str, route: op.Route, action: str) -> Non
     namespaces.netlink(ns).route(action, **values)
 
 
-def _add_route(namespaces: Namespaces, each: op.AddRoute) -> Undo:
+def _add_route(namespaces: Namespaces, each: op.AddRoute, undo: Undo) -> None:
     try:
         _route(namespaces, each.ns, each.route, "add")
     except NetlinkError as error:
         if error.code == errno.EEXIST and each.exist_ok:
-            return None
+            return
         raise
-    return lambda: _route(namespaces, each.ns, each.route, "del")
+    route = each.route
+    if not route.metric and ":" in route.destination:
+        route = msgspec.structs.replace(route, metric=_METRIC6)
+    undo.append(lambda: _route(namespaces, each.ns, route, "del"))
 
 
-def _delete_route(namespaces: Namespaces, each: op.DeleteRoute) -> Undo:
-    _route(namespaces, each.ns, each.route, "del")
-    return lambda: _route(namespaces, each.ns, each.route, "add")
+def _delete_route(namespaces: Namespaces, each: op.DeleteRoute, undo: Undo) -> None:
+    raw, table, to = namespaces.raw(each.ns), each.route.table, each.route.destination
+    with _all_of(raw, lambda: objects.routes(raw, table=table or _MAIN_TABLE, to=to), undo):
+        _route(namespaces, each.ns, each.route, "del")
 
 
 def _rule(namespaces: Namespaces, ns: str, rule: op.Rule, action: str) -> None:
@@ -361,54 +218,69 @@ def _rule(namespaces: Namespaces, ns: str, rule: op.Rule, action: str) -> None:
     namespaces.netlink(ns).rule(action, **values)
 
 
-def _add_rule(namespaces: Namespaces, each: op.AddRule) -> Undo:
-    _rule(namespaces, each.ns, each.rule, "add")
-    return lambda: _rule(namespaces, each.ns, each.rule, "del")
+def _add_rule(namespaces: Namespaces, each: op.AddRule, undo: Undo) -> None:
+    raw = namespaces.raw(each.ns)
+    with _all_of(raw, lambda: objects.rules(raw, each.rule.family), undo):
+        _rule(namespaces, each.ns, each.rule, "add")
 
 
-def _delete_rule(namespaces: Namespaces, each: op.DeleteRule) -> Undo:
-    _rule(namespaces, each.ns, each.rule, "del")
-    return lambda: _rule(namespaces, each.ns, each.rule, "add")
+def _delete_rule(namespaces: Namespaces, each: op.DeleteRule, undo: Undo) -> None:
+    raw = namespaces.raw(each.ns)
+    with _all_of(raw, lambda: objects.rules(raw, each.rule.family), undo):
+        _rule(namespaces, each.ns, each.rule, "del")
 
 
-def _rate_limit(
-    namespaces: Namespaces, each: op.AddRateLimit | op.DeleteRateLimit, action: str
-) -> None:
-    values: dict[str, Any] = {"index": namespaces.index(each.ns, each.link)}
-    if action == "add":
-        if not _LEAST_BITS <= each.rate <= _MOST_BITS:
-            raise ValueError(f"{each.rate} bits in a second are not {_LEAST_BITS} to {_MOST_BITS}")
-        least = max(each.rate // 8 // 10, _LEAST_BURST)
-        burst = min(each.burst or least, _MOST_BURST)
-        values |= {"kind": "tbf", "rate": each.rate // 8, "burst": burst, "latency": "100ms"}
-    else:
-        values["parent"] = _ROOT
-    namespaces.netlink(each.ns).tc(action, **values)
+def _add_rate_limit(namespaces: Namespaces, each: op.AddRateLimit, undo: Undo) -> None:
+    if not _LEAST_BITS <= each.rate <= _MOST_BITS:
+        raise ValueError(f"{each.rate} bits in a second are not {_LEAST_BITS} to {_MOST_BITS}")
+    index = namespaces.index(each.ns, each.link)
+    burst = each.burst or max(each.rate // 8 // 10, _LEAST_BURST)
+    namespaces.netlink(each.ns).tc(
+        "add",
+        index=index,
+        kind="tbf",
+        rate=each.rate // 8,
+        burst=min(burst, _MOST_BURST),
+        latency="100ms",
+    )
+    undo.append(lambda: _drop_limit(namespaces, each))
 
 
-def _add_rate_limit(namespaces: Namespaces, each: op.AddRateLimit) -> Undo:
-    _rate_limit(namespaces, each, "add")
-    return lambda: _rate_limit(namespaces, each, "del")
+def _drop_limit(namespaces: Namespaces, each: op.AddRateLimit | op.DeleteRateLimit) -> None:
+    index = namespaces.index(each.ns, each.link)
+    namespaces.netlink(each.ns).tc("del", index=index, parent=_ROOT)
 
 
-def _delete_rate_limit(namespaces: Namespaces, each: op.DeleteRateLimit) -> Undo:
-    _rate_limit(namespaces, each, "del")
-    return (lambda: _rate_limit(namespaces, each, "add")) if each.rate else None
+def _delete_rate_limit(namespaces: Namespaces, each: op.DeleteRateLimit, undo: Undo) -> None:
+    raw, index = namespaces.raw(each.ns), namespaces.index(each.ns, each.link)
+    if not objects.limits(raw, index):  # another's way of queueing is none
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    with _all_of(raw, lambda: objects.limits(raw, index), undo):
+        _drop_limit(namespaces, each)
 
 
-def _set_sysctl(namespaces: Namespaces, each: op.SetSysctl) -> Undo:
-    before = namespaces.read_sysctl(each.ns, each.name)
-    if before == each.value:
-        return None
-    namespaces.write_sysctl(each.ns, each.name, each.value)
-    return lambda: namespaces.write_sysctl(each.ns, each.name, before)
+@contextmanager
+def _all_of(
+    raw: Rtnetlink, found: Callable[[], list[Message]], undo: Undo, how: int = APPEND
+) -> Iterator[None]:
+    """Undo a change by what was there before: of several the kernel chooses which one goes."""
+    before = found()
+    yield
+    after = found()
+
+    def back() -> None:
+        problems = objects.exchange(raw, after, before, how)
+        if problems:
+            raise FailedPrecondition(", ".join(problems))
+
+    undo.append(back)
 
 
-_ACTIONS: dict[type, Callable[[Namespaces, Any], Undo]] = {
-    op.AddLink: _add_link,
-    op.DeleteLink: _delete_link,
-    op.SetLink: _set_link,
-    op.MoveLink: _move_link,
+_ACTIONS: dict[type, Callable[[Namespaces, Any, Undo], None]] = {
+    op.AddLink: interfaces.add_link,
+    op.DeleteLink: interfaces.delete_link,
+    op.SetLink: interfaces.set_link,
+    op.MoveLink: interfaces.move_link,
     op.AddAddress: _add_address,
     op.DeleteAddress: _delete_address,
     op.AddRoute: _add_route,
@@ -419,5 +291,5 @@ _ACTIONS: dict[type, Callable[[Namespaces, Any], Undo]] = {
     op.DeleteRule: _delete_rule,
     op.AddRateLimit: _add_rate_limit,
     op.DeleteRateLimit: _delete_rate_limit,
-    op.SetSysctl: _set_sysctl,
+    op.SetSysctl: sysctls.set_sysctl,
 }

@@ -87,7 +87,8 @@ class SetLink(Operation, frozen=True, kw_only=True):
 class MoveLink(Operation, frozen=True, kw_only=True):
     """Move an interface to the namespace `to`, there to be called `rename` if that is given.
 
-    The kernel takes its addresses away and sets it down.
+    The kernel takes its addresses away and sets it down; where it is moved back as what is behind
+    it failed, it has all of that again.
     """
 
     name: str
@@ -170,8 +171,6 @@ class AddNeighbour(_OfLink, frozen=True, kw_only=True):
 class DeleteNeighbour(_OfLink, frozen=True, kw_only=True):
     """Forget a neighbour."""
 
-    mac: str = ""
-
     @property
     def about(self) -> str:
         return f'delete neighbour {self.address} of interface "{self.link}"'
@@ -225,11 +224,9 @@ class AddRateLimit(Operation, frozen=True, kw_only=True):
 
 
 class DeleteRateLimit(Operation, frozen=True, kw_only=True):
-    """Take the limit away; undone only if its `rate` is given."""
+    """Take the limit away; NotFound for an interface that has none, or queues in another way."""
 
     link: str
-    rate: int = 0
-    burst: int = 0
 
     @property
     def about(self) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from orlop.errors import InvalidArgument
+from orlop.network.rtnetlink import Rtnetlink
 from orlop.sys.process import CLONE_NEWNET, setns
 
 _OWN = "/proc/thread-self/ns/net"
@@ -31,6 +32,7 @@ class Namespaces:
         self.home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         self._own = IPRoute()
         self._sockets: dict[str, IPRoute] = {}
+        self._raw: dict[str, Rtnetlink] = {}
         self._files: dict[str, int] = {}
 
     def file(self, ns: str) -> int:
@@ -69,6 +71,13 @@ class Namespaces:
                 self._sockets[ns] = IPRoute()
         return self._sockets[ns]
 
+    def raw(self, ns: str) -> Rtnetlink:
+        """One there for messages as the kernel has them."""
+        if ns not in self._raw:
+            with self.inside(ns):
+                self._raw[ns] = Rtnetlink()
+        return self._raw[ns]
+
     def index(self, ns: str, link: str) -> int:
         """The number of an interface; OSError (ENODEV) without it."""
         with self.inside(ns):
@@ -79,11 +88,12 @@ class Namespaces:
 
     def release(self) -> None:
         """Close what the request has opened."""
-        for each in self._sockets.values():
+        for each in (*self._sockets.values(), *self._raw.values()):
             each.close()
         for fd in self._files.values():
             os.close(fd)
         self._sockets.clear()
+        self._raw.clear()
         self._files.clear()
 
     def read_sysctl(self, ns: str, name: str) -> str:

@@ -109,7 +109,7 @@ def test_the_operations(kernel: Kernel, lab: object) -> None:
         kernel.apply(AddRateLimit(link="lab0", rate=1_000_000))
     with pytest.raises(NotFound):  # undone: the limit is there again
         kernel.apply(
-            DeleteRateLimit(link="lab0", rate=10_000_000, burst=100_000),
+            DeleteRateLimit(link="lab0"),
             SetLink(name="none", up=True),
         )
     assert "rate 10Mbit" in shown()

@@ -200,14 +200,12 @@ class AddNeighbour(_message.Message):
     def __init__(self, link: _Optional[str] = ..., address: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
 
 class DeleteNeighbour(_message.Message):
-    __slots__ = ("link", "address", "mac")
+    __slots__ = ("link", "address")
     LINK_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    MAC_FIELD_NUMBER: _ClassVar[int]
     link: str
     address: str
-    mac: str
-    def __init__(self, link: _Optional[str] = ..., address: _Optional[str] = ..., mac: _Optional[str] = ...) -> None: ...
+    def __init__(self, link: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("priority", "table", "source", "destination", "mark", "family")
@@ -248,14 +246,10 @@ class AddRateLimit(_message.Message):
     def __init__(self, link: _Optional[str] = ..., rate: _Optional[int] = ..., burst: _Optional[int] = ...) -> None: ...
 
 class DeleteRateLimit(_message.Message):
-    __slots__ = ("link", "rate", "burst")
+    __slots__ = ("link",)
     LINK_FIELD_NUMBER: _ClassVar[int]
-    RATE_FIELD_NUMBER: _ClassVar[int]
-    BURST_FIELD_NUMBER: _ClassVar[int]
     link: str
-    rate: int
-    burst: int
-    def __init__(self, link: _Optional[str] = ..., rate: _Optional[int] = ..., burst: _Optional[int] = ...) -> None: ...
+    def __init__(self, link: _Optional[str] = ...) -> None: ...
 
 class SetSysctl(_message.Message):
     __slots__ = ("name", "value")
