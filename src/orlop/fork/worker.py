@@ -122,7 +122,7 @@ class Worker:
 class Companion:
     """A worker that is spoken with while it works, over a socket of its own: `channel`.
 
-    The job has the other end, of the type `kind`, as its only descriptor.
+    The job has the other end, of the type `kind`, as its first descriptor, before its own of `fds`.
     """
 
     def __init__(
@@ -131,13 +131,14 @@ class Companion:
         entry: str,
         args: Mapping[str, Any],
         kind: socket.SocketKind,
+        fds: Sequence[int] = (),
         *,
         name: str,
     ) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, kind)
         try:
             with theirs:
-                self._worker = Worker(server, entry, args, [theirs.fileno()], name=name)
+                self._worker = Worker(server, entry, args, [theirs.fileno(), *fds], name=name)
         except BaseException:
             self.channel.close()
             raise

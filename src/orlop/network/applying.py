@@ -20,6 +20,7 @@ from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
 from orlop.network import failures, interfaces, objects, sysctls
 from orlop.network import operations as op
 from orlop.network.interfaces import Undo
+from orlop.network.progress import Progress
 from orlop.network.remembering import Interface
 from orlop.network.rtnetlink import APPEND, REPLACE, Message, Rtnetlink
 from orlop.network.sockets import Namespaces
@@ -33,15 +34,20 @@ _LEAST_BITS, _MOST_BITS = 8, 34_000_000_000  # the kernel counts bytes, up to 2*
 _LEAST_BURST, _MOST_BURST = 64 << 10, 256 << 20
 
 
-def apply(namespaces: Namespaces, wanted: Sequence[op.AnyOperation]) -> None:
+def apply(namespaces: Namespaces, wanted: Sequence[op.AnyOperation], progress: Progress) -> None:
     """Do all of `wanted` in order; on an error undo what was done, and raise it."""
     _check(wanted)
     undo: Undo = []
+    number = 0
     try:
-        for each in wanted:
+        for number, each in enumerate(wanted):
+            progress.begin(number)
             _do(namespaces, each, undo)
+            progress.end(number)
     except BaseException as failure:
+        progress.undo(number)
         problems = _rolled_back(undo)
+        progress.clear()
         if problems and isinstance(failure, OrlopError):
             raise type(failure)(f"{failure.message}; and undoing: {problems}") from failure
         raise

@@ -15,6 +15,7 @@ from orlop.fork.worker import Companion, Spawner
 from orlop.network import messages
 from orlop.network.model import Chain, Link, Neighbour
 from orlop.network.operations import AnyOperation, DeleteLink, Route, Rule
+from orlop.network.progress import Progress
 
 _IDLE = 60.0
 _LIMIT = 60.0
@@ -28,9 +29,10 @@ class Kernel:
     """The kernel's network, by a worker that is forked when first needed. Thread-safe.
 
     It ends when nobody has asked for `idle` seconds, unless `keep` is set: then the next request
-    finds it warm. Every method raises the kernel's errors in words, and Unavailable when the
-    worker dies over a request: nobody knows then how far it came. What only deletes what may be
-    gone already is asked of another worker then.
+    finds it warm. Every method raises the kernel's errors in words, Unavailable when the worker
+    dies over a request, and DeadlineExceeded when it is ended as it does not answer: what it had
+    done of a list of operations stays then, and the error says how much that is. What only deletes
+    what may be gone already is asked of another worker instead.
     """
 
     def __init__(self, forks: Spawner, *, idle: float = _IDLE) -> None:
@@ -38,6 +40,7 @@ class Kernel:
         self._idle = idle
         self._lock = threading.Lock()
         self._worker: Companion | None = None
+        self._progress: Progress | None = None
         self.keep = False
 
     @property
@@ -50,6 +53,9 @@ class Kernel:
         """End the worker; another request would start one again."""
         with self._lock:
             self._drop()
+            if self._progress is not None:
+                self._progress.close()
+                self._progress = None
 
     def apply(self, *operations: AnyOperation) -> None:
         """Do all of these in order, or none of them."""
@@ -117,13 +123,14 @@ class Kernel:
                     # Empty: it had stopped reading before it saw this.
                     self._drop()
                     answer = self._exchange(data)
+            except TimeoutError:
+                text = self._ended(f"has not answered for {_LIMIT:g} seconds", request)
+                raise errors.DeadlineExceeded(text) from None
             except BaseException:
                 self._drop()
                 raise
             if not answer:
-                pid = self.pid
-                self._drop()
-                raise errors.Unavailable(f"network worker {pid} died over a request")
+                raise errors.Unavailable(self._ended("died over a request", request))
         found = _decode(answer)
         if found.error is not None:
             raise errors.from_code(found.error.code, found.error.message)
@@ -131,24 +138,37 @@ class Kernel:
 
     def _exchange(self, data: bytes) -> bytes | None:
         """The answer's bytes; empty for a worker that said goodbye, None for one that died."""
+        if self._progress is None:
+            self._progress = Progress.create()
+        self._progress.clear()
         if self._worker is None:
-            self._worker = self._begin()
+            self._worker = self._begin(self._progress)
         channel = self._worker.channel
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # its goodbye may be there
                 messages.send(channel, data)
             return messages.receive(channel)
-        except TimeoutError:
-            raise errors.DeadlineExceeded(
-                f"network worker {self.pid} has not answered for {_LIMIT:g} seconds"
-            ) from None
         except ConnectionResetError:
             return None
 
-    def _begin(self) -> Companion:
+    def _ended(self, why: str, request: messages.AnyRequest) -> str:
+        """End the worker; what happened to it, and what of the request stays, in words."""
+        pid = self.pid
+        self._drop()
+        text = f"network worker {pid} {why}"
+        if isinstance(request, messages.Apply) and self._progress is not None:
+            text += f": {self._progress.left(request.operations)}"
+        return text
+
+    def _begin(self, progress: Progress) -> Companion:
         try:
             made = Companion(
-                self._forks, _JOB, {"idle": self._idle}, socket.SOCK_STREAM, name="orlop-network"
+                self._forks,
+                _JOB,
+                {"idle": self._idle},
+                socket.SOCK_STREAM,
+                [progress.fd],
+                name="orlop-network",
             )
         except OSError as error:
             raise errors.Unavailable(f"network worker cannot be started: {error}") from error

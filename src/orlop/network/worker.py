@@ -23,6 +23,7 @@ from orlop.fork.worker import Report
 from orlop.network import applying, failures, looking, messages
 from orlop.network.firewall import xtables
 from orlop.network.firewall.libnftables import Netfilter
+from orlop.network.progress import Progress
 from orlop.network.sockets import Namespaces
 from orlop.sys.libc import call
 from orlop.sys.mount import MS_BIND, mount
@@ -54,11 +55,11 @@ _encode = msgspec.json.Encoder().encode
 def serve(args: dict[str, Any], fds: list[int], report: Report) -> None:
     """Entry of the worker: answer requests on the stream `fds[0]` until it ends or nobody asks.
 
-    `args["idle"]` is how many seconds it waits for a next one.
+    `args["idle"]` is how many seconds it waits for a next one. `fds[1]` is a `Progress`.
     """
     keep_capabilities(CAPABILITIES)
     channel = socket.socket(fileno=fds[0])
-    handler = Handler()
+    handler = Handler(Progress(fds[1]))
     waiting: float | None = args["idle"]
     for _ in range(REQUESTS):
         if not _readable(channel, waiting):
@@ -91,7 +92,8 @@ def _answer(handler: Handler, request: messages.AnyRequest) -> messages.Answer:
 class Handler:
     """Does what requests ask, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._namespaces = Namespaces()
         self._netfilter: Netfilter | None = None
 
@@ -105,7 +107,7 @@ class Handler:
     def _handle(self, request: messages.AnyRequest) -> object:
         match request:
             case messages.Apply():
-                applying.apply(self._namespaces, request.operations)
+                applying.apply(self._namespaces, request.operations, self._progress)
             case messages.Look():
                 return self._look(request)
             case messages.ReadSysctl():

@@ -2,9 +2,9 @@
 
 `python -m tests.integration.network.dying` is orlopd with those steps counted: around each change
 of its network's records and each request to the worker, and around each thing that the worker does
-to the kernel. What is to die, and the number of steps before that, are in the file that
-DYING_FILE names; without it, all goes on. So a test finds every point at which something can be
-left half-done: no kill from outside would.
+to the kernel. What is to die, the number of steps before that, and maybe by which signal other than
+SIGKILL, are in the file that DYING_FILE names; without it, all goes on. So a test finds every point
+at which something can be left half-done: no kill from outside would.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def step(who: str) -> None:
     file = Path(os.environ[VARIABLE])
     with _lock:
         try:
-            whose, left = file.read_text().split()
+            whose, left, *how = file.read_text().split()
         except (FileNotFoundError, ValueError):
             return
         if whose != who:
@@ -39,12 +39,12 @@ def step(who: str) -> None:
             if int(left) > 0:
                 with file.open("r+") as orders:
                     orders.truncate()
-                    orders.write(f"{whose} {int(left) - 1}")
+                    orders.write(" ".join((whose, str(int(left) - 1), *how)))
                 return
             file.unlink()
         except FileNotFoundError:
             return
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[how[0]] if how else signal.SIGKILL)
 
 
 def _count(who: str, owner: Any, *names: str) -> None:
