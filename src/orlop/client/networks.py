@@ -56,6 +56,17 @@ def inspect(connection: Connection, *, container: str = "", network: str = "") -
     return found
 
 
+def flaws(connection: Connection, network: str) -> list[str]:
+    """What is wrong with a network, and with who is in it; raises NotFound."""
+    from orlop.wire.services.network_pb2 import CheckNetworkRequest
+
+    request = CheckNetworkRequest(network=network, containers=True)
+    return [
+        f'container "{each.container_id}": {each.text}' if each.container_id else each.text
+        for each in connection.networks.check(request).flaws
+    ]
+
+
 def connect(
     connection: Connection,
     container: str,

@@ -81,7 +81,7 @@ class _Asking:
             case "GC":
                 self._keep(self._config[_VALID])
             case "STATUS":
-                self._find()
+                self._ask_for_status()
         return None
 
     def _id(self) -> wire.NamespaceID:
@@ -125,12 +125,9 @@ class _Asking:
         ids = [wire.NamespaceID(id=each["containerID"], interface=each["ifname"]) for each in valid]
         self._networks.keep_namespaces(wire.KeepNamespacesRequest(group=self._group, ids=ids))
 
-    def _find(self) -> None:
-        """The default network comes into being when it is needed; others must be there."""
-        if self._network == _NETWORK:
-            self._networks.list(wire.ListNetworksRequest(filters=[f"name=={_NETWORK}"]))
-        else:
-            self._networks.get(wire.GetNetworkRequest(name=self._network))
+    def _ask_for_status(self) -> None:
+        for each in self._networks.check(wire.CheckNetworkRequest(network=self._network)).flaws:
+            raise Problem(answers.NOT_AVAILABLE, each.text)
 
 
 def _ports(mappings: Iterable[Mapping[str, Any]]) -> Iterator[wire.Port]:

@@ -124,7 +124,8 @@ class CniNetworks:
         """Note that a container that is to run shall be in a network; its addresses come later.
 
         Raises NotFound, InvalidArgument for a wish that no plugin would hear, AlreadyExists for
-        one that is noted, and FailedPrecondition if DEL of an earlier attachment has failed.
+        one that is noted, Unavailable if a plugin says that it cannot do it now (STATUS), and
+        FailedPrecondition if DEL of an earlier attachment has failed.
         """
         key = (namespace, container)
         wanted = self._want(key, wish, position, resolver)
@@ -147,7 +148,7 @@ class CniNetworks:
                 f'container "{key[1]}" is still attached to CNI network "{config.name}": a plugin '
                 "has refused to detach it, see the log"
             )
-        self._cni.version(config)  # what plugins are missing is told at once
+        self._cni.status(config)  # what plugins are missing, or cannot do it now, is told at once
         note = {"namespace": key[0], "container": key[1], "position": position}
         aliases = {"aliases": list(wish.aliases)} if wish.aliases else {}
         return _Wanted(config, made, {**note, **aliases})
@@ -279,6 +280,18 @@ class CniNetworks:
         self._publisher.publish(key[0], "/network/detach", event)
 
     # What is there
+
+    def status(self, name: str) -> None:
+        """Raise what keeps containers from being attached to a network, if its plugins tell."""
+        self._cni.status(self._config(name))
+
+    def check(self, endpoint: Endpoint) -> None:
+        """Raise what a plugin finds wrong with a place (CHECK); fine for one that is gone."""
+        key = (endpoint.namespace, endpoint.container)
+        with self._turns.take(key):
+            for each in self._of(key):
+                if endpoint.network == f"{PREFIX}{each.network}":
+                    self._cni.check(remembered_network(each), each.attachment)
 
     def _of(self, key: Key) -> list[Remembered]:
         with self._lock:

@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from orlop.errors import AlreadyExists, InvalidArgument, NotFound
+from orlop.network.checking import check_place
 from orlop.network.cni import Attachment
 from orlop.network.cni.model import check, check_name
 from orlop.network.connections import Connections
@@ -71,16 +72,7 @@ class Guests:
         if not found:
             raise NotFound(f'attachment "{guest.name}"')
         (endpoint,) = found
-        bridge = self._connections.network_of(endpoint).bridge
-        outside = [each.master for each in self._kernel.links() if each.name == endpoint.link]
-        if outside != [bridge]:
-            raise FailedPrecondition(f'"{endpoint.link}" is no more on bridge "{bridge}"')
-        inside = [each for each in self._kernel.links(netns) if each.name == guest.interface]
-        have = {address.partition("/")[0] for each in inside for address in each.addresses}
-        if missing := [each for each in endpoint.addresses if each not in have]:
-            raise FailedPrecondition(
-                f'interface "{guest.interface}" in "{netns}" lacks {", ".join(missing)}'
-            )
+        check_place(self._kernel, self._connections.network_of(endpoint), endpoint, netns)
         return endpoint
 
     def keep(self, namespace: str, group: str, valid: Collection[Guest]) -> None:

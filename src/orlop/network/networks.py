@@ -257,6 +257,11 @@ class Networks:
             self._make_rules()
             self._served = newest
 
+    def check_firewall(self) -> None:
+        """Raise what keeps the packet filter from working."""
+        with self._rules_lock:
+            self._firewall.check()
+
     def lead(self, ports: Sequence[Port]) -> None:
         """Make the ruleset that of the records, of which these ports are new, or gone."""
         self.refresh()

@@ -6,6 +6,7 @@ import msgspec
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.errors import InvalidArgument, NotFound
+from orlop.network.checking import Checks
 from orlop.network.connections import Connections, PidOf
 from orlop.network.converting import link
 from orlop.network.guests import Guest, Guests
@@ -42,6 +43,7 @@ class NetworksService(Service):
         pid_of: PidOf,
     ) -> None:
         self._guests = Guests(connections, kernel)
+        self._checks = Checks(networks, connections, kernel, pid_of)
         self._networks = networks
         self._connections = connections
         self._lasting = lasting
@@ -141,6 +143,16 @@ class NetworksService(Service):
                 for each in ports
             ],
         )
+
+    def check(
+        self, request: wire.CheckNetworkRequest, ctx: CallContext
+    ) -> wire.CheckNetworkResponse:
+        namespace, name = ctx.require_namespace(), request.network
+        found = list(self._checks.of_network(namespace, name))
+        if request.containers:
+            found += self._checks.of_containers(namespace, name)
+        flaws = [wire.Flaw(container_id=each.container, text=each.text) for each in found]
+        return wire.CheckNetworkResponse(flaws=flaws)
 
     def attach_namespace(
         self, request: wire.AttachNamespaceRequest, ctx: CallContext

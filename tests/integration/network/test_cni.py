@@ -199,6 +199,65 @@ def test_what_cannot_be_had_is_told_and_leaves_nothing(cni: WithCni) -> None:
     assert not run("ip", "-br", "link", "show", "master", BRIDGE, check=False).stdout
 
 
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
+def test_debian_s_plugins_check_who_is_in_there(cni: WithCni, version: str) -> None:
+    tuning = {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.log_martians": "1"}}
+    chain = [cni.bridge(), PORTMAP, tuning]
+    if version != "0.3.1":
+        chain.append({"type": "firewall"})
+    cni.configure("lab", *chain, version=version)
+    # Without ports: Debian's portmap looks for each in ip6tables, whatever its address is.
+    cni.box("web", "sleep", "1000", networks=LAB)
+    cni.box("other", "sleep", "1000", networks=LAB)
+
+    def flaws() -> list[str]:
+        done = cni.orlop("network", "inspect", "--check", "cni:lab", check=False)
+        (shown,) = json.loads(done.stdout)
+        assert done.returncode == int(bool(shown["Flaws"]))
+        return list(shown["Flaws"])
+
+    if version == "0.3.1":
+        assert len(flaws()) == 2 and "is of version 0.3.1, which has no CHECK" in flaws()[0]
+        return
+    assert flaws() == []
+    inside = ("nsenter", f"--net=/proc/{cni.pid_of('web')}/ns/net")
+    run(*inside, "sysctl", "-w", "net.ipv4.conf.eth0.log_martians=0")
+    (flaw,) = flaws()
+    assert flaw.startswith('container "web": CNI plugin "tuning" (CHECK): ')
+    run(*inside, "ip", "addr", "flush", "dev", "eth0")
+    (flaw,) = flaws()
+    assert flaw.startswith('container "web": CNI plugin "bridge" (CHECK): ')
+    # The plugin takes its NAT away by the address that it finds.
+    run(*inside, "ip", "addr", "add", f"{cni.address_of('web')}/24", "dev", "eth0")
+    cni.orlop("rm", "-f", "web")
+    assert flaws() == []
+
+
+def test_a_plugin_that_cannot_now_is_asked_before_anything_is_done(cni: WithCni) -> None:
+    busy = cni.folder / "busy"
+    answer = '{"cniVersion":"1.1.0","code":50,"msg":"no uplink"}'
+    log = cni.plugin(
+        "shy", f"[ $CNI_COMMAND = STATUS ] && [ -e {busy} ] && {{ echo '{answer}'; exit 1; }}"
+    )
+    cni.configure("modern", {"type": "shy"}, version="1.1.0")
+    where = ("run", "--rm", "--network", "cni:modern", BUSYBOX, "true")
+    cni.orlop(*where)
+    busy.touch()
+    text = 'CNI plugin "shy" (STATUS): no uplink (code 50)'
+    done = cni.orlop(*where, check=False)
+    assert done.returncode == 125 and text in done.stderr
+    shown = cni.orlop("network", "inspect", "--check", "cni:modern", check=False)
+    assert shown.returncode == 1 and json.loads(shown.stdout)[0]["Flaws"] == [text]
+    told = [line.split()[0] for line in log.read_text().splitlines()]
+    assert told == ["STATUS", "ADD", "DEL", "STATUS", "STATUS"]
+    box = ("run", "-d", "--name", "box", "--network", "none", BUSYBOX, "sleep", "1000")
+    cni.orlop(*box)
+    done = cni.orlop("network", "connect", "cni:modern", "box", check=False)
+    assert done.returncode and text in done.stderr
+    busy.unlink()
+    cni.orlop("network", "connect", "cni:modern", "box")
+
+
 def test_a_plugin_that_refuses_del_is_asked_again(cni: WithCni) -> None:
     allowed = cni.folder / "allowed"
     cni.plugin("clingy", f"[ $CNI_COMMAND != DEL ] || [ -e {allowed} ] || exit 9")
@@ -362,7 +421,7 @@ def test_attachments_outlive_the_daemon_and_gc_knows_them(cni: WithCni, host: Ho
     cni.wait_for(lambda: cni.gone("brief"))
     cni.wait_for(lambda: "GC" in log.read_text())
     words = [line.split(" ", 1) for line in log.read_text().splitlines()]
-    assert [each for each, _ in words] == ["ADD", "ADD", "DEL", "GC"]
+    assert [each for each, _ in words if each != "STATUS"] == ["ADD", "ADD", "DEL", "GC"]
     assert json.loads(words[-1][1])["cni.dev/valid-attachments"] == [
         {"containerID": f"{cni.namespace}--web", "ifname": "eth1"}
     ]

@@ -114,6 +114,25 @@ def test_a_guest_is_in_the_network_until_it_leaves(
         box.cni.check(network, attachment)
 
 
+def test_no_status_is_good_without_a_packet_filter(
+    daemon: Networked, box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.cni.status(box.network())
+    daemon.stop()
+    (tmp_path / "libnftables.so.1").write_text("what is no library is not loaded")
+    for program in ("iptables-save", "iptables-restore"):
+        (tmp_path / program).symlink_to("/bin/false")
+    with monkeypatch.context() as without:
+        without.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        without.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        daemon.start()
+    with pytest.raises(OrlopError, match=r"no packet filter works here: .* \(code 50\)"):
+        box.cni.status(box.network())
+    daemon.stop()
+    daemon.start()
+    box.cni.status(box.network())
+
+
 def test_the_words_of_go_cni_are_understood(daemon: Networked, box: Box) -> None:
     """nerdctl and kubelet send them, with names of fields as Go has them."""
     network = box.network(capabilities={"portMappings": True, "dns": True})

@@ -10,12 +10,19 @@ from orlop.client import Connection, networks
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true",
+        help="look for what is wrong with it and who is in it, too; by CNI's plugins for theirs; "
+        "it fails if there is something")  # fmt: skip
     parser.add_argument("network", nargs="+")
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    print(json.dumps([_view(connection, name) for name in args.network], indent=4))
-    return 0
+    found = [_view(connection, name) for name in args.network]
+    if args.check:
+        for each in found:
+            each["Flaws"] = networks.flaws(connection, each["Id"])
+    print(json.dumps(found, indent=4))
+    return int(any(each.get("Flaws") for each in found))
 
 
 def _view(connection: Connection, name: str) -> dict[str, Any]:

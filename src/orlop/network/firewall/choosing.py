@@ -46,6 +46,10 @@ class Firewall:
         self._chosen = ""
         self._made: Ruleset | None = None
 
+    def check(self) -> None:
+        """Raise FailedPrecondition if no way to make rules works here."""
+        self._backends[self._chosen or self._working()].check()
+
     def make(self, ruleset: Ruleset) -> None:
         """Make the rules these; FailedPrecondition if no way to do it works here."""
         if not self._chosen:

@@ -280,6 +280,28 @@ class InspectResponse(_message.Message):
     ports: _containers.RepeatedCompositeFieldContainer[Port]
     def __init__(self, endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...) -> None: ...
 
+class CheckNetworkRequest(_message.Message):
+    __slots__ = ("network", "containers")
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
+    network: str
+    containers: bool
+    def __init__(self, network: _Optional[str] = ..., containers: _Optional[bool] = ...) -> None: ...
+
+class CheckNetworkResponse(_message.Message):
+    __slots__ = ("flaws",)
+    FLAWS_FIELD_NUMBER: _ClassVar[int]
+    flaws: _containers.RepeatedCompositeFieldContainer[Flaw]
+    def __init__(self, flaws: _Optional[_Iterable[_Union[Flaw, _Mapping]]] = ...) -> None: ...
+
+class Flaw(_message.Message):
+    __slots__ = ("container_id", "text")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    text: str
+    def __init__(self, container_id: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
 class NetworkStatsRequest(_message.Message):
     __slots__ = ("container_id",)
     CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
