@@ -142,7 +142,10 @@ def rate(text: str) -> int:
 
 
 def published_by(text: str) -> list[dict[str, Any]]:
-    """The CNI port mappings of `[[ADDRESS:]PORT:]PORT[/PROTOCOL]`, as Docker reads it."""
+    """The CNI port mappings of `[[ADDRESS:]PORT:]PORT[/PROTOCOL]`, as Docker reads it.
+
+    A range for a single port is where a free one is looked for.
+    """
     rest, _, protocol = text.partition("/")
     protocol = protocol or "tcp"
     if protocol not in _PROTOCOLS:
@@ -158,6 +161,8 @@ def published_by(text: str) -> list[dict[str, Any]]:
     if not outside:  # any port of the host, for each
         return [{**mapping, "containerPort": first + step, "hostPort": 0} for step in range(count)]
     host, host_count = _range(text, outside)
+    if count == 1 and host_count > 1:
+        return [{**mapping, "hostPort": host, "hostPortEnd": host + host_count - 1}]
     if host_count != count:
         raise InvalidArgument(f'port "{text}": the ranges differ in length')
     mapping["hostPort"] = host

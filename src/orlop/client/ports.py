@@ -14,7 +14,8 @@ from orlop.wire.services import containers_pb2
 LABEL = "orlop/ports"
 """A JSON list of CNI port mappings: hostPort, containerPort, protocol, hostIP, and a count.
 
-A hostPort 0 is any that is free: the daemon knows which one while the container runs."""
+A hostPort 0 is any that is free, or with a hostPortEnd one of those from hostPort on: the daemon
+knows which one while the container runs."""
 
 
 class Port(NamedTuple):
@@ -44,7 +45,7 @@ def of(container: containers_pb2.Container) -> Sequence[Port]:
                 int(each["containerPort"]) + step,
                 str(each.get("protocol") or "tcp").lower(),
                 str(each.get("hostIP") or "0.0.0.0"),
-                int(each.get("hostPort") or 0) + step,
+                0 if each.get("hostPortEnd") else int(each.get("hostPort") or 0) + step,
             )
             for each in json.loads(text)
             for step in range(int(each.get("count") or 1))

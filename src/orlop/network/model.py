@@ -156,7 +156,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 class Port(msgspec.Struct, frozen=True, kw_only=True):
     """`count` ports of the host from `host_port` on, that lead to those of a container.
 
-    On all addresses of the host, or on `host_address`. A `host_port` 0 is any that is free.
+    On all addresses of the host, or on `host_address`. A `host_port` 0 is any that is free; with a
+    `host_port_end` it is the first that is free from `host_port` up to that one.
     """
 
     container_port: int
@@ -164,6 +165,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str = "tcp"
     host_address: str = ""
     count: int = 1
+    host_port_end: int = 0
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from orlop.metadata import Database, Transaction, clock, filters, labels
 from orlop.metadata.fieldmask import Mask
 from orlop.metadata.references import LEASED, attach_to_lease, ensure_namespace
 from orlop.metadata.sweeping import Dead
-from orlop.network import pools, uplink
+from orlop.network import pools, port_records, uplink
 from orlop.network.model import Endpoint, Network, Port, Rates, Subnet, Wish
 from orlop.rpc.context import validate_identifier
 
@@ -276,20 +276,12 @@ class NetworkStore:
     # Ports
 
     def publish(self, namespace: str, container: str, ports: Sequence[Port]) -> None:
-        """Note which ports of the host lead to a container, instead of those before."""
+        """Note which ports of the host lead to a container, instead of those before.
+
+        Raises FailedPrecondition for one that leads to another already.
+        """
         with self._db.write() as tx:
-            tx.execute(
-                "DELETE FROM network_ports WHERE namespace = ? AND container = ?",
-                (namespace, container),
-            )
-            tx.executemany(
-                "INSERT INTO network_ports VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (namespace, container, each.protocol, each.host_address, each.host_port,
-                     each.container_port, each.count)
-                    for each in ports
-                ],
-            )  # fmt: skip
+            port_records.replace(tx, namespace, container, ports)
 
     def ports_of(self, namespace: str, container: str) -> list[Port]:
         """The ports that lead to a container."""
@@ -301,15 +293,8 @@ class NetworkStore:
         where, values = _where(namespace=namespace, container=container)
         with self._db.read() as tx:
             for row in tx.all(f"SELECT * FROM network_ports {where}", values):
-                found.setdefault((row["namespace"], row["container"]), []).append(
-                    Port(
-                        container_port=row["container_port"],
-                        host_port=row["host_port"],
-                        protocol=row["protocol"],
-                        host_address=row["host_address"],
-                        count=row["count"],
-                    )
-                )
+                key = (row["namespace"], row["container"])
+                found.setdefault(key, []).append(port_records.port(row))
         return found
 
 

@@ -9,7 +9,8 @@ The label `orlop/network` is a JSON object:
     dns, dns_search, dns_options   what /etc/resolv.conf says instead of the host's
 
 and `orlop/ports` is a JSON list of CNI port mappings (hostPort, containerPort, protocol, hostIP),
-with `count` for ranges; a hostPort 0 is any that is free.
+with `count` for ranges; a hostPort 0 is any that is free, and with a `hostPortEnd` it is the first
+that is free from hostPort up to that one.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Mapping(msgspec.Struct, frozen=True):
     protocol: str = "tcp"
     hostIP: str = ""  # noqa: N815
     count: int = 1
+    hostPortEnd: _Number = 0  # noqa: N815
 
 
 def of(container: str, labels: Mapping[str, str]) -> Wishes | None:
@@ -89,6 +91,7 @@ def ports(container: str, labels: Mapping[str, str]) -> list[Port]:
             protocol=each.protocol.lower(),
             host_address="" if each.hostIP in ("0.0.0.0", "::") else each.hostIP,
             count=each.count,
+            host_port_end=each.hostPortEnd,
         )
         for each in found
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orlop.cli import run_options, run_resources, run_security
-from orlop.cli.run_network import Choice
+from orlop.cli.run_network import Choice, published_by
 from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
 from orlop.oci.spec import ContainerSpec
 
@@ -113,3 +113,21 @@ def test_devices_by_cdi() -> None:
 
 def test_limits_beside_others() -> None:
     assert run_resources.extra(parse("--cpu-shares", "5")) == {}
+
+
+def test_a_range_of_the_host_for_one_port_is_where_a_free_one_is() -> None:
+    assert published_by("127.0.0.1:8000-8100:80/udp") == [
+        {
+            "containerPort": 80,
+            "protocol": "udp",
+            "hostIP": "127.0.0.1",
+            "hostPort": 8000,
+            "hostPortEnd": 8100,
+        }
+    ]
+    assert published_by("80-81:90-91") == [
+        {"containerPort": 90, "protocol": "tcp", "hostPort": 80, "count": 2}
+    ]
+    assert published_by("80-80:90") == [{"containerPort": 90, "protocol": "tcp", "hostPort": 80}]
+    with pytest.raises(InvalidArgument, match="differ in length"):
+        published_by("80-82:90-91")

@@ -107,6 +107,38 @@ def test_ports_are_kept_and_go_with_the_container(store: NetworkStore) -> None:
     assert store.ports() == {}
 
 
+def test_a_port_leads_to_one_container(store: NetworkStore) -> None:
+    """Whatever the protocol, and whatever the sockets say."""
+    four = network(store, "four", "10.1.0.0/24")
+    six = network(store, "six", "fd00:1::/64", driver="macvlan", bridge="eth0")
+    for where, name in ((four, "box"), (four, "other"), (six, "six")):
+        store.reserve(where, name, Wish(network=where.name))
+    held = Port(container_port=80, host_port=8080, protocol="sctp", count=3)
+    store.publish("default", "box", [held])
+    store.publish("default", "box", [held])
+    for wanted in (
+        {"host_port": 8082},
+        {"host_port": 8079, "count": 2},
+        {"host_port": 8080, "host_address": "127.0.0.1"},
+    ):
+        text = r'port 808\d/sctp of the host is taken by container "box"'
+        with pytest.raises(FailedPrecondition, match=text):
+            store.publish("default", "other", [Port(container_port=1, protocol="sctp", **wanted)])  # type: ignore[arg-type]
+    assert store.ports_of("default", "other") == []
+    twice = [Port(container_port=1, host_port=5000, protocol="sctp")] * 2
+    with pytest.raises(FailedPrecondition, match='is taken by container "other"'):
+        store.publish("default", "other", twice)
+    free = [
+        Port(container_port=1, host_port=8083, protocol="sctp"),
+        Port(container_port=1, host_port=8080),
+        Port(container_port=1, host_port=90, protocol="udp", host_address="127.0.0.1"),
+        Port(container_port=1, host_port=90, protocol="udp", host_address="127.0.0.2"),
+        Port(container_port=1, host_port=8080, protocol="sctp", host_address="fd00::1"),
+    ]
+    store.publish("default", "other", free)
+    store.publish("default", "six", [Port(container_port=1, host_port=8081, protocol="sctp")])
+
+
 def test_a_thousand_at_once_get_a_thousand_addresses(store: NetworkStore) -> None:
     small = network(store, "one", "10.1.0.0/24")
     got: list[Endpoint] = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
+from typing import Any
 
+import msgspec
 import pytest
 
 from orlop.errors import FailedPrecondition, InvalidArgument
@@ -52,6 +54,9 @@ def test_ports_are_those_of_cni() -> None:
         {"containerPort": 80, "protocol": "icmp"},
         {"containerPort": 80, "hostIP": "here"},
         {"hostPort": 80},
+        {"containerPort": 80, "hostPort": 90, "hostPortEnd": 89},
+        {"containerPort": 80, "hostPortEnd": 89},
+        {"containerPort": 80, "hostPort": 80, "hostPortEnd": 89, "count": 2},
     ],
 )
 def test_bad_ports_are_refused(mapping: dict[str, object]) -> None:
@@ -76,6 +81,76 @@ def test_a_taken_port_is_told_and_a_held_one_is_taken() -> None:
         with pytest.raises(FailedPrecondition, match="cannot assign"):
             far = Port(container_port=1, host_port=held.host_port, host_address="192.0.2.77")
             ports.hold(("a", "d"), [far], (4,))
+
+
+def test_a_free_port_is_free_with_each_version_of_ip_and_where_it_is_wished() -> None:
+    with ExitStack() as stack:
+        ports = stack.enter_context(closing(HostPorts(Loopback(ForkServer()), lambda *_: "")))
+        others = {}
+        for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+            others[version] = stack.enter_context(socket.socket(family))
+        others[6].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        first = _free_in_a_row(3)
+        others[4].bind(("127.0.0.1", first))
+        others[6].bind(("::1", first + 1))
+        wanted = Port(container_port=80, host_port=first, host_port_end=first + 2)
+        (held,) = ports.hold(("a", "b"), [wanted], (4, 6))
+        assert held == Port(container_port=80, host_port=first + 2)
+        where = f"port {first}-{first + 2}/tcp of the host: none is free"
+        with pytest.raises(FailedPrecondition, match=where):
+            ports.hold(("a", "c"), [wanted], (4, 6))
+        ports.release(("a", "b"))
+        assert ports.hold(("a", "c"), [wanted], (4, 6)) == [held]
+
+
+def _free_in_a_row(count: int) -> int:
+    """The first of so many ports that nobody has."""
+    for first in range(30000, 32000, count):
+        with ExitStack() as stack, suppress(OSError):
+            for number in range(first, first + count):
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    tried = stack.enter_context(socket.socket(family))
+                    if family == socket.AF_INET6:
+                        tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    tried.bind(("", number))
+            return first
+    raise AssertionError("no ports are free")
+
+
+def test_a_number_that_only_one_version_of_ip_has_free_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, left = HostPorts._bind, iter(range(3))
+
+    def bind(*arguments: Any) -> Any:
+        version, number = arguments[3:]
+        if version == 6 and next(left, None) is not None:  # a program has it at all of [::] only
+            with socket.socket(socket.AF_INET6) as other:
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                other.bind(("::", number))
+                return real(*arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(HostPorts, "_bind", bind)
+    with closing(HostPorts(Loopback(ForkServer()), lambda *_: "")) as ports:
+        (held,) = ports.hold(("a", "b"), [Port(container_port=80)], (4, 6))
+        assert held.host_port and next(left, None) is None
+
+
+def test_ports_of_sctp_are_taken_too() -> None:
+    """Whether or not this kernel has sockets for it."""
+    with closing(HostPorts(Loopback(ForkServer()), lambda *_: "")) as ports:
+        port = Port(container_port=80, protocol="sctp")
+        (held,) = ports.hold(("a", "b"), [port], (4, 6))
+        assert held.host_port
+        for address in ("", "127.0.0.1", "::1"):
+            wanted = msgspec.structs.replace(held, host_address=address)
+            with pytest.raises(FailedPrecondition, match=f"port {held.host_port}/sctp of the host"):
+                ports.hold(("a", "c"), [wanted], (4,))
+        for number in (1, 2):
+            ports.release(("a", "b"))
+            asked = msgspec.structs.replace(held, host_address=f"127.0.0.{number}")
+            assert ports.hold(("a", str(number)), [asked], (4,)) == [asked]
 
 
 def test_hosts_has_the_container_and_what_was_added() -> None:
