@@ -47,6 +47,30 @@ def test_run_is_on_the_bridge_and_publishes(daemon: Networked, outside: Host) ->
     assert fetch("http://192.168.7.1:8080", outside) == "web"
 
 
+def test_a_port_leads_to_one_container(daemon: Networked) -> None:
+    """By whatever protocol, and also before a new daemon has taken it; one may be of a range."""
+    for name, number in (("one", 8080), ("two", 8081)):
+        serve(daemon, name, "-p", "8080-8081:80")
+        assert daemon.orlop("port", name).stdout == f"80/tcp -> 0.0.0.0:{number}\n"
+        assert fetch(f"http://192.168.7.1:{number}") == name
+        shown = daemon.orlop("ps", "--format", "{{.Ports}}").stdout
+        assert f"0.0.0.0:{number}->80/tcp" in shown
+    done = daemon.orlop("run", "-p", "8080-8081:80", BUSYBOX, "true", check=False)
+    assert "port 8080-8081/tcp of the host: none is free" in done.stderr
+    asleep = ("run", "-d", "-p", "5000-5009:5000-5009/sctp", "-p", "77/sctp")
+    daemon.orlop(*asleep, "--name", "first", BUSYBOX, "sleep", "1000")
+    assert re.search(r"^77/sctp -> 0\.0\.0\.0:\d+$", daemon.orlop("port", "first").stdout, re.M)
+    for again in (False, True):
+        if again:
+            daemon.restart()
+        for option in ("5009:1/sctp", "127.0.0.1:5000:1/sctp"):
+            done = daemon.orlop("run", "-p", option, BUSYBOX, "true", check=False)
+            assert done.returncode == 125 and "/sctp of the host is taken" in done.stderr
+    twice = ("run", "-p", "6000:1/sctp", "-p", "6000:1/sctp", BUSYBOX, "true")
+    assert "port 6000/sctp of the host is taken" in daemon.orlop(*twice, check=False).stderr
+    daemon.orlop("run", "--rm", "-p", "6000:1/sctp", BUSYBOX, "true")
+
+
 def test_a_run_to_the_end_leaves_nothing(daemon: Networked) -> None:
     before = run("ip", "-br", "link").stdout
     done = daemon.orlop("run", "--rm", "-p", "8080:80", BUSYBOX, "ip", "addr")
