@@ -20,7 +20,7 @@ from typing import Any, cast
 from orlop.errors import DataLoss, FailedPrecondition, ResourceExhausted, Unavailable
 from orlop.tally import Timing
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 _IDLE_READERS = 8
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNUSABLE = (

@@ -76,10 +76,16 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Subnet(msgspec.Struct, frozen=True):
-    """A subnet of a network, as 10.88.0.0/20, and the host's address in it."""
+    """A subnet of a network, as 10.88.0.0/20, and the host's address in it.
+
+    Addresses of containers are chosen from `ip_range`, "" for all of it, and are none of those that
+    are `reserved`, by a name each.
+    """
 
     subnet: str
     gateway: str
+    ip_range: str = ""
+    reserved: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def version(self) -> int:

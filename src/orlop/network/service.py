@@ -57,7 +57,10 @@ class NetworksService(Service):
         wanted = Wanted(
             name=asked.name,
             driver=asked.driver or "bridge",
-            subnets=tuple(subnet(each.subnet, each.gateway) for each in asked.subnets),
+            subnets=tuple(
+                subnet(each.subnet, each.gateway, each.ip_range, each.reserved)
+                for each in asked.subnets
+            ),
             ipv4=not request.no_ipv4,
             ipv6=request.ipv6,
             internal=asked.internal,
@@ -293,4 +296,4 @@ def _netns(found: Named) -> wire.NetNS:
 
 
 def _subnet(found: Subnet) -> wire.Subnet:
-    return wire.Subnet(subnet=found.subnet, gateway=found.gateway)
+    return wire.Subnet(**msgspec.structs.asdict(found))

@@ -210,7 +210,7 @@ class NetworkStore:
                 position=position,
                 link=_link(network, container),
                 inside=inside or f"eth{position}",
-                mac=_mac_of(network, container, wish),
+                mac=_mac_of(network, container, wish, chosen),
                 aliases=wish.aliases,
                 addresses=chosen,
                 rates=wish.rates,
@@ -372,15 +372,25 @@ def _insert(tx: Transaction, made: Network) -> None:
     except sqlite3.IntegrityError:
         raise AlreadyExists(f'interface "{made.bridge}" of another network') from None
     tx.executemany(
-        "INSERT INTO network_subnets VALUES (?, ?, ?, ?, ?)",
-        [(made.id, each.version, each.subnet, each.gateway, "") for each in made.subnets],
+        "INSERT INTO network_subnets VALUES (?, ?, ?, ?, '', ?, ?)",
+        [
+            (
+                made.id,
+                each.version,
+                each.subnet,
+                each.gateway,
+                each.ip_range,
+                json.dumps(each.reserved),
+            )
+            for each in made.subnets
+        ],
     )
     labels.replace(tx, _KIND, made.namespace, made.id, made.labels)
 
 
 def _network(tx: Transaction, row: sqlite3.Row) -> Network:
     subnets = tx.all(
-        "SELECT subnet, gateway FROM network_subnets WHERE network = ? ORDER BY family",
+        "SELECT * FROM network_subnets WHERE network = ? ORDER BY family",
         (row["id"],),
     )
     return Network(
@@ -392,10 +402,15 @@ def _network(tx: Transaction, row: sqlite3.Row) -> Network:
         mode=row["mode"],
         internal=bool(row["internal"]),
         mtu=row["mtu"],
-        subnets=tuple(Subnet(*each) for each in subnets),
+        subnets=tuple(map(_subnet, subnets)),
         labels=labels.get(tx, _KIND, row["namespace"], row["id"]),
         created_at=row["created_at"],
     )
+
+
+def _subnet(row: sqlite3.Row) -> Subnet:
+    reserved = json.loads(row["reserved"])
+    return Subnet(row["subnet"], row["gateway"], row["ip_range"], reserved)
 
 
 def _choose(
@@ -416,7 +431,6 @@ def _choose(
     inside = ipaddress.ip_network(subnet.subnet)
     taken = {each["address"] for each in rows}
     taken |= {each for each in others if ipaddress.ip_address(each) in inside}
-    taken.discard(subnet.gateway)  # which is left out anyway
     chosen = pools.choose(subnet, taken, row["last"], asked[subnet.version])
     if not asked[subnet.version]:
         tx.execute(
@@ -440,8 +454,8 @@ def _endpoint(row: sqlite3.Row, addresses: Sequence[str]) -> Endpoint:
     )
 
 
-def _digest(network: Network, container: str) -> bytes:
-    text = f"{network.id}/{network.namespace}/{container}"
+def _digest(network: Network, of: str) -> bytes:
+    text = f"{network.id}/{network.namespace}/{of}"
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -460,14 +474,17 @@ def _check_driver(wanted: Network) -> None:
         raise InvalidArgument("a bridge network has no mode")
 
 
-def _mac_of(network: Network, container: str, wish: Wish) -> str:
-    if network.driver != "ipvlan":
-        return wish.mac or _mac(network, container)
-    if wish.mac:
-        raise InvalidArgument("on an ipvlan network a container has its parent's hardware address")
-    return ""
+def _mac_of(network: Network, container: str, wish: Wish, addresses: Sequence[str]) -> str:
+    """The same for the same container; on a bridge, the same for the same address.
 
-
-def _mac(network: Network, container: str) -> str:
-    """Locally administered, and the same for the same container."""
-    return ":".join(f"{byte:02x}" for byte in (0x02, *_digest(network, container)[:5]))
+    There whoever knew it of another container knows it of this one: it could not be told, as the
+    bridge takes nothing yet from a cable that is just being plugged in.
+    """
+    if network.driver == "ipvlan":
+        if wish.mac:
+            raise InvalidArgument(
+                "on an ipvlan network a container has its parent's hardware address"
+            )
+        return ""
+    digest = _digest(network, addresses[0] if network.is_bridge else container)
+    return wish.mac or ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))

@@ -21,6 +21,7 @@ from orlop.network.operations import (
     MoveLink,
     Route,
     SetLink,
+    SetSysctl,
 )
 
 MODES = {
@@ -74,6 +75,7 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
     )
     yield MoveLink(name=endpoint.link, to=ns, rename=inside)
     yield from ipv6_switch(network, ns, inside)
+    yield from _announced(network, ns, inside)
     if endpoint.rates.rate_out:
         rate, burst = endpoint.rates.rate_out, endpoint.rates.burst
         yield AddRateLimit(ns=ns, link=inside, rate=rate, burst=burst)
@@ -91,6 +93,18 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
                 metric=endpoint.position,
             ),
         )
+
+
+def _announced(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
+    """Have the kernel tell the neighbours of an interface's addresses when it comes up.
+
+    Who knew one of them of somebody else before would look for it there, for minutes.
+    """
+    versions = {each.version for each in network.subnets}
+    if 4 in versions:
+        yield SetSysctl(ns=ns, name=f"net/ipv4/conf/{link}/arp_notify", value="1")
+    if 6 in versions:
+        yield SetSysctl(ns=ns, name=f"net/ipv6/conf/{link}/ndisc_notify", value="1")
 
 
 def unplug(endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:

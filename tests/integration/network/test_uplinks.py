@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -37,6 +38,58 @@ def test_a_container_is_a_host_on_the_wire(daemon: Networked, outside: Host) -> 
     assert "type bridge" not in run("ip", "-d", "link").stdout
     done = daemon.orlop("network", "rm", "phys", check=False)
     assert 'used by "near", "web"' in done.stderr
+
+
+def test_the_neighbours_hear_who_has_an_address_now(daemon: Networked, outside: Host) -> None:
+    """By themselves: they would ask the one who had it for as long as they remember."""
+    six = ("--subnet", "fd77::/64", "--gateway", "fd77::2")
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, *six, "phys") == ""
+    wish = {"network": "phys", "ip": "192.168.7.50", "ip6": "fd77::50"}
+    daemon.box("first", "sleep", "1000", networks=[wish])
+
+    def known() -> list[str]:
+        lines = outside.run("ip", "neighbour", "show", "dev", "eth0").stdout.splitlines()
+        found = [line.split() for line in lines]
+        return [each[each.index("lladdr") + 1] for each in found if each[0] in wish.values()]
+
+    for address in (wish["ip"], wish["ip6"]):
+        outside.run("busybox", "ping", "-c1", "-W5", address)
+    first = daemon.inspect("first").endpoints[0].mac
+    assert known() == [first, first]
+    daemon.orlop("rm", "-f", "first")
+    daemon.wait_for(lambda: daemon.gone("first"))
+    daemon.box("second", "sleep", "1000", networks=[wish])
+    second = daemon.inspect("second").endpoints[0].mac
+    assert second != first
+    daemon.wait_for(lambda: known() == [second, second])
+
+
+def test_addresses_are_none_of_those_of_others(daemon: Networked, outside: Host) -> None:
+    ours = ("--ip-range", "192.168.7.8/29", "--aux-address", "printer=192.168.7.8")
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, *ours, "phys") == ""
+    daemon.box("web", networks=[{"network": "phys"}])
+    assert daemon.address_of("web") == "192.168.7.9"
+    daemon.restart()
+    (shown,) = json.loads(daemon.orlop("network", "inspect", "phys").stdout)
+    assert shown["IPAM"]["Config"] == [
+        {
+            "Subnet": "192.168.7.0/24",
+            "Gateway": "192.168.7.2",
+            "IPRange": "192.168.7.8/29",
+            "AuxiliaryAddresses": {"printer": "192.168.7.8"},
+        }
+    ]
+    taken = ("run", "--network", "phys", "--ip", "192.168.7.8", BUSYBOX, "true")
+    assert "is taken" in daemon.orlop(*taken, check=False).stderr
+    for words, text in (
+        (("--ip-range", "10.9.0.0/28"), "a --ip-range is of a --subnet"),
+        (("--subnet", "10.9.0.0/24", "--ip-range", "10.8.0.0/28"), "is no part of subnet"),
+        (("--subnet", "10.9.0.0/24", "--ip-range", "fd00::/120"), "a --ip-range is of a --subnet"),
+        (("--subnet", "10.9.0.0/24", "--aux-address", "10.9.0.2"), "is not NAME=ADDRESS"),
+        (("--subnet", "10.9.0.0/24", "--aux-address", "a=fd00::2"), "of a --subnet"),
+        (("--subnet", "10.9.0.0/24", "--aux-address", "a=10.8.0.2"), "none of a host in subnet"),
+    ):
+        assert text in create(daemon, *words, "other")
 
 
 def test_they_know_each_other_s_names_by_their_files(daemon: Networked, outside: Host) -> None:

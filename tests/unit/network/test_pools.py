@@ -78,3 +78,39 @@ def test_an_address_of_ones_own_choice() -> None:
     wide = pools.subnet("fd00:1::/64")
     assert pools.choose(wide, [], "") == "fd00:1::2"
     assert pools.choose(wide, ["fd00:1::2"], "fd00:1::2") == "fd00:1::3"
+
+
+def test_a_range_is_where_addresses_are_chosen_and_what_is_reserved_is_not() -> None:
+    lan = pools.subnet("192.168.1.0/24", "192.168.1.65", "192.168.1.64/29", {"tv": "192.168.1.66"})
+    taken: list[str] = ["192.168.1.9"]
+    for _ in range(6):
+        taken.append(pools.choose(lan, taken, taken[-1] if len(taken) > 1 else ""))
+    assert [each.rpartition(".")[2] for each in taken[1:]] == ["64", "67", "68", "69", "70", "71"]
+    with pytest.raises(ResourceExhausted, match=r'range "192.168.1.64/29" .* none of its 7 '):
+        pools.choose(lan, taken, taken[-1])
+    assert pools.choose(lan, taken, taken[-1], "192.168.1.200") == "192.168.1.200"
+    with pytest.raises(FailedPrecondition, match="is taken"):
+        pools.choose(lan, taken, "", "192.168.1.66")
+    edges = pools.subnet("192.168.1.0/24", "", "192.168.1.0/30")  # the network, and the gateway
+    assert pools.choose(edges, [], "") == "192.168.1.2"
+    wide = pools.subnet("fd00:1::/64", "", "fd00:1::ff00/120", {"a": "fd00:1:0:0::ff00"})
+    assert pools.choose(wide, [], "") == "fd00:1::ff01"
+
+
+@pytest.mark.parametrize(
+    ("ip_range", "reserved"),
+    [
+        ("192.168.2.0/28", {}),
+        ("192.168.0.0/16", {}),
+        ("fd00::/120", {}),
+        ("192.168.1.1/28", {}),
+        ("x", {}),
+        ("", {"a": "192.168.2.1"}),
+        ("", {"a": "192.168.1.0"}),
+        ("", {"a": "192.168.1.1"}),
+        ("", {"a": "x"}),
+    ],
+)
+def test_what_is_not_in_the_subnet_is_refused(ip_range: str, reserved: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument):
+        pools.subnet("192.168.1.0/24", "", ip_range, reserved)

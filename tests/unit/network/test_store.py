@@ -88,6 +88,31 @@ def test_a_container_has_its_place_until_it_is_released(store: NetworkStore) -> 
     store.delete("default", "one")
 
 
+def test_who_had_an_address_before_had_its_hardware_address(store: NetworkStore) -> None:
+    """On a bridge, where others remember it; hosts of a network outside go by who they are."""
+    one = network(store, "one", "10.1.0.0/24")
+    lan = network(store, "lan", "10.2.0.0/24", driver="macvlan", bridge="eth0")
+    found = {}
+    for name in ("first", "second"):
+        for each, ip in ((one, "10.1.0.9"), (lan, "10.2.0.9")):
+            found[name, each.name] = store.reserve(each, name, Wish(network=each.name, ip=ip)).mac
+        store.release("default", name)
+    assert found["first", "one"] == found["second", "one"]
+    assert found["first", "lan"] != found["second", "lan"]
+    again = store.reserve(lan, "first", Wish(network="lan"))
+    assert again.mac == found["first", "lan"]
+    other = store.reserve(one, "first", Wish(network="one"))
+    assert other.mac != found["first", "one"] and other.mac.startswith("02:")
+
+
+def test_a_range_and_what_is_reserved_are_kept(store: NetworkStore) -> None:
+    lan = pools.subnet("10.1.0.0/24", "", "10.1.0.8/29", {"printer": "10.1.0.8"})
+    wanted = Network(id="", namespace="default", name="lan", subnets=(lan,))
+    made = store.create(wanted, [])
+    assert store.get("default", "lan") == made and made.subnets == (lan,)
+    assert store.reserve(made, "box", Wish(network="lan")).addresses == ("10.1.0.9",)
+
+
 def test_aliases_have_limits(store: NetworkStore) -> None:
     made = network(store)
     for bad in (("a",) * 65, ("ok", "x" * 254)):
@@ -123,7 +148,7 @@ def test_a_port_leads_to_one_container(store: NetworkStore) -> None:
     ):
         text = r'port 808\d/sctp of the host is taken by container "box"'
         with pytest.raises(FailedPrecondition, match=text):
-            store.publish("default", "other", [Port(container_port=1, protocol="sctp", **wanted)])  # type: ignore[arg-type]
+            store.publish("default", "other", [Port(container_port=1, protocol="sctp", **wanted)])
     assert store.ports_of("default", "other") == []
     twice = [Port(container_port=1, host_port=5000, protocol="sctp")] * 2
     with pytest.raises(FailedPrecondition, match='is taken by container "other"'):
@@ -171,4 +196,22 @@ def test_a_database_of_the_version_before_is_brought_forward(tmp_path: Path) -> 
         assert tx.one("SELECT 1 FROM namespaces WHERE name = 'old'") is not None
     made = network(NetworkStore(database, "orlop0", Pools()))
     assert made.bridge == "orlop0"
+    database.close()
+
+
+def test_a_subnet_of_the_version_before_has_all_of_its_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.db"
+    with old_database.of_version(path, 7) as before:
+        before.execute("INSERT INTO namespaces VALUES ('default')")
+        before.execute(
+            "INSERT INTO networks VALUES ('1', 'default', 'one', 'bridge', 'orlop0', 0, 0, 0, '')"
+        )
+        before.execute(
+            "INSERT INTO network_subnets VALUES ('1', 4, '10.1.0.0/24', '10.1.0.1', '10.1.0.7')"
+        )
+    database = Database(path)
+    store = NetworkStore(database, "orlop0", Pools())
+    one = store.get("default", "one")
+    assert one.subnets == (pools.subnet("10.1.0.0/24"),)
+    assert store.reserve(one, "box", Wish(network="one")).addresses == ("10.1.0.8",)
     database.close()

@@ -37,7 +37,15 @@ def _view(connection: Connection, name: str) -> dict[str, Any]:
         "Mode": found.mode,
         "Mtu": found.mtu,
         "IPAM": {
-            "Config": [{"Subnet": each.subnet, "Gateway": each.gateway} for each in found.subnets]
+            "Config": [
+                {
+                    "Subnet": each.subnet,
+                    "Gateway": each.gateway,
+                    **({"IPRange": each.ip_range} if each.ip_range else {}),
+                    **({"AuxiliaryAddresses": dict(each.reserved)} if each.reserved else {}),
+                }
+                for each in found.subnets
+            ]
         },
         "Containers": {
             each.container_id: {
