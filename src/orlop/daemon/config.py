@@ -161,6 +161,7 @@ class Network:
     default: str = "bridge"
     bridge: str = "orlop0"
     firewall: str = "auto"
+    router: bool = False
     pool: str = "10.88.0.0/13"
     pool_prefix: int = 20
     pool6: str = "fd6f:726c:6f70::/48"

@@ -24,20 +24,19 @@ HAS_IPV6 = Path("/proc/sys/net/ipv6").exists()
 
 
 def make(network: Network, mtu: int, owner: str) -> Iterator[AnyOperation]:
-    """The host's side of a network; what is there already stays."""
+    """The host's side of a network, but for `forwarding`; what is there already stays."""
     name = network.bridge
     versions = {each.version for each in network.subnets}
     yield AddLink(name=name, kind="bridge", exist_ok=True, mtu=mtu, mac=mac(network), alias=owner)
     yield from ipv6_switch(network, "", name)
+    if 6 in versions:  # no container is a router of the host
+        yield SetSysctl(name=f"net/ipv6/conf/{name}/accept_ra", value="0")
     for subnet in network.subnets:
         address = f"{subnet.gateway}/{subnet.prefix}"
         yield AddAddress(link=name, address=address, exist_ok=True)
     yield SetLink(name=name, up=True, alias=owner)
     if 4 in versions:
-        yield SetSysctl(name="net.ipv4.ip_forward", value="1")
         yield SetSysctl(name=f"net/ipv4/conf/{name}/route_localnet", value="1")
-    if 6 in versions:
-        yield SetSysctl(name="net.ipv6.conf.all.forwarding", value="1")
 
 
 def unmake(network: Network) -> Iterator[AnyOperation]:

@@ -65,7 +65,8 @@ class Chain(msgspec.Struct, frozen=True):
     """A chain of iptables: the `rules` of one of ours in a `table`, as iptables-restore reads them.
 
     The built-in chain `hook` jumps there, or none does if that is "": first, or `last`. Without
-    rules there is to be no such chain.
+    rules there is to be no such chain; nor where `hook` has another policy than `policy`, if that
+    is given.
     """
 
     table: str
@@ -73,6 +74,7 @@ class Chain(msgspec.Struct, frozen=True):
     hook: str
     rules: tuple[str, ...] = ()
     last: bool = False
+    policy: str = ""
 
 
 class Subnet(msgspec.Struct, frozen=True):

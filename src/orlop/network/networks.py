@@ -19,6 +19,7 @@ from orlop.network import bridge, uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
 from orlop.network.firewall import Firewall, Published, Ruleset
+from orlop.network.forwarding import Forwarding
 from orlop.network.kernel import Kernel
 from orlop.network.model import Link, Network, Port, Subnet
 from orlop.network.operations import place
@@ -59,6 +60,7 @@ class Networks:
         publisher: Publisher,
         names: NameServer,
         firewall: Firewall,
+        forwarding: Forwarding,
         owner: str,
     ) -> None:
         self.store = store
@@ -67,6 +69,7 @@ class Networks:
         self._kernel = kernel
         self._publisher = publisher
         self._firewall = firewall
+        self._forwarding = forwarding
         self._owner = owner
         self._lock = threading.Lock()
         self._rules_lock = threading.Lock()
@@ -185,6 +188,8 @@ class Networks:
             if network.is_bridge:
                 mtu = network.mtu or self._default_mtu()
                 self._check_owner(network)
+                versions = [each.version for each in network.subnets]
+                self._forwarding.open(versions, self.refresh)
                 self._kernel.apply(*bridge.make(network, mtu, self._owner))
             else:
                 mtu = network.mtu
@@ -245,7 +250,7 @@ class Networks:
         return min(found, default=_MTU)
 
     def refresh(self) -> None:
-        """Make the ruleset that of the records; without networks there is none.
+        """Make the ruleset that of the records; without networks nothing is but what stays closed.
 
         Of many that come at once one does it for all who have come before it began.
         """
@@ -290,13 +295,14 @@ class Networks:
                 return
             newest = next(self._tickets)
             if self._firewall.mend():
-                _log.warning("the rules of the packet filter were gone, and are made again")
+                _log.warning("others have changed the packet filter: our rules are made again")
             self._seen = newest
 
     def _make_rules(self) -> None:
         leaving = self._leaving.copy()  # before the records, of which they go then
         networks = [e for e in self.store.all() if e.is_bridge and e.id not in leaving]
-        if not networks:
+        closed = self._forwarding.closed
+        if not networks and not closed:
             self._firewall.remove()
             return
         addresses = self._ports_lead_to()
@@ -305,7 +311,7 @@ class Networks:
             for key, ports in self.store.ports().items()
             for port in ports
         ]
-        self._firewall.make(Ruleset(networks, published, self.names.ports()))
+        self._firewall.make(Ruleset(networks, published, self.names.ports(), closed))
 
     def _ports_lead_to(
         self, namespace: str = "", container: str = ""

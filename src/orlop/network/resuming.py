@@ -59,8 +59,7 @@ class Resuming:
             self._networks.names.resume()
         except OrlopError as error:
             _log.warning("names of containers are not answered: %s", error)
-        if self._store.all():
-            self._networks.refresh()
+        self._networks.refresh()
 
     def _resume_bridges(self, pid_of: PidOf) -> None:
         for key in sorted({(each.namespace, each.container) for each in self._store.endpoints()}):

@@ -82,6 +82,7 @@ def own_network() -> Iterator[Lab]:
         unshare(CLONE_NEWNET)
         try:
             run("ip", "link", "set", "lo", "up")
+            forward("1")  # as Docker has left it; for a host that does not see `test_forwarding`
             with ExitStack() as stack:
                 yield Lab(stack)
         finally:
@@ -98,6 +99,11 @@ def run(*command: str, check: bool = True, text: str = "") -> subprocess.Complet
     if check:
         assert done.returncode == 0, f"{command}: {done.stderr}"
     return done
+
+
+def forward(value: str) -> None:
+    """Have this host forward packets, or not."""
+    run("sysctl", "-qw", f"net.ipv4.ip_forward={value}", f"net.ipv6.conf.all.forwarding={value}")
 
 
 def prepare_iptables() -> None:

@@ -76,6 +76,41 @@ def test_rules_of_others_are_asked_before_anybody_goes_out(
     run("iptables", "-P", "FORWARD", "ACCEPT")
 
 
+@pytest.mark.parametrize("daemon", ["nftables"], indirect=True)
+def test_a_policy_that_forwards_nothing_stops_no_container(
+    daemon: Networked, outside: Host
+) -> None:
+    """Of iptables, beside which our own rules are of nftables; whoever has come first."""
+    programs = ("iptables", "ip6tables")
+    theirs = ("FORWARD", "-d", "192.168.7.2", "-j", "DROP")
+    run("iptables", "-A", *theirs)
+    for each in programs:
+        run(each, "-P", "FORWARD", "DROP")
+    daemon.create_network("six", ipv6=True)
+    daemon.create_network("inner", internal=True)
+    daemon.box("web", ports=PORTS, networks=[{"network": "six"}])
+    daemon.box("shut", "sleep", "1000", networks=[{"network": "inner"}])
+    ping = ("ping", "-c1", "-W1", "192.168.7.2")
+    assert daemon.orlop("exec", "web", *ping, check=False).returncode == 1
+    run("iptables", "-D", *theirs)
+    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.within("web", "ping", "-6", "-c1", "-W5", "fd77::2")
+    assert daemon.orlop("exec", "shut", *ping, check=False).returncode == 1
+    for url in ("http://192.168.7.1:8080", "http://[fd77::1]:8080"):
+        assert fetch(url, outside) == "web"
+    for each in programs:
+        run(each, "-P", "FORWARD", "ACCEPT")
+    daemon.wait_for(lambda: "ORLOP" not in _rules(), 30)
+    run("iptables", "-P", "FORWARD", "DROP")
+    daemon.wait_for(lambda: daemon.orlop("exec", "web", *ping, check=False).returncode == 0, 30)
+    run("iptables", "-F", "FORWARD")
+    daemon.wait_for(lambda: daemon.orlop("exec", "web", *ping, check=False).returncode == 0, 30)
+    daemon.prune()
+    assert "ORLOP" not in _rules()
+    for family in ("ip", "ip6"):
+        run("nft", "delete", "table", family, "filter")
+
+
 _FLUSHES = {
     "nftables": ["nft flush ruleset"],
     "iptables": [f"{each} -t {table} -F" for each in ("iptables", "ip6tables")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from orlop.errors import FailedPrecondition, Unavailable
 from orlop.network.firewall import AUTO, Firewall, Published, Ruleset, iptables, nftables
+from orlop.network.firewall.passage import Passage
 from orlop.network.firewall.ruleset import SAMPLE
 from orlop.network.firewall.xtables import changes
 from orlop.network.model import Chain, Network, Port, Subnet
@@ -32,6 +35,62 @@ def test_nftables_says_who_may_go_where() -> None:
     assert 'fd00:1::/64 oifname != "br-2"' not in text
     assert "fd00::2" not in text
     assert text.index('iifname "br-2" drop') < text.index('oifname { "orlop0", "br-2" } drop')
+
+
+def test_nothing_else_is_forwarded_where_the_host_was_no_router() -> None:
+    """But for containers of others, on interfaces that have come later; ours is no stranger."""
+    closed = Ruleset([ONE], closed={4: ("br0", "orlop0"), 6: ()})
+    text = nftables.render("orlop0", closed)
+    kinds = 'kind { "bridge", "veth" } accept'
+    rules = [
+        'meta nfproto ipv4 iifname . oifname { "br0" . "br0" } accept',
+        f'meta nfproto ipv4 iifname != {{ "br0" }} meta iif{kinds}',
+        f'meta nfproto ipv4 oifname != {{ "br0" }} meta oif{kinds}',
+        "meta nfproto ipv4 drop",
+        f"meta nfproto ipv6 meta iif{kinds}",
+        f"meta nfproto ipv6 meta oif{kinds}",
+        "meta nfproto ipv6 drop",
+    ]
+    assert [line.strip() for line in text.splitlines() if "nfproto" in line] == rules
+    assert text.index('oifname { "orlop0" } drop') < text.index(rules[0])
+    assert "meta nfproto ipv4 drop" in nftables.render("orlop0", Ruleset(closed={4: ()}))
+    assert "nfproto" not in nftables.render("orlop0", RULESET)
+    assert _chains(4, closed)["ORLOP-x-EXIT"] == (
+        "-i orlop0 -j ACCEPT",
+        "-i br0 -o br0 -j ACCEPT",
+        "-j DROP",
+    )
+
+
+def test_a_policy_of_iptables_is_seen_and_lets_ours_pass() -> None:
+    listed = (
+        "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter;"
+        " policy {};\n\t}\n}\ntable inet orlop0 {\n\tchain forward {\n\t\ttype filter hook"
+        " forward priority filter; policy accept;\n\t}\n}\n"
+    )
+    made: list[tuple[int, Chain]] = []
+    kernel: Any = SimpleNamespace(
+        set_chains=lambda version, chains: made.append((version, *chains))
+    )
+    Passage(kernel, "x").make(RULESET, listed.replace("{}", "accept"))
+    assert not made
+    Passage(kernel, "x").make(RULESET, listed.replace("{}", "drop"))
+    rules = (
+        "-i orlop0 -j ACCEPT",
+        "-o orlop0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+    )
+    chain = Chain("filter", "ORLOP-x-PASS", "FORWARD", rules, last=True, policy="DROP")
+    assert made == [(4, chain)]
+    saved = "*filter\n:FORWARD {} [0:0]\n-A FORWARD -j THEIRS\nCOMMIT\n"
+    assert changes(saved.replace("{}", "ACCEPT"), [chain]) == ""
+    there = changes(saved.replace("{}", "DROP"), [chain]).splitlines()
+    assert there[-2] == "-A FORWARD -j ORLOP-x-PASS"
+    again = "*filter\n:FORWARD ACCEPT [0:0]\n:ORLOP-x-PASS - [0:0]\n-A FORWARD -j ORLOP-x-PASS\n"
+    assert changes(again, [chain]).splitlines()[2:] == [
+        "-D FORWARD -j ORLOP-x-PASS",
+        "-X ORLOP-x-PASS",
+        "COMMIT",
+    ]
 
 
 def _chains(version: int, ruleset: Ruleset = RULESET) -> dict[str, tuple[str, ...]]:

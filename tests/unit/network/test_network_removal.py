@@ -38,7 +38,8 @@ def networks(tmp_path: Path, firewall: Firewall) -> Networks:
     store = NetworkStore(Database(tmp_path / "metadata.db"), "orlop0", Pools())
     kernel = SimpleNamespace(apply=lambda *_: None, links=list, routes=list)
     names = SimpleNamespace(moved=None, ports=list, leave=lambda _: None)
-    made: Any = Networks(store, kernel, Exchange(), names, firewall, "owner")  # type: ignore[arg-type]
+    forwarding = SimpleNamespace(closed={})
+    made: Any = Networks(store, kernel, Exchange(), names, firewall, forwarding, "owner")  # type: ignore[arg-type]
     for name in ("stays", "goes"):
         made.create(NS, Wanted(name))
     made.refresh()

@@ -16,6 +16,7 @@ from orlop.network.dns.director import NameServer
 from orlop.network.firewall import Backend, Firewall
 from orlop.network.firewall.iptables import Iptables
 from orlop.network.firewall.nftables import Nftables
+from orlop.network.forwarding import Forwarding
 from orlop.network.loopback import Loopback
 from orlop.network.named import NamedNamespaces
 from orlop.network.networks import Networks
@@ -77,8 +78,9 @@ def _networks(ground: Ground, kernel: Kernel, containers: ContainerStore) -> Net
         "iptables": Iptables(kernel, wanted.bridge),
     }
     firewall = Firewall(backends, wanted.firewall, ground.state / "firewall")
+    forwarding = Forwarding(kernel, ground.state / "forwarding", router=wanted.router)
     owner = f"orlop of {ground.config.root}"
-    return Networks(store, kernel, ground.exchange, names, firewall, owner)
+    return Networks(store, kernel, ground.exchange, names, firewall, forwarding, owner)
 
 
 def _cni(ground: Ground) -> CniNetworks:

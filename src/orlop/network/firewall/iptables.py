@@ -3,7 +3,8 @@
 What nftables does with a table of its own, `nftables`, and in the same order. But these tables
 are everybody's, and the first verdict is the last. So what goes out of our networks is accepted by
 a chain to which FORWARD jumps last: a policy that forwards nothing would stop it, but the rules of
-others, who keep their own networks apart, are asked before.
+others, who keep their own networks apart, are asked before. And so they are where nothing else is
+to be forwarded (`Ruleset.closed`): what they let pass passes.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
             "filter",
             _LAST,
             "FORWARD",
-            [f"-i {x.bridge} -j ACCEPT" for x in networks if not x.internal],
+            [*_exit(networks), *_closed(ruleset, version)],
         ),
         ("raw", "GUARD", "PREROUTING", _guard(networks) if version == 4 else ()),
         ("nat", "PORTS", "", published),
@@ -70,6 +71,20 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
         Chain(table, f"ORLOP-{name}-{suffix}", hook, tuple(rules), last=suffix == _LAST)
         for table, suffix, hook, rules in wanted
     ]
+
+
+def _exit(networks: Iterable[Network]) -> Iterator[str]:
+    for each in networks:
+        if not each.internal:
+            yield f"-i {each.bridge} -j ACCEPT"
+
+
+def _closed(ruleset: Ruleset, version: int) -> Iterator[str]:
+    """What stays on one bridge comes here as well, where the kernel is told so."""
+    for each, names in ruleset.strange():
+        if each == version:
+            yield from (f"-i {name} -o {name} -j ACCEPT" for name in names)
+            yield "-j DROP"
 
 
 def _guard(networks: Iterable[Network]) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from orlop.network.firewall.passage import Passage
 from orlop.network.firewall.ruleset import SAMPLE, Published, Ruleset
+from orlop.network.forwarding import KINDS
 from orlop.network.kernel import Kernel
 from orlop.network.model import Network
 
@@ -17,20 +19,27 @@ class Nftables:
     def __init__(self, kernel: Kernel, table: str) -> None:
         self._kernel = kernel
         self._table = table
+        self._passage = Passage(kernel, table)
 
     def check(self) -> None:
         self._kernel.filter(render(self._table, SAMPLE), check=True)
 
     def make(self, ruleset: Ruleset) -> None:
         self._kernel.filter(render(self._table, ruleset), again=True)
+        self._passage.make(ruleset, self._chains())
 
     def stands(self, ruleset: Ruleset) -> bool:
-        del ruleset  # who flushes takes the table away
-        tables = self._kernel.filter("list tables inet", again=True)
-        return f"table inet {self._table}" in tables.splitlines()
+        chains = self._chains()  # who flushes takes the whole table away
+        mine = f"table inet {self._table} {{" in chains.splitlines()
+        return mine and self._passage.stands(ruleset, chains)
 
     def remove(self) -> None:
         self._kernel.filter(removal(self._table), again=True)
+        self._passage.remove(self._chains())
+
+    def _chains(self) -> str:
+        """Of all tables, without their rules."""
+        return self._kernel.filter("list chains", again=True)
 
 
 def removal(table: str) -> str:
@@ -64,7 +73,11 @@ def render(table: str, ruleset: Ruleset) -> str:
             "type filter hook prerouting priority raw",
             [f'iifname "{each.bridge}" ip daddr 127.0.0.0/8 drop' for each in networks],
         ),
-        *_chain("forward", "type filter hook forward priority filter", _forward(networks)),
+        *_chain(
+            "forward",
+            "type filter hook forward priority filter",
+            [*_forward(networks), *_closed(ruleset)],
+        ),
     ]
     body = "\n".join(f"  {line}" for line in lines)
     return f"{removal(table)}table inet {table} {{\n{body}\n}}\n"
@@ -152,3 +165,21 @@ def _forward(networks: Sequence[Network]) -> Iterator[str]:
             yield f'iifname "{each.bridge}" drop'
     yield f"ct status dnat oifname {{ {ours} }} accept"
     yield f"oifname {{ {ours} }} drop"
+
+
+def _closed(ruleset: Ruleset) -> Iterator[str]:
+    """Last, and only where the host is a router for our sake: hardware is of no kind at all.
+
+    What stays on one bridge comes here as well where the kernel has iptables see it.
+    """
+    kinds = ", ".join(f'"{each}"' for each in KINDS)
+    for version, known in ruleset.strange():
+        family = f"meta nfproto ipv{version}"
+        names = ", ".join(f'"{each}"' for each in known)
+        if known:
+            same = ", ".join(f'"{each}" . "{each}"' for each in known)
+            yield f"{family} iifname . oifname {{ {same} }} accept"
+        for way in ("iif", "oif"):
+            others = f" {way}name != {{ {names} }}" if known else ""
+            yield f"{family}{others} meta {way}kind {{ {kinds} }} accept"
+        yield f"{family} drop"

@@ -31,12 +31,21 @@ class Published:
 class Ruleset:
     """Bridge networks and published ports.
 
-    `names` says where DNS queries to a gateway are answered: the ports of UDP and TCP.
+    `names` says where DNS queries to a gateway are answered: the ports of UDP and TCP. `closed` are
+    versions of IP by which the host is to forward nothing else, unless it comes from or goes to an
+    interface of a kind that others have for containers, and that is none of those named.
     """
 
     networks: Sequence[Network] = ()
     published: Sequence[Published] = ()
     names: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    closed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    def strange(self) -> Iterator[tuple[int, Sequence[str]]]:
+        """The versions of IP that are closed, and the interfaces that are named, without ours."""
+        ours = {each.bridge for each in self.networks}
+        for version, names in self.closed.items():
+            yield version, [each for each in names if each not in ours]
 
     def names_of(self, subnet: Subnet) -> Iterator[tuple[str, int]]:
         """Protocols, and to which port of the host their port 53 of the gateway leads."""
@@ -58,5 +67,6 @@ SAMPLE = Ruleset(
     ],
     published=[Published(Port(container_port=1, host_port=1), ("192.0.2.2", "2001:db8::2"))],
     names={"192.0.2.1": (1, 1), "2001:db8::1": (1, 1)},
+    closed={4: ("sample1",), 6: ()},
 )
 """One with a bit of everything, to try whether a packet filter can do it."""

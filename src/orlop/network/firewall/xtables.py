@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+
+import msgspec
 
 from orlop.errors import FailedPrecondition
 from orlop.network.model import Chain
@@ -35,18 +37,22 @@ def set_chains(version: int, chains: Sequence[Chain], *, check: bool = False) ->
 
 
 def has_chains(version: int, chains: Sequence[Chain]) -> bool:
-    """Whether the jumps to the chains are there, and rules in them; which ones is not looked at."""
+    """Whether jumps to the chains and rules in them are there; which ones is not looked at."""
     wanted = [each for each in chains if each.rules]
     if not wanted:
         return True
+    saved = _run(f"{_PROGRAMS[version]}-save")
     there = set()
-    for table, line in _lines(_run(f"{_PROGRAMS[version]}-save")):
+    for table, line in _lines(saved):
         there |= {(table, line), (table, " ".join(line.split()[:2]))}
-    return all(
-        (each.table, f"-A {each.name}") in there
-        and (not each.hook or (each.table, f"-A {each.hook} -j {each.name}") in there)
-        for each in wanted
-    )
+    return all(_stands(each, there) for each in _where_wanted(saved, wanted))
+
+
+def _stands(chain: Chain, there: Container[tuple[str, str]]) -> bool:
+    if not chain.rules:
+        return (chain.table, f":{chain.name}") not in there
+    jump = (chain.table, f"-A {chain.hook} -j {chain.name}")
+    return (chain.table, f"-A {chain.name}") in there and (not chain.hook or jump in there)
 
 
 def changes(saved: str, chains: Sequence[Chain]) -> str:
@@ -56,6 +62,7 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
     rules by somebody's wish, and comes first if it is new, or last if it is to.
     """
     there = Counter(_lines(saved))
+    chains = _where_wanted(saved, chains)
     found: list[str] = []
     for table in dict.fromkeys(each.table for each in chains):
         rules, ends = [], []
@@ -74,6 +81,24 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
             begins = [f":{each.name} - [0:0]" for each in known]
             found += [f"*{table}", *begins, *rules, *ends, "COMMIT"]
     return "".join(f"{line}\n" for line in found)
+
+
+def _where_wanted(saved: str, chains: Sequence[Chain]) -> list[Chain]:
+    """Those that only another policy asks for are to have no rules."""
+    policies = {}
+    table = ""
+    for line in saved.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":"):
+            chain, policy = line[1:].split()[:2]
+            policies[table, chain] = policy
+    return [
+        each
+        if each.policy in ("", policies.get((each.table, each.hook)))
+        else msgspec.structs.replace(each, rules=())
+        for each in chains
+    ]
 
 
 def _lines(saved: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,110 @@
+"""The way past a policy that forwards nothing, as Docker and ufw give iptables' FORWARD one.
+
+What `nftables` accepts is accepted for its own table only: where iptables is used as well, its
+policy is the end of what nobody there speaks for. So a chain does that FORWARD jumps to last:
+others' rules are asked first, and what is to be dropped of ours our own table drops anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from orlop.errors import FailedPrecondition, NotFound
+from orlop.network.firewall.ruleset import Ruleset
+from orlop.network.kernel import Kernel
+from orlop.network.model import Chain
+
+_TABLES = {4: "table ip filter {", 6: "table ip6 filter {"}
+_OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
+_log = logging.getLogger(__name__)
+
+
+class Passage:
+    """The chain ORLOP-NAME-PASS, which is there only as long as the policy is DROP."""
+
+    def __init__(self, kernel: Kernel, name: str) -> None:
+        self._kernel = kernel
+        self._name = f"ORLOP-{name}-PASS"
+        self._told: set[str] = set()
+        self._refused: set[int] = set()
+
+    def make(self, ruleset: Ruleset, chains: str) -> None:
+        """`chains` are all of nftables as it lists them, which has those of iptables as well.
+
+        What iptables refuses is logged: containers that go nowhere may still talk to each other.
+        """
+        self._tell_of_others(chains)
+        for version in self._concerned(chains):
+            try:
+                self._kernel.set_chains(version, [self._chain(ruleset, version)])
+                self._refused.discard(version)
+            except (FailedPrecondition, NotFound) as error:
+                self._refused.add(version)
+                self._tell(f"containers may not get out, by the policy of FORWARD: {error}")
+
+    def stands(self, ruleset: Ruleset, chains: str) -> bool:
+        """Whether it is as it is to be; what has been refused is not asked for again."""
+        try:
+            return all(
+                self._kernel.has_chains(version, [self._chain(ruleset, version)])
+                for version in self._concerned(chains)
+                if version not in self._refused
+            )
+        except (FailedPrecondition, NotFound):
+            return False  # which `make` finds out as well, and tells
+
+    def remove(self, chains: str) -> None:
+        for version in _TABLES:
+            if f"chain {self._name} " in chains or _is_old(version):
+                self._kernel.set_chains(version, [self._chain(Ruleset(), version)])
+
+    def _chain(self, ruleset: Ruleset, version: int) -> Chain:
+        rules = tuple(_rules(ruleset, version))
+        return Chain("filter", self._name, "FORWARD", rules, last=True, policy="DROP")
+
+    def _concerned(self, chains: str) -> Iterator[int]:
+        """The versions of IP that iptables filters, by nftables or as it did of old."""
+        for version, table in _TABLES.items():
+            closed = any(each == table for each, _ in _closing(chains))
+            if closed or f"chain {self._name} " in chains or _is_old(version):
+                yield version
+
+    def _tell_of_others(self, chains: str) -> None:
+        for table, chain in _closing(chains):
+            if table not in _TABLES.values():
+                where = f'chain "{chain}" in {table.removesuffix(" {")}'
+                self._tell(f"{where} forwards nothing but what it is told: let our bridges pass")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning("%s", text)
+
+
+def _rules(ruleset: Ruleset, version: int) -> Iterator[str]:
+    for each in ruleset.networks:
+        if any(subnet.version == version for subnet in each.subnets):
+            inside = f" -o {each.bridge}" if each.internal else ""
+            yield f"-i {each.bridge}{inside} -j ACCEPT"
+            yield f"-o {each.bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+
+
+def _closing(chains: str) -> Iterator[tuple[str, str]]:
+    """The tables and chains whose policy lets nothing be forwarded."""
+    table = chain = ""
+    for line in chains.splitlines():
+        if line.startswith("table "):
+            table = line
+        elif line.startswith("\tchain "):
+            chain = line.split()[1]
+        elif " hook forward " in line and "policy drop" in line:
+            yield table, chain
+
+
+def _is_old(version: int) -> bool:
+    try:
+        return "filter" in _OLD[version].read_text().split()
+    except OSError:
+        return False
