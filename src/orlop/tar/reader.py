@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 from zlib import adler32
 
 from orlop.errors import InvalidArgument, ResourceExhausted
@@ -40,6 +39,7 @@ HOLES_MAX = 1 << 40
 _ZEROS = bytes(BLOCK)
 _XATTR_PREFIX = b"SCHILY.xattr."
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Gives the next bytes of the archive, b"" at its end.
@@ -96,9 +96,11 @@ class TarReader:
     def content(self) -> Iterator[memoryview]:
         """The content of the current entry, in pieces as they come; of holes, zeros."""
         if self._spread is None:
-            yield from self._stored(self._left)
-            return
-        (segments, whole), self._spread = self._spread, None
+            return self._stored(self._left)
+        spread, self._spread = self._spread, None
+        return self._with_holes(*spread)
+
+    def _with_holes(self, segments: sparse.Segments, whole: int) -> Iterator[memoryview]:
         at = 0
         for offset, length in segments:
             yield from zeros.of(offset - at)
@@ -108,15 +110,15 @@ class TarReader:
 
     def _stored(self, size: int) -> Iterator[memoryview]:
         while size:
-            piece = self._told(partial(self._some, size))
+            piece = self._told(self._some, size)
             size -= len(piece)
             self._left -= len(piece)
             yield piece
 
-    def _told(self, action: Callable[[], T]) -> T:
+    def _told(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of an action, whose errors say what is read."""
         try:
-            return action()
+            return action(*args, **kwargs)
         except Malformed as error:
             raise InvalidArgument(f"{self._what} {error}") from None
 
