@@ -84,18 +84,15 @@ def restore(raw: Rtnetlink, wanted: list[Message], how: int = APPEND) -> list[st
 
 def exchange(raw: Rtnetlink, now: list[Message], before: list[Message], how: int) -> list[str]:
     """Make what is there what it was before; what went wrong with that."""
-    for each in now:
-        if each not in before:
-            raw.delete(each)
+    problems = [attempt(raw.delete, each) for each in now if each not in before]
     lost = [each for each in before if each not in now]
-    problems = restore(raw, lost, how)
+    problems += restore(raw, lost, how)
     # Of routes and rules of one rank the first is heard, and what is made comes last.
     firsts = {each.number(_PRIORITY): before.index(each) for each in reversed(lost)}
     for at, each in enumerate(before):
         if each in now and firsts.get(each.number(_PRIORITY), at) < at:
-            raw.delete(each)
-            problems += restore(raw, [each], how)
-    return problems
+            problems += [attempt(raw.delete, each), *restore(raw, [each], how)]
+    return [problem for problem in problems if problem]
 
 
 # Addresses
@@ -123,8 +120,9 @@ def restore_addresses(raw: Rtnetlink, index: int, wanted: list[Message]) -> Iter
     """
     there = addresses(raw, index)
     for other in there:
-        if other.head[3] == _SCOPE_LINK and not any(_same(other) == _same(each) for each in wanted):
-            yield attempt(raw.delete, other)  # one of IPv6 comes by itself
+        comes_by_itself = (other.head[0], other.head[3]) == (socket.AF_INET6, _SCOPE_LINK)
+        if comes_by_itself and not any(_same(other) == _same(each) for each in wanted):
+            yield attempt(raw.delete, other)
     for at, each in enumerate(wanted):
         if any(_same(other) == _same(each) for other in there):
             continue
@@ -172,23 +170,22 @@ def routes(raw: Rtnetlink, *, link: int = 0, table: int = 0, to: str = "") -> li
             if error.errno != errno.ENOENT:  # no such table
                 raise
             continue
-        found += (_plain(each) for each in dumped if _is_wanted(each, family, table, wanted))
+        for each in dumped:
+            is_there = wanted is None or _leads_to(each, wanted)
+            # An old kernel tells more than it is asked for; one of several ways has no link here.
+            by_link = not link or each.number(_RTA_OIF) in (0, link)
+            by_table = not table or _table(each) == table
+            own = _table(each) == _OWN_TABLE or each.head[5] in _COME_BY_THEMSELVES
+            if each.head[0] == family and is_there and by_link and by_table and not own:
+                found.append(_plain(each))
     return found
 
 
-def _is_wanted(
-    each: Message,
-    family: int,
-    table: int,
-    to: ipaddress.IPv4Network | ipaddress.IPv6Network | None,
-) -> bool:
-    own = each.number(_RTA_TABLE) or each.head[4]
-    if each.head[0] != family or own == _OWN_TABLE or each.head[5] in _COME_BY_THEMSELVES:
-        return False
-    if table and own != table:
-        return False
-    if to is None:
-        return True
+def _table(each: Message) -> int:
+    return each.number(_RTA_TABLE) or each.head[4]
+
+
+def _leads_to(each: Message, to: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     destination = each.attributes.get(_RTA_DST, bytes(len(to.network_address.packed)))
     return (destination, each.head[1]) == (to.network_address.packed, to.prefixlen)
 
