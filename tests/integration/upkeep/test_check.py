@@ -179,7 +179,7 @@ def test_a_layer_that_is_an_image(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("run", "--rm", *run)
     (path,) = orlopd.root.glob("snapshots/erofs/snapshots/*/layer.erofs")
     assert _check(orlopd, status=0) == {}
-    orlopd.ctr("containers", "create", *run[:3])
+    orlopd.ctr("containers", "create", *run[:4])
     _edit(path)
     row = _check(orlopd, status=1)["damaged-layer"]
     assert (row["path"], row["used_by"]) == (str(path), [f"{orlopd.namespace}/box"])
@@ -195,7 +195,7 @@ def test_a_container_without_its_root(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("create", "--name", "one", busybox, "true")
     (key,) = [
         line.split()[0] for line in orlopd.ctr("snapshots", "ls").stdout.splitlines()
-        if line.endswith("Active")
+        if line.split()[-1] == "Active"
     ]  # fmt: skip
     orlopd.ctr("snapshots", "rm", key)
     row = _check(orlopd, "--repair", "--drop", status=1)["lost-root"]
