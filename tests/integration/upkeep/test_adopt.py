@@ -93,7 +93,7 @@ def _settle(orlopd: Orlopd) -> None:
 
 
 def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
-    before = _modes(near)
+    modes = _modes(near)
     done = orlopd.orlop("store", "adopt", str(near))
     one, two = _namespaces(orlopd)
     assert f"container {one}/box is not taken" in done.stderr
@@ -108,7 +108,7 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     kept = orlopd.ctr("content", "ls", "-q", namespace=one).stdout.split()
     assert {digest.partition(":")[2] for digest in kept} <= ours.keys() <= theirs.keys()
     assert all(path.samefile(theirs[name]) for name, path in ours.items())
-    assert _modes(near) == before
+    assert _modes(near) == modes
     assert not list((orlopd.root / "content/trash").iterdir())
     assert "(300" not in done.stderr  # linked: some hundred of them, and what images need
     shutil.rmtree(near)
