@@ -57,8 +57,8 @@ class Deletion:
             return dict(self._stuck)
 
     def again(self) -> Mapping[Path, str]:
-        """Try what is stuck again, after all that waits; what stays then, and why."""
-        for path in self.stuck():
+        """Try what is left again, after all that waits; what stays then, and why."""
+        for path in {*self.stuck(), *self._driver.trashed()}:
             if path.name.isdecimal():
                 self.put_away(int(path.name))
             else:
