@@ -11,7 +11,7 @@ import logging
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -210,7 +210,7 @@ class _File:
         return InvalidArgument(f'"{self._path}": {key} must be {expected}, not {found!r}')
 
 
-@cache
+@lru_cache(1000)
 def _warn_of_key(file: Path, key: str, known: str) -> None:
     """Once: files are read for every pull, and may be written for another program, too."""
     _log.warning('"%s": unknown key "%s" is ignored; known here: %s', file, key, known)

@@ -168,9 +168,9 @@ def test_what_asks_a_registry_itself_uses_the_daemons_folder(locked: str, tmp_pa
     (hosts / "deck.test").mkdir(parents=True)
     (hosts / "deck.test/hosts.toml").write_text(f'server = "http://{locked}"\n')
     config.write_text(f'[registry]\nconfig_path = "{hosts}"\n')
-    subprocess.run(["openssl", "genrsa", "-out", tmp_path / "key"], check=True, capture_output=True)
-    public: list[str | Path] = ["openssl", "rsa", "-in", tmp_path / "key", "-pubout", "-out", key]
-    subprocess.run(public, check=True, capture_output=True)
+    private = str(tmp_path / "key.pem")
+    for made in (["genrsa", "-out", private], ["rsa", "-in", private, "-pubout", "-out", str(key)]):
+        subprocess.run(["openssl", *made], check=True, capture_output=True)
     for daemon in serving(["--config", str(config)]):
         login = ("login", "-u", USER, "--password-stdin", "deck.test")
         assert "logged in to deck.test" in daemon.orlop(*login, input=f"{SECRET}\n").stdout
