@@ -76,7 +76,20 @@ def test_top(orlopd: Orlopd, sleeper: str) -> None:
     shown = orlopd.orlop("top", sleeper).stdout
     assert "PID" in shown.splitlines()[0]
     assert "sleep 1000" in shown
-    assert orlopd.orlop("top", sleeper, "-o", "comm=").stdout.split() == ["sleep"]
+    orlopd.wait_for(lambda: "sh -c" not in orlopd.orlop("top", sleeper).stdout)
+    for options in (("aux",), ("-ef",), ("-eo", "pid,args"), ("-o", "pid,args"), ("axm",)):
+        header, *rows = orlopd.orlop("top", sleeper, *options).stdout.splitlines()
+        assert "PID" in header
+        assert len(rows) == (2 if "axm" in options else 1), rows  # a process, and its thread
+        assert "sleep 1000" in rows[0]
+    for options in (("-o", "comm="), ("-eo", "comm"), ("-e", "--no-headers")):
+        refused = orlopd.orlop("top", sleeper, *options, check=False)
+        assert refused.returncode == 1
+        assert refused.stdout == ""
+        assert "ask for it by -o pid" in refused.stderr
+    assert "ask for it first" in orlopd.orlop(
+        "top", sleeper, "-eo", "lstart,pid", check=False
+    ).stderr  # fmt: skip
     assert "ps: " in orlopd.orlop("top", sleeper, "--no-such", check=False).stderr
     orlopd.orlop("kill", sleeper)
     orlopd.orlop("wait", sleeper)
