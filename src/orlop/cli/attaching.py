@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 from orlop.cli import detaching
 from orlop.cli.session import Left, Session
-from orlop.client import Connection, attach
+from orlop.client import Connection, attach, restarts
 from orlop.client.containers import spec_of
 from orlop.client.stdio import Channel
 from orlop.wire.services import containers_pb2
@@ -27,7 +27,7 @@ def joined(
     channel.takes_input = channel.takes_input and args.interactive
     with closing(channel):
         terminal = bool(spec_of(container)["process"].get("terminal"))
-        with _session(args, connection, container.id, channel, terminal=terminal) as session:
+        with _session(args, connection, container, channel, terminal=terminal) as session:
             yield session
 
 
@@ -35,7 +35,7 @@ def joined(
 def joined_by(
     args: argparse.Namespace,
     connection: Connection,
-    container: str,
+    container: containers_pb2.Container,
     channel: Channel,
     exec_id: str = "",
 ) -> Iterator[Session]:
@@ -50,21 +50,25 @@ def joined_by(
 def _session(
     args: argparse.Namespace,
     connection: Connection,
-    container: str,
+    container: containers_pb2.Container,
     channel: Channel,
     *,
     terminal: bool,
     exec_id: str = "",
 ) -> Iterator[Session]:
+    def interrupted() -> None:
+        restarts.expect(connection, container, running=False)  # it is to end for good
+
     keys = detaching.keys(args.detach_keys)
     session = Session(
         connection,
-        container,
+        container.id,
         channel,
         exec_id=exec_id,
         terminal=terminal,
         keys=keys if terminal and channel.shared else b"",
         forward_signals=getattr(args, "sig_proxy", True) and not terminal,
+        on_interrupt=None if exec_id else interrupted,
     )
     with closing(session):
         yield session

@@ -25,6 +25,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _FORWARDED = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT)
 
 
+_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 class Left(Exception):
     """The session was left while the process runs on; `status` is what to exit with."""
 
@@ -37,7 +38,10 @@ class Session:
     """One attached process of a task: the init process, or an exec with `exec_id`.
 
     Create it before the process starts, call `start()`, or `watch()` if somebody else starts it;
-    then `run()` for the exit status. `keys` lead out of a terminal's session.
+    then `run()` for the exit status. `keys` lead out of a terminal's session; `on_interrupt` is
+    called before a signal is passed on by which the user wants the process's end.
+
+    A daemon that is away for a while is waited for: the process lives on, and so do its streams.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Session:
     ) -> None:
         self._connection = connection
         self._container = container
+        on_interrupt: Callable[[], None] | None = None,
         self._exec_id = exec_id
         self._channel = channel
         self._terminal = terminal
@@ -61,6 +66,7 @@ class Session:
         # Not epoll, which takes no regular files (`orlop run -i … < file`).
         self._selector = selectors.PollSelector()
         self._pending = b""
+        self._on_interrupt = on_interrupt
         self._input_open = channel.takes_input
         self._exit: int | None = None
         self._failure: OrlopError | None = None
@@ -235,10 +241,10 @@ class Session:
         )
 
     @staticmethod
-    def _quietly(call: Callable[[object], object], request: object) -> None:
+    def _quietly(call: Callable[..., object], *request: object) -> None:
         """A call about a process that may have ended meanwhile."""
         try:
-            call(request)
+            call(*request)
         except OrlopError as error:
             if not isinstance(error, NotFound):
                 print(f"orlop: {told(error)}\r", file=sys.stderr)
@@ -256,6 +262,8 @@ class Session:
         finally:
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
+        if self._on_interrupt is not None and number in _MEANT:
+            self._quietly(self._on_interrupt)
                 signal.signal(number, handler)
             self._unwatch(read)
             os.close(read)

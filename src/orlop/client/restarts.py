@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.client.connection import Connection
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
+from orlop.wire.task_types_pb2 import STOPPED, Process
 
 POLICIES = ("no", "always", "unless-stopped", "on-failure")
 STATUS = "containerd.io/restart.status"
@@ -33,18 +36,38 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
     """Tell the monitor that somebody starts, or stops, a container with a policy.
 
     One that is stopped is left alone from now on: not "stopped", which would have it killed at
-    the next round, whatever patience was asked for.
+    the next round, whatever patience was asked for. One that is started has all its tries again.
     """
     if not has_policy(container):
         return
-    changed = containers_pb2.Container(
-        id=container.id,
-        labels={
-            STATUS: "running" if running else "",
-            _STOPPED: "false" if running else "true",
-        },
-    )
-    mask = FieldMask(paths=[f"labels.{STATUS}", f"labels.{_STOPPED}"])
+    if running:
+        _label(connection, container, {STATUS: "running", _STOPPED: "false", _COUNT: ""})
+    else:
+        _label(connection, container, {STATUS: "", _STOPPED: "true"})
+
+
+def choose(
+    connection: Connection, container: containers_pb2.Container, policy: str, task: Process | None
+) -> None:
+    """Give a container another policy; `task` is its task now.
+
+    It counts from the container's next end on: one that has ended for good is not started by it.
+    Raises InvalidArgument for what is no policy.
+    """
+    wanted = {STATUS: "", _POLICY: "", **labels(policy)}
+    if policy == "no" or (task is not None and task.status != STOPPED):
+        wanted[_STOPPED] = ""
+    elif task is None or not comes_back(container, task.exit_status):
+        wanted[STATUS] = ""  # as for one that nobody has started yet
+    _label(connection, container, wanted)
+
+
+def _label(
+    connection: Connection, container: containers_pb2.Container, labels: Mapping[str, str]
+) -> None:
+    """Set labels; an empty one is removed."""
+    changed = containers_pb2.Container(id=container.id, labels=labels)
+    mask = FieldMask(paths=[f"labels.{each}" for each in labels])
     connection.containers.update(
         containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
     )

@@ -9,9 +9,10 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from orlop.client import restarts, states
 from orlop.client.connection import Connection
-from orlop.client.containers import SPEC_TYPE, spec_of
-from orlop.errors import NotFound
+from orlop.client.containers import AUTO_REMOVE_LABEL, SPEC_TYPE, spec_of
+from orlop.errors import FailedPrecondition
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import STOPPED
 
@@ -26,7 +27,8 @@ def update_limits(
     The task is asked first: what the kernel refuses is not kept. Without a running one the change
     counts from the next start on.
     """
-    if _has_process(connection, container.id):
+    task = states.task_of(connection, container.id)
+    if task is not None and task.status != STOPPED:
         value = AnyMessage(type_url=RESOURCES_TYPE, value=json.dumps(changes).encode())
         request = tasks_pb2.UpdateTaskRequest(container_id=container.id, resources=value)
         connection.tasks.update(request)
@@ -44,9 +46,14 @@ def update_limits(
     )
 
 
-def _has_process(connection: Connection, container: str) -> bool:
-    try:
-        found = connection.tasks.get(tasks_pb2.GetRequest(container_id=container)).process
-    except NotFound:
-        return False
-    return bool(found.status != STOPPED)
+def update_policy(connection: Connection, container: containers_pb2.Container, policy: str) -> None:
+    """Give the container another restart policy, which counts from its next end on.
+
+    Raises InvalidArgument for what is no policy, FailedPrecondition for a container that is
+    removed when it ends.
+    """
+    if policy != "no" and container.labels.get(AUTO_REMOVE_LABEL):
+        raise FailedPrecondition(
+            f'container "{container.id}" was run with --rm: it is removed when it ends'
+        )
+    restarts.choose(connection, container, policy, states.task_of(connection, container.id))

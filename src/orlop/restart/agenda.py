@@ -27,11 +27,13 @@ class Agenda:
         self._started: dict[Key, float] = {}
         self._closed = False
 
-    def ended(self, key: Key) -> None:
-        """A container's task ended: look at it after its delay."""
+    def ended(self, key: Key, *, afresh: bool = False) -> None:
+        """A container's task ended: look at it after its delay, the first one if `afresh`."""
         with self._changed:
             if key in self._due:
                 return
+            if afresh:
+                self._delays.pop(key, None)
             now = self._clock()
             started = self._started.pop(key, None)
             if started is not None and now - started >= STEADY:

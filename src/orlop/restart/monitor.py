@@ -20,7 +20,16 @@ from orlop.events import Exchange, Listener, decoded
 from orlop.namespaces.store import NamespaceStore
 from orlop.restart.agenda import Agenda, Key
 from orlop.restart.reviver import Reviver
-from orlop.restart.rules import COUNT, STATUS, Rules, explicitly_stopped, parse
+from orlop.restart.rules import (
+    ALWAYS,
+    COUNT,
+    EXPLICITLY_STOPPED,
+    POLICY,
+    STATUS,
+    Rules,
+    explicitly_stopped,
+    parse,
+)
 from orlop.runtime.model import ProcessState
 from orlop.runtime.task import Task
 from orlop.wire.events_pb2 import ContainerDelete, TaskExit
@@ -28,6 +37,7 @@ from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
 from orlop.wire.types_pb2 import Envelope
 
 _LABELLED = [f'labels."{STATUS}"']
+_ALWAYS = [f'labels."{POLICY}"=={ALWAYS},labels."{EXPLICITLY_STOPPED}"==true']
 _TOPICS = ("/tasks/exit", "/containers/delete")
 _HANDS = 4
 # A container without a task may be one that a client is just making.
@@ -92,7 +102,8 @@ class Monitor:
             self._agenda.later(key)  # the database cannot be read just now
             return
         if container.labels.get(STATUS) == "running":
-            self._agenda.ended(key)
+            # Without restarts it is one that somebody has started, whatever was before.
+            self._agenda.ended(key, afresh=container.labels.get(COUNT, "0") == "0")
 
     def _forget(self, key: Key) -> None:
         self._agenda.forget(key)
@@ -101,7 +112,23 @@ class Monitor:
             self._unstarted.pop(key, None)
             self._complaints.pop(key, None)
 
+    def _bring_back(self) -> None:
+        """Who is to run always is stopped until the daemon's next start only, as with Docker."""
+        started = {STATUS: "running", EXPLICITLY_STOPPED: "false", COUNT: ""}
+        mask = FieldMask(paths=[f"labels.{each}" for each in started])
+        try:
+            for namespace in self._namespaces.list():
+                for container in self._containers.list(namespace.name, _ALWAYS):
+                    if container.labels.get(STATUS):
+                        continue  # another client's, which says otherwise what it wants
+                    changed = replace(container, labels={**container.labels, **started})
+                    self._containers.update(namespace.name, changed, mask)
+                    self._agenda.later((namespace.name, container.id))
+        except OrlopError as error:
+            _log.warning("containers that were stopped are not started again: %s", error)
+
     def _run(self) -> None:
+        self._bring_back()
         next_round = time.monotonic()
         while not self._agenda.closed:
             for key in self._agenda.take(next_round):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -104,13 +105,88 @@ def test_restart_policies(orlopd: Orlopd, busybox: str) -> None:
     labels = _labels(orlopd, "again")
     assert labels["explicitly-stopped"] == "true"
     assert "status" not in labels
-    count = int(labels["count"])
     orlopd.wait_for(lambda: _status(orlopd, "again") == STOPPED)
     orlopd.orlop("start", "again")
     assert _labels(orlopd, "again")["status"] == "running"
-    orlopd.wait_for(lambda: int(_labels(orlopd, "again")["count"]) > count)
+    orlopd.wait_for(lambda: int(_labels(orlopd, "again").get("count", 0)) >= 2)
     orlopd.orlop("stop", "-t", "0.1", "again")
     orlopd.wait_for(lambda: orlopd.orlop("rm", "-f", "again", check=False).returncode == 0)
+
+
+def test_a_start_gives_all_tries_again(orlopd: Orlopd, busybox: str) -> None:
+    run = ("run", "-d", "--name", "frail", "--restart", "on-failure:2", busybox)
+    orlopd.orlop(*run, "sh", "-c", "echo up; exit 3")
+    _await_end_after(orlopd, "frail", 3)
+    orlopd.orlop("start", "frail")
+    _await_end_after(orlopd, "frail", 6)
+    orlopd.orlop("rm", "frail")
+
+
+def _await_end_after(orlopd: Orlopd, name: str, starts: int) -> None:
+    orlopd.wait_for(lambda: orlopd.orlop("logs", name).stdout == "up\n" * starts)
+    orlopd.wait_for(lambda: _status(orlopd, name) == STOPPED)
+    assert _labels(orlopd, name)["count"] == "2"
+
+
+def test_who_runs_always_comes_back_with_the_daemon(orlopd: Orlopd, busybox: str) -> None:
+    for policy in ("always", "unless-stopped"):
+        orlopd.orlop("run", "-d", "--name", policy, "--restart", policy, busybox, "sleep", "1000")
+        orlopd.orlop("stop", "-t", "0.1", policy)
+    orlopd.restart()
+    orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "always\n")
+    assert _labels(orlopd, "always")["explicitly-stopped"] == "false"
+    assert _labels(orlopd, "unless-stopped")["explicitly-stopped"] == "true"
+    assert _status(orlopd, "unless-stopped") == STOPPED
+    orlopd.orlop("rm", "-f", "always", "unless-stopped")
+
+
+def test_another_policy_later(orlopd: Orlopd, busybox: str) -> None:
+    script = "echo up; sleep 0.1; read x"
+    orlopd.orlop("run", "-d", "-i", "--name", "one", busybox, "sh", "-c", script)
+    orlopd.orlop("update", "--restart", "on-failure:1", "one")
+    assert _labels(orlopd, "one") == {"status": "running", "policy": "on-failure:1"}
+    orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "one")
+    orlopd.wait_for(lambda: orlopd.orlop("logs", "one").stdout == "up\n" * 2)
+    orlopd.wait_for(lambda: _status(orlopd, "one") == RUNNING)
+    orlopd.orlop("update", "--restart", "no", "one")
+    assert not {"status", "policy"} & set(_labels(orlopd, "one"))
+    orlopd.orlop("kill", "one")
+    orlopd.orlop("wait", "one")
+    # It has ended: a policy starts nothing, before somebody does.
+    orlopd.orlop("update", "--restart", "always", "one")
+    assert "status" not in _labels(orlopd, "one")
+    orlopd.orlop("start", "one")
+    assert _labels(orlopd, "one")["status"] == "running"
+    orlopd.orlop("stop", "-t", "0.1", "one")
+    orlopd.orlop("update", "--restart", "no", "one")
+    orlopd.orlop("start", "one")
+    assert "status" not in _labels(orlopd, "one")
+    refused = orlopd.orlop("update", "--restart", "often", "one", check=False)
+    assert "is none of" in refused.stderr
+    orlopd.orlop("rm", "-f", "one")
+
+
+def test_a_policy_of_what_is_run_attached(orlopd: Orlopd, busybox: str) -> None:
+    """Whoever is attached sees one run, with its status; the others follow."""
+    run = ("run", "--name", "one", "--restart", "on-failure:2", busybox, "sh", "-c")
+    done = orlopd.orlop(*run, "echo up; exit 3", check=False)
+    assert (done.returncode, done.stdout) == (3, "up\n")
+    orlopd.wait_for(lambda: orlopd.orlop("logs", "one").stdout == "up\n" * 3)
+    orlopd.wait_for(lambda: _status(orlopd, "one") == STOPPED)
+    orlopd.orlop("rm", "one")
+
+
+def test_an_interrupt_of_who_is_attached_is_meant(orlopd: Orlopd, busybox: str) -> None:
+    script = "trap 'exit 7' INT; echo up; while :; do sleep 0.05; done"
+    run = ("run", "--name", "one", "--restart", "always", busybox, "sh", "-c", script)
+    with subprocess.Popen(orlopd.orlop_command(*run), stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "up\n"
+        client.send_signal(signal.SIGINT)
+        assert client.wait(30) == 7
+    assert _labels(orlopd, "one")["explicitly-stopped"] == "true"
+    assert _status(orlopd, "one") == STOPPED
+    orlopd.orlop("rm", "one")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +195,6 @@ def test_restart_policies(orlopd: Orlopd, busybox: str) -> None:
         (("-d", "--restart", "often"), 'restart policy "often" is none of'),
         (("-d", "--restart", "on-failure:x"), "is none of"),
         (("-d", "--restart", "always:3"), "is none of"),
-        (("--restart", "always"), "give -d"),
         (("-d", "--rm", "--restart", "always"), "exclude each other"),
     ],
 )

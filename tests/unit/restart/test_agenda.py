@@ -39,6 +39,16 @@ def test_exits_that_come_too_early_wait_ever_longer() -> None:
     assert round(_delay(agenda, clock), 1) == 0.1
 
 
+def test_who_is_started_by_hand_waits_no_longer_than_at_first() -> None:
+    clock = Clock()
+    agenda = Agenda(clock)
+    for _ in range(5):
+        _delay(agenda, clock)
+    agenda.ended(KEY, afresh=True)
+    clock.now += 0.11
+    assert agenda.take(clock.now) == [KEY]
+
+
 def test_one_that_is_forgotten_is_not_looked_at() -> None:
     clock = Clock()
     agenda = Agenda(clock)

@@ -147,7 +147,7 @@ def _attached(
 ) -> int:
     with ExitStack() as stack:
         channel = _connected(stack, args, connection, record, exec_id, process)
-        joining = joined_by(args, connection, record.id, channel, exec_id)
+        joining = joined_by(args, connection, record, channel, exec_id)
         try:
             session = stack.enter_context(joining)
             session.start()

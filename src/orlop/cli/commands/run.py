@@ -199,8 +199,6 @@ def _restart_labels(args: argparse.Namespace) -> dict[str, str]:
     found = restarts.labels(args.restart)
     if found and args.rm:
         raise InvalidArgument("--rm and --restart exclude each other")
-    if found and not args.detach:
-        raise InvalidArgument("--restart is for containers that run detached; give -d")
     return found
 
 
@@ -286,7 +284,7 @@ def _attached_alone(
         with ExitStack() as stack:
             with _starting():
                 containers.create_task(connection, record.id, mounts, fifos.streams)
-                session = stack.enter_context(joined_by(args, connection, record.id, fifos))
+                session = stack.enter_context(joined_by(args, connection, record, fifos))
                 session.start()
             try:
                 status = session.run()
