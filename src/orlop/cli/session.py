@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -17,15 +18,17 @@ from orlop.cli.each import told
 from orlop.cli.terminal import raw_mode, window_size
 from orlop.client import Connection
 from orlop.client.stdio import Channel
-from orlop.errors import NotFound, OrlopError
+from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.wire.services import tasks_pb2
 
 _CHUNK = 64 * 1024
+# Seconds: between looks for a daemon that is away, for how long, and what is well again.
+_PAUSE, _PATIENCE, _STEADY = 0.2, 60.0, 10.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _FORWARDED = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT)
 
 
-_MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 class Left(Exception):
     """The session was left while the process runs on; `status` is what to exit with."""
 
@@ -54,22 +57,23 @@ class Session:
         terminal: bool = False,
         keys: bytes = b"",
         forward_signals: bool = True,
+        on_interrupt: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._container = container
-        on_interrupt: Callable[[], None] | None = None,
         self._exec_id = exec_id
         self._channel = channel
         self._terminal = terminal
         self._keys = KeyWatch(keys) if keys else None
         self._forward_signals = forward_signals
+        self._on_interrupt = on_interrupt
         # Not epoll, which takes no regular files (`orlop run -i … < file`).
         self._selector = selectors.PollSelector()
         self._pending = b""
-        self._on_interrupt = on_interrupt
         self._input_open = channel.takes_input
         self._exit: int | None = None
         self._failure: OrlopError | None = None
+        self._closed = threading.Event()
         # Sockets, not descriptors: a late write to a closed one fails, and hits nobody else's.
         self._wake_read, self._wake_write = socket.socketpair()
         self._waiter = threading.Thread(target=self._wait, name="orlop-wait", daemon=True)
@@ -106,20 +110,45 @@ class Session:
         return self._exit
 
     def close(self) -> None:
+        self._closed.set()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
 
     def _wait(self) -> None:
         try:
-            answer = self._connection.tasks.wait(
-                tasks_pb2.WaitRequest(container_id=self._container, exec_id=self._exec_id)
-            )
-            self._exit = answer.exit_status
+            self._exit = self._status()
         except OrlopError as error:
             self._failure = error
         with suppress(OSError):  # nobody waits any more: the process could not be started
             self._wake_write.send(b"x")
+
+    def _status(self) -> int:
+        """The process's exit status, from this daemon or the next ones."""
+        request = tasks_pb2.WaitRequest(container_id=self._container, exec_id=self._exec_id)
+        deadline = 0.0
+        while True:
+            began = time.monotonic()
+            try:
+                return int(self._connection.tasks.wait(request).exit_status)
+            except Unavailable:
+                now = time.monotonic()
+                if now - began > _STEADY or not deadline:
+                    deadline = now + _PATIENCE
+                if now > deadline or not self._reconnect(deadline):
+                    raise
+
+    def _reconnect(self, deadline: float) -> bool:
+        """Whether a daemon answers before the deadline."""
+        while not self._closed.wait(_PAUSE):
+            try:
+                self._connection.reconnect()
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    return False
+            else:
+                return True
+        return False
 
     def _loop(self) -> None:
         """Until the process has ended and so has its output, or none comes for a while."""
@@ -233,6 +262,8 @@ class Session:
         )
 
     def _kill(self, number: int) -> None:
+        if self._on_interrupt is not None and number in _MEANT:
+            self._quietly(self._on_interrupt)
         self._quietly(
             self._connection.tasks.kill,
             tasks_pb2.KillRequest(
@@ -262,8 +293,6 @@ class Session:
         finally:
             signal.set_wakeup_fd(old_fd)
             for number, handler in before.items():
-        if self._on_interrupt is not None and number in _MEANT:
-            self._quietly(self._on_interrupt)
                 signal.signal(number, handler)
             self._unwatch(read)
             os.close(read)

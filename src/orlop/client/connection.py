@@ -33,14 +33,25 @@ class Connection:
         self.namespace = namespace
         self._lease = lease
         self._owner = True
-        socket = f"{address}.ttrpc"
+        self._channel = self._connect()
+
+    def _connect(self) -> TtrpcChannel:
+        socket = f"{self.address}.ttrpc"
         try:
-            self._channel = TtrpcChannel.connect(socket, peer=f'orlopd at "{address}"')
+            return TtrpcChannel.connect(socket, peer=f'orlopd at "{self.address}"')
         except OSError as error:
             raise Unavailable(
                 f'cannot reach orlopd at "{socket}" ({error.strerror}); is it running, and are you '
                 "allowed to use it? --address names another socket"
             ) from error
+
+    def reconnect(self) -> None:
+        """Use a new connection from now on, after one that was lost; calls under way fail."""
+        before, self._channel = self._channel, self._connect()
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Client):
+                del vars(self)[name]
+        before.close()
 
     @property
     def lease(self) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.client import names, restarts, states
 from orlop.client.connection import Connection
@@ -34,6 +33,10 @@ PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
 STOP_TIMEOUT_LABEL = "orlop/stop-timeout"
 AUTO_REMOVE_LABEL = "orlop/auto-remove"
+"""On a container that the daemon removes when it ends: the value is "true", or what `attended` says
+of a client that removes it itself, if that lives then."""
+NAMESPACES_LABEL = "orlop/namespaces"
+"""A JSON object as {"pid": ID}: whose namespaces the daemon gives a container at each start."""
 CHECKPOINT_LABEL = "containerd.io/gc.ref.content.checkpoint."
 """With a checkpoint's name after it, on a container that has it; the value is its digest."""
 
@@ -195,15 +198,11 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
         checkpoints.remove_all(connection, container)
 
 
-def remove_when_ended(connection: Connection, container: containers_pb2.Container) -> None:
-    """Have the daemon remove the container when it ends."""
-    changed = containers_pb2.Container(id=container.id, labels={AUTO_REMOVE_LABEL: "true"})
-    mask = FieldMask(paths=[f"labels.{AUTO_REMOVE_LABEL}"])
-    request = containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
-    connection.containers.update(request)
-    task = states.task_of(connection, container.id)
-    if task is not None and not states.of(container, task).alive:
-        remove(connection, container, force=False)
+def attended() -> str:
+    """For `AUTO_REMOVE_LABEL`: that this process sees the container's end."""
+    from orlop.sys.process import mark
+
+    return f"client:{mark(os.getpid())}"
 
 
 def _end_task(connection: Connection, container: str) -> None:

@@ -1,6 +1,7 @@
-"""Containers that were run detached with `--rm`: removed by the daemon when they end.
+"""Containers that were run with `--rm`: removed by the daemon when they end.
 
-The client that started them has long gone; their label says what it wanted.
+The client that started them has gone; their label says what it wanted. One that is still attached
+does it itself, once it has the exit status: it is given time, for as long as it lives.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from orlop.logger import options as logger
 from orlop.namespaces.store import NamespaceStore
 from orlop.rpc import CallContext
 from orlop.rpc.convert import nanoseconds
+from orlop.rpc.reactor import Reactor
 from orlop.runtime import TaskManager
 from orlop.snapshots import Snapshotter
+from orlop.sys.process import is_alive
 from orlop.wire.events_pb2 import TaskExit
 from orlop.wire.task_types_pb2 import STOPPED
 from orlop.wire.types_pb2 import Envelope
@@ -29,7 +32,9 @@ from orlop.wire.types_pb2 import Envelope
 LABEL = "orlop/auto-remove"
 LOG_LABEL = "orlop/log-uri"
 
-_WANTED = [f'labels."{LABEL}"==true']
+_BY_CLIENT = "client:"
+_WANTED = [f'labels."{LABEL}"']
+_CLIENT_PATIENCE = 2.0
 _HANDS = 4  # a shim that hangs must not keep the others' containers
 _log = logging.getLogger(__name__)
 
@@ -48,12 +53,14 @@ class AutoRemover:
         tasks: TaskManager,
         snapshotters: Mapping[str, Snapshotter],
         logs: Path,
+        reactor: Reactor,
     ) -> None:
         self._namespaces = namespaces
         self._containers = containers
         self._tasks = tasks
         self._snapshotters = snapshotters
         self._logs = logs
+        self._reactor = reactor
         self._closing = CallContext()
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="autoremove")
         self._listener = Listener(
@@ -79,8 +86,8 @@ class AutoRemover:
             container = self._containers.get(namespace, event.id)
         except NotFound:
             return
-        if container.labels.get(LABEL) == "true" and self._is_about(namespace, container, event):
-            self._hands.submit(self._remove_all, namespace, container)
+        if container.labels.get(LABEL) and self._is_about(namespace, container, event):
+            self._remove(namespace, container)
 
     def _remove_missed(self) -> None:
         self._remove_ended(self._labelled(), lost=False)
@@ -88,7 +95,7 @@ class AutoRemover:
     def _remove_ended(self, found: list[tuple[str, Container]], *, lost: bool) -> None:
         for namespace, container in found:
             if self._has_ended(namespace, container.id, lost=lost):
-                self._hands.submit(self._remove_all, namespace, container)
+                self._remove(namespace, container)
 
     def _labelled(self) -> list[tuple[str, Container]]:
         return [
@@ -105,6 +112,33 @@ class AutoRemover:
             return lost
         except OrlopError:
             return False  # it cannot tell; its exit event will
+
+    def _remove(self, namespace: str, container: Container) -> None:
+        """Have a container removed that has ended, if its client is not there to do so."""
+        if is_alive(container.labels[LABEL].removeprefix(_BY_CLIENT)):
+            self._look_later(namespace, container)
+        else:
+            self._hands.submit(self._remove_all, namespace, container)
+
+    def _look_later(self, namespace: str, container: Container) -> None:
+        def look() -> None:
+            with suppress(RuntimeError):  # this daemon is ending itself
+                self._hands.submit(self._look_again, namespace, container)
+
+        self._reactor.call_later(_CLIENT_PATIENCE, look)
+
+    def _look_again(self, namespace: str, container: Container) -> None:
+        """Remove a container that has ended, unless its client has done so, or is about to."""
+        try:
+            if self._is_another(namespace, container):
+                return
+        except NotFound:
+            return
+        except OrlopError:
+            self._look_later(namespace, container)
+            return
+        if self._has_ended(namespace, container.id, lost=True):
+            self._remove(namespace, container)
 
     def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
         """Whether an event, which may be late, is not of an earlier container of the name."""

@@ -77,6 +77,23 @@ def set_no_new_privs() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+def mark(pid: int) -> str:
+    """Who a process is, whoever has its pid later; "" for one that has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is no help here
+            fields = file.read().rpartition(b")")[2].decode().split()
+    except OSError:
+        return ""
+    state, began = fields[0], fields[19]
+    return f"{pid}-{began}" if state not in "ZX" else ""
+
+
+def is_alive(marked: str) -> bool:
+    """Whether a process still runs that has had this mark."""
+    pid = marked.partition("-")[0]
+    return pid.isdecimal() and mark(int(pid)) == marked
+
+
 def unshare(flags: int) -> None:
     """Leave the namespaces in `flags`; this thread only, except for the user namespace."""
     call("unshare", flags, about=f"unshare {flags:#x}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from orlop.cli import (
@@ -30,7 +30,13 @@ from orlop.client import (
     names,
     restarts,
 )
-from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, OrlopError
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    OrlopError,
+    Unavailable,
+)
 from orlop.oci.spec import Bind
 from orlop.rpc.context import validate_identifier
 from orlop.wire.services import containers_pb2
@@ -190,8 +196,8 @@ def _labels(args: argparse.Namespace, connection: Connection, container: str) ->
     log = log_options.uri(args, connection, container, kept=shared or args.detach)
     if log:
         labels[log_files.LABEL] = log
-    if args.detach and args.rm:
-        labels[containers.AUTO_REMOVE_LABEL] = "true"
+    if args.rm:
+        labels[containers.AUTO_REMOVE_LABEL] = "true" if args.detach else containers.attended()
     return labels
 
 
@@ -264,11 +270,10 @@ def _attached(
         try:
             status = session.run()
         except Left as left:
-            if args.rm:
-                containers.remove_when_ended(connection, record)
             return farewell(left)
     if args.rm:
-        containers.remove(connection, record, force=True)
+        with suppress(Unavailable):  # the next daemon does it, once we have gone
+            containers.remove(connection, record, force=True)
     return status
 
 
@@ -291,5 +296,6 @@ def _attached_alone(
             except Left as left:
                 return farewell(left)
     if args.rm:
-        containers.remove(connection, record, force=True)
+        with suppress(Unavailable):  # the next daemon does it, once we have gone
+            containers.remove(connection, record, force=True)
     return status

@@ -71,7 +71,13 @@ def make(
             tasks.pid_of,
         ),
         remover=AutoRemover(
-            exchange, namespaces, containers, tasks, everywhere, ground.root / "logs"
+            exchange,
+            namespaces,
+            containers,
+            tasks,
+            everywhere,
+            ground.root / "logs",
+            ground.reactor,
         ),
         recorder=OomRecorder(exchange, containers, tasks),
         restarts=Monitor(exchange, namespaces, containers, Reviver(tasks, everywhere), interval),
