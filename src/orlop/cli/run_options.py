@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from orlop.cli import options, run_network, run_resources, run_security, run_values, user_namespaces
+from orlop.client import Connection, containers
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.oci import spec_resources as resources
 from orlop.oci.spec import Bind, ContainerSpec, Tmpfs
 
+_SHM_SIZE = 64 << 20
+_OTHERS = "container:"
+_NAMESPACES = {
+    "pid": ("private", "host", f"{_OTHERS}NAME"),
+    "ipc": ("private", "shareable", "none", "host", f"{_OTHERS}NAME"),
+    "uts": ("private", "host"),
+}
+_UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
 _INITS = ("docker-init", "tini-static", "tini")
 
 
@@ -35,13 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--domainname", help="NIS domain name inside")
     run_network.configure(parser)
-    for name in ("pid", "ipc", "uts"):
-        add(f"--{name}", choices=["private", "host"], default="private",
-            help=f"whose {name} namespace (%(default)s)")  # fmt: skip
-    add("--cgroupns", choices=["private", "host"], default="host",
-        help="whose cgroup namespace (%(default)s)")  # fmt: skip
+    for name, modes in _NAMESPACES.items():
+        add(f"--{name}", default="private", metavar="WHOSE",
+            help=f"whose {name} namespace: {', '.join(modes)} (%(default)s)")  # fmt: skip
+    add("--cgroupns", choices=["private", "host"],
+        help="whose cgroup namespace (cgroup v2: private, v1: host)")  # fmt: skip
     add("--userns", default="host", metavar="IDS", help=user_namespaces.HELP)
-    add("--shm-size", type=options.memory, default=64 << 20, metavar="SIZE", help="of /dev/shm")
+    add("--shm-size", type=options.memory, default=_SHM_SIZE, metavar="SIZE", help="of /dev/shm")
     run_resources.configure(parser)
     run_resources.configure_fixed(parser)
     add("--ulimit", action="append", default=[], metavar="NAME=SOFT[:HARD]", help="such as nofile")
@@ -72,6 +82,22 @@ def environment(args: argparse.Namespace) -> dict[str, str]:
     return options.environment([*lines, *args.env])
 
 
+def namespace_labels(args: argparse.Namespace, connection: Connection) -> dict[str, str]:
+    """What tells the daemon whose namespaces to share; NotFound for a container that is not there.
+
+    Raises InvalidArgument for what is no namespace's mode.
+    """
+    shared = {}
+    for kind, modes in _NAMESPACES.items():
+        whose = getattr(args, kind)
+        prefix, colon, name = whose.partition(":")
+        if colon and name and f"{prefix}:NAME" in modes:
+            shared[kind] = containers.get(connection, name).id
+        elif colon or whose not in modes:
+            raise InvalidArgument(f'--{kind} "{whose}" is none of {", ".join(modes)}')
+    return {containers.NAMESPACES_LABEL: json.dumps(shared)} if shared else {}
+
+
 def spec(
     args: argparse.Namespace,
     container: str,
@@ -88,8 +114,9 @@ def spec(
     if args.domainname:
         sysctls["kernel.domainname"] = args.domainname
     uids, gids = user_namespaces.parse(args.userns)
-    if uids and (args.privileged or network.namespace == "host" or _shared(args)):
-        raise InvalidArgument("--userns excludes --privileged and the host's other namespaces")
+    others = any(getattr(args, kind).startswith(_OTHERS) for kind in _NAMESPACES)
+    if uids and (args.privileged or network.namespace == "host" or others or _shared(args)):
+        raise InvalidArgument("--userns excludes --privileged and namespaces of host and others")
     security = run_security.parse(args.security_opt)
     if args.memory_swap and not args.memory:
         raise InvalidArgument("--memory-swap needs --memory")
@@ -128,9 +155,9 @@ def spec(
         ulimits=dict(run_values.ulimit(text) for text in args.ulimit),
         sysctls=sysctls,
         oom_score_adj=args.oom_score_adj,
-        shm_size=args.shm_size,
+        shm_size=0 if args.ipc == "none" else args.shm_size or _SHM_SIZE,
         host_namespaces=frozenset(shared),
-        private_cgroup=args.cgroupns == "private",
+        private_cgroup=args.cgroupns == "private" or (not args.cgroupns and _UNIFIED.exists()),
         annotations=dict(text.partition("=")[::2] for text in args.annotation),
         resources=resources.merged(run_resources.extra(args), run_resources.fixed(args)),
         uid_map=uids,
@@ -142,7 +169,7 @@ def spec(
 
 def _shared(args: argparse.Namespace) -> set[str]:
     """The namespaces that are the host's."""
-    return {name for name in ("pid", "ipc", "uts") if getattr(args, name) == "host"}
+    return {name for name in _NAMESPACES if getattr(args, name) == "host"}
 
 
 def _init(args: argparse.Namespace) -> str:

@@ -97,6 +97,7 @@ class ContainerSpec(NamedTuple):
     `cgroups_path` is where runc makes the cgroup. `host_namespaces` are those of pid, ipc, uts and
     cgroup that are the host's. `ulimits` are soft and hard by name, as `nofile`. `seccomp` is the
     default profile, none, or the path of one.
+    `shm_size` is that of /dev/shm, 0 for none.
     `masked` is whether paths of /proc and /sys are hidden or read-only. `resources` are limits that
     are written as in the runtime spec, and count beside the others. `init` is the path of a program
     of the host that runs as the first process and starts the real one. `uid_map` and `gid_map` are
@@ -292,6 +293,7 @@ def _namespaces(wanted: ContainerSpec) -> list[dict[str, str]]:
 def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
     access = "rw" if wanted.privileged else "ro"
     quiet = ["nosuid", "noexec", "nodev"]
+    memory = [*quiet, "mode=1777", f"size={wanted.shm_size}"]
     mounts = [
         _mount("/proc", "proc", "proc", quiet),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -301,7 +303,7 @@ def _mounts(wanted: ContainerSpec) -> list[dict[str, Any]]:
             "devpts",
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        _mount("/dev/shm", "tmpfs", "shm", [*quiet, "mode=1777", f"size={wanted.shm_size}"]),
+        *([_mount("/dev/shm", "tmpfs", "shm", memory)] if wanted.shm_size else []),
         _mount("/dev/mqueue", "mqueue", "mqueue", quiet),
         _mount("/sys", "sysfs", "sysfs", [*quiet, access]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*quiet, "relatime", access]),

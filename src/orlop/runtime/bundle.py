@@ -8,6 +8,7 @@
     log                a fifo: the shim's log
     bootstrap.json     where the shim listens
     shim-binary-path   the shim's binary, or `orlop` for the shim built in
+    shm/               where the memory of the container is mounted whose IPC it shares, if it does
     sandbox            the sandbox that the container is in, if it is in one
 
 and what the shim leaves there. The layout is containerd's, which shims and tools know.
@@ -30,6 +31,7 @@ from orlop.runtime.model import Endpoint
 from orlop.sys.mount import unmount_all
 
 FOLDER = "io.containerd.runtime.v2.task"
+MEMORY = "shm"
 GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 """Annotations of a spec whose value names the containers that share a shim."""
 
@@ -108,9 +110,10 @@ class Bundle:
         """Unmount the root filesystem and remove both folders; idempotent.
 
         Renamed first, to a name that is no container's: a crash halfway leaves no half a bundle.
-        Raises OSError, leaving everything, if the root filesystem cannot be unmounted.
+        Raises OSError, leaving everything, if what is mounted in there cannot be unmounted.
         """
-        _remove_mount_point(self.path / "rootfs")
+        for name in ("rootfs", MEMORY):
+            _remove_mount_point(self.path / name)
         hidden = self.path.with_name(f".{self.id}-{time.monotonic_ns()}")
         try:
             self.path.rename(hidden)

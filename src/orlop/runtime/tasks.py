@@ -23,6 +23,7 @@ from orlop.errors import (
     Unknown,
 )
 from orlop.events import Publisher
+from orlop.fork.worker import Spawner
 from orlop.metadata import filters
 from orlop.mounts import MountManager
 from orlop.oci.descriptor import Descriptor
@@ -43,6 +44,7 @@ from orlop.runtime.model import (
     Stdio,
 )
 from orlop.runtime.moves import CgroupMoves
+from orlop.runtime.sharing import LABEL, Shared
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.shims import Shims
@@ -78,6 +80,7 @@ class TaskManager:
         checkpoints: Checkpoints,
         moves: CgroupMoves,
         mounts: MountManager,
+        forks: Spawner,
         sandbox: FindSandbox = lambda *_: None,
         networks: NetworkPlanner | None = None,
     ) -> None:
@@ -85,6 +88,7 @@ class TaskManager:
         self.checkpoints = checkpoints
         self._moves = moves
         self.mounts = mounts
+        self._forks = forks
         self._sandbox = sandbox
         self.bundles = bundles
         self.shims = shims
@@ -216,12 +220,17 @@ class TaskManager:
         with self._claim(namespace, id):
             self.expect_start()
             spec = container.spec.value if container.spec is not None else b""
+            shared = self._shared(namespace, container, spec)
+            if shared is not None:
+                spec = shared.spec
             with ExitStack() as undo:
                 plan = self._plan(namespace, container, spec)
                 if plan is not None:
                     undo.callback(plan.abandon)
                 bundle = self.bundles.create(namespace, id, plan.spec if plan else spec)
                 undo.callback(bundle.delete)
+                if shared is not None:
+                    shared.prepare(bundle.path, self._forks)
                 if plan is not None:
                     plan.write(bundle.path)
                 log = ShimLog(bundle.path / "log", self._reactor, id, namespace)
@@ -270,6 +279,12 @@ class TaskManager:
     def expect_start(self) -> None:
         """A client waits for a process that is to be started soon: have that go quickly."""
         self._moves.expect()
+
+    def _shared(self, namespace: str, container: ContainerRecord, spec: bytes) -> Shared | None:
+        if LABEL not in container.labels:
+            return None
+        bundle = self.bundles.folder / namespace / container.id
+        return Shared(namespace, container, spec, bundle, self.pid_of)
 
     def _plan(self, namespace: str, container: ContainerRecord, spec: bytes) -> NetworkPlan | None:
         if self._networks is None:

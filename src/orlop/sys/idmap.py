@@ -18,13 +18,10 @@ from pathlib import Path
 from orlop.errors import InvalidArgument
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
-from orlop.sys.overlay import move_mount
+from orlop.sys.overlay import clone_tree, move_mount
 
-# The same numbers on every architecture.
-_SYS_OPEN_TREE = 428
+# The same number on every architecture.
 _SYS_MOUNT_SETATTR = 442
-_OPEN_TREE_CLONE = 1
-_AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _MOUNT_ATTR_IDMAP = 0x00100000
 _CLONE_NEWUSER = 0x10000000
@@ -150,13 +147,7 @@ class IdMapping:
     def _tree(self, source: str) -> Iterator[int]:
         """A mount of a tree, with its ids mapped, that is nowhere yet."""
         about = f'"{source}" with mapped ids'
-        tree = syscall(
-            _SYS_OPEN_TREE,
-            _AT_FDCWD,
-            ctypes.c_char_p(encode(source)),
-            _OPEN_TREE_CLONE | os.O_CLOEXEC,
-            about=about,
-        )
+        tree = clone_tree(source, about)
         try:
             with self.namespace() as namespace:
                 attributes = _Attributes(_MOUNT_ATTR_IDMAP, 0, 0, namespace)

@@ -18,6 +18,7 @@ from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
 
 # The same numbers on every architecture.
+_SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
@@ -29,6 +30,7 @@ _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
 _MOVE_MOUNT_F_EMPTY_PATH = 4
+_OPEN_TREE_CLONE = 1
 _AT_FDCWD = -100
 _CLONE_FS = 0x200
 
@@ -57,6 +59,12 @@ def mount_long(target: Path, flags: int, data: Sequence[str]) -> None:
         move_mount(mounted, target)
     finally:
         os.close(mounted)
+
+
+def clone_tree(source: str, about: str) -> int:
+    """A descriptor of a second mount of what is at `source`, which is nowhere yet."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    return syscall(_SYS_OPEN_TREE, _AT_FDCWD, ctypes.c_char_p(encode(source)), flags, about=about)
 
 
 def move_mount(tree: int, target: Path) -> None:

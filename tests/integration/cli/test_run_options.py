@@ -63,8 +63,54 @@ def test_namespaces(orlopd: Orlopd, busybox: str) -> None:
         assert _in(orlopd, busybox, script) != str(own)
         assert _in(orlopd, busybox, script, f"--{name}", "host") == str(own)
     host = str(Path("/proc/self/ns/cgroup").readlink())
-    assert _in(orlopd, busybox, "readlink /proc/self/ns/cgroup") == host
-    assert _in(orlopd, busybox, "readlink /proc/self/ns/cgroup", "--cgroupns", "private") != host
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    script = "readlink /proc/self/ns/cgroup"
+    assert (_in(orlopd, busybox, script) == host) == (not unified)
+    assert _in(orlopd, busybox, script, "--cgroupns", "host") == host
+    assert _in(orlopd, busybox, script, "--cgroupns", "private") != host
+    mounts = _in(orlopd, busybox, "cat /proc/mounts", "--ipc", "none")
+    assert "/dev/shm" not in [each.split()[1] for each in mounts.splitlines()]
+
+
+def test_namespaces_of_another_container(orlopd: Orlopd, busybox: str) -> None:
+    script = "echo kept > /dev/shm/note; exec sleep 1000"
+    orlopd.orlop("run", "-d", "--name", "one", "--ipc", "shareable", busybox, "sh", "-c", script)
+    look = "for each in pid ipc; do readlink /proc/self/ns/$each; done; pidof sleep"
+    look += "; cat /dev/shm/note"
+    theirs = ("--pid", "container:one", "--ipc", "container:one")
+    run = ("run", "--name", "two", *theirs, busybox, "sh", "-c", f"{look}; echo more > /dev/shm/m")
+    refused = orlopd.orlop("run", "--pid", "container:nobody", busybox, "true", check=False)
+    assert "nobody" in refused.stderr
+
+    def namespaces() -> list[str]:
+        state = orlopd.orlop("inspect", "-f", "{{.State.Pid}}", "one").stdout.strip()
+        return [str(Path(f"/proc/{state}/ns/{kind}").readlink()) for kind in ("pid", "ipc")]
+
+    orlopd.wait_for(lambda: "note" in orlopd.orlop("exec", "one", "ls", "/dev/shm").stdout)
+    before = namespaces()
+    assert orlopd.orlop(*run).stdout.split() == [*before, "1", "kept"]
+    assert orlopd.orlop("exec", "one", "cat", "/dev/shm/m").stdout == "more\n"
+    orlopd.orlop("stop", "-t", "0.1", "one")
+    refused = orlopd.orlop("start", "two", check=False)
+    assert "namespace is shared, does not run" in refused.stderr
+    orlopd.orlop("start", "one")
+    after = namespaces()
+    assert not set(before) & set(after)
+    orlopd.wait_for(lambda: "note" in orlopd.orlop("exec", "one", "ls", "/dev/shm").stdout)
+    assert orlopd.orlop("start", "-a", "two").stdout.split() == [*after, "1", "kept"]
+    orlopd.orlop("run", "-d", "--name", "three", "--ipc", "none", busybox, "sleep", "1000")
+    refused = orlopd.orlop("run", "--ipc", "container:three", busybox, "true", check=False)
+    assert "has no /dev/shm" in refused.stderr
+    orlopd.orlop("rm", "-f", "one", "two", "three")
+
+
+def test_who_is_in_another_s_processes_ends_with_them(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
+    orlopd.orlop("run", "-d", "--name", "two", "--pid", "container:one", busybox, "sleep", "1000")
+    orlopd.restart()
+    orlopd.orlop("kill", "one")
+    assert orlopd.orlop("wait", "two").stdout == "137\n"
+    orlopd.orlop("rm", "-f", "one", "two")
 
 
 def test_variables_of_a_file(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
@@ -178,6 +224,9 @@ def test_stop_signal_and_runtime(orlopd: Orlopd, busybox: str) -> None:
         (("--ulimit", "wishes=5"), "is not NAME=SOFT"),
         (("--sysctl", "kernel.panic=1"), "is not NAME=VALUE"),
         (("--net", "host", "--sysctl", "net.ipv4.ip_forward=1"), "would be the host's"),
+        (("--pid", "shareable"), '--pid "shareable" is none of private, host'),
+        (("--ipc", "container:"), '--ipc "container:" is none of private'),
+        (("--uts", "container:x"), '--uts "container:x" is none of'),
         (("--uts", "host", "--hostname", "x"), "would be the host's"),
         (("--memory-swap", "1g"), "needs --memory"),
         (("--env-file", "/no/such"), "cannot be read"),

@@ -131,3 +131,18 @@ def test_a_range_of_the_host_for_one_port_is_where_a_free_one_is() -> None:
     assert published_by("80-80:90") == [{"containerPort": 90, "protocol": "tcp", "hostPort": 80}]
     with pytest.raises(InvalidArgument, match="differ in length"):
         published_by("80-82:90-91")
+
+
+def test_cgroup_namespaces_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(run_options, "_UNIFIED", tmp_path / "cgroup.controllers")
+    assert not spec().private_cgroup
+    assert spec("--cgroupns", "private").private_cgroup
+    (tmp_path / "cgroup.controllers").touch()
+    assert spec().private_cgroup
+    assert not spec("--cgroupns", "host").private_cgroup
+
+
+def test_shared_memory() -> None:
+    assert spec("--shm-size", "8m").shm_size == 8 << 20
+    assert spec().shm_size == spec("--shm-size", "0").shm_size == 64 << 20
+    assert spec("--ipc", "none").shm_size == 0

@@ -147,9 +147,9 @@ def _create(
             labels={
                 **health_options.labels(args, image.config),
                 **network.labels,
-                **_labels(
-                    args, connection, container
-                ),  # also those of a network, if they are given
+                **run_options.namespace_labels(args, connection),
+                # Also those of a network, if they are given.
+                **_labels(args, connection, container),
                 **labels,
             },
             snapshot_labels=run_values.storage_labels(args.storage_opt),

@@ -56,6 +56,7 @@ def make(ground: Ground, storage: Storage, networking: Networking) -> Execution:
         Checkpoints(storage.containers, FolderStore(storage.content, ground.forks)),
         moves,
         storage.mounts,
+        ground.forks,
         sandboxes.bundle,
         Planner(networking.connections, own_files, unusable=networking.unusable),
     )
