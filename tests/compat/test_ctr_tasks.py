@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.containerd_fixture import Containerd, run_containerd
-from tests.daemon_fixture import Orlopd, serving
+from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
 from tests.patience import patient
+from tests.shims_fixture import DEBIANS, OWN, serving_by
 
 pytestmark = pytest.mark.root
 
 
-DEBIANS = "/usr/bin/containerd-shim-runc-v2"
 NO_PROGRAM = re.compile(r"executable file (`.*` )?not found")  # crun names it
 
 
-@pytest.fixture(params=["own-shim", "debians-shim", "under-containerd"])
+@pytest.fixture(params=[OWN, DEBIANS, "under-containerd"])
 def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd | Containerd]:
     """An orlopd that runs containers by one shim or the other, or a containerd with our shim."""
     if request.param == "under-containerd":
@@ -31,10 +31,7 @@ def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd | 
             yield containerd
             containerd.assert_clean()
         return
-    shim = "orlop" if request.param == "own-shim" else DEBIANS
-    config = tmp_path / "config.toml"
-    config.write_text(f'[runtimes]\n"io.containerd.runc.v2" = "{shim}"\n')
-    yield from serving(["--config", str(config)])
+    yield from serving_by(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -14,8 +15,16 @@ from orlop.errors import NotFound, OrlopError, Unknown
 from orlop.wire.services import tasks_pb2
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
+from tests.shims_fixture import DEBIANS, OWN, serving_by
 
 pytestmark = pytest.mark.root
+# Debian's shim takes long for so many at once, and refuses to resize what has ended.
+_BY_OURS = pytest.mark.parametrize("orlopd", [OWN], indirect=True)
+
+
+@pytest.fixture(params=[OWN, DEBIANS])
+def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
+    yield from serving_by(request.param, tmp_path)
 
 
 @pytest.fixture
@@ -52,6 +61,7 @@ def _delete(connection: Connection, exec_id: str) -> int:
     return int(connection.tasks.delete_process(request, timeout=60).exit_status)
 
 
+@_BY_OURS
 def test_a_hundred_at_once(orlopd: Orlopd, sleeper: str) -> None:
     with orlopd.connect() as connection, ThreadPoolExecutor(100) as pool:
 
@@ -93,7 +103,7 @@ def test_in_a_paused_container(orlopd: Orlopd, sleeper: str) -> None:
 def test_one_that_was_never_started(orlopd: Orlopd, sleeper: str) -> None:
     with orlopd.connect() as connection:
         _add(connection, "e", "true")
-        with pytest.raises(OrlopError, match='id "e"'):
+        with pytest.raises(OrlopError, match=r'id "?e"?'):
             _add(connection, "e", "true")
         _delete(connection, "e")
         with pytest.raises(NotFound):
@@ -104,6 +114,25 @@ def test_one_that_was_never_started(orlopd: Orlopd, sleeper: str) -> None:
         _delete(connection, "e")
 
 
+def test_sizes_of_what_has_no_terminal(orlopd: Orlopd, sleeper: str) -> None:
+    with orlopd.connect() as connection:
+        _add(connection, "e", "sleep 1000")
+        _start(connection, "e")
+        for exec_id in ("", "e"):
+            connection.tasks.resize_pty(
+                tasks_pb2.ResizePtyRequest(
+                    container_id=sleeper, exec_id=exec_id, width=80, height=24
+                ),
+                timeout=20,
+            )
+        connection.tasks.kill(
+            tasks_pb2.KillRequest(container_id=sleeper, exec_id="e", signal=9), timeout=20
+        )
+        assert _wait(connection, "e") == 137
+        _delete(connection, "e")
+
+
+@_BY_OURS
 def test_sizes_of_a_terminal_that_ends(orlopd: Orlopd, sleeper: str) -> None:
     """Resizes race with the end of the process; only of one that is gone they are not found."""
     with orlopd.connect() as connection, ThreadPoolExecutor(4) as pool:

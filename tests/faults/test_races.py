@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +18,17 @@ from orlop.errors import AlreadyExists, NotFound, OrlopError, Unknown
 from orlop.wire.services import tasks_pb2
 from orlop.wire.types_pb2 import Mount
 from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.shims_fixture import DEBIANS, OWN, serving_by
 from tests.strange_fixture import Heard, listening
 
 pytestmark = pytest.mark.root
 
 CLIENTS = 6
+
+
+@pytest.fixture(params=[OWN, DEBIANS])
+def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
+    yield from serving_by(request.param, tmp_path)
 
 
 def _make(connection: Connection, *command: str) -> list[Mount]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from orlop.errors import InvalidArgument, Unknown
+from orlop.errors import Unknown
 from orlop.shim.children import Children, Exit
 from orlop.shim.log import Log
 from orlop.shim.loop import Lock, Loop, Promise
@@ -84,8 +84,6 @@ class Process:
         return Unknown(f"cannot {action} a {state} process")
 
     def resize(self, width: int, height: int) -> None:
-        if self.status == Status.STOPPED:
-            return
-        if not self.stdio.terminal:
-            raise InvalidArgument(f'process "{self.id}" has no terminal')
-        self.io.resize(width, height)
+        """Fine for a process without a terminal, as with containerd's shim."""
+        if self.status != Status.STOPPED and self.stdio.terminal:
+            self.io.resize(width, height)

@@ -1,0 +1,18 @@
+"""An orlopd that runs containers by our shim, or by Debian's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.daemon_fixture import Orlopd, serving
+
+OWN, DEBIANS = "own-shim", "debians-shim"
+_PROGRAMS = {OWN: "orlop", DEBIANS: "/usr/bin/containerd-shim-runc-v2"}
+
+
+def serving_by(shim: str, folder: Path) -> Iterator[Orlopd]:
+    """A running orlopd for one test, by `OWN` or `DEBIANS`, checked at its end."""
+    config = folder / "config.toml"
+    config.write_text(f'[runtimes]\n"io.containerd.runc.v2" = "{_PROGRAMS[shim]}"\n')
+    yield from serving(["--config", str(config)])
