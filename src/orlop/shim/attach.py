@@ -141,8 +141,9 @@ class Hub:
             await self._loop.readable(self._listener.fileno())
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                continue  # it has left already
+            except OSError as error:  # it has left already, or there is no room
+                await self._loop.after_failed_accept(error)
+                continue
             connection.setblocking(False)
             self._clients.append(_Client(self._loop, connection, self._hear))
 

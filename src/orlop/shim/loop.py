@@ -7,6 +7,7 @@ without a time limit unless a timer is set: an idle loop never wakes up.
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
 import os
@@ -18,6 +19,8 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+_PAUSE = 0.1
 
 
 class Promise(Generic[T]):
@@ -315,6 +318,11 @@ class Loop:
         await timer
         promise.unsubscribe(finished)
         return promise.done
+
+    async def after_failed_accept(self, error: OSError) -> None:
+        """Wait a moment if there was no room for a client, who still knocks: some may be made."""
+        if error.errno in _NO_ROOM:
+            await self.sleep(_PAUSE)
 
     # Signals
 

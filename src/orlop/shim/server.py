@@ -97,8 +97,9 @@ class Server:
             try:
                 # Without the socket object and its enums, whose memory every shim would pay for.
                 fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-            except OSError:
-                continue  # gone before it was accepted
+            except OSError as error:  # gone before it was accepted, or there is no room
+                await self._loop.after_failed_accept(error)
+                continue
             os.set_blocking(fd, False)
             self._add(fd)
             self._on_connect()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import time
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from orlop.shim.attach import Hub
 from orlop.shim.loop import Lock, Loop, Promise, Stopped
+from orlop.shim.server import Server
 from tests.patience import patient
 
 
@@ -186,3 +190,53 @@ def test_a_regular_file_is_always_ready(loop: Loop) -> None:
 
     with Path(__file__).open("rb") as file:
         assert run(loop, main(file.fileno())) == b'"""Th'
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])
+def test_a_client_waits_while_there_is_no_descriptor(
+    loop: Loop, tmp_path: Path, kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loop sleeps meanwhile, although somebody knocks."""
+    turns = 0
+    poll = loop._poll
+
+    def counted() -> None:
+        nonlocal turns
+        turns += 1
+        poll()
+
+    monkeypatch.setattr(loop, "_poll", counted)
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    listener.setblocking(False)
+    server: Server | Hub
+    if kind == socket.SOCK_STREAM:
+        server = Server(loop, listener, lambda *_: pytest.fail("no call"), on_connect=lambda: None)
+    else:
+        server = Hub(loop, str(tmp_path / "s"), listener)
+    client = socket.socket(socket.AF_UNIX, kind)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+
+    async def main() -> tuple[int, float]:
+        began = time.monotonic()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            client.connect(str(tmp_path / "s"))
+            await loop.sleep(0.5)
+            found = turns, time.monotonic() - began
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        while not (server._connections if isinstance(server, Server) else server._clients):
+            await loop.sleep(0.01)
+        return found
+
+    with client:
+        counted_turns, passed = run(loop, main())
+    assert 2 <= counted_turns <= 20 * passed + 5
+    if isinstance(server, Hub):
+        server.close()
+    else:
+        server.stop_accepting()
