@@ -8,6 +8,7 @@ with the fork server, and so with its owner.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -64,6 +65,18 @@ class Worker:
             self._pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             self._pidfd = -1
+        except OSError as error:  # for want of descriptors or memory
+            self._give_up()
+            raise errors.Unavailable(f"worker {self.pid} cannot be held: {error}") from error
+
+    def _give_up(self) -> None:
+        """End one that is held by nothing but its socket, whose end is its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with self._socket, contextlib.suppress(OSError):
+            self._socket.settimeout(_END_LIMIT / 1000)
+            while self._socket.recv(MAX_MESSAGE):
+                pass
 
     def __enter__(self) -> Worker:
         return self

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf.any_pb2 import Any
 
+from orlop.errors import Unavailable
 from orlop.fork.client import ForkServer
 from orlop.rpc import CallContext
 from orlop.rpc.convert import nanoseconds
@@ -69,10 +70,21 @@ class ForkedShims:
                 pid = self._spare.give(args, fd)
                 if pid is None:
                     pid = self._forks.spawn(ENTRY, args, [fd], name=NAME)
+                process = self._hold(pid, path)
             except BaseException:
                 path.unlink()
                 raise
-        return endpoint, Process(pid, path, self._spare.want)
+        return endpoint, process
+
+    def _hold(self, pid: int, path: Path) -> Process:
+        try:
+            return Process(pid, path, self._spare.want)
+        except OSError as error:  # for want of descriptors or memory
+            for kill in (os.kill, os.killpg):  # it may lead no group yet
+                with contextlib.suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
+            self._spare.want()
+            raise Unavailable(f"shim pid={pid} cannot be held: {error}") from error
 
     def end(self, bundle: Bundle) -> None:
         """Nothing: it ends with its `Process`, or by itself."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +22,10 @@ import pytest
 from orlop.errors import NotFound, Unavailable
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
+from orlop.rpc import CallContext
+from orlop.runtime import Bundles
+from orlop.runtime.forked import ForkedShims
+from orlop.sys.process import mark
 from tests.patience import patient
 
 HERE = "tests.integration.fork.test_fork_server"
@@ -116,6 +123,75 @@ def test_leaving_ends_the_worker(forks: ForkServer) -> None:
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_worker_that_cannot_be_held_is_ended(
+    forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked for it knows of none, and must find nobody at work where it wanted work done."""
+    began: list[int] = []
+    spawn = forks.spawn
+
+    def told(*args: Any, **named: Any) -> int:
+        began.append(spawn(*args, **named))
+        return began[-1]
+
+    monkeypatch.setattr(forks, "spawn", told)
+    monkeypatch.setattr(os, "pidfd_open", _no_descriptor)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with pytest.raises(Unavailable, match=r"cannot be held.*Too many open files"):
+        Worker(forks, f"{HERE}:sleep", {})
+    assert not _runs(began[0])
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_shim_that_cannot_be_held_is_ended(
+    forks: ForkServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("state", "root"):
+        (tmp_path / name).mkdir()
+    shims = ForkedShims(forks, tmp_path / "s", "/none")
+    bundle = Bundles(tmp_path / "state", tmp_path / "root").create("ns", "one", b"{}")
+    try:
+        for spare in (True, False):
+            deadline = time.monotonic() + patient(20)
+            while spare and shims._spare._waiting is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pidfd_open", _no_descriptor)
+                if not spare:
+                    patch.setattr(shims._spare, "give", lambda *_: None)
+                with pytest.raises(Unavailable, match="cannot be held") as caught:
+                    shims.start(CallContext(), bundle, None)
+            assert shims.sockets() == []
+            pid = int(re.findall(r"pid=(\d+)", str(caught.value))[0])
+            deadline = time.monotonic() + patient(20)
+            while _session(pid):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    finally:
+        shims.close()
+        bundle.delete()
+
+
+def _no_descriptor(pid: int) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _runs(pid: int) -> bool:
+    return bool(mark(pid))
+
+
+def _session(leader: int) -> list[int]:
+    """The processes of a session that still run."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdecimal() and _runs(int(each.name)):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(each.name)) == leader:
+                    found.append(int(each.name))
+    return found
 
 
 def test_workers_end_with_the_server(forks: ForkServer) -> None:
