@@ -133,7 +133,8 @@ def _follow_log(connection: Connection, container: containers_pb2.Container) -> 
     def copy() -> None:
         with theirs:
             try:
-                for batch in logs.read(connection, container, logs.Wanted(tail=0, follow=True)):
+                wanted = logs.Wanted(tail=0, follow=True)
+                for batch in logs.read(connection, container, wanted, theirs.fileno()):
                     for entry in batch:
                         for start in range(0, len(entry.data), _CHUNK):
                             part = entry.data[start : start + _CHUNK]

@@ -35,7 +35,11 @@ class Upload:
         self._credit = 0
         self._closed = False
         self._incoming = connection.streaming.stream(self._requests())
-        next(self._incoming)  # the daemon knows the stream from here on
+        try:
+            next(self._incoming)  # the daemon knows the stream from here on
+        except BaseException:
+            self._close()  # or who sends would wait for ever
+            raise
         self._thread = threading.Thread(target=self._listen, name="orlop-credit", daemon=True)
         self._thread.start()
 
@@ -92,7 +96,11 @@ class Download:
         self._outgoing: queue.SimpleQueue[Any | None] = queue.SimpleQueue()
         self._outgoing.put(pack(StreamInit(id=self.id)))
         self._incoming = connection.streaming.stream(self._requests())
-        next(self._incoming)
+        try:
+            next(self._incoming)
+        except BaseException:
+            self._outgoing.put(None)  # or who sends would wait for ever
+            raise
         self._outgoing.put(pack(types.WindowUpdate(update=_WINDOW)))
         self._thread = threading.Thread(target=self._receive, name="orlop-receive", daemon=True)
         self._thread.start()

@@ -40,10 +40,10 @@ class Wanted(NamedTuple):
 
 
 def read(
-    connection: Connection, container: containers_pb2.Container, wanted: Wanted
+    connection: Connection, container: containers_pb2.Container, wanted: Wanted, taker: int = -1
 ) -> Iterator[list[Entry]]:
     """The log, in lists of entries. With `follow` it ends when the container has ended for good and
-    all is read, or at `until`.
+    all is read, or at `until`, or when the socket `taker` is hung up, if it is given.
 
     Raises NotFound for a container without a log, InvalidArgument for times of a log without any.
     """
@@ -58,7 +58,8 @@ def read(
             raise NotFound(f'log "{file.path}" of container "{container.id}"') from None
         yield from _filtered([first], wanted)
         if wanted.follow:
-            yield from _filtered(_follow(connection, container, reader, wanted.until), wanted)
+            more = _follow(connection, container, reader, wanted.until, taker)
+            yield from _filtered(more, wanted)
         else:
             _await_writer(connection, container.id, reader)
             yield from _filtered(reader.available(reader.extent()), wanted)
@@ -98,9 +99,13 @@ def _await_writer(connection: Connection, container: str, reader: LogReader) -> 
 
 
 def _follow(
-    connection: Connection, container: containers_pb2.Container, reader: LogReader, until: int
+    connection: Connection,
+    container: containers_pb2.Container,
+    reader: LogReader,
+    until: int,
+    taker: int,
 ) -> Iterator[list[Entry]]:
-    """All that comes, until the end."""
+    """All that comes, until the end, or until nobody wants it any more."""
     from orlop.sys.inotify import IN_MODIFY, IN_MOVE_SELF, add_watch, open_inotify
 
     end = _End(connection, container)
@@ -109,6 +114,8 @@ def _follow(
         poll = select.poll()
         poll.register(notify, select.POLLIN)
         poll.register(end.fd, select.POLLIN)
+        if taker >= 0:
+            poll.register(taker, 0)  # a hang-up is told in any case
         watched = -1
         while True:
             ended = end.reached
@@ -122,7 +129,9 @@ def _follow(
                 yield from reader.available()
                 return
             left = max(0.0, (until - time.time_ns()) / 10**9)
-            poll.poll(min(_PAUSE if ended else _LOOK, left) * 1000)
+            ready = poll.poll(min(_PAUSE if ended else _LOOK, left) * 1000)
+            if any(fd == taker for fd, _ in ready):
+                return
             with suppress(BlockingIOError):
                 os.read(notify, 65536)
     finally:

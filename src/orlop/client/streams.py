@@ -33,7 +33,11 @@ class MessageStream:
         self._outgoing: queue.SimpleQueue[Any | None] = queue.SimpleQueue()
         self._outgoing.put(pack(StreamInit(id=self.id)))
         self._incoming = connection.streaming.stream(self._requests())
-        next(self._incoming)
+        try:
+            next(self._incoming)
+        except BaseException:
+            self._outgoing.put(None)  # or who sends would wait for ever
+            raise
         self._thread = threading.Thread(target=self._read, name=f"orlop-{purpose}", daemon=True)
         self._thread.start()
 

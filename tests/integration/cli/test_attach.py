@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import select
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from orlop.client import attach, containers
 from orlop.shim.keeper import HAND
 from tests.daemon_fixture import Orlopd
 from tests.terminal_fixture import Terminal
@@ -235,6 +237,24 @@ def test_another_shim_has_its_log(orlopd: Orlopd, busybox: str) -> None:
         out, _ = client.communicate(timeout=60)
         assert (out.replace("here\n", ""), client.returncode) == ("went\n", 6)
     orlopd.orlop("rm", "one")
+
+
+def test_nothing_stays_of_who_follows_a_silent_log(orlopd: Orlopd, busybox: str) -> None:
+    shim = "/usr/bin/containerd-shim-runc-v2"
+    orlopd.orlop("run", "-d", "--runtime", shim, "--name", "one", busybox, "sleep", "1000")
+
+    def threads() -> set[str]:
+        names = {each.name for each in threading.enumerate()}
+        return names & {"orlop-follow", "orlop-wait"}
+
+    with orlopd.connect() as connection:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        attached = attach.attach(connection, containers.get(connection, "one"))
+        orlopd.wait_for(lambda: len(threads()) == 2)
+        attached.close()
+        orlopd.wait_for(lambda: not threads())
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    orlopd.orlop("rm", "-f", "one")
 
 
 def test_what_cannot_be_attached_to(orlopd: Orlopd, shell: str, busybox: str) -> None:
