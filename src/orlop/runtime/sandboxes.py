@@ -39,6 +39,7 @@ FOLDER = "io.containerd.sandbox.controller.v1.shim"
 _SERVICE = "containerd.runtime.sandbox.v1.Sandbox"
 _QUERY_TIMEOUT = 5.0
 _PARALLEL = 16
+_HANDS = 4  # a shim that hangs must not keep the others unburied
 _UNKNOWN_STATUS = 255
 _log = logging.getLogger(__name__)
 
@@ -56,11 +57,14 @@ class RunningSandbox:
         self._changed = threading.Condition()
         self._ended: wire.WaitSandboxResponse | None = None
 
-    def reconnect(self, shim: Shim) -> None:
-        """The shim lives after all, and is reached by another connection."""
+    def reconnect(self, lost: Shim, shim: Shim) -> bool:
+        """The shim lives after all; whether this is the connection by which it is reached."""
         with self._changed:
+            if self.shim is not lost:
+                return False
             self.shim = shim
             self._changed.notify_all()
+        return True
 
     def end(self, ended: wire.WaitSandboxResponse) -> None:
         """It was cleared up after its shim."""
@@ -103,7 +107,7 @@ class SandboxManager:
         self._lock = threading.Lock()
         self._running: dict[tuple[str, str], RunningSandbox] = {}
         self._creating: set[tuple[str, str]] = set()
-        self._undertaker = ThreadPoolExecutor(1, thread_name_prefix="sandboxes")
+        self._undertaker = ThreadPoolExecutor(_HANDS, thread_name_prefix="sandboxes")
         shims.on_death.append(self._shim_died)
 
     def close(self) -> None:
@@ -318,7 +322,7 @@ class SandboxManager:
         if self._reconnected(sandbox, shim) or not self._take(sandbox):
             return
         _log.warning("namespace=%s sandbox=%s shim has died", shim.namespace, bundle.id)
-        self._shims.forget(shim)
+        self._shims.forget(sandbox.shim)
         try:
             last = self._shims.clean_up(bundle)
         except (OrlopError, OSError) as error:
@@ -342,8 +346,7 @@ class SandboxManager:
             self._reactor.call_later(RETRY, lambda: self._shim_died(lost))
             return True
         sandbox.stranded = False
-        self._shims.forget(lost)
-        sandbox.reconnect(shim)
+        self._shims.forget(lost if sandbox.reconnect(lost, shim) else shim)
         if shim.closed.is_set():
             # One that is dying accepts for a moment. Nobody was told of this end.
             self._reactor.call_later(RETRY, lambda: self._shim_died(shim))

@@ -1,0 +1,136 @@
+"""What becomes of sandboxes whose shims cannot be reached, with shims that are made up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orlop.errors import NotFound, Unavailable
+from orlop.rpc.reactor import Reactor
+from orlop.runtime.model import Exit
+from orlop.runtime.sandboxes import RunningSandbox, SandboxManager
+from tests.patience import patient
+
+
+class Shims:
+    """Connections by the id of a bundle: `connect` does what `behave` says of it."""
+
+    def __init__(self) -> None:
+        self.on_death: list[Callable[[Any], None]] = []
+        self.behave: Callable[[str], Any]
+        self.forgotten: list[Any] = []
+
+    def connect(self, bundle: Any) -> Any:
+        return self.behave(bundle.id)
+
+    def forget(self, shim: Any) -> None:
+        self.forgotten.append(shim)
+
+    def clean_up(self, bundle: Any) -> Exit:
+        return Exit(137, 1, 7)
+
+
+class Publisher:
+    def publish(self, namespace: str, topic: str, event: Any) -> None:
+        pass
+
+
+class Sandboxes:
+    """A manager, with sandboxes that have lost their shims."""
+
+    def __init__(self, *names: str) -> None:
+        self.reactor, self.shims = Reactor(), Shims()
+        self.manager = SandboxManager(
+            SimpleNamespace(),  # type: ignore[arg-type]
+            self.shims,  # type: ignore[arg-type]
+            Publisher(),  # type: ignore[arg-type]
+            self.reactor,
+        )
+        self.lost = {name: _shim() for name in names}
+        self.found = {name: self._add(name) for name in names}
+
+    def _add(self, name: str) -> RunningSandbox:
+        bundle = SimpleNamespace(
+            namespace="ns", id=name, path=Path("/none"), delete=lambda: None, endpoint=None
+        )
+        log = SimpleNamespace(close=lambda: None)
+        made = RunningSandbox(bundle, self.lost[name], log)  # type: ignore[arg-type]
+        self.manager._running["ns", name] = made
+        return made
+
+    def tell(self, name: str) -> None:
+        self.shims.on_death[0](self.lost[name])
+
+    def has(self, name: str) -> bool:
+        try:
+            self.manager.get("ns", name)
+        except NotFound:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.manager.close()
+        self.reactor.close()
+
+
+def _shim() -> Any:
+    return SimpleNamespace(closed=threading.Event(), namespace="ns")
+
+
+@pytest.fixture
+def two() -> Iterator[Sandboxes]:
+    made = Sandboxes("one", "two")
+    yield made
+    made.close()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patient(20)
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_shim_that_hangs_keeps_nobody_else_unburied(two: Sandboxes) -> None:
+    over = threading.Event()
+
+    def behave(name: str) -> Any:
+        if name == "one":
+            over.wait()
+        raise Unavailable("nobody listens")
+
+    two.shims.behave = behave
+    try:
+        two.tell("one")
+        two.tell("two")
+        _until(lambda: not two.has("two"))
+        assert two.has("one")
+    finally:
+        over.set()
+    _until(lambda: not two.has("one"))
+
+
+def test_one_that_is_told_twice_has_one_connection(two: Sandboxes) -> None:
+    both = threading.Barrier(2)
+    made: list[Any] = []
+
+    def behave(name: str) -> Any:
+        both.wait(patient(20))
+        made.append(_shim())
+        return made[-1]
+
+    two.shims.behave = behave
+    two.tell("one")
+    two.tell("one")
+    _until(lambda: len(two.shims.forgotten) == 2)
+    kept = two.found["one"].shim
+    assert kept in made
+    dropped = next(each for each in made if each is not kept)
+    assert two.lost["one"] in two.shims.forgotten
+    assert dropped in two.shims.forgotten
