@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -23,14 +25,26 @@ def _tasks(orlopd: Orlopd) -> dict[str, tuple[int, str]]:
     return {name: (int(pid), status) for name, pid, status in map(str.split, lines)}
 
 
+def _listens(pid: int) -> bool:
+    """Whether a shell, which runC has become, handles SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (name,) = re.findall(r"^Name:\t(.*)$", status, re.M)
+    (caught,) = re.findall(r"^SigCgt:\t(.*)$", status, re.M)
+    return name == "sh" and bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_ten_containers_survive(orlopd: Orlopd, busybox: str, tmp_path: Path) -> None:
     names = [f"c{n}" for n in range(COUNT)]
     for name in names:
         orlopd.ctr("run", "-d", busybox, name, "sleep", "1000")
-    orlopd.ctr("run", "-d", busybox, "brief", "sh", "-c", "sleep 1; exit 23")
+    ends = "trap 'exit 23' TERM; while :; do sleep 0.1; done"
+    orlopd.ctr("run", "-d", busybox, "brief", "sh", "-c", ends)
     before = _tasks(orlopd)
     orlopd.kill9()
-    time.sleep(1.5)
+    brief = before["brief"][0]
+    orlopd.wait_for(lambda: _listens(brief))
+    os.kill(brief, signal.SIGTERM)
+    orlopd.wait_for(lambda: not Path(f"/proc/{brief}").exists())
     for name in names:
         assert Path(f"/proc/{before[name][0]}").exists()
     orlopd.start()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +31,12 @@ def test_one_daemon_a_root(orlopd: Orlopd) -> None:
     assert second.stderr.count("\n") == 1
 
 
+def _clients(daemon: Orlopd) -> int:
+    """How many are connected, and have been accepted."""
+    lines = map(str.split, Path("/proc/net/unix").read_text().splitlines())
+    return sum(words[5] == "03" and words[-1] == daemon.address for words in lines)
+
+
 def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("run", "-d", busybox, "stays", "sleep", "1000")
     with (
@@ -40,7 +46,7 @@ def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> No
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ) as attached,
     ):  # fmt: skip
-        time.sleep(0.5)
+        orlopd.wait_for(lambda: _clients(orlopd) == 2)
         assert orlopd.stop() < patient(10)  # neither client would ever leave
         for client in (events, attached):
             client.kill()
@@ -68,9 +74,10 @@ def test_systemd_is_told(tmp_path: Path) -> None:
 
 def test_stacks_on_request(orlopd: Orlopd) -> None:
     os.kill(orlopd.pid, signal.SIGUSR1)
-    orlopd.wait_for(
-        lambda: "MainThread" in orlopd.log.read_text() or "File " in orlopd.log.read_text()
-    )
+    # No traceback of an exception looks so: faulthandler's has no commas.
+    waits = re.compile(r'^  File ".*/orlop/daemon/lifecycle\.py", line \d+ in wait$', re.M)
+    orlopd.wait_for(lambda: waits.search(orlopd.log.read_text()) is not None)
+    assert len(re.findall("^Thread 0x", orlopd.log.read_text(), re.M)) > 1
     assert "Server:" in orlopd.ctr("version").stdout
 
 

@@ -16,6 +16,7 @@ import pytest
 from orlop import errors
 from orlop.wire import task_v2_pb2 as task
 from tests.integration.shim.harness import NAMESPACE, Shim, process_exists, wait_until
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -303,7 +304,7 @@ def test_terminal_without_a_reader_does_not_hold_up_the_exit(shim: Shim) -> None
     assert start(shim)() == 5
     started = time.monotonic()
     shim.client.delete(id="one")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < patient(4)
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -15,6 +15,7 @@ from orlop.rpc.convert import pack
 from orlop.transfer.bytestreams import WINDOW, ByteReader, ByteWriter
 from orlop.transfer.streams import Stream
 from orlop.wire.transfer_types_pb2 import Data, WindowUpdate
+from tests.patience import patient
 
 _GONE = RuntimeError("client has gone")
 
@@ -91,12 +92,12 @@ def test_a_reader_waits_for_nobody_for_ever(client: Client) -> None:
 
 @pytest.mark.parametrize("kind", [ByteReader, ByteWriter])
 def test_a_cancelled_wait_ends_at_once(client: Client, kind: Any) -> None:
-    with kind(client.stream, stall=60) as peer:
+    with kind(client.stream, stall=patient(60)) as peer:
         threading.Timer(0.05, peer.abort).start()
         began = time.monotonic()
         with pytest.raises(Cancelled):
             peer.read() if kind is ByteReader else peer.write(b"data")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < patient(5)
         client.end()
 
 
