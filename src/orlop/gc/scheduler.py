@@ -89,6 +89,10 @@ class Scheduler:
             self._touched = True
             self._condition.notify_all()
 
+    def waiting(self) -> tuple[int, int]:
+        """How many names the next collection looks at, and how many of them lost a keeper."""
+        return self._collector.waiting()
+
     def collect(self, ctx: CallContext) -> None:
         """Wait for a collection that begins from now on.
 
@@ -194,7 +198,7 @@ class Scheduler:
         return not failure
 
     def _count(self, outcome: Collection | None) -> None:
-        self.collections.add("success" if outcome else "error")
+        self.collections.add("success" if outcome else "fail")  # as containerd says
         if outcome is not None:
             self.seconds.observe(outcome.seconds)
             for kind, count in outcome.removed.items():

@@ -179,6 +179,7 @@ def test_a_failure_is_told_to_who_waits(database: Database) -> None:
             with pytest.raises(Internal, match="no such disk"):
                 made.collect(CallContext())
     assert runs == [None, None]
+    assert made.collections.read() == {("fail",): 2}  # containerd's word
 
 
 def test_waiting_ends_with_the_call_and_with_the_daemon(database: Database) -> None:
