@@ -21,7 +21,7 @@ from orlop.metadata import Database
 from orlop.metrics import cgroups, processes, target
 from orlop.metrics.family import Family
 from orlop.metrics.internals import Internals, Reading
-from orlop.metrics.scraper import Outcomes
+from orlop.metrics.scraper import Outcomes, Scraper
 from orlop.rpc.calls import Calls
 from orlop.tally import Counter, Times
 from orlop.transfer import Puller
@@ -87,7 +87,7 @@ def _readings(folder: Path) -> Iterator[Reading]:
             watchers=SimpleNamespace(garbage=Scheduler(Collector(database, {}))),
         )
         yield from readings(rooms, servers, Counter("outcome"))
-    yield from Outcomes(0).readings()
+    yield from Scraper(Internals([]), nothing, Outcomes(0)).readings
 
 
 def _library() -> Iterator[Row]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from orlop.errors import OrlopError
+from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.memory import memory_file, read_all, write_all
 from orlop.fork.worker import Spawner, Worker
 
@@ -45,15 +45,17 @@ def look(forks: Spawner, job: str, name: str, things: Sequence[Any]) -> list[Loo
 
 
 def _look(forks: Spawner, job: str, name: str, share: Sequence[Any]) -> Looked:
-    with ExitStack() as stack:
-        source, sink = (stack.enter_context(memory_file(name)) for _ in range(2))
-        write_all(source, json.dumps(share).encode())
-        try:
+    try:
+        with ExitStack() as stack:
+            source, sink = (stack.enter_context(memory_file(name)) for _ in range(2))
+            write_all(source, json.dumps(share).encode())
             worker = stack.enter_context(Worker(forks, job, {}, [source, sink], name=name))
             timer = threading.Timer(_PATIENCE, worker.cancel)
             timer.daemon = True
             timer.start()
             stack.callback(timer.cancel)
             return Looked(len(share), worker.result(), read_all(sink))
-        except OrlopError as error:
-            return Looked(len(share), error)
+    except OrlopError as error:
+        return Looked(len(share), error)
+    except OSError as error:  # no descriptors, or no memory for the files
+        return Looked(len(share), ResourceExhausted(f"{name}: {error}"))

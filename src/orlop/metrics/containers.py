@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import logging
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +29,9 @@ from orlop.wire.task_types_pb2 import Status
 
 _JOB = "orlop.metrics.worker:collect"
 
-GONE, SILENT, LOST, UNMEASURED = "gone", "silent", "lost", "unmeasured"
+GONE, SILENT, LOST, UNKNOWN, UNMEASURED = "gone", "silent", "lost", "unknown", "unmeasured"
+
+_log = logging.getLogger(__name__)
 
 
 class Options(NamedTuple):
@@ -88,7 +92,12 @@ class Containers:
 
     def _targets(self, tasks: Sequence[Task], failures: Counter[str]) -> list[Target]:
         wanted = (*self._options.labels.keys, COUNT, HEALTHCHECK)
-        records = self._records.facts(wanted)
+        try:
+            records = self._records.facts(wanted)
+        except (OrlopError, sqlite3.Error) as error:  # the daemon's own are wanted all the more
+            _log.warning("metrics lack all containers: %s", error)
+            failures[UNKNOWN] += len(tasks)
+            return []
         found = {
             task: record
             for task in tasks

@@ -6,6 +6,8 @@ of metrics.
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -22,7 +24,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from orlop.errors import OrlopError
 from orlop.tally import Counter, Distribution, Times, Values
+
+_log = logging.getLogger(__name__)
 
 _END = "# EOF\n"
 _TOTAL = "_total"
@@ -44,10 +49,14 @@ class Reading(NamedTuple):
 
 
 class Internals(Collector):
-    """The daemon's own metrics, with those of its process and Python; `text` writes them down."""
+    """The daemon's own metrics, with those of its process and Python; `text` writes them down.
+
+    One that cannot be read is left out, and counted in `failures`.
+    """
 
     def __init__(self, readings: Iterable[Reading], *, process: bool = True) -> None:
         self._readings = list(readings)
+        self.failures = Counter("metric")
         self.registry = CollectorRegistry(auto_describe=False)
         if process:
             GCCollector(self.registry)
@@ -57,7 +66,11 @@ class Internals(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for reading in self._readings:
-            yield _metric(reading)
+            try:
+                yield _metric(reading)
+            except (OrlopError, OSError, sqlite3.Error) as error:
+                _log.warning('metric "%s" cannot be read: %s', reading.name, error)
+                self.failures.add(reading.name)
 
     def text(self, *, openmetrics: bool) -> str:
         """The samples; in OpenMetrics without the end mark."""

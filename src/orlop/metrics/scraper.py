@@ -70,16 +70,19 @@ class Scraper:
         self._internals = internals
         self._containers = containers
         self._outcomes = outcomes
-        self._own = Internals(outcomes.readings(), process=False)
+        unread = Reading(
+            "orlop_metrics_unread_total",
+            "How often a scrape could not read a metric of the daemon, by metric",
+            internals.failures,
+        )
+        self.readings = (*outcomes.readings(), unread)
+        self._own = Internals(self.readings, process=False)
         self._shared = {
             each: Shared(partial(self._text, *each)) for each in product((False, True), repeat=2)
         }
 
     def text(self, *, openmetrics: bool, every_unit: bool) -> bytes:
-        """Without `every_unit`, metrics that are told in Prometheus's units are told so only.
-
-        Raises what a room below does when the database cannot be read.
-        """
+        """Without `every_unit`, metrics that are told in Prometheus's units are told so only."""
         return self._shared[openmetrics, every_unit].get()
 
     def _text(self, openmetrics: bool, every_unit: bool) -> bytes:
