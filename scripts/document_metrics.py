@@ -23,7 +23,7 @@ from orlop.metrics.family import Family
 from orlop.metrics.internals import Internals, Reading
 from orlop.metrics.scraper import Outcomes, Scraper
 from orlop.rpc.calls import Calls
-from orlop.tally import Counter, Times
+from orlop.tally import Counter, Times, Timing
 from orlop.transfer import Puller
 from orlop.transfer.resolver import Resolver
 from orlop.transfer.unpacking import Unpacking
@@ -75,16 +75,20 @@ def _readings(folder: Path) -> Iterator[Reading]:
     forks, exchange = ForkServer(), Exchange()
     with closing(Database(folder / "metadata.db")) as database:
         content = ContentStore(database, folder / "content", exchange)
+        shelves: Any = {"": SimpleNamespace(operations=Timing("operation"))}
         unpacking = Unpacking({}, nothing, nothing, forks)
         puller = Puller(content, nothing, nothing, unpacking)
         servers: Any = {name: (nothing, Calls()) for name in ("grpc", "ttrpc")}
         transfers = {"puller": puller, "unpacking": unpacking, "resolver": Resolver(nothing)}
         rooms: Any = SimpleNamespace(
             ground=SimpleNamespace(forks=forks, exchange=exchange, database=database),
-            storage=SimpleNamespace(content=content),
+            storage=SimpleNamespace(content=content, shelves=shelves),
             transfers=SimpleNamespace(**transfers),
             execution=SimpleNamespace(tasks=nothing),
-            watchers=SimpleNamespace(garbage=Scheduler(Collector(database, {}))),
+            watchers=SimpleNamespace(
+                garbage=Scheduler(Collector(database, {})),
+                restarts=SimpleNamespace(looks=Counter("reason")),
+            ),
         )
         yield from readings(rooms, servers, Counter("outcome"))
     yield from Scraper(Internals([]), nothing, Outcomes(0)).readings

@@ -26,7 +26,7 @@ from orlop.metadata import Database, Transaction, clock, fieldmask, filters, lab
 from orlop.metadata.references import attach_to_lease, ensure_namespace
 from orlop.metadata.sweeping import Dead, Key
 from orlop.oci.digest import Digest
-from orlop.tally import Counter
+from orlop.tally import Counter, Timing
 from orlop.wire import events_pb2
 
 _KIND = "content"
@@ -60,6 +60,7 @@ class ContentStore:
         # Blob files and their rows change together.
         self._blob_lock = threading.Lock()
         self.committed = Counter()
+        self.operations = Timing("operation")
 
     def info(self, namespace: str, digest: str) -> Info:
         """Raises NotFound, and InvalidArgument for a malformed digest."""
@@ -125,7 +126,7 @@ class ContentStore:
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
         """Take those blobs from their namespaces that nothing keeps; how many there were."""
         gone = []
-        with self._blob_lock:
+        with self.operations.timed("delete"), self._blob_lock:
             with self._database.write() as tx:
                 for namespace, digest in keys:
                     if records.find(tx, namespace, digest) and dead(tx, namespace, digest):

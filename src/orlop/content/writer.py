@@ -182,11 +182,12 @@ class ContentWriter:
                     f'ref "{self.ref}" has {self._offset} bytes, {size} were to be committed'
                 )
             digest = self._verified(expected)
-            if not self._shared:
-                with disk_errors(self._store.files.root):
-                    os.fsync(self._fd)
-                self._close_file()  # what is open to write cannot be protected
-            self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
+            with self._store.operations.timed("commit"):
+                if not self._shared:
+                    with disk_errors(self._store.files.root):
+                        os.fsync(self._fd)
+                    self._close_file()  # what is open to write cannot be protected
+                self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
         finally:
             self.close()
         return digest

@@ -32,7 +32,13 @@ def readings(
     yield from _servers({name: server for name, (server, _) in servers.items()})
     yield from _news(rooms, spans)
     yield from _work(rooms)
+    yield from _stores(rooms)
     yield from _tasks(rooms.execution.tasks)
+    yield Reading(
+        "orlop_restart_looks_total",
+        'Looks at containers with labels to restart them: on a "round", or after an "exit"',
+        rooms.watchers.restarts.looks,
+    )
 
 
 def _calls(transport: str, calls: Calls) -> Iterator[Reading]:
@@ -93,13 +99,18 @@ def _news(rooms: Rooms, spans: tally.Counter) -> Iterator[Reading]:
 
 
 def _work(rooms: Rooms) -> Iterator[Reading]:
-    forks, transfers, garbage = rooms.ground.forks, rooms.transfers, rooms.watchers.garbage
+    forks, transfers = rooms.ground.forks, rooms.transfers
     yield Reading(
         "orlop_fork_seconds",
         "Time until the fork server had forked a shim or a worker, by name",
         forks.forks,
     )
     yield Reading("orlop_fork_failures_total", "Forks that failed, by name", forks.failures)
+    yield Reading(
+        "orlop_workers",
+        "Workers that are at work, by name: what is heavy is done by processes of their own",
+        forks.workers,
+    )
     yield Reading("orlop_pull_seconds", "Time of pulls by outcome", transfers.puller.pulls)
     yield Reading(
         "orlop_pull_fetched_bytes_total", "Bytes fetched by pulls", transfers.puller.fetched
@@ -114,6 +125,10 @@ def _work(rooms: Rooms) -> Iterator[Reading]:
         'Requests to registries by host and status; "error" where there was no answer',
         transfers.resolver.requests,
     )
+
+
+def _stores(rooms: Rooms) -> Iterator[Reading]:
+    garbage, content, shelves = rooms.watchers.garbage, rooms.storage.content, rooms.storage.shelves
     yield Reading(
         "containerd_gc_collections_total",
         "Collections of garbage by what came of them",
@@ -129,10 +144,37 @@ def _work(rooms: Rooms) -> Iterator[Reading]:
         "Records that were garbage, by kind",
         garbage.removed,
     )
+
+    def names() -> dict[tuple[str, ...], float]:
+        waiting, lost = garbage.waiting()
+        return {("new",): waiting - lost, ("lost",): lost}
+
+    yield Reading(
+        "orlop_gc_waiting",
+        'Names that the next collection looks at: "new" ones, and those that "lost" a keeper',
+        names,
+        ("reason",),
+    )
     yield Reading(
         "orlop_content_committed_bytes_total",
         "Bytes of blobs that came into the content store",
-        rooms.storage.content.committed,
+        content.committed,
+    )
+    yield Reading(
+        "orlop_content_seconds",
+        "Time to commit and to delete blobs, also those of pulls and collections",
+        content.operations,
+    )
+    yield Reading(
+        "orlop_snapshot_seconds",
+        "Time of operations on snapshots, also those of pulls, imports and runs",
+        tally.Together("snapshotter", {n: each.operations for n, each in shelves.items()}),
+    )
+    yield Reading(
+        "orlop_snapshots_undeleted",
+        "Snapshots that are gone and wait to be deleted, or for who has them to remove them",
+        lambda: {(name,): each.undeleted() for name, each in shelves.items()},
+        ("snapshotter",),
     )
 
 

@@ -24,7 +24,8 @@ class ForkServer:
     """Forks warm processes on request; thread-safe.
 
     `preload` names the modules that its children share. The process is started by `start()` (which
-    does not wait until it is warm) and replaced when it has died.
+    does not wait until it is warm) and replaced when it has died. `workers` counts the `Worker`s
+    that are there.
     """
 
     def __init__(self, preload: Sequence[str] = ()) -> None:
@@ -35,6 +36,7 @@ class ForkServer:
         self._ready = False
         self.forks = Timing("name")
         self.failures = Counter("name")
+        self.workers = Counter("name")
 
     @property
     def pid(self) -> int | None:

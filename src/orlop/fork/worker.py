@@ -18,12 +18,14 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
 from orlop import errors
 from orlop.fork.client import ForkServer
 from orlop.sys.process import set_parent_death_signal
+from orlop.tally import Counter
 
 MAX_MESSAGE = 64 * 1024
 _END_LIMIT = 5000  # milliseconds
@@ -31,7 +33,10 @@ Report = Callable[[Any], None]
 
 
 class Spawner(Protocol):
-    """What a worker needs of the fork server."""
+    """What a worker needs of the fork server, and where it counts itself while it is there."""
+
+    @property
+    def workers(self) -> Counter: ...
 
     def spawn(
         self, entry: str, args: Mapping[str, Any], fds: Sequence[int] = ..., *, name: str
@@ -68,6 +73,8 @@ class Worker:
         except OSError as error:  # for want of descriptors or memory
             self._give_up()
             raise errors.Unavailable(f"worker {self.pid} cannot be held: {error}") from error
+        self._leave: Callable[[], None] | None = partial(server.workers.add, name, by=-1)
+        server.workers.add(name)
 
     def _give_up(self) -> None:
         """End one that is held by nothing but its socket, whose end is its own."""
@@ -94,6 +101,9 @@ class Worker:
             if self._pidfd >= 0:
                 os.close(self._pidfd)
                 self._pidfd = -1
+            leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
     def _await_end(self) -> None:
         """It has been told to die; until it has, it may still write where it was told to."""

@@ -32,6 +32,7 @@ from orlop.restart.rules import (
 )
 from orlop.runtime.model import ProcessState
 from orlop.runtime.task import Task
+from orlop.tally import Counter
 from orlop.wire.events_pb2 import ContainerDelete, TaskExit
 from orlop.wire.task_types_pb2 import CREATED, PAUSED, PAUSING, RUNNING
 from orlop.wire.types_pb2 import Envelope
@@ -67,6 +68,7 @@ class Monitor:
         self._unstarted: dict[Key, int] = {}  # pids of created tasks that the last round saw
         self._failed: set[Key] = set()
         self._complaints: dict[Key, str] = {}
+        self.looks = Counter("reason")
         self._hands = ThreadPoolExecutor(_HANDS, thread_name_prefix="restart")
         # The next round sees what is missed.
         self._listener = Listener(exchange, "restart", _TOPICS, self._hear)
@@ -174,6 +176,7 @@ class Monitor:
         finally:
             with self._lock:
                 self._busy.discard(key)
+            self.looks.add("round" if on_round else "exit")
 
     def _is_gone(self, key: Key) -> bool:
         try:

@@ -118,7 +118,7 @@ class Doomed:
         try:
             while True:
                 what = "what has lost its record"
-                waiting, gone = self._waiting(), 0
+                waiting, gone = self.waiting(), 0
                 for namespace, name in waiting:
                     if self._closed:
                         return False
@@ -139,7 +139,8 @@ class Doomed:
             self._told = True
             return True
 
-    def _waiting(self) -> list[tuple[str, str]]:
+    def waiting(self) -> list[tuple[str, str]]:
+        """Namespaces and names of what is to be removed."""
         with self._database.read() as tx:
             rows = tx.all(
                 "SELECT namespace, name FROM proxied_snapshots"

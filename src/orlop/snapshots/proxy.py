@@ -168,7 +168,10 @@ class ProxySnapshotter(Shelf):
             above = self._parent(tx, namespace, parent)
             below = self._name(tx, above) if above else ""
         usage = self._remote.usage(namespace, before)
-        with self._coming(namespace, _name(namespace, self._ids.next(), name)) as after:
+        with (
+            self.operations.timed("commit"),
+            self._coming(namespace, _name(namespace, self._ids.next(), name)) as after,
+        ):
             self._remote.commit(namespace, after, before, below, inherited(wanted))
             with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
                 self._commit(tx, namespace, name, key, wanted, lease, parent, usage)
@@ -190,6 +193,9 @@ class ProxySnapshotter(Shelf):
         if record.kind is Kind.COMMITTED:
             return Usage(record.size, record.inodes)
         return self._remote.usage(namespace, name)
+
+    def undeleted(self) -> int:
+        return len(self._doomed.waiting())
 
     def _delete(self, record: Record) -> None:
         self._doomed.wake()

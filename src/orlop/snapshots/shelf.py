@@ -19,6 +19,7 @@ from orlop.snapshots import listing, records
 from orlop.snapshots.model import Info, Kind, Usage
 from orlop.snapshots.records import Record
 from orlop.sys.mount import Mount
+from orlop.tally import Timing
 from orlop.wire import events_pb2
 
 # On Prepare: the committed name that this snapshot is meant to become.
@@ -63,6 +64,7 @@ class Shelf(ABC):
         self._publisher = publisher
         self._kind = f"snapshot/{name}"
         self._resource = f"snapshots/{name}"
+        self.operations = Timing("operation")
 
     def prepare(
         self,
@@ -72,7 +74,8 @@ class Shelf(ABC):
         labels: Mapping[str, str] | None = None,
         lease: str = "",
     ) -> list[Mount]:
-        mounts = self._create(namespace, key, parent, Kind.ACTIVE, labels or {}, lease)
+        with self.operations.timed("prepare"):
+            mounts = self._create(namespace, key, parent, Kind.ACTIVE, labels or {}, lease)
         self._publisher.publish(
             namespace,
             "/snapshot/prepare",
@@ -88,7 +91,8 @@ class Shelf(ABC):
         labels: Mapping[str, str] | None = None,
         lease: str = "",
     ) -> list[Mount]:
-        return self._create(namespace, key, parent, Kind.VIEW, labels or {}, lease)
+        with self.operations.timed("view"):
+            return self._create(namespace, key, parent, Kind.VIEW, labels or {}, lease)
 
     @abstractmethod
     def _create(
@@ -105,6 +109,10 @@ class Shelf(ABC):
     @abstractmethod
     def _delete(self, record: Record) -> None:
         """The record has gone, and what it was of can go, too."""
+
+    @abstractmethod
+    def undeleted(self) -> int:
+        """How many have lost their records, and wait to be deleted."""
 
     def _refuse_existing(self, namespace: str, key: str, target: str, lease: str) -> None:
         """Raise AlreadyExists for a key, or target name, that is taken; the lease holds it then."""
@@ -217,12 +225,13 @@ class Shelf(ABC):
         )
 
     def remove(self, namespace: str, key: str) -> None:
-        with self._database.write() as tx:
-            record = self._get(tx, namespace, key)
-            if records.has_children(tx, record.id):
-                raise FailedPrecondition(f'cannot remove snapshot with child: "{key}"')
-            self._remove(tx, namespace, record)
-        self._removed(namespace, record)
+        with self.operations.timed("remove"):
+            with self._database.write() as tx:
+                record = self._get(tx, namespace, key)
+                if records.has_children(tx, record.id):
+                    raise FailedPrecondition(f'cannot remove snapshot with child: "{key}"')
+                self._remove(tx, namespace, record)
+            self._removed(namespace, record)
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
         """Remove those that nothing keeps and that have no children any more; how many.

@@ -251,6 +251,7 @@ class SnapshotStore(Shelf):
         parent: str = "",
     ) -> None:
         with (
+            self.operations.timed("commit"),
             self._held_if_taken(namespace, name, lease),
             self._committing.take((namespace, key)),
         ):
@@ -305,7 +306,7 @@ class SnapshotStore(Shelf):
 
     def sync(self) -> None:
         if self._durable:
-            with self._in_room():
+            with self.operations.timed("sync"), self._in_room():
                 sync_filesystem(str(self.driver.snapshots))
 
     def reap(self) -> None:
@@ -386,11 +387,12 @@ class SnapshotStore(Shelf):
     ) -> None:
         """Make the folder `number` a committed snapshot (for `FolderExtraction`)."""
         labels.validate(wanted)
-        usage = self.driver.usage(number)
-        with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
-            self._insert(tx, number, namespace, name, parent, Kind.COMMITTED, lease, usage)
-            labels.replace(tx, self._kind, namespace, name, wanted)
-        self._settle(number)
+        with self.operations.timed("commit"):
+            usage = self.driver.usage(number)
+            with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
+                self._insert(tx, number, namespace, name, parent, Kind.COMMITTED, lease, usage)
+                labels.replace(tx, self._kind, namespace, name, wanted)
+            self._settle(number)
         self._publish_commit(namespace, name, f"extract {name}")
 
     def _settle(self, number: int) -> None:
@@ -399,6 +401,9 @@ class SnapshotStore(Shelf):
             self.driver.settle(number)
         except (OSError, OrlopError) as error:
             _log.warning("snapshotter=%s snapshot %d leaves files: %s", self.name, number, error)
+
+    def undeleted(self) -> int:
+        return self._deletion.left()
 
     def _delete(self, record: Record) -> None:
         self._deletion.put_away(record.id)

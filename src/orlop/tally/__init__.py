@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -93,6 +93,23 @@ class Times:
 
     def read(self) -> dict[Values, Distribution]:
         raise NotImplementedError
+
+
+class Together(Times):
+    """What several have counted of the same, by the value of one more label: `parts`' key."""
+
+    def __init__(self, label: str, parts: Mapping[str, Timing]) -> None:
+        self._parts = parts
+        every = {(timing.labels, timing.bounds) for timing in parts.values()} or {((), SECONDS)}
+        ((labels, self.bounds),) = every
+        self.labels = (label, *labels)
+
+    def read(self) -> dict[Values, Distribution]:
+        return {
+            (value, *values): found
+            for value, timing in self._parts.items()
+            for values, found in timing.read().items()
+        }
 
 
 class Timing(Times):

@@ -117,8 +117,12 @@ def test_a_killed_worker_is_told(forks: ForkServer) -> None:
 
 
 def test_leaving_ends_the_worker(forks: ForkServer) -> None:
-    with Worker(forks, f"{HERE}:sleep", {}) as worker:
+    with Worker(forks, f"{HERE}:sleep", {}, name="asleep") as worker:
         pid = worker.pid
+        assert forks.workers.read() == {("asleep",): 1}
+    assert forks.workers.read() == {("asleep",): 0}
+    worker.__exit__(None, None, None)
+    assert forks.workers.read() == {("asleep",): 0}
     end = time.monotonic() + 5
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < end

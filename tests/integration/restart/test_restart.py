@@ -12,6 +12,7 @@ import pytest
 
 from orlop.client import Connection, containers
 from tests.daemon_fixture import Orlopd, serving
+from tests.metrics_fixture import Scraped
 from tests.patience import patient
 
 pytestmark = pytest.mark.root
@@ -23,7 +24,7 @@ _LABEL = "containerd.io/restart"
 def watchful(tmp_path: Path) -> Iterator[Orlopd]:
     """An orlopd that makes its rounds every second."""
     config = tmp_path / "config.toml"
-    config.write_text("[restart]\ninterval = 1\n")
+    config.write_text('[restart]\ninterval = 1\n[metrics]\naddress = "127.0.0.1:0"\n')
     yield from serving(["--config", str(config)])
 
 
@@ -63,6 +64,16 @@ def _pid(daemon: Orlopd) -> int:
     lines = [line.split() for line in daemon.ctr("tasks", "ls").stdout.splitlines()[1:]]
     running = (int(pid) for name, pid, status in lines if (name, status) == ("one", "RUNNING"))
     return next(running, 0)
+
+
+def _await_rounds(daemon: Orlopd, count: int = 2) -> None:
+    """Until the monitor has looked so often at the one container that has labels for it."""
+
+    def looks() -> float:
+        return Scraped(daemon).scrape().total("orlop_restart_looks_total", reason="round")
+
+    before = looks()
+    daemon.wait_for(lambda: looks() > before + count)  # it may just have been at one
 
 
 def _clear(daemon: Orlopd) -> None:
@@ -156,7 +167,7 @@ def test_on_failure_so_often(watchful: Orlopd, image: str, tmp_path: Path) -> No
     log = tmp_path / "log"
     _run(watchful, image, "echo up; exit 3", log, policy="on-failure:2")
     watchful.wait_for(lambda: log.read_text() == "up\n" * 3 and _status(watchful) == "STOPPED")
-    time.sleep(2.5)  # two rounds
+    _await_rounds(watchful)
     assert log.read_text() == "up\n" * 3
     assert "exit code 3" in watchful.ctr("tasks", "rm", "one").stderr
     watchful.ctr("containers", "rm", "one")
@@ -166,7 +177,7 @@ def test_success_is_no_failure(watchful: Orlopd, image: str, tmp_path: Path) -> 
     log = tmp_path / "log"
     _run(watchful, image, "echo up", log, policy="on-failure")
     watchful.wait_for(lambda: _status(watchful) == "STOPPED")
-    time.sleep(2.5)
+    _await_rounds(watchful)
     assert log.read_text() == "up\n"
     _clear(watchful)
 
@@ -179,7 +190,7 @@ def test_unless_stopped(watchful: Orlopd, image: str) -> None:
     _label(watchful, explicitly_stopped="true")
     watchful.ctr("tasks", "kill", "-s", "SIGKILL", "one")
     watchful.wait_for(lambda: _status(watchful) == "STOPPED")
-    time.sleep(2.5)
+    _await_rounds(watchful)
     assert _status(watchful) == "STOPPED"
     _label(watchful, explicitly_stopped="false")  # the next round sees it
     watchful.wait_for(lambda: _status(watchful) == "RUNNING")
@@ -207,7 +218,7 @@ def test_it_ended_while_no_daemon_was_there(watchful: Orlopd, image: str) -> Non
 def test_a_paused_container_is_left_alone(watchful: Orlopd, image: str) -> None:
     _run(watchful, image, "sleep 1000", policy="always")
     watchful.ctr("tasks", "pause", "one")
-    time.sleep(2.5)
+    _await_rounds(watchful)
     assert _status(watchful) == "PAUSED"
     watchful.ctr("tasks", "resume", "one")
     assert _count(watchful) == 0
@@ -219,7 +230,7 @@ def test_a_start_that_fails_is_tried_again(watchful: Orlopd, image: str) -> None
         "containers", "create", f"--label={_LABEL}.status=running",
         f"--label={_LABEL}.policy=on-failure:2", image, "one", "/no/such/program",
     )  # fmt: skip
-    time.sleep(1.5)  # a round: a client may be about to start it
+    _await_rounds(watchful)  # a client may be about to start it
     assert _count(watchful) == 0
     _label(watchful, policy="always")
     watchful.wait_for(lambda: _count(watchful) >= 2, timeout=25)
@@ -229,7 +240,7 @@ def test_a_start_that_fails_is_tried_again(watchful: Orlopd, image: str) -> None
 
 def test_a_policy_that_makes_no_sense(watchful: Orlopd, image: str) -> None:
     _run(watchful, image, "true", policy="sometimes")
-    time.sleep(2.5)
+    _await_rounds(watchful)
     watchful.wait_for(lambda: "is none of no, always" in watchful.log.read_text())
     assert watchful.log.read_text().count("is none of") == 1
     assert _status(watchful) == "STOPPED"
@@ -241,8 +252,10 @@ def test_a_container_that_is_removed_stays_removed(watchful: Orlopd, image: str)
     _run(watchful, image, "exit 1", policy="always")
     watchful.wait_for(lambda: _count(watchful) >= 2)
     _clear(watchful)
-    time.sleep(1.5)
+    watchful.ctr("run", "-d", f"--label={_LABEL}.status=running", image, "two", "sleep", "1000")
+    _await_rounds(watchful)
     assert _status(watchful) == ""
+    watchful.orlop("rm", "-f", "two")
 
 
 def test_clients_are_told_of_the_policies(watchful: Orlopd) -> None:

@@ -14,7 +14,9 @@ import yaml
 
 _ROOT = Path(__file__).parents[3]
 _DOCUMENTED = set(re.findall(r"^\| `(\w+)`", (_ROOT / "docs/metrics.md").read_text(), re.M))
-_METRIC = re.compile(r"\b(?:container|orlop|grpc_server|ttrpc_server|process|python)_\w+(?=[{\[])")
+_METRIC = re.compile(
+    r"\b(?:container|containerd|orlop|grpc_server|ttrpc_server|process|python)_\w+(?=[{\[])"
+)
 _RULES = _ROOT / "contrib/prometheus/orlop.rules.yml"
 _DASHBOARDS = sorted((_ROOT / "contrib/grafana").glob("*.json"))
 

@@ -24,6 +24,7 @@ from orlop.metrics.target import Target
 from orlop.metrics.worker import FAMILIES, Scrape, collect
 from orlop.shim.cgroup import Cgroup
 from orlop.shim.stats import Collector
+from orlop.tally import Counter
 from orlop.wire import cgroups_v1_pb2, cgroups_v2_pb2
 from tests.metrics_fixture import Metrics
 
@@ -201,6 +202,8 @@ def test_a_job_with_what_is_gone_and_what_is_damaged(tmp_path: Path) -> None:
 
 class NoForks:
     """A fork server that cannot: short of memory, say."""
+
+    workers = Counter("name")
 
     def spawn(
         self, entry: str, args: Mapping[str, Any], fds: Sequence[int] = (), *, name: str

@@ -11,11 +11,14 @@ import pytest
 from orlop.containers.model import Facts
 from orlop.errors import Unavailable
 from orlop.status.containers import Containers
+from orlop.tally import Counter
 from orlop.wire.task_types_pb2 import RUNNING
 
 
 class NoForks:
     """A fork server that cannot: short of memory, say."""
+
+    workers = Counter("name")
 
     def spawn(
         self, entry: str, args: Mapping[str, Any], fds: Sequence[int] = (), *, name: str

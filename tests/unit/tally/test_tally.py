@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from orlop.tally import MOST, OTHER, Counter, Timing
+from orlop.tally import MOST, OTHER, SECONDS, Counter, Timing, Together
 
 
 def test_sums_by_labels() -> None:
@@ -66,3 +66,15 @@ def test_counting_costs_next_to_nothing() -> None:
             timing.observe(0.01, "y")
         best = min(best, (time.thread_time() - began) / 500)
     assert best < 20e-6  # 1.5 on a machine that does nothing else
+
+
+def test_several_that_count_the_same_are_told_apart() -> None:
+    one, two = Timing("operation"), Timing("operation")
+    one.observe(1, "commit")
+    two.observe(2, "commit")
+    two.observe(3, "remove")
+    both = Together("store", {"one": one, "two": two})
+    assert both.labels == ("store", "operation")
+    assert both.bounds == SECONDS
+    sums = {values: found.sum for values, found in both.read().items()}
+    assert sums == {("one", "commit"): 1, ("two", "commit"): 2, ("two", "remove"): 3}
