@@ -11,6 +11,7 @@ import pytest
 from orlop.sys import projects
 from tests.daemon_fixture import Orlopd
 from tests.disks import formatted
+from tests.metrics_fixture import Scraped
 
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"),
@@ -119,6 +120,23 @@ def test_the_default_is_for_containers(tmp_path: Path, busybox_archive: Path) ->
         assert "stays on disk" not in daemon.log.read_text()
         assert projects.quota(str(disk), 7).inodes
         daemon.orlop("rmi", image)
+
+
+def test_metrics_tell_of_the_limit(tmp_path: Path, busybox_archive: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[metrics]\naddress = "127.0.0.1:0"\nfilesystem_age = 1\n')
+    with ExitStack() as stack:
+        disk = stack.enter_context(_disk(tmp_path, "ext4"))
+        daemon = stack.enter_context(_daemon(disk, "--config", str(config)))
+        image = daemon.orlop("load", "-q", "-i", str(busybox_archive)).stdout.split()[-1]
+        daemon.orlop("run", "-d", "--name", "free", image, "sleep", "1000")
+        small = ("--storage-opt", "size=4m")
+        daemon.orlop("run", "-d", "--name", "small", *small, image, "sleep", "1000")
+        served = Scraped(daemon)
+        daemon.wait_for(lambda: len(served.scrape().all("container_fs_usage_bytes")) == 2, 60)
+        (limit,) = served.scrape().all("container_fs_limit_bytes")
+        assert 4 << 20 <= limit < 5 << 20  # what the empty folders take is no part of it
+        daemon.orlop("rm", "-f", "free", "small")
 
 
 @pytest.mark.parametrize("kind", _MAKE)

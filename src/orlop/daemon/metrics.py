@@ -49,7 +49,7 @@ def start(
 
     metrics, forks, kept = rooms.ground.config.metrics, rooms.ground.forks, rooms.storage
     outcomes = Outcomes(metrics.max_containers)
-    filesystems = Filesystems(forks, kept.snapshotters, metrics.filesystem_age)
+    filesystems = Filesystems(forks, kept.everywhere, metrics.filesystem_age)
     rooms.ground.closing.callback(filesystems.close)
     options = Options(Labels(metrics.labels), metrics.max_containers, rooms.ground.state / "health")
     scraper = Scraper(

@@ -126,7 +126,8 @@ class Containers:
         count = record.labels.get(COUNT, "0")
         facts.append(("orlop_container_restarts_total", "", int(count) if count.isdecimal() else 0))
         if measured is not None:
-            written = zip(FILESYSTEM, measured, strict=True)
+            told = measured if measured.limit else measured[:-1]
+            written = zip(FILESYSTEM, told, strict=False)
             facts += [(family.name, "", value) for family, value in written]
         health = ""
         if HEALTHCHECK in record.labels:

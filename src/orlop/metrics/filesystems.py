@@ -1,8 +1,8 @@
 """What containers have written to their filesystems: measured at leisure, told at once.
 
 To know it, every file must be looked at, which no scrape can wait for. So a scrape is told what is
-known, and has a worker measure what is too old: the next scrape knows it. Nobody scrapes, nobody
-measures.
+known, and has a worker measure what is too old: the next scrape knows it. Of what a snapshotter of
+others has, that one is asked. Nobody scrapes, nobody measures.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orlop.errors import NotFound, OrlopError
+from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.fork.memory import memory_file, write_all
 from orlop.fork.worker import Spawner, Worker
 from orlop.snapshots import SnapshotStore
+from orlop.snapshots.snapshotter import Snapshotter
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +41,15 @@ class Layer(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Bytes on disk and inodes; `at` is when, in seconds since 1970."""
+    """Bytes on disk and inodes; `at` is when, in seconds since 1970.
+
+    `limit` is how many bytes there may be; 0 is any number.
+    """
 
     size: int
     inodes: int
     at: float
+    limit: int = 0
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class _State:
 
     due: float = 0.0
     took: float = 0.0
+    limit: int = 0
     found: Measured | None = None
 
 
@@ -61,24 +68,26 @@ class Filesystems:
     One that takes long is measured less often. 0 has none measured. The owner calls `close`.
     """
 
-    def __init__(
-        self, forks: Spawner, snapshotters: Mapping[str, SnapshotStore], age: float
-    ) -> None:
+    def __init__(self, forks: Spawner, snapshotters: Mapping[str, Snapshotter], age: float) -> None:
         self._forks = forks
         self._snapshotters = snapshotters
         self._age = age
         self._lock = threading.Lock()
         self._states: dict[Layer, _State] = {}
         self._failed = 0
-        self._thread: threading.Thread | None = None
+        self._measuring: threading.Thread | None = None
+        self._asking: threading.Thread | None = None
         self._worker: Worker | None = None
         self._closed = False
 
     def close(self) -> None:
-        """End a measurement that is under way, and begin none any more."""
+        """End a measurement that is under way, and begin none any more.
+
+        Who is asked may take as long as he likes, or until he is hung up on: nobody waits for that.
+        """
         with self._lock:
             self._closed = True
-            thread, worker = self._thread, self._worker
+            thread, worker = self._measuring, self._worker
         if worker is not None:
             worker.cancel()
         if thread is not None:
@@ -88,7 +97,7 @@ class Filesystems:
         """What is known of these; from now on they are measured, and no others."""
         if not self._age:
             return {}
-        wanted = {each for each in layers if each.snapshotter in self._snapshotters}
+        wanted = {each for each in layers if each.key}  # without, the root is a client's own
         with self._lock:
             self._states = {key: self._states.get(key) or _State() for key in wanted}
             return {key: each.found for key, each in self._states.items() if each.found}
@@ -97,18 +106,35 @@ class Filesystems:
         """Have what is too old measured, unless some is being measured; does not wait."""
         now = time.monotonic()
         with self._lock:
-            due = [key for key, each in self._states.items() if each.due <= now]
-            busy = self._thread is not None and self._thread.is_alive()
-            if not due or busy or self._closed:
+            if self._closed:
                 return
+            due = [key for key, each in self._states.items() if each.due <= now]
             # The others need not wait for large ones.
             due.sort(key=lambda key: self._states[key].took)
-            for key in due:
-                self._states[key].due = now + self._age
-            self._thread = threading.Thread(
-                target=self._measure, args=(due,), name="filesystems", daemon=True
-            )
-            self._thread.start()
+            ours = [key for key in due if self._own(key) is not None]
+            others = [key for key in due if self._own(key) is None]
+            self._measuring = self._begin(self._measuring, self._measure, ours, now)
+            self._asking = self._begin(self._asking, self._ask, others, now)
+
+    def _begin(
+        self,
+        last: threading.Thread | None,
+        work: Callable[[list[Layer]], None],
+        due: list[Layer],
+        now: float,
+    ) -> threading.Thread | None:
+        if not due or (last is not None and last.is_alive()):
+            return last
+        for key in due:
+            self._states[key].due = now + self._age
+        thread = threading.Thread(target=work, args=(due,), name="filesystems", daemon=True)
+        thread.start()
+        return thread
+
+    def _own(self, layer: Layer) -> SnapshotStore | None:
+        """The snapshotter of a layer, if it is one of ours."""
+        found = self._snapshotters.get(layer.snapshotter)
+        return found if isinstance(found, SnapshotStore) else None
 
     def failed(self) -> int:
         """How many could not be measured since this was asked last."""
@@ -119,20 +145,55 @@ class Filesystems:
     def _measure(self, due: list[Layer]) -> None:
         try:
             folders = self._folders(due)
+            if not folders:
+                return
             with memory_file("orlop-metrics") as source:
                 write_all(source, json.dumps(list(folders.values())).encode())
                 self._work(list(folders), source)
         except (OrlopError, OSError, sqlite3.Error) as error:
-            if not self._closed:
-                _log.warning("filesystems of containers cannot be measured: %s", error)
+            self._miss(len(due), error)
+
+    def _ask(self, due: list[Layer]) -> None:
+        """Who has the layers knows how large they are."""
+        failures: defaultdict[str, list[Exception]] = defaultdict(list)
+        for layer in due:
+            if self._closed:
+                return
+            began = time.monotonic()
+            try:
+                store = self._snapshotters.get(layer.snapshotter)
+                if store is None:
+                    raise Unavailable(f'there is no snapshotter "{layer.snapshotter}"')
+                usage = store.usage(layer.namespace, layer.key)
+            except NotFound:
+                continue  # the container has gone
+            except (OrlopError, OSError, sqlite3.Error) as error:
+                failures[layer.snapshotter].append(error)
+            else:
+                took = time.monotonic() - began
+                self._learn([layer], [(0, usage.size, usage.inodes, took)])
+        for errors in failures.values():
+            self._miss(len(errors), errors[0])
+
+    def _miss(self, count: int, error: Exception) -> None:
+        if self._closed:
+            return
+        _log.warning("filesystems of %d containers cannot be measured: %s", count, error)
+        with self._lock:
+            self._failed += count
 
     def _folders(self, layers: Iterable[Layer]) -> dict[Layer, str]:
-        """Where they are, of those that are there still."""
+        """Where they are, of those that are there still, whose limits are noted."""
         found = {}
         for layer in layers:
-            store = self._snapshotters[layer.snapshotter]
+            store = self._own(layer)
+            assert store is not None
             with suppress(NotFound):
                 found[layer] = os.fspath(store.folder(layer.namespace, layer.key))
+                limit = store.size_limit(layer.namespace, layer.key)
+                with self._lock:
+                    if layer in self._states:
+                        self._states[layer].limit = limit
         return found
 
     def _work(self, order: list[Layer], source: int) -> None:
@@ -155,5 +216,5 @@ class Filesystems:
                 if state is None:
                     continue  # the container has gone
                 state.took, state.due = took, now + max(self._age, _SHARE * took)
-                state.found = Measured(size, inodes, at) if size >= 0 else None
+                state.found = Measured(size, inodes, at, state.limit) if size >= 0 else None
                 self._failed += size < 0

@@ -11,6 +11,7 @@ FILESYSTEM = (
     Family("container_fs_usage_bytes", "What the container has written to its filesystem, on disk"),
     Family("container_fs_inodes", "Files, folders and so on that it has there"),
     Family("container_fs_measured_seconds", "When that was measured, since 1970"),
+    Family("container_fs_limit_bytes", "What it may have there, where a project quota limits it"),
 )
 FACTS = (
     Family("orlop_container_state", "1 for the state that the container's task is in", ("state",)),

@@ -94,6 +94,10 @@ class Driver(ABC):
         """Blocks and inodes of the snapshot's own folder; hard links count once."""
         return Usage(*disk_usage(os.fspath(self.content(number))))
 
+    def size_limit(self, number: int) -> int:
+        """Bytes that the snapshot's own folder may have, where a project limits them; else 0."""
+        return self._quota.size_limit(number)
+
     def numbers(self) -> set[int]:
         """Every snapshot that has a folder."""
         return {int(entry.name) for entry in self.snapshots.iterdir() if entry.name.isdecimal()}

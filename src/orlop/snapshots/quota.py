@@ -101,6 +101,13 @@ class ProjectQuota:
             now.inodes + limits.inodes if limits.inodes else 0,
         )
 
+    def size_limit(self, number: int) -> int:
+        """Bytes that a snapshot may have on disk; 0 where nothing limits them."""
+        try:
+            return projects.quota(self._root, int(self._note(number).read_text())).size_limit
+        except (OSError, ValueError):  # it has no project, or is just losing it
+            return 0
+
     def release(self, number: int, folder: str) -> None:
         """Lift the limits of a snapshot whose `folder` is to be deleted; nothing if it has none."""
         note = self._note(number)

@@ -304,6 +304,12 @@ class SnapshotStore(Shelf):
             record = self._get(tx, namespace, key)
         return self.driver.content(record.id)
 
+    def size_limit(self, namespace: str, key: str) -> int:
+        """How many bytes it may have on disk, 0 for any number; NotFound without it."""
+        with self._database.read() as tx:
+            record = self._get(tx, namespace, key)
+        return self.driver.size_limit(record.id)
+
     def sync(self) -> None:
         if self._durable:
             with self.operations.timed("sync"), self._in_room():

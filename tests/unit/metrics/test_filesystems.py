@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from orlop.metrics.filesystems import Filesystems, Layer
 from orlop.metrics.measuring import AT_ONCE, measure
 from orlop.sys.usage import disk_usage
+from tests.daemon_fixture import Orlopd
 
 
 def _measured(
@@ -41,6 +43,18 @@ def test_what_cannot_be_read_does_not_hide_the_rest(
     assert 100_000 <= size < 120_000
     wanted = [(size, inodes), (-1, 0), (-1, 0), (size, inodes)] * AT_ONCE
     assert [(each[1], each[2]) for each in told] == wanted
+
+
+def test_a_snapshotter_that_is_not_there_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    forks: Any = None
+    filesystems = Filesystems(forks, {}, 60)
+    layers = [Layer("n", "lazy", "a"), Layer("n", "lazy", "b"), Layer("n", "", "")]
+    assert filesystems.known(layers) == {}
+    filesystems.refresh()
+    Orlopd.wait_for(lambda: "cannot be measured" in caplog.text)
+    Orlopd.wait_for(lambda: filesystems.failed() == 2)
+    filesystems.close()
+    assert 'of 2 containers cannot be measured: there is no snapshotter "lazy"' in caplog.text
 
 
 def test_links_count_once_and_are_not_followed(tmp_path: Path) -> None:
