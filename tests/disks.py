@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,19 @@ def formatted(
         yield path
     finally:
         unmount(path, MNT_DETACH)
+
+
+def ext4(folder: Path) -> AbstractContextManager[Path]:
+    """One that the kernel counts as a disk, whatever `folder` is on."""
+    return formatted(folder, ["mkfs.ext4", "-q"], 64 << 20)
+
+
+def numbers(path: Path) -> tuple[str, str]:
+    """The major and the minor number of the disk that a file or folder is on."""
+    device = path.stat().st_dev
+    found = str(os.major(device)), str(os.minor(device))
+    assert Path("/sys/dev/block", ":".join(found)).exists(), f'"{path}" is on no disk'
+    return found
 
 
 def btrfs(folder: Path, size: int) -> AbstractContextManager[Path]:

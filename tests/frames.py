@@ -23,8 +23,15 @@ for number in range(count):
 class Cable:
     """From a network namespace of the test's own to the container's `eth0`."""
 
-    def __init__(self, space: str) -> None:
+    def __init__(self, space: str, inside: str) -> None:
         self._space = space
+        self._inside = inside
+
+    def meet(self) -> str:
+        """Give both ends addresses; that of the other end, as the container sees it."""
+        _ip("-n", self._space, "address", "add", "10.255.255.1/30", "dev", "out")
+        _ip("-n", self._inside, "address", "add", "10.255.255.2/30", "dev", "eth0")
+        return "10.255.255.1"
 
     def command(self, count: int, size: int, pause: float = 0) -> list[str]:
         """What sends so many frames of so many bytes, with seconds between."""
@@ -49,7 +56,7 @@ def cable(pid: int) -> Iterator[Cable]:
         _ip("-n", outside, "link", "add", "out", "type", "veth", *peer)
         _ip("-n", inside, "link", "set", "eth0", "up")
         _ip("-n", outside, "link", "set", "out", "up")
-        yield Cable(outside)
+        yield Cable(outside, inside)
     finally:
         for each in (inside, outside):
             with suppress(subprocess.CalledProcessError):

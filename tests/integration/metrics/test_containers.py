@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import disks
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.frames import cable
+from tests.frames import Cable, cable
 from tests.metrics_fixture import Metrics, Scraped, scraped
 from tests.patience import patient
 from tests.rest import settled, switches
@@ -22,6 +23,7 @@ from tests.rest import settled, switches
 MIB = 1 << 20
 _TICKS = os.sysconf("SC_CLK_TCK")
 _FRAMES, _FRAME = 2000, 1000
+_HEADERS = 14 + 20 + 8  # of Ethernet, IP and ICMP
 
 
 @contextmanager
@@ -49,17 +51,15 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    shared = f"type=bind,src={folder},dst=/disk,options=rbind:rw"
     script = (
         "dd if=/dev/zero of=/dev/shm/held bs=1M count=48; touch /disk/ready; while :; do :; done"
     )
     with (
+        disks.ext4(tmp_path) as folder,
         scraped(tmp_path) as served,
         running(
             served.daemon, busybox_archive, "busy", "/bin/sh", "-c", script,
-            options=("--mount", shared),
+            options=("--mount", f"type=bind,src={folder},dst=/disk,options=rbind:rw"),
         ) as pid,
         cable(pid) as wire,
     ):  # fmt: skip
@@ -79,7 +79,7 @@ def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
         assert before.one("container_memory_cache_bytes", container_id="busy") == pytest.approx(
             48 * MIB, rel=0.05
         )
-        _check_writes(served, tmp_path)
+        _check_writes(served, folder)
         wire.send(_FRAMES, _FRAME)
         here = {"container_id": "busy", "interface": "eth0"}
         daemon.wait_for(  # the kernel may have some still
@@ -94,23 +94,36 @@ def test_a_known_workload(tmp_path: Path, busybox_archive: Path) -> None:
         got = after.one("container_network_receive_bytes_total", **here)
         assert got == pytest.approx(_FRAMES * _FRAME, rel=0.05)
         _check_processes(after, pid)
+        _check_sent(served, wire, here)
+
+
+def _check_sent(served: Scraped, wire: Cable, here: dict[str, str]) -> None:
+    """A ping goes out when the last one has been answered: as many and as large as we like."""
+    before = served.scrape()
+    served.daemon.ctr(
+        "task", "exec", "--exec-id", "sender", "busy",
+        "/bin/ping", "-q", "-A", "-c", str(_FRAMES), "-s", str(_FRAME - _HEADERS), wire.meet(),
+    )  # fmt: skip
+    after = served.scrape()
+    for what, want in (("packets", _FRAMES), ("bytes", _FRAMES * _FRAME)):
+        name = f"container_network_transmit_{what}_total"
+        assert after.one(name, **here) - before.one(name, **here) == pytest.approx(want, rel=0.05)
+    for what in ("errors", "packets_dropped"):
+        assert after.one(f"container_network_transmit_{what}_total", **here) == 0
 
 
 def _check_writes(served: Scraped, folder: Path) -> None:
     """Bytes that reach a disk count where a limit is set, be it one that nothing meets."""
-    device = os.stat(folder).st_dev  # noqa: PTH116 - of the disk
-    name = f"{os.major(device)}:{os.minor(device)}"
+    major, minor = disks.numbers(folder)
     cgroup = Path(f"/sys/fs/cgroup/blkio/{served.daemon.namespace}/busy")
-    if not Path(f"/sys/dev/block/{name}").exists():
-        return  # no disk below
-    (cgroup / "blkio.throttle.write_bps_device").write_text(f"{name} {1 << 40}")
+    (cgroup / "blkio.throttle.write_bps_device").write_text(f"{major}:{minor} {1 << 40}")
     served.daemon.ctr(
         "task", "exec", "--exec-id", "writer", "busy",
         "/bin/dd", "if=/dev/zero", "of=/disk/file", "bs=1M", "count=16", "oflag=direct",
     )  # fmt: skip
     written = served.scrape().one(
         "container_blkio_io_service_bytes_recursive_bytes",
-        container_id="busy", op="Write", major=str(os.major(device)), minor=str(os.minor(device)),
+        container_id="busy", op="Write", major=major, minor=minor,
     )  # fmt: skip
     assert written == pytest.approx(16 * MIB, rel=0.05)
 
