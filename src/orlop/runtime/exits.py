@@ -7,10 +7,11 @@ from orlop.events.service import Forwarder
 from orlop.rpc.convert import nanoseconds
 from orlop.runtime.model import Exit
 from orlop.runtime.tasks import TaskManager
-from orlop.wire.events_pb2 import TaskExit
+from orlop.wire.events_pb2 import TaskExit, TaskOOM
 from orlop.wire.types_pb2 import Envelope
 
-_TOPIC = "/tasks/exit"
+# What clients follow that they could not ask for later.
+_KEPT: dict[str, type[TaskExit | TaskOOM]] = {"/tasks/exit": TaskExit, "/tasks/oom": TaskOOM}
 
 
 class ExitWatch:
@@ -26,10 +27,11 @@ class ExitWatch:
 
     def forward(self, envelope: Envelope, *, keep: bool = False) -> None:
         """As `orlop.events.Exchange.forward`."""
-        event = decoded(envelope, TaskExit) if envelope.topic == _TOPIC else None
+        kind = _KEPT.get(envelope.topic)
+        event = decoded(envelope, kind) if kind is not None else None
         if event is not None:
             keep = keep or self._tasks.recovered(envelope.namespace, event.container_id)
-            if event.id == event.container_id:
+            if isinstance(event, TaskExit) and event.id == event.container_id:
                 ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
                 self._tasks.note_exit(envelope.namespace, event.container_id, ended)
         self._exchange.forward(envelope, keep=keep)

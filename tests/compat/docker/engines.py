@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.daemon_fixture import Orlopd
@@ -36,10 +38,11 @@ class Harbour:
     """A network namespace with loopback alone, as long as a process of ours sleeps in it."""
 
     def __init__(self, daemon: Orlopd) -> None:
+        self._daemon = daemon
         self._holder = daemon.spawn(["unshare", "--net", "sleep", "infinity"], daemon.log)
-        here = Path("/proc/self/ns/net").readlink()
         self.path = Path(f"/proc/{self._holder.pid}/ns/net")
-        daemon.wait_for(lambda: self.path.readlink() != here)
+        name = Path(f"/proc/{self._holder.pid}/comm")
+        daemon.wait_for(lambda: name.read_text() == "sleep\n")  # then it is in there
         self.inside = ["nsenter", f"--net={self.path}"]
         self.run("ip", "link", "set", "lo", "up")
 
@@ -48,6 +51,22 @@ class Harbour:
         return subprocess.run(
             [*self.inside, *command], check=True, capture_output=True, text=True
         ).stdout
+
+    @contextmanager
+    def neighbour(self, here: str, there: str) -> Iterator[Harbour]:
+        """Another host on a cable, whose end has the address `there`; ours has `here`."""
+        other = Harbour(self._daemon)
+        try:
+            holder = str(other._holder.pid)
+            self.run("ip", "link", "add", "wire", "type", "veth",
+                     "peer", "name", "eth0", "netns", holder)  # fmt: skip
+            for host, name, address in ((self, "wire", here), (other, "eth0", there)):
+                host.run("ip", "address", "add", f"{address}/24", "dev", name)
+                host.run("ip", "link", "set", name, "up")
+            yield other
+            self.run("ip", "link", "delete", "wire")
+        finally:
+            other.close()
 
     def close(self) -> None:
         self._holder.kill()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,58 @@ def test_default_bridge_and_published_ports(dockerd: Dockerd) -> None:
     assert host == "boat"
     assert "127.0.0.1:8080" in dockerd.out("port", "boat", "80")
     assert "9091" in dockerd.out("port", "boat", "91/udp")
+
+
+_ANSWER = """
+import select, socket
+stream = socket.create_server(("", 80))
+datagrams = socket.socket(type=socket.SOCK_DGRAM)
+datagrams.bind(("", 90))
+print("ready", flush=True)
+while True:
+    for each in select.select([stream, datagrams], [], [])[0]:
+        if each is stream:
+            client, peer = each.accept()
+            with client:
+                client.sendall(peer[0].encode())
+        else:
+            _, peer = each.recvfrom(100)
+            each.sendto(peer[0].encode(), peer)
+"""
+_ASK = """
+import socket, sys
+host, stream, datagrams = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with socket.create_connection((host, stream), 30) as client:
+    print(client.recv(100).decode())
+with socket.socket(type=socket.SOCK_DGRAM) as client:
+    client.settimeout(1)
+    for _ in range(30):
+        client.sendto(b"who am I?", (host, datagrams))
+        try:
+            print(client.recv(100).decode())
+            break
+        except TimeoutError:
+            pass
+"""
+
+
+def test_packets_from_another_host(dockerd: Dockerd) -> None:
+    """They reach a published port as they come, not through a process of dockerd."""
+    here, there = "10.99.0.1", "10.99.0.2"
+    python = (sys.executable, "-c")
+    with dockerd.harbour.neighbour(here, there) as other:
+        dockerd.sleeper("boat", "--publish", "8080:80", "--publish", f"{here}:9090:90/udp")
+        pid = str(dockerd.inspect("boat")["State"]["Pid"])
+        inside = ["nsenter", "--target", pid, "--net", *python, _ANSWER]
+        with subprocess.Popen(inside, stdout=subprocess.PIPE) as server:
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline() == b"ready\n"
+                told = other.run(*python, _ASK, here, "8080", "9090").split()
+            finally:
+                server.kill()
+        assert told == [there, there]
+        dockerd.docker("rm", "-f", "boat")
 
 
 def test_host_and_no_network(dockerd: Dockerd) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.compat.docker.dockerd import Dockerd
+from tests.patience import patient
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -100,6 +103,116 @@ def test_the_daemon_below_comes_back(dockerd: Dockerd, how: str) -> None:
     assert dockerd.inspect("boat")["State"]["ExitCode"] == 137
     dockerd.docker("start", "boat")
     dockerd.docker("stop", "boat", "ship")
+
+
+def test_what_is_in_flight_goes_on(dockerd: Dockerd, tmp_path: Path) -> None:
+    """An exec, an attached terminal's pipes and a log that is followed, over another daemon."""
+    count = "n=0; while sleep 0.1; do n=$((n+1)); echo $n; done"
+    dockerd.docker("run", "-d", "--name", "ticker", "busybox", "sh", "-c", count)
+    with ExitStack() as stack:
+        gate = _Gate(dockerd, stack, tmp_path)
+        attached = _talking(dockerd, stack, "run", "-i", "--name", "parrot", "busybox", "cat")
+        followed = _talking(dockerd, stack, "logs", "-f", "ticker")
+        assert _echo(attached, "before") == "before"
+        dockerd.wait_for(lambda: dockerd.status("parrot") == "running")  # as dockerd knows it
+        dockerd.engine.kill9()
+        assert _echo(attached, "meanwhile") == "meanwhile"
+        dockerd.engine.start()
+        dockerd.wait_for(
+            lambda: dockerd.docker("exec", "parrot", "true", check=False).returncode == 0, 60
+        )
+        assert _echo(attached, "after") == "after"
+        last = int(dockerd.out("logs", "--tail", "1", "ticker"))
+        assert followed.stdout is not None
+        lines = iter(followed.stdout.readline, "")
+        assert [int(next(lines)) for _ in range(last + 3)] == list(range(1, last + 4))
+        gate.open()
+        assert gate.process.wait(patient(60)) == 7
+        attached.stdin.close()  # type: ignore[union-attr]
+        assert attached.wait(patient(60)) == 0
+        dockerd.docker("rm", "-f", "ticker")
+        assert followed.wait(patient(60)) == 0
+
+
+@pytest.mark.parametrize("dockyard", ["orlopd"], indirect=True)
+def test_an_exec_that_ends_meanwhile_is_noticed(dockerd: Dockerd, tmp_path: Path) -> None:
+    """While the daemon below is away; with containerd it is a matter of luck, as below."""
+    with ExitStack() as stack:
+        gate = _Gate(dockerd, stack, tmp_path)
+        dockerd.engine.kill9()
+        gate.open()
+        dockerd.wait_for(lambda: not gate.runs())
+        dockerd.engine.start()
+        assert gate.process.wait(patient(60)) == 7
+
+
+@pytest.mark.parametrize("dockyard", ["orlopd"], indirect=True)
+def test_memory_that_ran_out_meanwhile_is_noticed(dockerd: Dockerd, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    eat = f"until [ -e {go} ]; do sleep 0.1; done; tail /dev/zero; exit 9"
+    limits = ("--memory", "16m", "--memory-swap", "16m", "-v", f"{tmp_path}:{tmp_path}")
+    dockerd.docker("run", "-d", "--name", "glutton", *limits, "busybox", "sh", "-c", eat)
+    shell = pid(dockerd, "glutton")
+    dockerd.engine.kill9()
+    go.touch()
+    dockerd.wait_for(lambda: not Path(f"/proc/{shell}").exists(), 60)
+    dockerd.engine.start()
+    dockerd.wait_for(lambda: dockerd.status("glutton") == "exited", 60)
+    state = dockerd.inspect("glutton")["State"]
+    assert (state["ExitCode"], state["OOMKilled"]) == (9, True)
+
+
+class _Gate:
+    """`docker exec`, in a new container "boat", of what ends with 7 once `open` is called."""
+
+    def __init__(self, dockerd: Dockerd, stack: ExitStack, folder: Path) -> None:
+        self._fifo = folder / "gate"
+        os.mkfifo(self._fifo)
+        dockerd.sleeper("boat", "--volume", f"{folder}:{folder}")
+        script = f"read line <{self._fifo}; exit 7"
+        command = dockerd.command("exec", "boat", "sh", "-c", script)
+        self.process = stack.enter_context(subprocess.Popen(command))
+        stack.callback(self.process.kill)
+        self._dockerd = dockerd
+        self._group = Path(f"/proc/{pid(dockerd, 'boat')}/ns/pid").readlink()
+        dockerd.wait_for(lambda: self.runs() and self._is_known())
+
+    def runs(self) -> bool:
+        """Whether a shell other than the container's first, or what is to be it, is there."""
+        for each in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (each / "cmdline").read_bytes().split(b"\0")
+                inside = (each / "ns/pid").readlink() == self._group
+                if inside and words[0] == b"sh" and f"<{self._fifo}".encode() in words[2]:
+                    return True
+        return False
+
+    def _is_known(self) -> bool:
+        """Whether dockerd has been told that it runs."""
+        found = self._dockerd.inspect("boat")["ExecIDs"] or []
+        return any(self._dockerd.client.api.exec_inspect(each)["Pid"] for each in found)
+
+    def open(self) -> None:
+        """Opening waits for the program to be there."""
+        self._fifo.write_text("go\n")
+
+
+def _talking(dockerd: Dockerd, stack: ExitStack, *arguments: str) -> subprocess.Popen[str]:
+    process = stack.enter_context(
+        subprocess.Popen(
+            dockerd.command(*arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    )
+    stack.callback(process.kill)
+    return process
+
+
+def _echo(process: subprocess.Popen[str], word: str) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+    return process.stdout.readline().rstrip("\n")
 
 
 @pytest.mark.parametrize("dockyard", ["orlopd"], indirect=True)
