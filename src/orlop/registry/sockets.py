@@ -185,7 +185,7 @@ class _Connection(HTTPConnection):
 def _look_up(host: str, port: int, answer: _Answer) -> None:
     try:
         answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 - raised where it was asked for
         answer.put(error)
 
 
