@@ -24,7 +24,7 @@ class Deletion:
     def __init__(self, name: str, driver: Driver) -> None:
         self.name = name
         self._driver = driver
-        self._waiting: queue.SimpleQueue[Path | threading.Event | None] = queue.SimpleQueue()
+        self._waiting: queue.Queue[Path | threading.Event | None] = queue.Queue()
         self._lock = threading.Lock()
         self._stuck: dict[Path, str] = {}
         self._thread = threading.Thread(target=self._run, name=f"snapshots-{name}", daemon=True)
@@ -51,6 +51,11 @@ class Deletion:
         if path is not None:
             self.add(path)
 
+    def undeleted(self) -> int:
+        """How many wait to be deleted, or cannot be."""
+        with self._lock:
+            return self._waiting.unfinished_tasks + len(self._stuck)
+
     def stuck(self) -> Mapping[Path, str]:
         """What could not be deleted, and why."""
         with self._lock:
@@ -75,16 +80,20 @@ class Deletion:
 
     def _run(self) -> None:
         while (next_one := self._waiting.get()) is not None:
+            if isinstance(next_one, Path):
+                self._delete(next_one)
+            self._waiting.task_done()
             if isinstance(next_one, threading.Event):
                 next_one.set()
-                continue
-            try:
-                self._driver.destroy(next_one)
-            except Exception as error:  # noqa: BLE001 - there will be others to delete
-                self._note(next_one, error)
-            else:
-                with self._lock:
-                    self._stuck.pop(next_one, None)
+
+    def _delete(self, path: Path) -> None:
+        try:
+            self._driver.destroy(path)
+        except Exception as error:  # noqa: BLE001 - there will be others to delete
+            self._note(path, error)
+            return
+        with self._lock:
+            self._stuck.pop(path, None)
 
     def _note(self, path: Path, error: Exception) -> None:
         why = str(error)

@@ -340,6 +340,10 @@ class SnapshotStore(Shelf):
                 "something is mounted below it, or has the attribute i or a (lsattr -R)"
             )
 
+    def undeleted(self) -> int:
+        """How many have lost their records, and wait to be deleted or cannot be."""
+        return self._deletion.undeleted()
+
     def stuck(self) -> Mapping[Path, str]:
         """What has lost its row and could not be deleted, and why."""
         return self._deletion.stuck()

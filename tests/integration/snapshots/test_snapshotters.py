@@ -453,11 +453,13 @@ def test_what_cannot_be_deleted_is_tried_again(store: SnapshotStore) -> None:
             with pytest.raises(FailedPrecondition, match=f'cannot delete "{trash}"'):
                 service.cleanup(request, call)
             assert store.driver.trashed() == [trash] == list(store.stuck())
+            assert store.undeleted() == 1
         assert not second.exists()
     finally:
         subprocess.run(["chattr", "-i", trash / "pinned"], check=True)
     service.cleanup(request, call)
     assert store.driver.trashed() == [] and not store.stuck()
+    assert store.undeleted() == 0
 
 
 def test_deep_folders_are_deleted(store: SnapshotStore, tmp_path: Path) -> None:
