@@ -81,7 +81,7 @@ def claim(database: Database, places: Sequence[Place]) -> None:
     """See that a database and its folders are of one root; those that have no mark get one.
 
     A root from before there were marks has a database that was used, and folders as they are made.
-    Raises FailedPrecondition, with nothing changed, where one is there without the other.
+    Raises FailedPrecondition where one is there without the other: no file and no record has gone.
     """
     with database.read() as tx:
         own = mark_of(tx)
