@@ -61,10 +61,6 @@ class Deletion:
         with self._lock:
             return dict(self._stuck)
 
-    def left(self) -> int:
-        """How many there are that wait, or are stuck."""
-        return self._waiting.qsize() + len(self.stuck())
-
     def again(self) -> Mapping[Path, str]:
         """Try what is left again, after all that waits; what stays then, and why."""
         for path in {*self.stuck(), *self._driver.trashed()}:

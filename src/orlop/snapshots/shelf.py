@@ -112,7 +112,7 @@ class Shelf(ABC):
 
     @abstractmethod
     def undeleted(self) -> int:
-        """How many have lost their records, and wait to be deleted."""
+        """How many have lost their records, and wait to be deleted or cannot be."""
 
     def _refuse_existing(self, namespace: str, key: str, target: str, lease: str) -> None:
         """Raise AlreadyExists for a key, or target name, that is taken; the lease holds it then."""

@@ -341,7 +341,6 @@ class SnapshotStore(Shelf):
             )
 
     def undeleted(self) -> int:
-        """How many have lost their records, and wait to be deleted or cannot be."""
         return self._deletion.undeleted()
 
     def stuck(self) -> Mapping[Path, str]:
@@ -411,9 +410,6 @@ class SnapshotStore(Shelf):
             self.driver.settle(number)
         except (OSError, OrlopError) as error:
             _log.warning("snapshotter=%s snapshot %d leaves files: %s", self.name, number, error)
-
-    def undeleted(self) -> int:
-        return self._deletion.left()
 
     def _delete(self, record: Record) -> None:
         self._deletion.put_away(record.id)
