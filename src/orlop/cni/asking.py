@@ -22,7 +22,7 @@ from orlop.wire.services import network_pb2 as wire  # noqa: E402
 _NETWORK = "bridge"
 _VALID = "cni.dev/valid-attachments"
 _NO_BURST = (1 << 31) - 1
-"""From here on it is no choice of a user's: kubelet's word has none, and runtimes fill it up."""
+"""From here on nobody has chosen it: kubelet has no word for it, and runtimes send the largest."""
 _DNS = {"servers": "nameservers", "searches": "search", "options": "options"}
 
 
