@@ -148,7 +148,6 @@ class CniNetworks:
                 f'container "{key[1]}" is still attached to CNI network "{config.name}": a plugin '
                 "has refused to detach it, see the log"
             )
-        self._cni.status(config)  # what plugins are missing, or cannot do it now, is told at once
         note = {"namespace": key[0], "container": key[1], "position": position}
         aliases = {"aliases": list(wish.aliases)} if wish.aliases else {}
         return _Wanted(config, made, {**note, **aliases})
@@ -180,6 +179,7 @@ class CniNetworks:
     ) -> Endpoint:
         """Attach a container that runs to one more network; raises as `reserve`."""
         key = (namespace, container)
+        self.status(wish.network)
         with self._lock:
             self._begun.add(key)
         with self._turns.take(key):

@@ -72,6 +72,9 @@ class Connections:
         self.release(namespace, container)  # what an earlier task may have left
         self.pids.put((namespace, container), BEING_MADE)  # no late exit of that one is meant
         try:
+            for wish in wishes:
+                if is_cni(wish.network):  # what plugins are missing, or cannot, is told at once
+                    self.cni.status(wish.network)
             with self._turns.take((namespace, container)):
                 found = self._reserve(namespace, container, wishes, resolver)
                 if ports:
@@ -235,7 +238,7 @@ class Connections:
             if is_cni(name):
                 self._leave_cni(namespace, container, name)
             else:
-                self._leave(namespace, container, self._networks.get(namespace, name))
+                self._leave(namespace, container, self.named(namespace, name))
         finally:
             self.moved(namespace, container)
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OrlopError
+from orlop.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unavailable,
+)
 from orlop.network import wishes
 from orlop.network.connections import Connections, PidOf
 from orlop.network.dns.director import Record, RecordOf
@@ -80,6 +87,7 @@ class Lasting:
             wish = msgspec.structs.replace(wish, network=network.name, rates=rates)
             wish.check()
             wish.check_rates(network)
+            self._refuse_at_its_start(namespace, container)
             pid = self._pid_of(namespace, container)
             made = self._connections.attach(namespace, container, wish, pid) if pid else None
             try:
@@ -99,6 +107,7 @@ class Lasting:
         NotFound if it is not in there; a network that is no more can be left, too.
         """
         with self._turns.take((namespace, container)):
+            self._refuse_at_its_start(namespace, container)
             record = self._record_of(namespace, container)
             wishes.of(container, record.labels)  # which is to be a label of ours, if it is there
             label = _decoded(record)
@@ -115,6 +124,11 @@ class Lasting:
                     raise
             if len(rest) < len(places):
                 self._write(namespace, container, label, rest)
+
+    def _refuse_at_its_start(self, namespace: str, container: str) -> None:
+        """What its plan has read of the label is what it will be in."""
+        if self._connections.pids.is_being_made((namespace, container)):
+            raise Unavailable(f'container "{container}" is just being started: try again')
 
     def _write(
         self, namespace: str, container: str, label: dict[str, Any], places: list[dict[str, Any]]

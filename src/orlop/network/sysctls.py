@@ -20,8 +20,11 @@ def set_sysctl(namespaces: Namespaces, each: op.SetSysctl, undo: Undo) -> None:
     if before == each.value:
         return
     path = sysctl_path(each.name)
+    followers = {}
     with namespaces.inside(each.ns):
-        followers = {file: file.read_text() for file in _followers(path)}
+        for file in _followers(path):
+            with suppress(OSError):  # its interface has just gone
+                followers[file] = file.read_text()
     lose = _that_lose_ipv6(namespaces, each, path)
     memories = [Interface(namespaces, each.ns, link) for link in lose]
 
@@ -60,12 +63,11 @@ def _that_lose_ipv6(namespaces: Namespaces, each: op.SetSysctl, path: Path) -> l
         with namespaces.inside(each.ns):
             links = [file.name for file in path.parents[1].iterdir()]
     raw = namespaces.raw(each.ns)
-    return [
-        link
-        for link in links
-        if link not in _EVERY
-        and any(
-            found.head[0] == socket.AF_INET6
-            for found in objects.addresses(raw, namespaces.index(each.ns, link))
-        )
-    ]
+
+    def has_ipv6(link: str) -> bool:
+        with suppress(OSError):  # it has just gone
+            found = objects.addresses(raw, namespaces.index(each.ns, link))
+            return any(address.head[0] == socket.AF_INET6 for address in found)
+        return False
+
+    return [link for link in links if link not in _EVERY and has_ipv6(link)]
