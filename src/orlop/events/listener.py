@@ -69,13 +69,15 @@ class Listener:
             self._thread.join()
 
     def _run(self, due: Callable[[], None]) -> None:
+        again = time.monotonic()
         while not self._closed:
-            if due is not _nothing and self._done(due):
-                due = _nothing
+            if due is not _nothing and time.monotonic() >= again:
+                due = _nothing if self._done(due) else due
+                again = time.monotonic() + _AGAIN
             try:
                 found = self._events.take(self._interval if due is _nothing else _AGAIN)
             except ResourceExhausted:
-                due = self._missed
+                due, again = self._missed, time.monotonic()
                 self._subscribe()
                 continue
             for envelope in found or ():

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
@@ -253,10 +254,11 @@ class Monitor:
                     if patient.paused or patient.busy:
                         continue
                     patient.busy = True
-            if patient is None:
-                self._hands.submit(self._seek, key)
-            else:
-                self._hands.submit(self._look_at, key, patient)
+            with suppress(RuntimeError):  # there is no thread just now: who comes next has it begun
+                if patient is None:
+                    self._hands.submit(self._seek, key)
+                else:
+                    self._hands.submit(self._look_at, key, patient)
 
     def _look_at(self, key: Key, patient: _Patient) -> None:
         try:

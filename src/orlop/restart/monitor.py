@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from msgspec.structs import replace
@@ -116,18 +118,22 @@ class Monitor:
 
     def _bring_back(self) -> None:
         """Who is to run always is stopped until the daemon's next start only, as with Docker."""
+        for namespace, container in self._found(_ALWAYS):
+            if container.labels.get(STATUS):
+                continue  # another client's, which says otherwise what it wants
+            key = (namespace, container.id)
+            try:
+                self._want(namespace, container)
+            except OrlopError as error:
+                _log.warning("namespace=%s container=%s is not started again: %s", *key, error)
+            else:
+                self._agenda.later(key)
+
+    def _want(self, namespace: str, container: Container) -> None:
         started = {STATUS: "running", EXPLICITLY_STOPPED: "false", COUNT: ""}
         mask = FieldMask(paths=[f"labels.{each}" for each in started])
-        try:
-            for namespace in self._namespaces.list():
-                for container in self._containers.list(namespace.name, _ALWAYS):
-                    if container.labels.get(STATUS):
-                        continue  # another client's, which says otherwise what it wants
-                    changed = replace(container, labels={**container.labels, **started})
-                    self._containers.update(namespace.name, changed, mask)
-                    self._agenda.later((namespace.name, container.id))
-        except OrlopError as error:
-            _log.warning("containers that were stopped are not started again: %s", error)
+        changed = replace(container, labels={**container.labels, **started})
+        self._containers.update(namespace, changed, mask)
 
     def _run(self) -> None:
         self._bring_back()
@@ -142,11 +148,14 @@ class Monitor:
                         self._submit(key, on_round=True)
 
     def _labelled(self) -> list[Key]:
+        return [(namespace, container.id) for namespace, container in self._found(_LABELLED)]
+
+    def _found(self, filters: Sequence[str]) -> list[tuple[str, Container]]:
         try:
             return [
-                (namespace.name, container.id)
+                (namespace.name, container)
                 for namespace in self._namespaces.list()
-                for container in self._containers.list(namespace.name, _LABELLED)
+                for container in self._containers.list(namespace.name, filters)
             ]
         except OrlopError as error:  # there will be another round
             _log.warning("containers are not looked at: %s", error)
@@ -160,7 +169,8 @@ class Monitor:
             if not on_round:
                 self._agenda.later(key)  # whoever is at it may have looked before that
             return
-        self._hands.submit(self._look_at, key, on_round)
+        with suppress(RuntimeError):  # there is no thread just now: who comes next has it begun
+            self._hands.submit(self._look_at, key, on_round)
 
     def _look_at(self, key: Key, on_round: bool) -> None:
         namespace, name = key
