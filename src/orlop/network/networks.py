@@ -287,8 +287,8 @@ class Networks:
 
         Of many that come at once one looks for all, as in `refresh`.
         """
-        if not self.store.occupied():
-            return
+        if not self.store.occupied() and not self._forwarding.closed:
+            return  # nobody is to be kept apart, nor kept out
         ticket = next(self._tickets)
         with self._rules_lock:
             if ticket <= max(self._served, self._seen):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orlop.network import Kernel
+from orlop.network.forwarding import Forwarding
 from tests.integration.network.lab import Host, Lab, forward, prepare_iptables, run
 from tests.integration.network.networked import Networked, fetch
 
@@ -76,6 +78,8 @@ def test_the_first_container_makes_no_router(
         _others_containers_are_their_own_affair(daemon, lab, far, firewall)
         daemon.prune()
         assert not any(passing())
+        _flush(firewall)  # which takes all there is now: nobody is in a network
+        daemon.wait_for(lambda: not any(passing()), 30)
         daemon.restart()
         daemon.box("again", "sleep", "1000")
         daemon.within("again", "ping", "-c1", "-W5", "192.168.78.2")
@@ -87,6 +91,14 @@ def test_the_first_container_makes_no_router(
         daemon.start()
         daemon.wait_for(lambda: all(passing()))
     assert "orlop" not in run("nft", "list", "ruleset").stdout.lower()
+
+
+def _flush(firewall: str) -> None:
+    if firewall == "nftables":
+        run("nft", "flush", "ruleset")
+        return
+    for program in ("iptables", "ip6tables"):
+        run(program, "-F")
 
 
 def _others_containers_are_their_own_affair(
@@ -118,6 +130,40 @@ def test_a_router_stays_one(lab: Lab, busybox_archive: Path) -> None:
         for who, address in ((near, "192.168.78.2"), (far, "fd77::2")):
             daemon.wait_for(lambda who=who, address=address: _reaches(who, address))  # type: ignore[misc]
     assert "orlop" not in run("nft", "list", "ruleset").stdout
+
+
+def test_a_router_by_the_switches_of_its_interfaces_stays_one(
+    lab: Lab, busybox_archive: Path
+) -> None:
+    """As systemd-networkd makes it, which leaves that of all alone."""
+    forward("0")
+    near, _ = _beside(lab, 77, "wire"), _beside(lab, 78, "wire2")
+    for link in ("wire", "wire2"):
+        run("sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1")
+    assert run("sysctl", "-n", "net.ipv4.ip_forward").stdout == "0\n"
+    assert _reaches(near, "192.168.78.2")
+    with _running("nftables", busybox_archive) as daemon:
+        daemon.create_network("six", ipv6=True)
+        daemon.box("web", networks=[{"network": "six"}])
+        assert _reaches(near, "192.168.78.2")
+        assert not _reaches(near, "fd78::2")  # by IPv6 it was none
+        told = daemon.log.read_text()
+        assert "forwards IPv6 for containers alone" in told
+        assert "forwards IPv4 for containers alone" not in told
+
+
+def test_an_interface_that_is_a_router_by_its_own_switch_stays_deaf(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    forward("0")
+    for name, forwards in (("plain0", "0"), ("router0", "1")):
+        run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer")
+        conf = f"net.ipv6.conf.{name}"
+        run("sysctl", "-qw", f"{conf}.accept_ra=1", f"{conf}.forwarding={forwards}")
+    Forwarding(kernel, tmp_path / "memory").open([6], lambda: None)
+    heard = [run("sysctl", "-n", f"net.ipv6.conf.{each}.accept_ra").stdout.strip()
+             for each in ("plain0", "router0")]  # fmt: skip
+    assert heard == ["2", "1"]
 
 
 def test_the_way_out_that_a_router_has_told_stays(lab: Lab, busybox_archive: Path) -> None:
