@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from orlop.errors import FailedPrecondition
 from orlop.network import Kernel
 from orlop.network.firewall import Published, Ruleset, xtables
 from orlop.network.firewall.iptables import Iptables
+from orlop.network.firewall.nftables import Nftables
 from orlop.network.firewall.ruleset import SAMPLE
 from orlop.network.model import Port
 from tests.integration.network.lab import Host, Lab, prepare_iptables, run
@@ -178,6 +180,30 @@ def test_a_death_at_any_step_is_made_up_for(
         assert steps > 3
     chains.remove()
     assert _rules() == before
+
+
+@pytest.mark.parametrize("backend", [Iptables, Nftables])
+def test_comments_in_any_encoding_are_no_matter(
+    kernel: Kernel, lab: Lab, backend: type[Iptables | Nftables]
+) -> None:
+    prepare_iptables()
+    for chain in ("INPUT", "FORWARD"):
+        run("iptables", "-A", chain, "-m", "comment", "--comment", os.fsdecode(b"caf\xe9"))
+    run("iptables", "-P", "FORWARD", "DROP")
+    run(
+        "nft",
+        os.fsdecode(b'add table inet t { comment "caf\xe9"; chain c { comment "caf\xe9"; }; }'),
+    )
+    assert b"caf\xe9" in subprocess.run(["iptables-save"], capture_output=True, check=True).stdout
+    made = backend(kernel, "orlop0")
+    made.make(SAMPLE)
+    assert (
+        made.stands(SAMPLE)
+        and "-A FORWARD -j ORLOP-orlop0-"
+        in subprocess.run(
+            ["iptables-save"], capture_output=True, check=True, encoding="latin-1"
+        ).stdout
+    )
 
 
 class _Death(Exception):

@@ -93,6 +93,16 @@ def test_a_policy_of_iptables_is_seen_and_lets_ours_pass() -> None:
     ]
 
 
+def test_a_chain_of_somebodys_own_is_not_iptables_and_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listed = (
+        "table ip filter {\n\tchain mine {\n\t\ttype filter hook forward priority 0; policy drop;"
+    )
+    Passage(SimpleNamespace(), "x").make(RULESET, listed)  # type: ignore[arg-type]
+    assert 'chain "mine" in table ip filter forwards nothing' in caplog.text
+
+
 def _chains(version: int, ruleset: Ruleset = RULESET) -> dict[str, tuple[str, ...]]:
     return {each.name: each.rules for each in iptables.render("x", ruleset, version)}
 

@@ -39,7 +39,7 @@ class Netfilter:
         errors = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:
             raise _error(errors.decode(errors="replace").strip())
-        return output.decode()
+        return output.decode(errors="replace")  # others' comments may be anything
 
 
 def _error(text: str) -> OrlopError:

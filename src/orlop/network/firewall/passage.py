@@ -11,13 +11,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from orlop.errors import FailedPrecondition, NotFound
+from orlop.errors import OrlopError
 from orlop.network.firewall.ruleset import Ruleset
 from orlop.network.kernel import Kernel
 from orlop.network.model import Chain
 
 _TABLES = {4: "table ip filter {", 6: "table ip6 filter {"}
 _OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
+_HOOK = "FORWARD"
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +41,7 @@ class Passage:
             try:
                 self._kernel.set_chains(version, [self._chain(ruleset, version)])
                 self._refused.discard(version)
-            except (FailedPrecondition, NotFound) as error:
+            except OrlopError as error:
                 self._refused.add(version)
                 self._tell(f"containers may not get out, by the policy of FORWARD: {error}")
 
@@ -52,7 +53,7 @@ class Passage:
                 for version in self._concerned(chains)
                 if version not in self._refused
             )
-        except (FailedPrecondition, NotFound):
+        except OrlopError:
             return False  # which `make` finds out as well, and tells
 
     def remove(self, chains: str) -> None:
@@ -62,18 +63,18 @@ class Passage:
 
     def _chain(self, ruleset: Ruleset, version: int) -> Chain:
         rules = tuple(_rules(ruleset, version))
-        return Chain("filter", self._name, "FORWARD", rules, last=True, policy="DROP")
+        return Chain("filter", self._name, _HOOK, rules, last=True, policy="DROP")
 
     def _concerned(self, chains: str) -> Iterator[int]:
         """The versions of IP that iptables filters, by nftables or as it did of old."""
         for version, table in _TABLES.items():
-            closed = any(each == table for each, _ in _closing(chains))
+            closed = (table, _HOOK) in _closing(chains)
             if closed or f"chain {self._name} " in chains or _is_old(version):
                 yield version
 
     def _tell_of_others(self, chains: str) -> None:
         for table, chain in _closing(chains):
-            if table not in _TABLES.values():
+            if table not in _TABLES.values() or chain != _HOOK:
                 where = f'chain "{chain}" in {table.removesuffix(" {")}'
                 self._tell(f"{where} forwards nothing but what it is told: let our bridges pass")
 

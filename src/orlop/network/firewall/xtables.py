@@ -126,7 +126,8 @@ def _run(program: str, *arguments: str, text: str = "") -> str:
             [path, *arguments],
             input=text,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # others' comments may be anything
             timeout=_LIMIT,
             check=False,
             # One that waits for its lock must not write old rules after our end.
