@@ -182,6 +182,26 @@ def test_a_death_at_any_step_is_made_up_for(
     assert _rules() == before
 
 
+def test_the_way_out_of_one_is_not_behind_what_another_drops(kernel: Kernel, lab: Lab) -> None:
+    """Two daemons on a host that was no router: the first one's last rule drops all the rest."""
+    prepare_iptables()
+    shut = Ruleset(SAMPLE.networks, closed={4: ()})
+    Iptables(kernel, "one").make(shut)
+    run("iptables", "-I", "FORWARD", "-s", "192.0.2.9", "-j", "DROP")
+    Iptables(kernel, "two").make(_published("192.0.2.2"))
+    jumps = [line for line in _rules("iptables-save").splitlines() if "-A FORWARD" in line]
+    assert [line.split()[-1] for line in jumps] == [
+        "ORLOP-two-FWD",
+        "DROP",
+        "ORLOP-one-FWD",
+        "ORLOP-two-EXIT",
+        "ORLOP-one-EXIT",
+    ]
+    before = _rules()
+    Iptables(kernel, "one").make(shut)
+    assert _rules() == before
+
+
 @pytest.mark.parametrize("backend", [Iptables, Nftables])
 def test_comments_in_any_encoding_are_no_matter(
     kernel: Kernel, lab: Lab, backend: type[Iptables | Nftables]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _FOLDERS = "/usr/sbin:/sbin"
 _LOCK_WAIT = 20
 _LIMIT = 40.0
+_SHUT = re.compile("-A ORLOP-[^ ]+-EXIT -j DROP")
 
 
 def set_chains(version: int, chains: Sequence[Chain], *, check: bool = False) -> None:
@@ -59,7 +61,8 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
     """What iptables-restore is to read, given what iptables-save has written; "" is nothing.
 
     A chain is written anew in any case. A jump to it stays where it is, which may be behind others'
-    rules by somebody's wish, and comes first if it is new, or last if it is to.
+    rules by somebody's wish, and comes first if it is new, or last if it is to: but before that to
+    a chain of another of us that drops all the rest.
     """
     there = Counter(_lines(saved))
     chains = _where_wanted(saved, chains)
@@ -73,7 +76,10 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
             jumps = there[table, f"-A {jump}"] if each.hook else 0
             rules += [f"-A {each.name} {rule}" for rule in each.rules]
             if each.rules and each.hook and not jumps:
-                rules.append(f"{'-A' if each.last else '-I'} {jump}")
+                if behind := each.last and _first_shut(saved, each):
+                    rules.insert(0, f"-I {each.hook} {behind} -j {each.name}")
+                else:
+                    rules.append(f"{'-A' if each.last else '-I'} {jump}")
             if not each.rules:
                 rules += [f"-D {jump}"] * jumps
                 ends.append(f"-X {each.name}")
@@ -81,6 +87,14 @@ def changes(saved: str, chains: Sequence[Chain]) -> str:
             begins = [f":{each.name} - [0:0]" for each in known]
             found += [f"*{table}", *begins, *rules, *ends, "COMMIT"]
     return "".join(f"{line}\n" for line in found)
+
+
+def _first_shut(saved: str, chain: Chain) -> int:
+    """The place among the hook's rules of the first jump to another's EXIT that drops; or 0."""
+    lines = [line for table, line in _lines(saved) if table == chain.table]
+    shut = {f"-A {chain.hook} -j {line.split()[1]}" for line in lines if _SHUT.fullmatch(line)}
+    hooked = (line for line in lines if line.startswith(f"-A {chain.hook} "))
+    return next((place for place, line in enumerate(hooked, 1) if line in shut), 0)
 
 
 def _where_wanted(saved: str, chains: Sequence[Chain]) -> list[Chain]:
