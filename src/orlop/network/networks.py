@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from orlop.metadata.sweeping import Dead, Key
 from orlop.network import bridge, uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.dns.director import NameServer
-from orlop.network.firewall import Firewall, Published, Ruleset
+from orlop.network.firewall import Firewall, Published, Ruleset, no_dockers
 from orlop.network.forwarding import Forwarding
 from orlop.network.kernel import Kernel
 from orlop.network.model import Link, Network, Port, Subnet
@@ -311,7 +312,8 @@ class Networks:
             for key, ports in self.store.ports().items()
             for port in ports
         ]
-        self._firewall.make(Ruleset(networks, published, self.names.ports(), closed))
+        bridges = no_dockers(name for _, name in socket.if_nameindex())
+        self._firewall.make(Ruleset(networks, published, self.names.ports(), closed, bridges))
 
     def _ports_lead_to(
         self, namespace: str = "", container: str = ""

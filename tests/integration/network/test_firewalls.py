@@ -113,6 +113,36 @@ def test_a_policy_that_forwards_nothing_stops_no_container(
         run("nft", "delete", "table", family, "filter")
 
 
+@pytest.mark.parametrize("daemon", ["nftables", "iptables"], indirect=True)
+def test_what_docker_leaves_to_the_policy_is_not_reached(daemon: Networked, lab: Lab) -> None:
+    """Ports of its containers that are not published, as Docker before 28 has them."""
+    theirs = lab.neighbour("172.17.0.1/16", "172.17.0.2/16", "docker0")
+    theirs.run("ip", "route", "add", "default", "via", "172.17.0.1")
+    out = ("FORWARD", "-o", "docker0")
+    rules = (
+        (*out, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
+        (*out, "-p", "tcp", "--dport", "81", "-j", "ACCEPT"),
+        ("FORWARD", "-i", "docker0", "!", "-o", "docker0", "-j", "ACCEPT"),
+    )
+    for each in rules:
+        run("iptables", "-A", *each)
+    run("iptables", "-P", "FORWARD", "DROP")
+    daemon.box("web", ports=PORTS)
+    ping = ("ping", "-c1", "-W2")
+    daemon.within("web", *ping, "192.168.7.2")
+    assert daemon.orlop("exec", "web", *ping, "172.17.0.2", check=False).returncode == 1
+    asked = daemon.orlop("exec", "web", "nc", "-w5", "172.17.0.2", "81", check=False)
+    assert "refused" in asked.stderr  # by the container: nobody listens, but it has been asked
+    assert fetch("http://172.17.0.1:8080", theirs) == "web"
+    for each in rules:
+        run("iptables", "-D", *each)
+    run("iptables", "-P", "FORWARD", "ACCEPT")
+    daemon.prune()
+    run("ip", "link", "delete", "docker0")
+    if daemon.firewall == "nftables":
+        run("nft", "delete", "table", "ip", "filter")
+
+
 _FLUSHES = {
     "nftables": ["nft flush ruleset"],
     "iptables": [f"{each} -t {table} -F" for each in ("iptables", "ip6tables")

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from orlop.errors import FailedPrecondition, Unavailable
-from orlop.network.firewall import AUTO, Firewall, Published, Ruleset, iptables, nftables
+from orlop.network.firewall import (
+    AUTO,
+    Firewall,
+    Published,
+    Ruleset,
+    iptables,
+    nftables,
+    no_dockers,
+)
 from orlop.network.firewall.passage import Passage
 from orlop.network.firewall.ruleset import SAMPLE
 from orlop.network.firewall.xtables import changes
@@ -20,6 +28,11 @@ ONE = Network(id="1", namespace="n", name="one", bridge="orlop0",
 TWO = Network(id="2", namespace="n", name="two", bridge="br-2", internal=True,
               subnets=(Subnet("fd00:1::/64", "fd00:1::1"),))  # fmt: skip
 PORT = Port(container_port=80, host_port=8080, count=2, host_address="127.0.0.1")
+WAY_OUT = (
+    "-i orlop0 -o docker0 -j RETURN",
+    "-i orlop0 -o br-+ -j RETURN",
+    "-i orlop0 -j ACCEPT",
+)
 RULESET = Ruleset(
     [ONE, TWO], [Published(PORT, ["10.1.0.2", "fd00::2"])], {"10.1.0.1": (40000, 40001)}
 )
@@ -56,7 +69,7 @@ def test_nothing_else_is_forwarded_where_the_host_was_no_router() -> None:
     assert "meta nfproto ipv4 drop" in nftables.render("orlop0", Ruleset(closed={4: ()}))
     assert "nfproto" not in nftables.render("orlop0", RULESET)
     assert _chains(4, closed)["ORLOP-x-EXIT"] == (
-        "-i orlop0 -j ACCEPT",
+        *WAY_OUT,
         "-i br0 -o br0 -j ACCEPT",
         "-j DROP",
     )
@@ -76,8 +89,10 @@ def test_a_policy_of_iptables_is_seen_and_lets_ours_pass() -> None:
     assert not made
     Passage(kernel, "x").make(RULESET, listed.replace("{}", "drop"))
     rules = (
-        "-i orlop0 -j ACCEPT",
         "-o orlop0 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT",
+        "-i orlop0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-i orlop0 -o orlop0 -j ACCEPT",
+        *WAY_OUT,
     )
     chain = Chain("filter", "ORLOP-x-PASS", "FORWARD", rules, last=True, policy="DROP")
     assert made == [(4, chain)]
@@ -101,6 +116,14 @@ def test_a_chain_of_somebodys_own_is_not_iptables_and_is_told_of(
     )
     Passage(SimpleNamespace(), "x").make(RULESET, listed)  # type: ignore[arg-type]
     assert 'chain "mine" in table ip filter forwards nothing' in caplog.text
+
+
+def test_a_bridge_with_a_name_like_dockers_may_be_the_way_out() -> None:
+    links = ["eth0", "br-lan", "br-0123456789ab", "br-a b", "docker0"]
+    bridges = no_dockers(links)
+    assert bridges == ["br-lan"]
+    exits = _chains(4, Ruleset([ONE], bridges=bridges))["ORLOP-x-EXIT"]
+    assert exits == ("-i orlop0 -o br-lan -j ACCEPT", *WAY_OUT)
 
 
 def _chains(version: int, ruleset: Ruleset = RULESET) -> dict[str, tuple[str, ...]]:
@@ -127,7 +150,7 @@ def test_iptables_says_it_too() -> None:
     assert "orlop0" not in str(six)
     forward = six["ORLOP-x-FWD"]
     assert forward.index("-i br-2 -o br-2 -j ACCEPT") < forward.index("-i br-2 -j DROP")
-    assert four["ORLOP-x-EXIT"] == ("-i orlop0 -j ACCEPT",) and not six["ORLOP-x-EXIT"]
+    assert four["ORLOP-x-EXIT"] == WAY_OUT and not six["ORLOP-x-EXIT"]
     assert "-i orlop0 -j ACCEPT" not in four["ORLOP-x-FWD"]
 
 

@@ -6,6 +6,7 @@ kernel has what the records say. `libnftables` and `xtables` are for the network
 """
 
 from orlop.network.firewall.choosing import AUTO, Backend, Firewall
+from orlop.network.firewall.passage import no_dockers
 from orlop.network.firewall.ruleset import Published, Ruleset
 
-__all__ = ["AUTO", "Backend", "Firewall", "Published", "Ruleset"]
+__all__ = ["AUTO", "Backend", "Firewall", "Published", "Ruleset", "no_dockers"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from orlop.network.bridge import HAS_IPV6
+from orlop.network.firewall.passage import way_out
 from orlop.network.firewall.ruleset import SAMPLE, Published, Ruleset
 from orlop.network.kernel import Kernel
 from orlop.network.model import Chain, Network
@@ -59,7 +60,7 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
             "filter",
             _LAST,
             "FORWARD",
-            [*_exit(networks), *_closed(ruleset, version)],
+            [*_exit(networks, ruleset), *_closed(ruleset, version)],
         ),
         ("raw", "GUARD", "PREROUTING", _guard(networks) if version == 4 else ()),
         ("nat", "PORTS", "", published),
@@ -73,10 +74,10 @@ def render(name: str, ruleset: Ruleset, version: int) -> list[Chain]:
     ]
 
 
-def _exit(networks: Iterable[Network]) -> Iterator[str]:
+def _exit(networks: Iterable[Network], ruleset: Ruleset) -> Iterator[str]:
     for each in networks:
         if not each.internal:
-            yield f"-i {each.bridge} -j ACCEPT"
+            yield from way_out(ruleset, each)
 
 
 def _closed(ruleset: Ruleset, version: int) -> Iterator[str]:

@@ -8,16 +8,20 @@ others' rules are asked first, and what is to be dropped of ours our own table d
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orlop.errors import OrlopError
 from orlop.network.firewall.ruleset import Ruleset
+from orlop.network.forwarding import is_plain
 from orlop.network.kernel import Kernel
-from orlop.network.model import Chain
+from orlop.network.model import Chain, Network
 
 _TABLES = {4: "table ip filter {", 6: "table ip6 filter {"}
 _OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
+_DOCKER = ("docker0", "br-+")
+_DOCKERS = re.compile("br-[0-9a-f]{12}")
 _HOOK = "FORWARD"
 _log = logging.getLogger(__name__)
 
@@ -84,12 +88,33 @@ class Passage:
             _log.warning("%s", text)
 
 
+def way_out(ruleset: Ruleset, network: Network) -> Iterator[str]:
+    """What comes from a network goes everywhere, but to Docker's containers as Docker says.
+
+    Before 28 it leaves those of their ports that are not published to the policy. Other bridges may
+    be called like Docker's, by one of which the host itself may be in its network.
+    """
+    for name in ruleset.bridges:
+        yield f"-i {network.bridge} -o {name} -j ACCEPT"
+    for name in _DOCKER:
+        yield f"-i {network.bridge} -o {name} -j RETURN"
+    yield f"-i {network.bridge} -j ACCEPT"
+
+
+def no_dockers(links: Iterable[str]) -> list[str]:
+    """Those of the interfaces that are called like Docker's bridges, but no network's number."""
+    return [e for e in links if e.startswith("br-") and not _DOCKERS.fullmatch(e) and is_plain(e)]
+
+
 def _rules(ruleset: Ruleset, version: int) -> Iterator[str]:
-    for each in ruleset.networks:
-        if any(subnet.version == version for subnet in each.subnets):
-            inside = f" -o {each.bridge}" if each.internal else ""
-            yield f"-i {each.bridge}{inside} -j ACCEPT"
-            yield f"-o {each.bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+    networks = [e for e in ruleset.networks if any(s.version == version for s in e.subnets)]
+    for each in networks:
+        yield f"-o {each.bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+        yield f"-i {each.bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+        yield f"-i {each.bridge} -o {each.bridge} -j ACCEPT"
+    for each in networks:
+        if not each.internal:
+            yield from way_out(ruleset, each)
 
 
 def _closing(chains: str) -> Iterator[tuple[str, str]]:

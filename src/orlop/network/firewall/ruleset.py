@@ -33,13 +33,15 @@ class Ruleset:
 
     `names` says where DNS queries to a gateway are answered: the ports of UDP and TCP. `closed` are
     versions of IP by which the host is to forward nothing else, unless it comes from or goes to an
-    interface of a kind that others have for containers, and that is none of those named.
+    interface of a kind that others have for containers, and that is none of those named. `bridges`
+    are called like Docker's, and are not.
     """
 
     networks: Sequence[Network] = ()
     published: Sequence[Published] = ()
     names: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     closed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    bridges: Sequence[str] = ()
 
     def strange(self) -> Iterator[tuple[int, Sequence[str]]]:
         """The versions of IP that are closed, and the interfaces that are named, without ours."""
