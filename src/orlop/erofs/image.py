@@ -46,7 +46,8 @@ def tar_of(fd: int) -> Tar | None:
     found = layout.parse_superblock(os.pread(fd, layout.SUPER_SIZE, layout.SUPER_OFFSET))
     if found is None or found.block_size != BLOCK:
         return None
-    return Tar(_BEGIN, found.metadata, found.uuid)
+    end = int(found.volume, 16) if found.volume else found.metadata
+    return Tar(_BEGIN, end, found.uuid)
 
 
 class Image:
@@ -91,6 +92,8 @@ class Image:
         Raises ResourceExhausted for more than such an image can hold.
         """
         os.ftruncate(self._fd, self._end)
+        # Metadata begins where the tar ends, unless what is spread out comes between.
+        volume = b"%016x" % self._end if self._sparse else b""
         for node, begin, segments in self._sparse:
             self._spread(node, begin, segments)
         self._align(self._block)
@@ -110,6 +113,7 @@ class Image:
             inodes=len(nodes),
             size=self._end,
             uuid=uuid,
+            volume=volume,
         )
         os.pwrite(self._fd, first, layout.SUPER_OFFSET)
 

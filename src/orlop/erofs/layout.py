@@ -49,9 +49,19 @@ _FILE_TYPES = {
 
 
 def superblock(
-    *, block_size: int, metadata: int, root: int, inodes: int, size: int, uuid: bytes
+    *,
+    block_size: int,
+    metadata: int,
+    root: int,
+    inodes: int,
+    size: int,
+    uuid: bytes,
+    volume: bytes = b"",
 ) -> bytes:
-    """For metadata at the offset `metadata`, its root inode in slot `root`, in `size` bytes."""
+    """For metadata at the offset `metadata`, its root inode in slot `root`, in `size` bytes.
+
+    `volume` is a name of at most 16 bytes, which the kernel does not look at.
+    """
     return _SUPER.pack(
         _MAGIC,
         0,  # no checksum
@@ -66,7 +76,7 @@ def superblock(
         metadata // block_size,
         0,
         uuid,
-        b"",
+        volume,
         *(0,) * 9,
     )
 
@@ -77,17 +87,18 @@ class Super(NamedTuple):
     block_size: int
     metadata: int
     uuid: bytes
+    volume: bytes
 
 
 def parse_superblock(data: bytes) -> Super | None:
     """None where it is not ours; raises ValueError for what is no image."""
-    fields = _SUPER.unpack(data) if len(data) == _SUPER.size else (0,) * 13
-    magic, checksum, features, bits, *_, metadata, _, uuid = fields[:13]
+    fields = _SUPER.unpack(data) if len(data) == _SUPER.size else (0,) * 14
+    magic, checksum, features, bits, *_, metadata, _, uuid, volume = fields[:14]
     if magic != _MAGIC:
         raise ValueError("it is no EROFS image")
     if (checksum, features) != (0, _COMPAT_MTIME):
         return None
-    return Super(1 << bits, metadata << bits, uuid)
+    return Super(1 << bits, metadata << bits, uuid, volume.rstrip(b"\0"))
 
 
 def inode(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +57,23 @@ def test_a_byte_that_is_another(tmp_path: Path, more: bytes) -> None:
     for place in _places(path, _BEGIN, _BEGIN + len(data)):
         assert "does not have the digest" in _problem(path), place
     assert _problem(path) == ""
+
+
+@pytest.mark.parametrize("more", [b"", b"x" * 700, bytes(5000)])
+def test_a_sparse_file(tmp_path: Path, more: bytes) -> None:
+    """What it is when spread out lies between the layer and the metadata."""
+    with (tmp_path / "sparse").open("wb") as file:
+        for place in (70_000, 900_000):
+            os.pwrite(file.fileno(), os.urandom(5000), place)
+        file.truncate(2_000_000)
+    (tmp_path / "plain").write_bytes(os.urandom(3000))
+    command = ["tar", "-C", tmp_path, "-S", "-b1", "-c", "sparse", "plain"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout + more
+    assert len(data) < 100_000
+    path = _image(tmp_path / "image", data)
+    assert _problem(path) == ""
+    for place in _places(path, _BEGIN, _BEGIN + len(data)):
+        assert "does not have the digest" in _problem(path), place
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
