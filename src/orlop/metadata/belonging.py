@@ -32,18 +32,26 @@ _log = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
-    """A folder with `files`, a pattern below it, that a row which `record` finds may stand for."""
+    """A folder with `files`, a pattern below it, that a row which `record` finds may stand for.
+
+    A row that `owner` finds has one in any case.
+    """
 
     folder: Path
     files: str
     record: str
+    owner: str
     params: tuple[str, ...] = ()
 
     def is_known(self, tx: Transaction) -> bool:
         return tx.one(self.record, self.params) is not None
 
+    def has_files(self, tx: Transaction) -> bool:
+        """Whether the database says so."""
+        return tx.one(self.owner, self.params) is not None
+
     def was_used(self) -> bool:
-        """Whether it has what everybody who opens it makes."""
+        """Whether it has what everybody who opens it makes, as a mount point may have too."""
         return (self.folder / self.files.partition("/")[0]).is_dir()
 
     def is_empty(self) -> bool:
@@ -61,12 +69,17 @@ def places(root: Path, snapshotters: Iterable[str]) -> list[Place]:
 
     That of a snapshotter need not be there while it has no snapshots.
     """
-    content = Place(root / "content", "blobs/*/*", "SELECT 1 FROM namespaces LIMIT 1")
+    content = Place(
+        root / "content",
+        "blobs/*/*",
+        "SELECT 1 FROM namespaces LIMIT 1",
+        "SELECT 1 FROM content LIMIT 1",
+    )
     record = "SELECT 1 FROM snapshots WHERE snapshotter = ? LIMIT 1"
     return [
         content,
         *(
-            Place(root / "snapshots" / name, "snapshots/[0-9]*", record, (name,))
+            Place(root / "snapshots" / name, "snapshots/[0-9]*", record, record, (name,))
             for name in snapshotters
         ),
     ]
@@ -87,6 +100,7 @@ def claim(database: Database, places: Sequence[Place]) -> None:
         own = mark_of(tx)
         used = tx.one("SELECT 1 FROM namespaces LIMIT 1") is not None
         known = {place for place in places if place.is_known(tx)}
+        full = {place for place in places if place.has_files(tx)}
     marks = {place: place.mark() for place in places}
     older = used and not own
     found = next(filter(None, marks.values()), "") if older else ""
@@ -96,6 +110,8 @@ def claim(database: Database, places: Sequence[Place]) -> None:
         if marks[place] == mark:
             return True
         if older and not marks[place]:
+            if place in full and place.is_empty():
+                return False
             return place.was_used() or place not in known
         return place not in known and place.is_empty()
 

@@ -101,6 +101,25 @@ def test_a_folder_that_is_not_mounted(root: Path, lost: str, older: bool, stays:
 
 
 @pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("lost", ["content", "snapshots/overlayfs"])
+def test_a_mount_point_that_was_used(root: Path, lost: str, older: bool) -> None:
+    """A start without the disk may have left folders in it, long ago."""
+    if older:
+        forget(root)
+    (root / lost).rename(root / "elsewhere")
+    for path in (root / "elsewhere").rglob("*"):
+        if path.is_dir():
+            (root / lost / path.relative_to(root / "elsewhere")).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(root / lost / "snapshots/1", ignore_errors=True)
+    for _ in range(2):
+        told = refusal(root)
+        assert "mounted?" in told and f"{root / lost}" in told
+    shutil.rmtree(root / lost)
+    (root / "elsewhere").rename(root / lost)
+    assert whole(root)
+
+
+@pytest.mark.parametrize("older", [False, True])
 def test_a_database_that_was_removed(root: Path, older: bool) -> None:
     """What is on disk waits for the right one."""
     if older:
