@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import shlex
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 class Place(NamedTuple):
     """A folder with `files`, a pattern below it, that a row which `record` finds may stand for.
 
-    A row that `owner` finds has one in any case.
+    A row that `owner` finds has one in any case. Without one that is `spare` all else can go on.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class Place(NamedTuple):
     record: str
     owner: str
     params: tuple[str, ...] = ()
+    spare: bool = False
 
     def is_known(self, tx: Transaction) -> bool:
         return tx.one(self.record, self.params) is not None
@@ -79,7 +80,9 @@ def places(root: Path, snapshotters: Iterable[str]) -> list[Place]:
     return [
         content,
         *(
-            Place(root / "snapshots" / name, "snapshots/[0-9]*", record, record, (name,))
+            Place(
+                root / "snapshots" / name, "snapshots/[0-9]*", record, record, (name,), spare=True
+            )
             for name in snapshotters
         ),
     ]
@@ -90,18 +93,23 @@ def mark_of(tx: Transaction) -> str:
     return labels.get(tx, _KIND, "", "").get(_KEY, "")
 
 
-def claim(database: Database, places: Sequence[Place]) -> None:
+def claim(database: Database, places: Sequence[Place]) -> Mapping[Path, OSError]:
     """See that a database and its folders are of one root; those that have no mark get one.
 
     A root from before there were marks has a database that was used, and folders as they are made.
+    Returns spare folders that cannot be used, and why: nobody has looked at what they have.
     Raises FailedPrecondition where one is there without the other: no file and no record has gone.
     """
+    broken: dict[Path, OSError] = {}
     with database.read() as tx:
         own = mark_of(tx)
         used = tx.one("SELECT 1 FROM namespaces LIMIT 1") is not None
         known = {place for place in places if place.is_known(tx)}
         full = {place for place in places if place.has_files(tx)}
-    marks = {place: place.mark() for place in places}
+    marks: dict[Place, str] = {}
+    for place in places:
+        with _going_on(place, broken):
+            marks[place] = place.mark()
     older = used and not own
     found = next(filter(None, marks.values()), "") if older else ""
     mark = own or found or secrets.token_hex(16)
@@ -115,21 +123,39 @@ def claim(database: Database, places: Sequence[Place]) -> None:
             return place.was_used() or place not in known
         return place not in known and place.is_empty()
 
-    strangers = [place for place in places if not belongs(place)]
+    strangers = []
+    for place in marks:
+        with _going_on(place, broken):
+            if not belongs(place):
+                strangers.append(place)
     if strangers:
         if not older:
             _mark_database(database, mark)  # which the error tells
         raise FailedPrecondition(_refusal(database.path, strangers, mark))
     try:
-        for place in places:
-            if marks[place] != mark:
-                mark_folder(place.folder, mark)
-        if not own:
+        for place, there in marks.items():
+            if there != mark and place.folder not in broken:
+                with _going_on(place, broken, () if own else _FULL):
+                    mark_folder(place.folder, mark)
+        if not own and not (older and broken):
             _mark_database(database, mark)  # the last one, or others that have none would be lost
     except (OSError, ResourceExhausted) as error:
         if own or (isinstance(error, OSError) and error.errno not in _FULL):
             raise
         _log.warning("no room to mark that database and folders belong together: %s", error)
+    return broken
+
+
+@contextmanager
+def _going_on(place: Place, broken: dict[Path, OSError], but: Sequence[int] = ()) -> Iterator[None]:
+    """Note the error, unless it is one of `but`, of a place that all else can do without."""
+    try:
+        yield
+    except OSError as error:
+        if not place.spare or error.errno in but:
+            raise
+        _log.warning('"%s" cannot be used: %s', place.folder, error)
+        broken[place.folder] = error
 
 
 def mark_folder(folder: Path, mark: str) -> None:

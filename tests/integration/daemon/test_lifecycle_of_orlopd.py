@@ -58,6 +58,25 @@ def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> No
     orlopd.ctr("containers", "rm", "stays")
 
 
+def test_a_snapshotter_whose_folder_is_broken(orlopd: Orlopd, busybox: str) -> None:
+    """It is told of, and all else runs."""
+    orlopd.stop()
+    folder = orlopd.root / "snapshots/native"
+    aside = folder.rename(orlopd.root / "aside")
+    folder.symlink_to("nowhere")
+    try:
+        orlopd.start()
+        assert orlopd.ctr("run", "--rm", busybox, "goes-on", "echo", "ran").stdout == "ran\n"
+        plugins = orlopd.ctr("plugins", "ls").stdout.splitlines()
+        (native,) = (line.split() for line in plugins if " native " in line)
+        assert native[-1] != "ok"
+    finally:
+        orlopd.stop()
+        folder.unlink()
+        aside.rename(folder)
+        orlopd.start()
+
+
 def test_systemd_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:

@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -230,3 +230,49 @@ def test_a_file_that_is_lost_alone(root: Path) -> None:
     with opened(root) as (content, snapshots):
         assert content.list("ns") == []
         assert [info.name for info in snapshots.list("ns")] == ["box"]
+
+
+@contextmanager
+def readonly(folder: Path) -> Iterator[None]:
+    """Such a filesystem at a folder, with what it has."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@contextmanager
+def dangling(folder: Path) -> Iterator[None]:
+    aside = folder.rename(folder.with_name("aside"))
+    folder.symlink_to(folder / "nowhere")
+    try:
+        yield
+    finally:
+        folder.unlink()
+        aside.rename(folder)
+
+
+@pytest.mark.parametrize("how", [readonly, dangling])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_snapshotter_that_is_broken(
+    root: Path, how: Callable[[Path], AbstractContextManager[None]], older: bool
+) -> None:
+    """All else goes on; an older root is one until all of it has marks."""
+    folder = root / "snapshots/native"
+    (folder / "snapshots").mkdir()
+    (folder / belonging.MARK).unlink()
+    if older:
+        forget(root)
+    for _ in range(2):
+        with how(folder):
+            database = Database(root / "metadata.db")
+            assert list(belonging.claim(database, belonging.places(root, _NAMES))) == [folder]
+            with database.read() as tx:
+                assert bool(belonging.mark_of(tx)) is not older
+            database.close()
+            assert whole(root)
+        assert not (folder / belonging.MARK).exists()
+    assert whole(root)
+    assert all(place.mark() for place in belonging.places(root, _NAMES))

@@ -46,8 +46,12 @@ def make(
     exchange: Exchange,
     forks: ForkServer,
     closing: ExitStack,
+    unusable: Mapping[Path, OSError],
 ) -> tuple[dict[str, SnapshotStore], dict[str, OrlopError], dict[str, ProxySnapshotter]]:
-    """The snapshotters that work here, why the others do not, and those of others."""
+    """The snapshotters that work here, why the others do not, and those of others.
+
+    `unusable` are folders that must not be touched, and why.
+    """
     ids = SnapshotIds(database)
     wanted = config.snapshots
     limits = Limits(wanted.quota_size, wanted.quota_inodes)
@@ -56,8 +60,11 @@ def make(
     broken: dict[str, OrlopError] = {}
     owners = Owners(forks) if wanted.slow_chown else None
     for name, driver in _DRIVERS.items():
+        root = Path(config.root, "snapshots", name)
         try:
-            made = driver(Path(config.root, "snapshots", name), forks)
+            if root in unusable:
+                raise unusable[root]
+            made = driver(root, forks)
         except OSError as error:
             broken[name] = Unavailable(f'snapshotter "{name}": {error}')
             _log.info("snapshotter=%s does not work here: %s", name, error)

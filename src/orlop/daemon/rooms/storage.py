@@ -51,7 +51,7 @@ def make(ground: Ground) -> Storage:
     """Also removes what a crash has left. FailedPrecondition without the default snapshotter."""
     config, database, exchange = ground.config, ground.database, ground.exchange
     # Before anything is opened, and takes what it does not know for garbage.
-    belonging.claim(database, belonging.places(ground.root, shelves.BUILT_IN))
+    unusable = belonging.claim(database, belonging.places(ground.root, shelves.BUILT_IN))
     content = ContentStore(
         database,
         ground.root / "content",
@@ -61,11 +61,12 @@ def make(ground: Ground) -> Storage:
     )
     content.reap()
     snapshotters, broken, proxies = shelves.make(
-        config, database, exchange, ground.forks, ground.closing
+        config, database, exchange, ground.forks, ground.closing, unusable
     )
     wanted = config.snapshots.default
     if wanted not in snapshotters and wanted not in proxies:
-        raise FailedPrecondition(f'the default snapshotter "{wanted}" is missing')
+        why = f": {broken[wanted].message}" if wanted in broken else ""
+        raise FailedPrecondition(f'the default snapshotter "{wanted}" is missing{why}')
     mounts = MountManager(
         MountStore(database), ground.state / "mounts", (ground.root, ground.state)
     )
