@@ -36,6 +36,8 @@ _KNOWN = frozenset((REGULAR, LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO)
 EXTENSION_MAX = 1 << 20
 HOLES_MAX = 1 << 40
 """The bytes that all sparse files of an archive may lack together."""
+PARTS_MAX = 1 << 20
+"""The parts between holes that all sparse files of an archive may have together."""
 _ZEROS = bytes(BLOCK)
 _XATTR_PREFIX = b"SCHILY.xattr."
 
@@ -71,13 +73,14 @@ class TarReader:
     """Iterates over the entries of an archive; read each one's content before the next.
 
     `what` it is, is said in errors: InvalidArgument for anything that is not a well-formed archive,
-    ResourceExhausted for one that has more than `max_holes` bytes of holes.
+    ResourceExhausted for one that has more than `max_holes` bytes of holes, or `PARTS_MAX` parts.
     """
 
     def __init__(self, read: Read, what: str = "layer", max_holes: int = HOLES_MAX) -> None:
         self._read = read
         self._what = what
         self._max_holes = self._holes_left = max_holes
+        self._parts_left = PARTS_MAX
         self._buffer = memoryview(b"")
         self._got = 0
         self._left = 0  # content of the current entry that nobody has read yet
@@ -179,6 +182,12 @@ class TarReader:
         if self._holes_left < 0:
             raise ResourceExhausted(
                 f"{self._what} has sparse files with more than {self._max_holes} bytes of holes"
+            )
+        segments = [(offset, length) for offset, length in segments if length]
+        self._parts_left -= len(segments)
+        if self._parts_left < 0:  # whoever makes an image keeps them all
+            raise ResourceExhausted(
+                f"{self._what} has sparse files of more than {PARTS_MAX} parts together"
             )
         entry.size, entry.segments = whole, segments
         self._spread = segments, whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.tar import sparse, zeros
 from orlop.tar.reader import Entry, TarReader
-from tests.layer_fixture import HOSTILE, layer, member, old_sparse
+from tests.layer_fixture import HOSTILE, Member, layer, member, old_sparse
 from tests.layer_fixture import sparse as in_parts
 
 FORMATS = {
@@ -84,7 +85,7 @@ def test_what_nobody_reads_is_passed_over() -> None:
 
 def test_parts_and_the_zeros_between() -> None:
     ((entry, content),) = read(layer(in_parts("4,4,12,4,20,0", 20)))
-    assert (entry.name, entry.segments) == (b"real", [(4, 4), (12, 4), (20, 0)])
+    assert (entry.name, entry.segments) == (b"real", [(4, 4), (12, 4)])
     assert content == bytes(4) + b"1234" + bytes(4) + b"5678" + bytes(4)
     more = (b"00000000014\0" + b"00000000004\0").ljust(512, b"\0")
     ((_, content),) = read(old_sparse([(4, 1), (6, 1), (8, 1), (10, 1)], 20, more))
@@ -104,6 +105,31 @@ def test_holes_of_all_files_count_together() -> None:
     assert len(read_one[0][1]) == 600 << 20
     with pytest.raises(ResourceExhausted, match="more than 1073741824 bytes of holes"):
         read(layer(*files))
+
+
+def in_bytes(parts: int) -> Member:
+    """A file in PAX 1.0 with so many parts of a byte each."""
+    told = b"%d\n" % parts + b"".join(b"%d\n1\n" % (2 * at) for at in range(parts))
+    told += bytes(-len(told) % 512)
+    records = {"major": "1", "minor": "0", "realsize": str(2 * parts)}
+    pax = {f"GNU.sparse.{key}": value for key, value in records.items()}
+    return member("a", told + b"x" * parts, pax_headers=pax)
+
+
+def entries_of(archive: bytes) -> Iterator[Entry]:
+    pieces = iter([archive, b""])
+    return iter(TarReader(lambda: next(pieces)))
+
+
+def test_parts_of_all_files_count_together() -> None:
+    """Who makes an image keeps them; those without a byte are nothing."""
+    many = [in_bytes(1 << 16)] * 16
+    assert sum(len(each.segments or ()) for each in entries_of(layer(*many))) == 1 << 20
+    with pytest.raises(ResourceExhausted, match="of more than 1048576 parts together"):
+        list(entries_of(layer(*many, in_bytes(1))))
+    empty = "0,8" + ",8,0" * 60_000
+    for entry in entries_of(layer(*[in_parts(empty, 20)] * 20)):
+        assert entry.segments == [(0, 8)]
 
 
 def test_random_maps_are_taken_or_refused() -> None:
