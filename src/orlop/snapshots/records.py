@@ -68,6 +68,12 @@ def active(tx: Transaction, snapshotter: str) -> list[tuple[str, Record]]:
     return [(row[0], _record(row[1:])) for row in rows]
 
 
+def newest(tx: Transaction) -> int:
+    """When any snapshot was last changed, in nanoseconds; 0 without one."""
+    row = tx.one("SELECT max(updated_at) FROM snapshots")
+    return row[0] or 0 if row else 0
+
+
 def chain(tx: Transaction, number: int) -> list[int]:
     """A snapshot and its ancestors, nearest first."""
     rows = tx.all(

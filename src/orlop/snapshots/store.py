@@ -44,6 +44,9 @@ GIDS_LABEL = "containerd.io/snapshot/gidmapping"
 # How keys begin under which containerd's clients unpack layers.
 _UNPACKING = "extract-"
 
+_UNWRITTEN = 300 * 1_000_000_000
+"""For how many nanoseconds a filesystem may have a new folder in memory only, and many more."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -130,10 +133,7 @@ class SnapshotStore(Shelf):
     ) -> None:
         """Make a folder as its key and labels want it, whole or not at all."""
         read_only = kind is Kind.VIEW
-        # An image's layer is as large as it is, and stays.
-        unpacking = key.rpartition("/")[2].startswith(_UNPACKING)  # a guest's has a way before it
-        layer = read_only or REF_LABEL in wanted or unpacking
-        defaults = NO_DEFAULTS if layer else self._defaults
+        defaults = self._defaults_for(kind, key, wanted)
         limits = UNLIMITED if read_only else quota.wanted(wanted, defaults.limits)
         is_volatile = volatile.wanted(wanted, defaults.volatile) and not read_only
         mapping = _mapping(wanted)
@@ -147,6 +147,16 @@ class SnapshotStore(Shelf):
         except BaseException:
             self.driver.discard(number)
             raise
+
+    def _defaults_for(self, kind: Kind, key: str, wanted: Mapping[str, str]) -> Defaults:
+        """An image's layer has none: it is as large as it is, and stays."""
+        unpacking = key.rpartition("/")[2].startswith(_UNPACKING)  # a guest's has a way before it
+        layer = kind is Kind.VIEW or REF_LABEL in wanted or unpacking
+        return NO_DEFAULTS if layer else self._defaults
+
+    def _is_volatile(self, record: Record, wanted: Mapping[str, str]) -> bool:
+        defaults = self._defaults_for(record.kind, record.key, wanted)
+        return record.kind is Kind.ACTIVE and volatile.wanted(wanted, defaults.volatile)
 
     def _ancestors(self, namespace: str, parent: str) -> tuple[Record | None, list[int]]:
         """A parent's record, if it has a name, and the numbers of its chain."""
@@ -348,7 +358,11 @@ class SnapshotStore(Shelf):
         return self._deletion.stuck()
 
     def _make_again(self, active: Iterable[tuple[str, Record]]) -> None:
-        """Some filesystems (btrfs) may have lost a new folder in a power cut, and kept its row."""
+        """Some filesystems (btrfs) may have lost a new folder in a power cut, and kept its row.
+
+        What was written to an older one is not made good by an empty one; nor is a volatile one as
+        new after a power cut.
+        """
         there = self.driver.numbers()
         for namespace, record in active:
             if record.id in there:
@@ -356,8 +370,11 @@ class SnapshotStore(Shelf):
             with self._database.read() as tx:
                 chain = records.chain(tx, record.parent) if record.parent is not None else []
                 wanted = labels.get(tx, self._kind, namespace, record.key)
+                newest = records.newest(tx)
             where = (self.name, namespace, record.key)
             try:
+                if record.created_at < newest - _UNWRITTEN or self._is_volatile(record, wanted):
+                    raise FailedPrecondition("put its folder back, or remove the snapshot")
                 self._furnish(record.id, chain, record.kind, record.key, wanted)
             except (OrlopError, OSError) as error:
                 _log.error('snapshotter=%s namespace=%s "%s" is lost: %s', *where, error)
