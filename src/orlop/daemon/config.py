@@ -91,7 +91,7 @@ class Diff:
     max_size: int = 64 << 30
     max_entries: int = 10_000_000
     max_ratio: int = 200
-    max_zeros: int = 1 << 40
+    max_zeros: int = 1 << 38
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Limits:
     max_size: int = 64 << 30
     max_entries: int = 10_000_000
     max_ratio: int = 200
-    max_zeros: int = 1 << 40
+    max_zeros: int = 1 << 38
 
 
 @dataclass(frozen=True, slots=True)
