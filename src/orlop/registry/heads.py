@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
 
 from orlop.registry.failures import plain
 
@@ -49,5 +50,17 @@ def _head(first: str, headers: Iterable[tuple[str, str]]) -> str:
 
 def _value(name: str, value: str) -> str:
     if name == "location":
-        return plain(value) if "://" in value else value.partition("?")[0]
+        return _location(value)
     return value if name in _SHOWN else "…"
+
+
+def _location(value: str) -> str:
+    """Where a redirect goes, without user and query; others write it, so it may be anything."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "…"
+    if parts.netloc:
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}{':' if parts.scheme else ''}//{host}{parts.path}"
+    return "…" if parts.scheme else parts.path

@@ -394,6 +394,25 @@ def test_what_is_shown_of_requests_holds_no_secrets(lying: Registry) -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("//me:hush@127.0.0.1:1/x?key=hush", "//127.0.0.1:1/x"),
+        ("http://me:hush@127.0.0.1:1/x#hush", "http://127.0.0.1:1/x"),
+        ("/v2/x?key=hush", "/v2/x"),
+        ("http:me:hush@x", "…"),
+        ("http://[hush", "…"),
+    ],
+)
+def test_what_is_shown_of_a_redirect(lying: Registry, location: str, shown: str) -> None:
+    lying.spoil = lambda r: send(r, 302, b"", {"Location": location})
+    heads: list[str] = []
+    with Http(dump=heads.append) as http:
+        http.once("GET", f"http://{lying.host}/", {}).close()
+    assert f"Location: {shown}\r\n" in heads[1]
+    assert "hush" not in heads[1]
+
+
+@pytest.mark.parametrize(
     "location", ["file:///etc/passwd", "ftp://x/y", "http://[bad", "http://x:99999/", "//:0/"]
 )
 def test_unsafe_redirects(lying: Registry, client: RegistryClient, location: str) -> None:
