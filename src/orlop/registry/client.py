@@ -27,7 +27,7 @@ from orlop.registry.auth import Ask
 from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
 from orlop.registry.http import Http, Response, content_length, dispose
-from orlop.registry.repository import Repository
+from orlop.registry.repository import Repository, asked_once
 from orlop.registry.sources import Silence, Sources, in_turn
 from orlop.registry.upload import Uploads
 
@@ -72,20 +72,10 @@ class RegistryClient:
         self._hosts = list(hosts) or [default_host(reference.host, scheme, headers)]
         self._silence = silence or Silence()
         self._repositories = [
-            Repository(host, reference.path, http=http, ask=ask, optional=self._optional(number))
-            for number, host in enumerate(self._hosts)
+            Repository(host, reference.path, http=http, ask=ask) for host in self._hosts
         ]
         self._lock = threading.Lock()
         self._blobs: dict[str, Sources] = {}
-
-    def _optional(self, number: int) -> Callable[[], bool]:
-        """Whether a host is one that another can stand in for, or that is known not to answer."""
-        host, later = self._hosts[number], self._hosts[number + 1 :]
-        if len(self._hosts) == 1:
-            return lambda: False
-        wanted = host.capabilities & (Capability.PULL | Capability.RESOLVE)
-        followed = any(wanted & each.capabilities for each in later)
-        return lambda: followed or host in self._silence
 
     def abort(self) -> None:
         """End every request, now and from now on, with Cancelled; from any thread."""
@@ -216,7 +206,7 @@ class RegistryClient:
                 parts = urlsplit(url)
                 if parts.scheme in schemes and parts.hostname and "@" not in parts.netloc:
                     host = Host(parts.scheme, parts.netloc, prefix="")
-                    yield Repository(host, "", http=self._http, optional=lambda: True), url
+                    yield Repository(host, "", http=self._http), url
 
     def _able(self, capability: Capability) -> list[Repository]:
         able = [each for each in self._repositories if capability in each.host.capabilities]
@@ -233,11 +223,14 @@ class RegistryClient:
         What hosts answered instead is raised at the end.
         """
         failures: list[OrlopError] = []
-        for repository in sorted(self._repositories, key=lambda each: each.host in self._silence):
-            if not repository.host.capabilities & (Capability.REFERRERS | Capability.RESOLVE):
-                continue
+        kinds = Capability.REFERRERS | Capability.RESOLVE
+        able = [each for each in self._repositories if kinds & each.host.capabilities]
+        turn = sorted(able, key=lambda each: each.host in self._silence)
+        for repository in turn:
+            silent = repository.host in self._silence
             try:
-                found = listing.referrers(repository, digest)
+                with asked_once(len(turn) > 1 and (silent or repository is not turn[-1])):
+                    found = listing.referrers(repository, digest)
             except (Cancelled, DeadlineExceeded):
                 raise
             except OrlopError as error:

@@ -26,6 +26,11 @@ from orlop.errors import (
 )
 from orlop.registry.pace import read_whole
 
+
+class Silent(Unavailable):
+    """A host to which there is no connection, or that says nothing on it."""
+
+
 _BODY_MAX = 16 * 1024
 _WORDS_MAX = 300
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
@@ -67,9 +72,7 @@ def connection_error(method: str, url: str, error: HTTPError) -> OrlopError:
                 f'registry "{host}" does not speak TLS; is it to be used by plain HTTP?'
             )
         return Unavailable(f'registry "{host}" is not to be trusted: {_reason(error)}')
-    return Unavailable(
-        f'registry "{host}" does not answer: {method} {plain(url)}: {_reason(error)}'
-    )
+    return Silent(f'registry "{host}" does not answer: {method} {plain(url)}: {_reason(error)}')
 
 
 def _reason(error: BaseException) -> str:

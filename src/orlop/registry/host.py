@@ -53,8 +53,8 @@ _ANY_TLS = Tls(skip_verify=True, own_only=True)
 class Dial:
     """How long to wait for a connection, in seconds (0 for the usual).
 
-    With `once`, a host to which there is none, or that says nothing, is not tried again: for one
-    that another can stand in for.
+    With `once`, a host to which there is none, or that says nothing, is not tried again, and one
+    that wants to be asked later only within seconds: for one that another can stand in for.
     """
 
     timeout: float = 0.0

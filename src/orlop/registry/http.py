@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -37,6 +38,7 @@ _REDIRECTS = 5
 _HOSTS = 64  # kept connections, per way of reaching them
 _BACKOFF, _BACKOFF_MAX = 0.2, 10.0
 _RETRY_AFTER_MAX = 60.0
+_STOOD_IN_FOR = 3.0  # seconds of all pauses, where another host can answer instead
 _RETRIED = (408, 429)
 _SILENT = (NewConnectionError, ProxyError, HTTPTimeoutError)
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
@@ -115,9 +117,10 @@ class Http:
         """Make a request and give its response, whose body is not read yet.
 
         Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
-        says; redirects are followed, unless a body would go along. Raises Unavailable when that
-        does not help, Unauthenticated when another host than the one asked wants authorization,
-        and Cancelled after `abort`. `tls` is how the host is trusted, `dial` how it is reached.
+        says, for as long as `dial` allows; redirects are followed, unless a body would go along.
+        Raises Unavailable when that does not help, Unauthenticated when another host than the one
+        asked wants authorization, and Cancelled after `abort`. `tls` is how the host is trusted,
+        `dial` how it is reached.
         """
         asked = url
         sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
@@ -167,7 +170,7 @@ class Http:
         tls: Tls,
         dial: Dial,
     ) -> Response:
-        pause = _BACKOFF
+        pause, patience = _BACKOFF, _STOOD_IN_FOR if dial.once else math.inf
         for left in reversed(range(_ATTEMPTS)):
             try:
                 response = self._once(method, url, headers, body, tls, dial)
@@ -181,11 +184,12 @@ class Http:
             else:
                 if not worth_another_try(response):
                     return response
-                if not left:
-                    raise status_error(method, url, response)
                 wait = retry_after(response) or pause
+                if not left or wait > patience:
+                    raise status_error(method, url, response)
                 dispose(response)
             self.pause(wait)
+            patience -= wait
             pause = min(pause * 2, _BACKOFF_MAX)
         raise AssertionError
 

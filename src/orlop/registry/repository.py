@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from urllib3.exceptions import HTTPError
 
@@ -15,14 +17,23 @@ from orlop.registry.http import Body, Http, Response, dispose, same_origin
 from orlop.registry.pace import read_whole
 
 _TRIES = 3
+_once = ContextVar("once", default=False)
+
+
+@contextmanager
+def asked_once(once: bool = True) -> Iterator[None]:
+    """Within it hosts are asked as those that another can stand in for: see `Dial`."""
+    token = _once.set(once)
+    try:
+        yield
+    finally:
+        _once.reset(token)
 
 
 class Repository:
     """The repository `path` on `host`. `actions` is what authorization is wanted for.
 
-    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had. One that
-    is `optional` as long as that says so, as another can stand in for it, gets no second try of a
-    connection.
+    Without a path it is the registry as a whole, of which only `/v2/` itself is to be had.
 
     Thread-safe; `http` is the caller's to close.
     """
@@ -35,12 +46,10 @@ class Repository:
         http: Http,
         ask: Ask | None = None,
         actions: str = "pull",
-        optional: Callable[[], bool] = lambda: False,
     ) -> None:
         self.host = host
         self.path = path
         self.http = http
-        self._optional = optional
         self._authorizer = Authorizer(
             host.name,
             f"repository:{path}:{actions}" if path else "",
@@ -51,7 +60,7 @@ class Repository:
 
     @property
     def _dial(self) -> Dial:
-        return Dial(self.host.dial_timeout, once=self._optional())
+        return Dial(self.host.dial_timeout, once=_once.get())
 
     def url(self, path: str) -> str:
         """The address of `/blobs/…`, `/manifests/…` and so on."""

@@ -105,6 +105,72 @@ def test_the_last_host_is_worth_more_than_one_try(tmp_path: Path) -> None:
     assert requests == [dead[0].name] + [dead[1].name] * 5
 
 
+def test_a_registry_that_is_asked_before_a_silent_mirror_is_dialled_once(lying: Registry) -> None:
+    lying.image()
+    registry, mirror = Host("http", f"127.0.0.1:{free_port()}"), Host("http", lying.host)
+    silence, requests = Silence(), []
+    silence.note(mirror)
+    with Http(answered=lambda host, _: requests.append(host)) as http:
+        wanted = reference.parse("example.com/x/y:latest")
+        hosts = [mirror, registry]
+        client = RegistryClient(wanted, http=http, hosts=hosts, silence=silence)
+        assert client.resolve().media_type == MANIFEST
+    assert requests == [registry.name, mirror.name]
+
+
+def test_who_was_not_silent_is_waited_for_if_nobody_answers() -> None:
+    mirror, registry = (Host("http", f"127.0.0.1:{free_port()}") for _ in range(2))
+    silence, requests = Silence(), []
+    silence.note(mirror)
+    with Http(answered=lambda host, _: requests.append(host)) as http:
+        wanted = reference.parse("example.com/x:1")
+        client = RegistryClient(wanted, http=http, hosts=[mirror, registry], silence=silence)
+        with pytest.raises(Unavailable, match=f'^registry "{registry.name}".*before that'):
+            client.resolve()
+        assert requests == [registry.name, mirror.name] + [registry.name] * 5
+        requests.clear()
+        with pytest.raises(Unavailable):
+            client.resolve()
+        assert requests == [mirror.name, registry.name]
+
+
+def test_silence_is_of_one_registry_behind_a_proxy() -> None:
+    silence = Silence()
+    one = Host("https", "proxy", prefix="/docker/v2", namespace="docker.io")
+    silence.note(one)
+    assert one in silence
+    assert Host("https", "proxy", prefix="/quay/v2", namespace="docker.io") not in silence
+    assert Host("https", "proxy", prefix="/docker/v2", namespace="quay.io") not in silence
+
+
+# A host that wants to be asked later
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_mirror_that_is_busy_holds_nobody_up(
+    lying: Registry, mirror: Registry, status: int
+) -> None:
+    for each in (lying, mirror):
+        each.image()
+    mirror.spoil = lambda r: send(r, status, b"", {"Retry-After": "60"})
+    silence = Silence()
+    for count in (1, 2):  # nor is it silent: it is asked first the next time, too
+        with _client(*_hosts(mirror, lying), silence=silence) as client:
+            client.resolve()
+        assert (len(mirror.requests), len(lying.requests)) == (count, count)
+
+
+def test_a_busy_mirror_is_waited_for_if_there_is_nobody_else(mirror: Registry) -> None:
+    mirror.image()
+    left = iter(range(2))
+    mirror.spoil = lambda r: (
+        next(left, None) is not None and send(r, 429, b"", {"Retry-After": "4"})
+    )
+    with _client(*_hosts(mirror), Host("http", f"127.0.0.1:{free_port()}")) as client:
+        assert client.resolve().media_type == MANIFEST
+    assert len(mirror.requests) == 3
+
+
 # A host that answers, but not with the blob
 
 
