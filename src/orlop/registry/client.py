@@ -188,14 +188,13 @@ class RegistryClient:
             return found
 
     def _places(self, wanted: Descriptor) -> dict[Repository, str]:
-        """The addresses of a blob; those that its descriptor names come first for a layer that
-        registries do not have, and last for any other."""
+        """The addresses of a blob; those that its descriptor names come first, for a layer that
+        registries do not have, and count for no other."""
         able = self._able(Capability.PULL)
         own = {each: each.url(f"/blobs/{wanted.digest}") for each in able}
-        elsewhere = dict(self._elsewhere(wanted))
         if mediatypes.is_non_distributable(wanted.media_type):
-            return elsewhere | own
-        return own | elsewhere
+            return dict(self._elsewhere(wanted)) | own
+        return own
 
     def _elsewhere(self, wanted: Descriptor) -> Iterator[tuple[Repository, str]]:
         """Where a descriptor says that its blob is. What is for the registry does not go there,

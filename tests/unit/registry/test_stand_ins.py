@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import DataLoss, InvalidArgument, OrlopError, Unavailable
+from orlop.errors import (
+    DataLoss,
+    InvalidArgument,
+    NotFound,
+    OrlopError,
+    Unauthenticated,
+    Unavailable,
+)
 from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, Silence, find_hosts
@@ -246,18 +253,34 @@ def test_nobody_is_led_from_tls_to_plain(lying: Registry, mirror: Registry) -> N
     assert not mirror.requests
 
 
-def test_other_layers_come_from_the_registry_first(lying: Registry, mirror: Registry) -> None:
-    data, wanted = _blob(lying, mirror)
+def test_addresses_of_other_blobs_do_not_count(lying: Registry, mirror: Registry) -> None:
+    _, wanted = _blob(mirror)
     wanted = Descriptor(
         media_type="x/y", digest=wanted.digest, size=wanted.size,
         urls=(f"http://{mirror.host}/{wanted.digest}",),
     )  # fmt: skip
-    with _client(*_hosts(lying)) as client:
-        assert _read(client, wanted) == data
-        assert not mirror.requests
-        lying.blobs.clear()
-        assert _read(client, wanted) == data
-        assert len(mirror.requests) == 1
+    with _client(*_hosts(lying)) as client, pytest.raises(NotFound, match=lying.host):
+        _read(client, wanted)
+    assert not mirror.requests
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_if_nobody_has_a_layer_the_registry_says_why(
+    lying: Registry, mirror: Registry, away: bool
+) -> None:
+    _, wanted = _blob(lying)
+    lying.spoil = lambda r: send(r, 401, b"", {"WWW-Authenticate": "Basic"})
+    stranger = f"127.0.0.1:{free_port()}" if away else mirror.host
+    wanted = Descriptor(
+        media_type=FOREIGN, digest=wanted.digest, size=wanted.size, urls=(f"http://{stranger}/x",)
+    )
+    silence = Silence()
+    for _ in range(2):  # the second time the registry is asked before who is away
+        with (
+            _client(*_hosts(lying), silence=silence) as client,
+            pytest.raises(Unauthenticated, match=f'^registry "{lying.host}".*{stranger}'),
+        ):
+            _read(client, wanted)
 
 
 # hosts.toml, as containerd reads it
