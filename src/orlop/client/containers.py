@@ -40,6 +40,7 @@ NAMESPACES_LABEL = "orlop/namespaces"
 CHECKPOINT_LABEL = "containerd.io/gc.ref.content.checkpoint."
 """With a checkpoint's name after it, on a container that has it; the value is its digest."""
 
+_ATTENDED = "client:"
 _STOP_GRACE = 10.0
 
 
@@ -198,11 +199,17 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
         checkpoints.remove_all(connection, container)
 
 
+def is_removed_at_its_end(container: containers_pb2.Container) -> bool:
+    """Whether it was run with `--rm`; other values of `AUTO_REMOVE_LABEL` mean nothing."""
+    value = container.labels.get(AUTO_REMOVE_LABEL, "")
+    return value == "true" or value.startswith(_ATTENDED)
+
+
 def attended() -> str:
     """For `AUTO_REMOVE_LABEL`: that this process sees the container's end."""
     from orlop.sys.process import mark
 
-    return f"client:{mark(os.getpid())}"
+    return f"{_ATTENDED}{mark(os.getpid())}"
 
 
 def _end_task(connection: Connection, container: str) -> None:

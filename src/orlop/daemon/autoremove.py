@@ -32,7 +32,7 @@ from orlop.wire.types_pb2 import Envelope
 LABEL = "orlop/auto-remove"
 LOG_LABEL = "orlop/log-uri"
 
-_BY_CLIENT = "client:"
+_BY_DAEMON, _BY_CLIENT = "true", "client:"
 _WANTED = [f'labels."{LABEL}"']
 _CLIENT_PATIENCE = 2.0
 _HANDS = 4  # a shim that hangs must not keep the others' containers
@@ -86,7 +86,7 @@ class AutoRemover:
             container = self._containers.get(namespace, event.id)
         except NotFound:
             return
-        if container.labels.get(LABEL) and self._is_about(namespace, container, event):
+        if _concerns(container) and self._is_about(namespace, container, event):
             self._remove(namespace, container)
 
     def _remove_missed(self) -> None:
@@ -102,6 +102,7 @@ class AutoRemover:
             (namespace.name, container)
             for namespace in self._namespaces.list()
             for container in self._containers.list(namespace.name, _WANTED)
+            if _concerns(container)
         ]
 
     def _has_ended(self, namespace: str, container: str, *, lost: bool) -> bool:
@@ -194,3 +195,9 @@ class AutoRemover:
         path = Path(writer.path if writer is not None else unquote(urlsplit(uri).path))
         if path.parent == folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _concerns(container: Container) -> bool:
+    """Whether it is to be removed; any other value, such as "false", is somebody's who says no."""
+    value = container.labels.get(LABEL, "")
+    return value == _BY_DAEMON or value.startswith(_BY_CLIENT)
