@@ -26,7 +26,7 @@ from orlop.runtime import TaskManager
 from orlop.snapshots import Snapshotter
 from orlop.sys.process import is_alive
 from orlop.wire.events_pb2 import TaskExit
-from orlop.wire.task_types_pb2 import STOPPED
+from orlop.wire.task_types_pb2 import STOPPED, UNKNOWN, Status
 from orlop.wire.types_pb2 import Envelope
 
 LABEL = "orlop/auto-remove"
@@ -70,7 +70,7 @@ class AutoRemover:
     def start(self) -> None:
         """Call before clients are served: what has no task then is not just being made."""
         before = self._labelled()
-        self._listener.start(lambda: self._remove_ended(before, lost=True))
+        self._listener.start(lambda: self._remove_ended(before, lost=STOPPED))
 
     def close(self) -> None:
         self._closing.cancel()
@@ -90,11 +90,13 @@ class AutoRemover:
             self._remove(namespace, container)
 
     def _remove_missed(self) -> None:
-        self._remove_ended(self._labelled(), lost=False)
+        # What has no task may just be being made.
+        self._remove_ended(self._labelled(), lost=UNKNOWN)
 
-    def _remove_ended(self, found: list[tuple[str, Container]], *, lost: bool) -> None:
+    def _remove_ended(self, found: list[tuple[str, Container]], *, lost: Status) -> None:
+        """What cannot be told of a task, its exit event will tell."""
         for namespace, container in found:
-            if self._has_ended(namespace, container.id, lost=lost):
+            if self._status(namespace, container.id, lost=lost) == STOPPED:
                 self._remove(namespace, container)
 
     def _labelled(self) -> list[tuple[str, Container]]:
@@ -105,14 +107,14 @@ class AutoRemover:
             if _concerns(container)
         ]
 
-    def _has_ended(self, namespace: str, container: str, *, lost: bool) -> bool:
-        """Whether its task has ended; `lost` is the answer where there is no task."""
+    def _status(self, namespace: str, container: str, *, lost: Status) -> Status:
+        """How its task is: `lost` where there is none, UNKNOWN where that cannot be told now."""
         try:
-            return self._tasks.get(namespace, container).state().status == STOPPED
+            return self._tasks.get(namespace, container).state().status
         except NotFound:
             return lost
         except OrlopError:
-            return False  # it cannot tell; its exit event will
+            return UNKNOWN
 
     def _remove(self, namespace: str, container: Container) -> None:
         """Have a container removed that has ended, if its client is not there to do so."""
@@ -138,7 +140,10 @@ class AutoRemover:
         except OrlopError:
             self._look_later(namespace, container)
             return
-        if self._has_ended(namespace, container.id, lost=True):
+        status = self._status(namespace, container.id, lost=STOPPED)
+        if status == UNKNOWN:
+            self._look_later(namespace, container)  # its exit was heard: no event will come
+        elif status == STOPPED:
             self._remove(namespace, container)
 
     def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
