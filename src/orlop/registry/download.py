@@ -72,7 +72,7 @@ class Download:
             yield from self._stream
 
     def _parts(self) -> Iterator[bytes]:
-        parts: deque[Future[bytes]] = deque()
+        parts: deque[Future[deque[bytes]]] = deque()
         following = self._offset
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="part") as pool:
             try:
@@ -81,25 +81,28 @@ class Download:
                         end = min(following + _PART, self._wanted.size)
                         parts.append(pool.submit(tracing.carry(self._part), following, end))
                         following = end
-                    data = parts.popleft().result()
-                    self._offset += len(data)
-                    yield data
+                    chunks = parts.popleft().result()
+                    while chunks:
+                        chunk = chunks.popleft()
+                        self._offset += len(chunk)
+                        yield chunk
             finally:
                 self._given_up = True
                 for part in parts:
                     part.cancel()
 
-    def _part(self, start: int, end: int) -> bytes:
+    def _part(self, start: int, end: int) -> deque[bytes]:
+        """The chunks as they came: to join them would hold them twice."""
         stream = BlobStream(self._sources, self._wanted, start, end)
-        data = bytearray()
+        chunks: deque[bytes] = deque()
         try:
             for chunk in stream:
                 if self._given_up:
                     raise Cancelled
-                data += chunk
+                chunks.append(chunk)
         finally:
             stream.close()
-        return bytes(data)
+        return chunks
 
     def close(self) -> None:
         """Let go of the connections; parts under way are given up."""
