@@ -22,8 +22,9 @@ from orlop.errors import NotFound, OrlopError, Unavailable
 from orlop.wire.services import tasks_pb2
 
 _CHUNK = 64 * 1024
-# Seconds: between looks for a daemon that is away, for how long, and what is well again.
-_PAUSE, _PATIENCE, _STEADY = 0.2, 60.0, 10.0
+# Seconds: between looks for a daemon that is away, for how long, and what is well again. That is
+# longer than a daemon waits for what becomes of a lost shim.
+_PAUSE, _PATIENCE, _STEADY = 0.2, 60.0, 30.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _MEANT = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _FORWARDED = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCONT)
@@ -45,6 +46,7 @@ class Session:
     called before a signal is passed on by which the user wants the process's end.
 
     A daemon that is away for a while is waited for: the process lives on, and so do its streams.
+    Signals are passed on when it is back; a second one that is to end the process ends the session.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Session:
         self._selector = selectors.PollSelector()
         self._pending = b""
         self._input_open = channel.takes_input
+        self._unsent: list[int] = []
+        self._pid = 0
         self._exit: int | None = None
         self._failure: OrlopError | None = None
         self._closed = threading.Event()
@@ -83,12 +87,12 @@ class Session:
         self.watch()
         if self._terminal and os.isatty(0):
             self._resize()  # it may ask for the size at once, and only once
-        self._connection.tasks.start(
-            tasks_pb2.StartRequest(container_id=self._container, exec_id=self._exec_id)
-        )
+        request = tasks_pb2.StartRequest(container_id=self._container, exec_id=self._exec_id)
+        self._pid = self._connection.tasks.start(request).pid
 
-    def watch(self) -> None:
-        """Wait for the process's end from now on."""
+    def watch(self, pid: int = 0) -> None:
+        """Wait for the process's end from now on; `pid` is its, where that is known."""
+        self._pid = pid
         self._waiter.start()
 
     def run(self, *, redraw: bool = False) -> int:
@@ -130,6 +134,8 @@ class Session:
         while True:
             began = time.monotonic()
             try:
+                if deadline:
+                    self._check_identity()
                 return int(self._connection.tasks.wait(request).exit_status)
             except Unavailable:
                 now = time.monotonic()
@@ -137,6 +143,16 @@ class Session:
                     deadline = now + _PATIENCE
                 if now > deadline or not self._reconnect(deadline):
                     raise
+
+    def _check_identity(self) -> None:
+        """Raise NotFound where the process has ended unseen, and another one is in its place."""
+        request = tasks_pb2.GetRequest(container_id=self._container, exec_id=self._exec_id)
+        pid = self._connection.tasks.get(request).process.pid
+        if self._pid and pid and pid != self._pid:
+            raise NotFound(
+                f'process {self._pid} of container "{self._container}" ended while orlopd was '
+                "away, and the container was started again: nobody knows its exit status"
+            )
 
     def _reconnect(self, deadline: float) -> bool:
         """Whether a daemon answers before the deadline."""
@@ -160,9 +176,12 @@ class Session:
                     self._unwatch(self._channel.input)
                 if not self._watched_outputs():
                     return
-            events = self._selector.select(self._channel.linger if ended else None)
+            pause = _PAUSE if self._unsent else None
+            events = self._selector.select(self._channel.linger if ended else pause)
             if ended and not events:
                 return
+            if not ended:
+                self._send_signals()
             for key, _ in events:
                 key.data()
 
@@ -240,9 +259,10 @@ class Session:
         if not self._terminal or not os.isatty(0):
             yield
             return
-        self._resize(more=1 if redraw else 0)
         if redraw:
-            self._resize()
+            with suppress(Unavailable):
+                self._resize(more=1)
+        self._forward(signal.SIGWINCH)
         if not self._channel.takes_input:
             yield
             return
@@ -261,7 +281,30 @@ class Session:
             ),
         )
 
-    def _kill(self, number: int) -> None:
+    def _forward(self, number: int) -> None:
+        """Pass a signal on, now or when orlopd is back; raises Left for the second in vain."""
+        ending = number in _ENDING
+        name = signal.Signals(number).name
+        if ending and any(each in _ENDING for each in self._unsent):
+            _tell(f"orlopd is away: {name} was not passed on, and the process runs on")
+            raise Left(128 + number)
+        if number not in self._unsent:
+            self._unsent.append(number)
+        self._send_signals()
+        if ending and self._unsent:
+            _tell(f"orlopd is away: {name} is passed on when it is back; again to leave")
+
+    def _send_signals(self) -> None:
+        """Pass on what is unsent, in order, as far as orlopd is there to take it."""
+        with suppress(Unavailable):
+            while self._unsent:
+                self._send_signal(self._unsent[0])
+                del self._unsent[0]
+
+    def _send_signal(self, number: int) -> None:
+        if number == signal.SIGWINCH:
+            self._resize()
+            return
         if self._on_interrupt is not None and number in _MEANT:
             self._quietly(self._on_interrupt)
         self._quietly(
@@ -273,12 +316,15 @@ class Session:
 
     @staticmethod
     def _quietly(call: Callable[..., object], *request: object) -> None:
-        """A call about a process that may have ended meanwhile."""
+        """A call about a process that may have ended meanwhile; raises Unavailable."""
         try:
             call(*request)
+        except NotFound:
+            pass
+        except Unavailable:
+            raise
         except OrlopError as error:
-            if not isinstance(error, NotFound):
-                print(f"orlop: {told(error)}\r", file=sys.stderr)
+            _tell(told(error))
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -302,11 +348,15 @@ class Session:
         for number in os.read(pipe, _CHUNK):
             if number == signal.SIGWINCH:
                 if self._terminal:
-                    self._resize()
+                    self._forward(number)
             elif self._forward_signals and number in _FORWARDED:
-                self._kill(number)
+                self._forward(number)
             elif number in _ENDING:
                 raise Left(128 + number)
+
+
+def _tell(what: str) -> None:
+    print(f"orlop: {what}\r", file=sys.stderr)  # the terminal may be raw
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

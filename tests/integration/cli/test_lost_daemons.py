@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from orlop.errors import NotFound
+from orlop.wire.services.tasks_pb2 import GetRequest
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -83,6 +86,73 @@ def test_an_exec_goes_on_without_a_daemon(orlopd: Orlopd, busybox: str) -> None:
         orlopd.start()
         assert _ended(client) == (7, "over\n", "")
     orlopd.orlop("rm", "-f", "one")
+
+
+_UNTIL_TERM = "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done"
+
+
+@contextmanager
+def _waiting(orlopd: Orlopd, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A client of a container "one" that ends with 5 at a SIGTERM."""
+    with subprocess.Popen(
+        orlopd.orlop_command("run", "--name", "one", *options, "sh", "-c", _UNTIL_TERM),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as client:  # fmt: skip
+        try:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "up\n"
+            yield client
+        finally:
+            client.kill()
+
+
+def _complaint(client: subprocess.Popen[str]) -> str:
+    assert client.stderr is not None
+    return client.stderr.readline()
+
+
+def test_a_signal_is_passed_on_when_the_daemon_is_back(orlopd: Orlopd, busybox: str) -> None:
+    with _waiting(orlopd, busybox) as client:
+        orlopd.kill9()
+        client.send_signal(signal.SIGTERM)
+        assert "SIGTERM is passed on when it is back" in _complaint(client)
+        orlopd.start()
+        assert client.wait(60) == 5
+    orlopd.orlop("rm", "one")
+
+
+def test_a_second_signal_ends_a_client_whose_daemon_is_away(orlopd: Orlopd, busybox: str) -> None:
+    with _waiting(orlopd, busybox) as client:
+        orlopd.kill9()
+        client.send_signal(signal.SIGINT)
+        assert "SIGINT is passed on when it is back" in _complaint(client)
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(20) == 128 + signal.SIGTERM
+        assert "the process runs on" in _complaint(client)
+        orlopd.start()
+    assert orlopd.orlop("ps", "-q").stdout == "one\n"
+    orlopd.orlop("rm", "-f", "one")
+
+
+def test_another_task_is_not_waited_for(orlopd: Orlopd, busybox: str) -> None:
+    """The one that was run has ended unseen, and was started again before the client looked."""
+    with _waiting(orlopd, "--restart", "always", busybox) as client:
+        first = _pid(orlopd)
+        client.send_signal(signal.SIGSTOP)
+        orlopd.kill9()
+        os.kill(first, signal.SIGKILL)
+        orlopd.start()
+        orlopd.wait_for(lambda: _pid(orlopd) not in (0, first))
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(60) != 0
+        assert f"process {first} of container" in _complaint(client)
+    orlopd.orlop("rm", "-f", "one")
+
+
+def _pid(orlopd: Orlopd) -> int:
+    with orlopd.connect() as connection, suppress(NotFound):
+        return int(connection.tasks.get(GetRequest(container_id="one")).process.pid)
+    return 0
 
 
 @pytest.mark.parametrize("away", [True, False])

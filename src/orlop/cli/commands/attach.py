@@ -23,13 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     record = containers.get(connection, args.container)
-    state = states.of(record, states.task_of(connection, record.id))
+    task = states.task_of(connection, record.id)
+    state = states.of(record, task)
     if state.status == "paused":
         raise FailedPrecondition(f'container "{args.container}" is paused: unpause it first')
     if not state.alive:
         raise FailedPrecondition(f'container "{args.container}" does not run: start it first')
     with joined(args, connection, record) as session:
-        session.watch()
+        session.watch(task.pid if task is not None else 0)
         try:
             return session.run(redraw=True)
         except Left as left:
