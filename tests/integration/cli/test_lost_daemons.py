@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from orlop.errors import NotFound
-from orlop.wire.services.tasks_pb2 import GetRequest
+from orlop.wire.services.tasks_pb2 import GetRequest, ListPidsRequest
 from tests.daemon_fixture import Orlopd
+from tests.events_heard import hearing
 
 pytestmark = pytest.mark.root
 
@@ -86,6 +87,22 @@ def test_an_exec_goes_on_without_a_daemon(orlopd: Orlopd, busybox: str) -> None:
         orlopd.start()
         assert _ended(client) == (7, "over\n", "")
     orlopd.orlop("rm", "-f", "one")
+
+
+def test_the_status_of_an_exec_outlasts_its_container(orlopd: Orlopd, busybox: str) -> None:
+    """The client, which is stopped, hears of the end before it can forget the exec."""
+    orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
+    with _attached(orlopd, "exec", "-i", "one") as client:
+        client.send_signal(signal.SIGSTOP)
+        with orlopd.connect() as connection:
+            pids = connection.tasks.list_pids(ListPidsRequest(container_id="one")).processes
+        (pid,) = {each.pid for each in pids} - {_pid(orlopd)}
+        with hearing(orlopd, 'topic=="/tasks/exit"') as heard:
+            os.kill(pid, signal.SIGKILL)
+            orlopd.wait_for(lambda: heard.topics("/tasks/exit") != [])
+        orlopd.orlop("rm", "-f", "one")
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(60) == 137
 
 
 _UNTIL_TERM = "trap 'exit 5' TERM; echo up; while :; do sleep 0.1; done"

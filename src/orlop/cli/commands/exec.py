@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -19,7 +19,7 @@ from orlop.cli.session import Left
 from orlop.cli.terminal import window_size
 from orlop.client import Connection, attach, containers, names, states
 from orlop.client.stdio import Channel, Streams
-from orlop.errors import FailedPrecondition, OrlopError
+from orlop.errors import FailedPrecondition, NotFound, OrlopError, Unavailable
 from orlop.wire.services import containers_pb2, tasks_pb2
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ def _connected(
 
 
 def _delete(connection: Connection, container: str, exec_id: str) -> None:
-    connection.tasks.delete_process(
-        tasks_pb2.DeleteProcessRequest(container_id=container, exec_id=exec_id)
-    )
+    """Forget an exec, whose status is known; it goes with its container otherwise."""
+    with suppress(NotFound, Unavailable):
+        connection.tasks.delete_process(
+            tasks_pb2.DeleteProcessRequest(container_id=container, exec_id=exec_id)
+        )
