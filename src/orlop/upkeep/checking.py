@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,7 +153,7 @@ class Checker:
             case findings.ORPHAN_SNAPSHOT:
                 self._snapshotter(finding).remove_orphan(int(finding.name))
             case findings.STUCK_SNAPSHOT:
-                self._snapshotter(finding).cleanup()
+                self._delete_stuck(finding)
             case findings.LOST_SNAPSHOT | findings.BAD_PARENT | findings.DAMAGED_LAYER:
                 return self._give_up_snapshot(finding, wish)
             case findings.DANGLING_LEASE:
@@ -163,6 +163,14 @@ class Checker:
             case _:
                 raise FailedPrecondition(finding.advice)
         return finding.with_outcome(Outcome.REPAIRED)
+
+    def _delete_stuck(self, finding: Finding) -> None:
+        store = self._snapshotter(finding)
+        with suppress(FailedPrecondition):  # it may be for another one
+            store.cleanup()
+        for path, why in store.stuck().items():
+            if _number(path.name) == _number(finding.name):
+                raise FailedPrecondition(f"it cannot be deleted: {why}")
 
     def _give_up(self, finding: Finding, why: str) -> Finding:
         aside = self._content.give_up(finding.name)
@@ -210,3 +218,8 @@ class Checker:
         with self._database.write() as tx:
             if not rows.is_there(tx, finding.store, finding.namespace, finding.name):
                 labels.remove(tx, finding.store, finding.namespace, finding.name)
+
+
+def _number(name: str) -> str:
+    """Of which snapshot a folder is, or was before it was put away."""
+    return name.rpartition("-")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
@@ -227,6 +228,36 @@ def test_what_cannot_be_deleted(orlopd: Orlopd, busybox: str) -> None:
     row = _check(orlopd, "--repair", status=0)["stuck-snapshot"]
     assert (row["outcome"], trash.exists()) == ("repaired", False)
     assert _check(orlopd, status=0) == {}
+
+
+def test_what_can_be_deleted_beside_what_cannot(orlopd: Orlopd, busybox: str) -> None:
+    pinned = []
+    for name in ("one", "two"):
+        orlopd.orlop("create", "--name", name, busybox, "true")
+        folder = max(orlopd.root.glob("snapshots/overlayfs/snapshots/[0-9]*"), key=_number)
+        (folder / "fs/pinned").touch()
+        subprocess.run(["chattr", "+i", folder / "fs/pinned"], check=True)
+        pinned.append(folder.with_name(f".trash-{folder.name}") / "fs/pinned")
+    held = set(pinned)
+    try:
+        orlopd.orlop("rm", "one", "two")
+        orlopd.wait_for(lambda: len(_outcomes(orlopd)) == 2)
+        subprocess.run(["chattr", "-i", pinned[1]], check=True)
+        held.remove(pinned[1])
+        told = {str(pinned[0].parents[1]): "left", str(pinned[1].parents[1]): "repaired"}
+        assert _outcomes(orlopd, "--repair") == told
+    finally:
+        for path in held:
+            subprocess.run(["chattr", "-i", path], check=True)
+    assert set(_outcomes(orlopd, "--repair").values()) == {"repaired"}
+    assert _check(orlopd, status=0) == {}
+
+
+def _outcomes(orlopd: Orlopd, *options: str) -> dict[str, str]:
+    """Of what could not be deleted, by its path."""
+    done = orlopd.orlop("store", "check", "--format", "json", *options, check=False)
+    rows = map(json.loads, done.stdout.splitlines())
+    return {row["path"]: row["outcome"] for row in rows if row["kind"] == "stuck-snapshot"}
 
 
 def _number(folder: Path) -> int:
