@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from orlop.errors import InvalidArgument, ResourceExhausted
-from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, openat2
+from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 from orlop.sys.process import in_user_namespace
 from orlop.sys.removal import remove_tree
 from orlop.tar import names, zeros
 from orlop.tar import reader as tar
 from orlop.tar.bounds import Bounds
+from orlop.tar.default_lists import DefaultLists
 from orlop.tar.names import show as _show
 from orlop.tar.reader import Entry
 
@@ -62,7 +63,7 @@ class Extractor:
         self._left_out: set[bytes] = set()
         # Of folders, given to them last: what is made in them changes the one, and gets the other.
         self._times: dict[bytes, int] = {}
-        self._defaults: dict[bytes, bytes] = {}
+        self._defaults = DefaultLists()
         # A folder or link has been removed: cached descriptors may be of what is no longer there.
         self._stale = False
         self.implicit: dict[bytes, None] = {}
@@ -117,7 +118,7 @@ class Extractor:
         self._unpacked.add(path)
         if self._stale and entry.type != tar.DIRECTORY:  # a folder may have given way
             self._times.pop(path, None)
-            self._defaults.pop(path, None)
+            self._defaults.forget(path)
 
     # Folders
 
@@ -157,6 +158,7 @@ class Extractor:
         except OSError as error:
             raise self._explain(error, path) from error
         self.implicit[path] = None
+        self._defaults.forget(path)  # of another that was here
         fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
         return self._keep_open(path, fd)
 
@@ -200,20 +202,13 @@ class Extractor:
             pass  # replaced by a later entry
 
     def _lift_default(self, path: bytes) -> None:
-        """Take a default ACL away for a while: files of a layer come with their own, or none."""
-        if self._overlay or not self._layer:
-            return
-        try:
-            found = os.getxattr(b"/" + path, names.DEFAULT_ACL)
-            os.removexattr(b"/" + path, names.DEFAULT_ACL)
-        except OSError:
-            return  # it has none
-        self._defaults[path] = found
+        if self._layer and not self._overlay:
+            self._defaults.lift(path)
 
     def _set_default(self, path: bytes, acl: bytes) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            fd = openat2(self._root, os.fsdecode(path) or ".", flags, 0, RESOLVE_IN_ROOT)
+            fd = openat2(self._root, os.fsdecode(path) or ".", flags, 0, RESOLVE_NO_SYMLINKS)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return  # replaced by a later entry
@@ -321,7 +316,7 @@ class Extractor:
                     self._set_opaque(name, parent)
         path = self._clean(entry.name)
         self.implicit.pop(path, None)
-        self._defaults.pop(path, None)
+        self._defaults.forget(path)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             os.fchown(fd, entry.uid, entry.gid)
@@ -329,7 +324,7 @@ class Extractor:
                 _remove_acls(fd)
             for key, value in entry.xattrs.items():
                 if key == names.DEFAULT_ACL:
-                    self._defaults[path] = value
+                    self._defaults.note(path, value)
                 else:
                     _set_xattr(fd, key, value, user=True)
             os.fchmod(fd, entry.mode)

@@ -265,8 +265,17 @@ def test_lists_of_a_folder_are_not_those_of_its_files(bench: Bench) -> None:
     assert stat.S_IMODE((bench.target / "d/second").stat().st_mode) == 0o664
     d = bench.target / "d"
     assert (os.getxattr(d, nasty_tree.ACCESS), os.getxattr(d, nasty_tree.DEFAULT)) == lists
-    bench.apply(layer(folder("d")))
+    bench.apply(layer(member("l/sixth"), folder("d")))  # found by a link, and told of by its name
     assert os.listxattr(d) == []
+    bench.apply(layer(shared("l/f"), member("m/f/x"), folder("d/f"), shared("d/g"), folder("m/g")))
+    assert os.listxattr(d / "f") == [] == os.listxattr(d / "g")
+    bench.apply(layer(member("l/g/x"), shared("m/g")))
+    assert os.getxattr(d / "g", nasty_tree.DEFAULT) == lists[1]
+    bench.apply(layer(shared("d/h")))
+    bench.apply(layer(member("l/h/x"), member("d/.wh.h"), member("m/h/y")))
+    assert os.listxattr(d / "h") == []
+    bench.apply(layer(member("l/g/y"), link("d/g", "f"), member("m/g/z")))
+    assert os.listxattr(d / "f") == []
 
 
 def test_a_file_in_a_folders_place_keeps_its_time(bench: Bench) -> None:
