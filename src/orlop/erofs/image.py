@@ -46,7 +46,10 @@ def tar_of(fd: int) -> Tar | None:
     found = layout.parse_superblock(os.pread(fd, layout.SUPER_SIZE, layout.SUPER_OFFSET))
     if found is None or found.block_size != BLOCK:
         return None
-    end = int(found.volume, 16) if found.volume else found.metadata
+    try:
+        end = int(found.volume, 16) if found.volume else found.metadata
+    except ValueError:
+        raise ValueError("its superblock does not tell where the layer in it ends") from None
     return Tar(_BEGIN, end, found.uuid)
 
 

@@ -74,6 +74,9 @@ def test_a_sparse_file(tmp_path: Path, more: bytes) -> None:
     assert _problem(path) == ""
     for place in _places(path, _BEGIN, _BEGIN + len(data)):
         assert "does not have the digest" in _problem(path), place
+    with path.open("r+b") as file:
+        os.pwrite(file.fileno(), b"x", layout.SUPER_OFFSET + 64)
+    assert "where the layer in it ends" in _problem(path)
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
