@@ -67,7 +67,7 @@ def test_a_sparse_file(tmp_path: Path, more: bytes) -> None:
             os.pwrite(file.fileno(), os.urandom(5000), place)
         file.truncate(2_000_000)
     (tmp_path / "plain").write_bytes(os.urandom(3000))
-    command = ["tar", "-C", tmp_path, "-S", "-b1", "-c", "sparse", "plain"]
+    command = ["tar", "-C", str(tmp_path), "-S", "-b1", "-c", "sparse", "plain"]
     data = subprocess.run(command, check=True, capture_output=True).stdout + more
     assert len(data) < 100_000
     path = _image(tmp_path / "image", data)
