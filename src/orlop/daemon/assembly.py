@@ -93,6 +93,7 @@ def serve(config: Config, forks: ForkServer, closing: ExitStack) -> None:
         closing.callback(store.stop)
     closing.callback(made.execution.tasks.stop)
     closing.callback(made.networking.cni.stop)
+    closing.callback(made.watchers.stop)
     servers.listen()
     if guests is not None:
         guests.add_unix(Path(config.snapshots.serve), 0o600)

@@ -72,8 +72,12 @@ class AutoRemover:
         before = self._labelled()
         self._listener.start(lambda: self._remove_ended(before, lost=STOPPED))
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """The daemon is ending: what cannot be removed any more is left to the next one."""
         self._closing.cancel()
+
+    def close(self) -> None:
+        self.stop()
         self._listener.close()
         self._hands.shutdown(wait=True, cancel_futures=True)
 

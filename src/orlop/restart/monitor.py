@@ -80,8 +80,12 @@ class Monitor:
         self._listener.start()
         self._thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """The daemon is ending: no container is started from now on. Waits for nothing."""
         self._agenda.close()
+
+    def close(self) -> None:
+        self.stop()
         self._reviver.close()
         self._listener.close()
         if self._thread.ident is not None:
@@ -180,7 +184,8 @@ class Monitor:
             if self._is_gone(key):
                 self._forget(key)
                 return
-            self._complain(key, str(error))
+            if not self._agenda.closed:  # or it is left to the next daemon
+                self._complain(key, str(error))
         except Exception:  # noqa: BLE001 - one container's fault must not cost the others their hand
             _log.exception("namespace=%s container=%s restart", namespace, name)
         finally:
@@ -254,19 +259,17 @@ class Monitor:
         """A fresh task in the place of `before`, unless somebody else has made one."""
         namespace, name = key
         now = self._reviver.task(namespace, name)
-        if now is not None and now is not before:
+        if self._agenda.closed or (now is not None and now is not before):
             return
         count = str(rules.count + 1)
-        self._containers.update(
-            namespace,
-            replace(container, labels={**container.labels, COUNT: count}),
-            FieldMask(paths=[f"labels.{COUNT}"]),
-        )
+        self._note(namespace, container, count)
         self._agenda.starts(key)  # it may have ended before its start is known here
         try:
             pid = self._reviver.revive(namespace, container, rules)
         except (OrlopError, OSError):
-            if not self._agenda.closed:
+            if self._agenda.closed:  # this daemon's end is no try of the container's
+                self._note(namespace, container, container.labels.get(COUNT, ""))
+            else:
                 with self._lock:
                     self._failed.add(key)
                 self._agenda.failed(key)
@@ -283,6 +286,14 @@ class Monitor:
         )
         if not self._still_wanted(key, container):
             self._reviver.end(namespace, name)
+
+    def _note(self, namespace: str, container: Container, count: str) -> None:
+        """Have a container's record say how often it was started again."""
+        self._containers.update(
+            namespace,
+            replace(container, labels={**container.labels, COUNT: count}),
+            FieldMask(paths=[f"labels.{COUNT}"]),
+        )
 
     def _still_wanted(self, key: Key, container: Container) -> bool:
         """Whether nobody removed the container, or stopped it, while it was being started."""

@@ -39,13 +39,10 @@ class Watchers:
         self.health.start()
         self.garbage.start()
 
-    def close(self) -> None:
-        self.restarts.close()
-        self.health.close()
-        self.recorder.close()
-        self.remover.close()
-        self.network.close()
-        self.garbage.close()
+    def stop(self) -> None:
+        """The daemon is ending: what would be broken off is not begun any more."""
+        self.restarts.stop()
+        self.remover.stop()
 
 
 def make(
@@ -83,7 +80,11 @@ def make(
         restarts=Monitor(exchange, namespaces, containers, Reviver(tasks, everywhere), interval),
         health=HealthMonitor(exchange, namespaces, containers, tasks, prober, files),
     )
-    ground.closing.callback(made.close)
+    parts = (
+        made.garbage, made.network, made.remover, made.recorder, made.health, made.restarts,
+    )  # fmt: skip
+    for part in parts:  # the last one is closed first
+        ground.closing.callback(part.close)
     return made
 
 
