@@ -17,7 +17,7 @@ from orlop.fork.worker import Report, Spawner, Worker
 from orlop.runtime.bundle import MEMORY
 from orlop.runtime.model import ContainerRecord, PidOf
 from orlop.sys.overlay import clone_tree, move_mount
-from orlop.sys.process import CLONE_NEWNS, setns
+from orlop.sys.process import CLONE_NEWNS, is_alive, mark, setns
 
 LABEL = "orlop/namespaces"
 _KINDS = ("pid", "ipc")
@@ -37,17 +37,31 @@ class Shared:
     ) -> None:
         config: dict[str, Any] = json.loads(spec)
         self._memory_of = 0
+        self._marks: dict[str, str] = {}
         for kind, other in _wanted(container.id, container.labels).items():
             pid = pid_of(namespace, other)
-            if not pid:
+            marked = mark(pid) if pid else ""
+            if not marked:
                 raise FailedPrecondition(
                     f'container "{other}", whose {kind} namespace is shared, does not run'
                 )
+            self._marks[other] = marked
             _join(config, kind, f"/proc/{pid}/ns/{kind}")
             if kind == "ipc":
                 self._memory_of, self._other = pid, other
                 _replace_memory(config, str(bundle / MEMORY))
         self.spec = json.dumps(config).encode()
+
+    def check(self) -> None:
+        """Raise FailedPrecondition unless all whose namespaces were joined have lived until now.
+
+        They are joined by the numbers of their processes, which others have afterwards.
+        """
+        for other, marked in self._marks.items():
+            if not is_alive(marked):
+                raise FailedPrecondition(
+                    f'container "{other}", whose namespaces were to be shared, has just ended'
+                )
 
     def prepare(self, bundle: Path, forks: Spawner) -> None:
         """Put what the spec names into the bundle."""

@@ -254,8 +254,12 @@ class TaskManager:
             if plan is not None and images:
                 task.when_restored = plan.restored
             self.register(task)
-            if plan is not None and not images:
-                self._connect(ctx, namespace, id, plan, pid)
+            with self._or_deleted(ctx, namespace, id, plan):
+                if shared is not None:
+                    shared.check()
+                if plan is not None and not images:
+                    with tracing.span("network.connect", {"container.id": id}):
+                        plan.connect(pid)
         return pid
 
     def checkpoint(self, ctx: CallContext, task: Task, options: Any) -> list[Descriptor]:
@@ -292,20 +296,21 @@ class TaskManager:
         bundle = self.bundles.folder / namespace / container.id
         return self._networks.plan(namespace, container, spec, bundle, self.pid_of)
 
-    def _connect(
-        self, ctx: CallContext, namespace: str, id: str, plan: NetworkPlan, pid: int
-    ) -> None:
-        """A task that cannot be connected is deleted again, before anybody knows of it."""
+    @contextmanager
+    def _or_deleted(
+        self, ctx: CallContext, namespace: str, id: str, plan: NetworkPlan | None
+    ) -> Iterator[None]:
+        """A task that is not made whole is deleted again, before anybody knows of it."""
         try:
-            with tracing.span("network.connect", {"container.id": id}):
-                plan.connect(pid)
+            yield
         except BaseException:
             with suppress(OrlopError):
                 try:
                     self.delete(ctx, namespace, id)
                 except Cancelled:  # it may be the daemon's end that connects it no more
                     self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
-            plan.abandon()
+            if plan is not None:
+                plan.abandon()
             raise
 
     def pid_of(self, namespace: str, id: str) -> int:

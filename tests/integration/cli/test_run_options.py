@@ -104,6 +104,29 @@ def test_namespaces_of_another_container(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("rm", "-f", "one", "two", "three")
 
 
+def test_who_ends_while_a_task_is_made_is_not_joined(
+    orlopd: Orlopd, busybox: str, tmp_path: Path
+) -> None:
+    """By the number of its process it may be somebody else that was joined."""
+    orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
+    pid = orlopd.orlop("inspect", "-f", "{{.State.Pid}}", "one").stdout.strip()
+    runc = tmp_path / "runc-that-ends-it"
+    runc.write_text(
+        '#!/bin/sh\nrunc "$@" || exit\ncase " $* " in *" create "*)\n'
+        f"kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.05; done\nesac\n"
+    )
+    runc.chmod(0o755)
+    label = 'orlop/namespaces={"ipc":"one"}'
+    refused = orlopd.ctr(
+        "run", "-d", "--null-io", "--runc-binary", str(runc), "--label", label, busybox, "two",
+        "sleep", "1000", check=False,
+    )  # fmt: skip
+    assert 'container "one", whose namespaces were to be shared, has just ended' in refused.stderr
+    assert "two" not in orlopd.ctr("tasks", "ls").stdout
+    orlopd.orlop("rm", "-f", "one")
+    orlopd.ctr("containers", "rm", "two", check=False)
+
+
 def test_who_is_in_another_s_processes_ends_with_them(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("run", "-d", "--name", "one", busybox, "sleep", "1000")
     orlopd.orlop("run", "-d", "--name", "two", "--pid", "container:one", busybox, "sleep", "1000")
