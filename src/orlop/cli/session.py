@@ -147,7 +147,10 @@ class Session:
     def _check_identity(self) -> None:
         """Raise NotFound where the process has ended unseen, and another one is in its place."""
         request = tasks_pb2.GetRequest(container_id=self._container, exec_id=self._exec_id)
-        pid = self._connection.tasks.get(request).process.pid
+        try:
+            pid = self._connection.tasks.get(request).process.pid
+        except NotFound:
+            return  # a wait may still tell how it ended
         if self._pid and pid and pid != self._pid:
             raise NotFound(
                 f'process {self._pid} of container "{self._container}" ended while orlopd was '
