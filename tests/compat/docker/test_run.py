@@ -54,7 +54,8 @@ def test_terminal(dockerd: Dockerd) -> None:
     with Terminal(dockerd.command("run", "-it", "--rm", "busybox", "sh")) as terminal:
         terminal.resize(31, 97)
         terminal.expect(b"/ # ")
-        terminal.type(b"stty size; tty; echo $((6*7))\r")
+        # The size comes by a call of its own, which may be late.
+        terminal.type(b"until stty size | grep 97; do sleep 0.1; done; tty; echo $((6*7))\r")
         terminal.expect(b"31 97")
         terminal.expect(b"/dev/pts/0")
         terminal.expect(b"42")

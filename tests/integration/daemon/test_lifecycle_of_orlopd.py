@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -132,8 +133,13 @@ def test_an_unknown_runtime_is_named(orlopd: Orlopd, busybox: str) -> None:
 
 
 @pytest.mark.parametrize("taken", ["grpc", "ttrpc", "metrics"])
-def test_an_address_that_is_taken_is_told(tmp_path: Path, taken: str) -> None:
+def test_an_address_that_is_taken_is_told(taken: str) -> None:
     """In one line, whatever had been made until then."""
+    with TemporaryDirectory(prefix="o-") as folder:  # the paths of sockets must be short
+        _check_taken(Path(folder), taken)
+
+
+def _check_taken(tmp_path: Path, taken: str) -> None:
     ours = {"grpc": f"{tmp_path}/orlop.sock", "ttrpc": f"{tmp_path}/orlop.sock.ttrpc"}
     with socket.create_server(("127.0.0.1", 0)) as tcp, ExitStack() as stack:
         ours["metrics"] = f"127.0.0.1:{tcp.getsockname()[1]}"

@@ -76,7 +76,7 @@ def test_all_of_a_containers_life(
     name = f"{registry}/test/busybox:latest"
     front.ctr("images", "pull", "--plain-http", *by, name)
     assert front.ctr("run", "--rm", *by, name, "one", "echo", "there").stdout == "there\n"
-    assert len(_kept(back)) == 1
+    back.wait_for(lambda: len(_kept(back)) == 1)
     front.orlop("run", "-d", *by, "--name", "two", name, "sh", "-c", "echo x > /made; sleep 600")
     back.kill9()
     back.start()
