@@ -90,7 +90,8 @@ class Orlopd:
         assert self._process is not None
         began = time.monotonic()
         self._process.terminate()
-        assert self._process.wait(STOP_LIMIT) == 0, self.log.read_text()
+        code = self._process.wait(STOP_LIMIT)
+        assert code == 0, f"exit code {code}\n{self.log.read_text()}"
         self._process = None
         return time.monotonic() - began
 
