@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -82,20 +83,27 @@ def test_namespaces_of_another_container(orlopd: Orlopd, busybox: str) -> None:
     refused = orlopd.orlop("run", "--pid", "container:nobody", busybox, "true", check=False)
     assert "nobody" in refused.stderr
 
+    def paths() -> list[Path]:
+        pid = orlopd.orlop("inspect", "-f", "{{.State.Pid}}", "one").stdout.strip()
+        return [Path(f"/proc/{pid}/ns/{kind}") for kind in ("pid", "ipc")]
+
     def namespaces() -> list[str]:
-        state = orlopd.orlop("inspect", "-f", "{{.State.Pid}}", "one").stdout.strip()
-        return [str(Path(f"/proc/{state}/ns/{kind}").readlink()) for kind in ("pid", "ipc")]
+        return [str(path.readlink()) for path in paths()]
 
     orlopd.wait_for(lambda: "note" in orlopd.orlop("exec", "one", "ls", "/dev/shm").stdout)
     before = namespaces()
     assert orlopd.orlop(*run).stdout.split() == [*before, "1", "kept"]
     assert orlopd.orlop("exec", "one", "cat", "/dev/shm/m").stdout == "more\n"
-    orlopd.orlop("stop", "-t", "0.1", "one")
-    refused = orlopd.orlop("start", "two", check=False)
-    assert "namespace is shared, does not run" in refused.stderr
-    orlopd.orlop("start", "one")
-    after = namespaces()
-    assert not set(before) & set(after)
+    with contextlib.ExitStack() as held:
+        # As long as somebody holds them, the kernel gives their numbers to no others.
+        for path in paths():
+            held.enter_context(path.open())
+        orlopd.orlop("stop", "-t", "0.1", "one")
+        refused = orlopd.orlop("start", "two", check=False)
+        assert "namespace is shared, does not run" in refused.stderr
+        orlopd.orlop("start", "one")
+        after = namespaces()
+        assert not set(before) & set(after)
     orlopd.wait_for(lambda: "note" in orlopd.orlop("exec", "one", "ls", "/dev/shm").stdout)
     assert orlopd.orlop("start", "-a", "two").stdout.split() == [*after, "1", "kept"]
     orlopd.orlop("run", "-d", "--name", "three", "--ipc", "none", busybox, "sleep", "1000")
