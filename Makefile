@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-# One more than there are cores: tests wait as often as they work.
-WORKERS := $(shell expr $$(nproc) + 1)
+# Twice as many as there are cores: tests wait as often as they work.
+WORKERS := $(shell expr $$(nproc) \* 2)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak storm bench screenshots clean
