@@ -20,6 +20,7 @@ from orlop.errors import DeadlineExceeded, Unavailable
 from orlop.sys.mount import unmount_all
 from orlop.wire.services import tasks_pb2
 from tests.daemon_fixture import Orlopd
+from tests.killing import kill
 from tests.patience import patient
 
 pytestmark = pytest.mark.root
@@ -169,7 +170,7 @@ def test_a_task_whose_shim_has_died_is_not_told_of_from_memory(
         pid, _ = _state(connection)
     hold.touch()
     try:
-        os.kill(_parent(pid), signal.SIGKILL)
+        kill(_parent(pid))
         orlopd.wait_for(lambda: not _running(orlopd), 30)
         os.kill(pid, 0)  # it is to be buried still
     finally:

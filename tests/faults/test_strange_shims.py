@@ -35,6 +35,7 @@ from orlop.wire.services.containers_pb2 import DeleteContainerRequest
 from orlop.wire.services.events_pb2 import SubscribeRequest
 from orlop.wire.services.tasks_pb2 import ListTasksRequest
 from orlop.wire.task_types_pb2 import RUNNING, STOPPED
+from tests.killing import kill
 from tests.patience import patient
 from tests.strange_fixture import (
     Heard,
@@ -230,7 +231,7 @@ def test_several_containers_in_one_shim(daemon: StrangeOrlopd, release: str) -> 
         daemon.restart()
     with daemon.connect() as connection:
         assert _end(connection, "two") == 137
-        os.kill(_parent(pids[2]), signal.SIGKILL)
+        kill(_parent(pids[2]))
         daemon.wait_for(lambda: not connection.tasks.list(ListTasksRequest()).tasks)
         daemon.wait_for(lambda: not _alive(pids[2]))
         _remove(connection, "one", "two", "three")
@@ -294,8 +295,7 @@ def test_a_shim_that_hangs_at_a_call(daemon: StrangeOrlopd, step: str) -> None:
         with pytest.raises(DeadlineExceeded):
             CALLS[step](connection)
         _others_do_not_notice(connection)
-        shim = int((_bundle(daemon, "odd") / "init.pid").read_text())
-        os.kill(_parent(shim) if _alive(shim) else _shim_of(daemon), signal.SIGKILL)
+        kill(_shim_of(daemon) if step == "Delete" else _parent(pid))
         daemon.wait_for(lambda: _is_gone(daemon, pid), 30)
         daemon.wait_for(lambda: heard.counts["/tasks/delete", "odd"] == 1)
         assert heard.counts["/tasks/exit", "odd"] == 1
@@ -332,7 +332,7 @@ def test_a_shim_that_dies_at_a_call(daemon: StrangeOrlopd, step: str, fault: str
             # A wait ends by itself, when the shim has been buried.
             assert fault == "leave" or step in ("Wait", "Delete"), answer
         if (step, fault) == ("Wait", "leave"):
-            os.kill(_shim_of(daemon), signal.SIGKILL)
+            kill(_shim_of(daemon))
         daemon.wait_for(lambda: _is_gone(daemon, pid), 30)
         daemon.wait_for(lambda: not _odd(connection))
         _others_do_not_notice(connection)
@@ -417,7 +417,7 @@ def test_a_delete_of_the_dead_that_goes_wrong(daemon: StrangeOrlopd, fault: str)
         container(connection, "odd")
         pid = run(connection, "odd")
         daemon.manners(Manners(step="delete", fault=fault))
-        os.kill(_parent(pid), signal.SIGKILL)
+        kill(_parent(pid))
         daemon.wait_for(lambda: heard.counts["/tasks/delete", "odd"] == 1, 30)
         daemon.wait_for(lambda: not connection.tasks.list(ListTasksRequest()).tasks)
         assert (heard.counts["/tasks/exit", "odd"], heard.exits["odd"]) == (1, 255)

@@ -125,7 +125,7 @@ class Killer(threading.Thread):
         for bundle in folder.glob("soak-*"):
             with suppress(OSError, ValueError):
                 pid = int((bundle / "init.pid").read_text())
-                if _parent(pid):
+                if f"/{bundle.name}\n" in Path(f"/proc/{pid}/cgroup").read_text():
                     yield pid, bundle.name
 
 

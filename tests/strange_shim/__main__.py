@@ -140,11 +140,18 @@ def _listen(path: Path) -> socket.socket | None:
     return listener
 
 
+def _is_ours(pid: int) -> bool:
+    """Whether a process was started by the same daemon: if it has ended, it may be anybody's."""
+    mark = f"ORLOPD_UNDER_TEST={os.environ['ORLOPD_UNDER_TEST']}\0".encode()
+    return mark in Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def _delete(arguments: argparse.Namespace) -> int:
     pid = 0
     with suppress(FileNotFoundError, ProcessLookupError):
         pid = int(Path(arguments.bundle, "init.pid").read_text())
-        os.killpg(pid, signal.SIGKILL)
+        if _is_ours(pid):
+            os.killpg(pid, signal.SIGKILL)
     answer = DeleteResponse(pid=pid, exit_status=137, exited_at=timestamp(time.time_ns()))
     sys.stdout.buffer.write(answer.SerializeToString())
     return 0

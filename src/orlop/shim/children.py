@@ -6,12 +6,14 @@ orphans, which the keeper adopts and reaps; it tells of them.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from orlop.shim.files import read_or_empty
 from orlop.shim.keeper import BORN, EXIT, STOP, Ended, ask_for_helper
 from orlop.shim.loop import Lock, Loop, Promise
 from orlop.sys.bare import Socket
@@ -126,6 +128,31 @@ class Children:
             promise.resolve(exit)
         elif self._expecting:
             self._early[pid] = exit
+
+
+def send_signal(pid: int, number: int, *, to_group: bool = False) -> None:
+    """Signal a child of this process or of the keeper; to its group, if it has made one.
+
+    Raises ProcessLookupError if it has ended, also where its exit has not been told of yet: once it
+    is reaped, its number may be that of any other process.
+    """
+    fd = os.pidfd_open(pid)
+    try:
+        if _parent(pid) not in (os.getpid(), os.getppid()):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        if to_group:
+            try:
+                return os.killpg(pid, number)
+            except ProcessLookupError:
+                pass  # it is just being forked, and in our group still
+        signal.pidfd_send_signal(fd, number)
+    finally:
+        os.close(fd)
+
+
+def _parent(pid: int) -> int:
+    fields = read_or_empty(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def _status(status: int) -> int:

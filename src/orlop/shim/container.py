@@ -22,7 +22,7 @@ from orlop.errors import (
 )
 from orlop.rpc.convert import timestamp
 from orlop.shim import cgroup, criu, files, shortcuts
-from orlop.shim.children import Exit
+from orlop.shim.children import Exit, send_signal
 from orlop.shim.host import Host
 from orlop.shim.launching import Launcher
 from orlop.shim.loop import Promise
@@ -443,9 +443,8 @@ def _leads_pid_namespace(pid: int) -> bool:
 
 
 def _signal(pid: int, number: int) -> None:
-    """Signal a child that has not been reaped: its pid cannot be another's."""
     try:
-        os.kill(pid, number)
+        send_signal(pid, number)
     except ProcessLookupError as error:
         raise NotFound("process already finished") from error
 

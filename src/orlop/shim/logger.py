@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from orlop.errors import InvalidArgument, Unknown
 from orlop.logger import main as own_logger
 from orlop.logger import options
-from orlop.shim.children import Children, Exit
+from orlop.shim.children import Children, Exit, send_signal
 from orlop.shim.files import read_or_empty
 from orlop.shim.log import Log
 from orlop.shim.loop import Loop, Promise, Task
@@ -327,11 +327,9 @@ def helper(request: bytes, fds: list[int]) -> int:
 
 
 def _signal(pid: int, number: int) -> None:
-    """Signal a logger; a kill is for all that it has started, too."""
-    if number == signal.SIGKILL:
-        with suppress(ProcessLookupError):  # it is just being forked, and in our group still
-            os.killpg(pid, number)
-    os.kill(pid, number)
+    """Signal a logger, if it has not ended; a kill is for all that it has started, too."""
+    with suppress(ProcessLookupError):
+        send_signal(pid, number, to_group=number == signal.SIGKILL)
 
 
 def _is_dying(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.docker.dockerd import Dockerd
+from tests.killing import kill
 from tests.patience import patient
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
@@ -42,7 +42,7 @@ def test_containers_outlive_dockerd(lasting: Dockerd, how: str) -> None:
         lasting.kill9()
     else:
         lasting.stop()
-    os.kill(before["raft"], signal.SIGKILL)
+    kill(before["raft"])
     lasting.start()
     assert {name: pid(lasting, name) for name in ("boat", "ship")} == {
         name: before[name] for name in ("boat", "ship")
@@ -97,7 +97,7 @@ def test_the_daemon_below_comes_back(dockerd: Dockerd, how: str) -> None:
     assert (pid(dockerd, "boat"), pid(dockerd, "ship")) == (boat, ship)
     assert dockerd.out("run", "--rm", "busybox", "echo", "ahoy") == "ahoy"
     for victim in (boat, ship):
-        os.kill(victim, signal.SIGKILL)
+        kill(victim)
     dockerd.wait_for(lambda: dockerd.status("boat") == "exited", 30)
     dockerd.wait_for(lambda: pid(dockerd, "ship") not in {0, ship}, 30)
     assert dockerd.inspect("boat")["State"]["ExitCode"] == 137
@@ -227,7 +227,7 @@ def test_what_ends_meanwhile_is_noticed(dockerd: Dockerd, whose: str) -> None:
     if whose == "shim":
         victim = int(Path(f"/proc/{victim}/stat").read_text().rpartition(")")[2].split()[1])
     dockerd.engine.kill9()
-    os.kill(victim, signal.SIGKILL)
+    kill(victim)
     dockerd.engine.start()
     dockerd.wait_for(lambda: dockerd.status("boat") == "exited", 60)
     assert dockerd.inspect("boat")["State"]["ExitCode"] == 137

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from orlop.errors import NotFound
 from orlop.wire.services.tasks_pb2 import GetRequest, ListPidsRequest
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
+from tests.killing import kill
 
 pytestmark = pytest.mark.root
 
@@ -98,7 +98,7 @@ def test_the_status_of_an_exec_outlasts_its_container(orlopd: Orlopd, busybox: s
             pids = connection.tasks.list_pids(ListPidsRequest(container_id="one")).processes
         (pid,) = {each.pid for each in pids} - {_pid(orlopd)}
         with hearing(orlopd, 'topic=="/tasks/exit"') as heard:
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             orlopd.wait_for(lambda: heard.topics("/tasks/exit") != [])
         orlopd.orlop("rm", "-f", "one")
         client.send_signal(signal.SIGCONT)
@@ -157,7 +157,7 @@ def test_another_task_is_not_waited_for(orlopd: Orlopd, busybox: str) -> None:
         first = _pid(orlopd)
         client.send_signal(signal.SIGSTOP)
         orlopd.kill9()
-        os.kill(first, signal.SIGKILL)
+        kill(first)
         orlopd.start()
         orlopd.wait_for(lambda: _pid(orlopd) not in (0, first))
         client.send_signal(signal.SIGCONT)

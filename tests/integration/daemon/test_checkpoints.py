@@ -8,7 +8,6 @@ criu.
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from orlop.wire.task_types_pb2 import CREATED, RUNNING, STOPPED
 from orlop.wire.types_pb2 import Descriptor
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
+from tests.killing import kill
 
 pytestmark = pytest.mark.root
 
@@ -98,7 +98,7 @@ class Box:
     def kill(self) -> None:
         """Its process, which after a restore the real runtime does not know."""
         found = self.tasks.get(tasks_pb2.GetRequest(container_id="box")).process
-        os.kill(found.pid, signal.SIGKILL)
+        kill(found.pid)
         self.tasks.wait(tasks_pb2.WaitRequest(container_id="box"))
         self.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="box"))
 
@@ -198,7 +198,7 @@ def test_a_restored_task_is_there_once_it_starts(box: Box) -> None:
     assert box.status() == RUNNING
     # The runtime tells the pid of what it has forked, which becomes the program a moment later.
     box.orlopd.wait_for(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
-    os.kill(pid, signal.SIGTERM)
+    kill(pid, signal.SIGTERM)
     ended = box.tasks.wait(tasks_pb2.WaitRequest(container_id="box"))
     assert ended.exit_status == 128 + signal.SIGTERM
     assert box.status() == STOPPED

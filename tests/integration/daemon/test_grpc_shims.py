@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon_fixture import Orlopd, serving
+from tests.killing import kill
 
 pytestmark = pytest.mark.root
 
@@ -56,10 +55,10 @@ def test_a_shim_that_dies(orlopd: Orlopd, busybox: str) -> None:
     behind = int(Path(f"/proc/{container}/stat").read_text().rpartition(")")[2].split()[1])
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
     (relay,) = [pid for pid in pids if _is_relay(pid, str(orlopd.folder))]
-    os.kill(relay, signal.SIGKILL)
+    kill(relay)
     orlopd.wait_for(lambda: "one" not in orlopd.ctr("tasks", "ls").stdout)
     orlopd.wait_for(lambda: not Path(f"/proc/{container}").exists())
-    os.kill(behind, signal.SIGKILL)  # of which orlopd knows nothing
+    kill(behind)  # of which orlopd knows nothing
     _remove_dead_sockets()
     orlopd.ctr("containers", "rm", "one")
 

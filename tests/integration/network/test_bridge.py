@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from orlop.wire.services import network_pb2 as wire
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run, snapshot
 from tests.integration.network.networked import SERVE, Networked, fetch, refused
+from tests.killing import kill
 
 _ECHO_BY_UDP = """
 import socket
@@ -237,7 +237,7 @@ def test_the_loopback_of_ipv6_leads_to_a_container(daemon: Networked, tmp_path: 
         assert talking.recv(1) == b"a"
         (server,) = run("pgrep", "-P", str(daemon.pid), "orlop-fork").stdout.split()
         (worker,) = run("pgrep", "-P", server, "orlop-loopback").stdout.split()
-        os.kill(int(worker), signal.SIGKILL)
+        kill(int(worker))
         assert talking.recv(1) == b""
         daemon.wait_for(lambda: echoed(9001))
     with socket.create_connection(("::1", 9001)) as talking:
@@ -294,7 +294,7 @@ def test_the_end_of_a_container_frees_all_and_a_start_takes_it_again(daemon: Net
 def test_a_restart_policy_connects_again(daemon: Networked) -> None:
     daemon.box("web", ports=WEB, options=["--restart", "always"])
     pid = daemon.pid_of("web")
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     daemon.wait_for(lambda: fetch("http://192.168.7.1:8080") == "web", 30)
 
 
@@ -304,7 +304,7 @@ def test_connections_outlive_the_daemon(daemon: Networked, outside: Host) -> Non
     pid = daemon.pid_of("brief")
     daemon.kill9()
     assert fetch("http://192.168.7.1:8080", outside) == "web"
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     run("nft", "flush", "ruleset")
     daemon.start()
     daemon.wait_for(lambda: fetch("http://192.168.7.1:8080", outside) == "web")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -20,6 +18,7 @@ from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.cni_fixture import BRIDGE, WithCni
 from tests.integration.network.lab import Host, Lab, run, snapshot
 from tests.integration.network.networked import SERVE, fetch, refused
+from tests.killing import kill
 
 LAB = [{"network": "cni:lab"}]
 WEB = [{"hostPort": 8080, "containerPort": 80}]
@@ -345,11 +344,11 @@ def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> No
     cni.box("brief", "sleep", "1000")
     pid = cni.pid_of("gone")
     cni.kill9()
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     (cni.folder / "hang").touch()
     cni.start()
     cni.wait_for(lambda: "DEL" in log.read_text())
-    os.kill(cni.pid_of("brief"), signal.SIGKILL)
+    kill(cni.pid_of("brief"))
     cni.wait_for(lambda: not cni.inspect("brief").endpoints)
     cni.stop()
     (cni.folder / "hang").unlink()
@@ -376,7 +375,7 @@ def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None
     )
     cni.wait_for(log.exists)
     pid = cni.pid_of("box")
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     cni.wait_for(lambda: _has_ended(pid))
     go.touch()
     assert "has ended" in connect.communicate()[1]
@@ -399,7 +398,7 @@ def test_no_garbage_is_collected_where_a_result_cannot_be_read(cni: WithCni) -> 
 
 def test_a_restart_policy_attaches_again(cni: WithCni) -> None:
     cni.box("web", networks=LAB, ports=WEB, options=["--restart", "always"])
-    os.kill(cni.pid_of("web"), signal.SIGKILL)
+    kill(cni.pid_of("web"))
     cni.wait_for(lambda: fetch("http://192.168.7.1:8080") == "web", 30)
     assert len(cni.addresses()) == 1
 
@@ -412,7 +411,7 @@ def test_attachments_outlive_the_daemon_and_gc_knows_them(cni: WithCni, host: Ho
     pid = cni.pid_of("brief")
     cni.kill9()
     assert fetch("http://192.168.7.1:8080", host) == "web"
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     stray = cni.state / "cni" / "stray"  # as a crash before the first plugin leaves it
     stray.touch()
     run("mount", "--bind", host.ns, str(stray))

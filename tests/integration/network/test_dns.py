@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sys
@@ -12,6 +11,7 @@ from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run
 from tests.integration.network.name_servers import LONG, dnsmasq, hostile
 from tests.integration.network.networked import Networked
+from tests.killing import kill
 
 UPSTREAM = "192.168.7.2"
 _MANY = """
@@ -242,19 +242,19 @@ def test_names_outlive_the_daemon_and_the_process(daemon: Networked, outside: Ho
         daemon.kill9()
         assert len(web.short("store")) == 1
         assert web.short("www.example.test") == ["203.0.113.7"]
-        os.kill(db.pid, signal.SIGKILL)
+        kill(db.pid)
         daemon.start()
         daemon.wait_for(lambda: web.short("store") == [])  # it has ended meanwhile
         assert dns_process() == first  # found again
         daemon.orlop("start", "db")
         assert len(web.short("store")) == 1
 
-        os.kill(first, signal.SIGKILL)
+        kill(first)
         daemon.wait_for(lambda: dns_process() not in (0, first))
         assert len(web.short("store")) == 1
         second = dns_process()
         daemon.kill9()
-        os.kill(second, signal.SIGKILL)
+        kill(second)
         daemon.start()
         daemon.wait_for(lambda: dns_process() not in (0, second))
         assert len(web.short("store")) == 1
@@ -268,7 +268,7 @@ def test_a_process_that_nobody_needs_ends_after_a_crash(daemon: Networked) -> No
     daemon.box("web")
     web, process = Box(daemon, "web"), dns_process()
     daemon.kill9()
-    os.kill(web.pid, signal.SIGKILL)
+    kill(web.pid)
     assert Path(f"/proc/{process}").exists()
     daemon.start()
     daemon.wait_for(lambda: not Path(f"/proc/{process}").exists())
@@ -291,11 +291,11 @@ def test_containers_start_without_names_which_come_later(daemon: Networked) -> N
 def test_a_process_that_hangs_is_replaced(daemon: Networked) -> None:
     daemon.box("web")
     web, first = Box(daemon, "web"), dns_process()
-    os.kill(first, signal.SIGSTOP)
+    kill(first, signal.SIGSTOP)
     daemon.box("db")
     assert dns_process() not in (0, first)
     assert len(web.short("db")) == len(web.short("web")) == 1
-    os.kill(first, signal.SIGKILL)
+    kill(first)
 
 
 def test_a_thousand_queries_at_once(daemon: Networked, outside: Host) -> None:

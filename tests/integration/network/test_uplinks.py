@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import pytest
 
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, run, snapshot
 from tests.integration.network.networked import Networked, fetch, refused
+from tests.killing import kill
 
 ON_THE_WIRE = ("--subnet", "192.168.7.0/24", "--gateway", "192.168.7.2", "-o", "parent=wire")
 
@@ -110,7 +109,7 @@ def test_they_know_each_other_s_names_by_their_files(daemon: Networked, outside:
     daemon.orlop("rename", "near", "close")
     daemon.wait_for(lambda: knows("web", "close"))
     daemon.kill9()
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     daemon.start()
     daemon.wait_for(lambda: not knows("close", "web"))
     daemon.orlop("start", "web")
@@ -138,7 +137,7 @@ def test_it_is_plugged_and_pulled_while_a_container_runs(daemon: Networked, outs
     run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "del", "eth1")
     daemon.start()  # and it is made again
     daemon.wait_for(lambda: fetch("http://192.168.7.61", outside) == "web")
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     daemon.wait_for(lambda: daemon.gone("web"))
     daemon.orlop("network", "rm", "phys")
     assert "wire" in run("ip", "link").stdout  # which was never ours

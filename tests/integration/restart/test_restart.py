@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 from orlop.client import Connection, containers
 from tests.daemon_fixture import Orlopd, serving
+from tests.killing import kill
 from tests.metrics_fixture import Scraped
 from tests.patience import patient
 
@@ -158,7 +157,7 @@ def test_stopped_and_started_with_a_status_alone(watchful: Orlopd, image: str) -
     watchful.wait_for(lambda: _stays_stopped(watchful))
     watchful.orlop("start", "one")
     pid = _pid(watchful)
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     watchful.wait_for(lambda: _pid(watchful) not in (0, pid))
     watchful.orlop("rm", "-f", "one")
 
@@ -208,7 +207,7 @@ def test_it_ended_while_no_daemon_was_there(watchful: Orlopd, image: str) -> Non
     _run(watchful, image, "sleep 1000", policy="always")
     first = _pid(watchful)
     watchful.kill9()
-    os.kill(first, signal.SIGKILL)
+    kill(first)
     watchful.start()
     watchful.wait_for(lambda: _pid(watchful) not in (0, first))
     assert _count(watchful) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import signal
 import socket
 import stat
 import typing
@@ -22,6 +21,7 @@ from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, U
 from orlop.wire.services import containers_pb2, sandbox_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Sandbox
 from tests.daemon_fixture import Orlopd
+from tests.killing import kill
 
 pytestmark = pytest.mark.root
 
@@ -130,7 +130,7 @@ def test_its_shim_dies(orlopd: Orlopd, busybox: str) -> None:
     with orlopd.connect() as connection:
         shim = _create(connection)
         container = _run(connection, busybox, "one")
-        os.kill(shim, signal.SIGKILL)
+        kill(shim)
         orlopd.wait_for(lambda: _state(connection) == "")
         orlopd.wait_for(lambda: "one" not in orlopd.ctr("tasks", "ls").stdout)
         orlopd.wait_for(lambda: not Path(f"/proc/{container}").exists())
@@ -166,7 +166,7 @@ def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
         shim = _create(connection)
         container = _run(connection, busybox, "one")
         with _listener(shim) as listener:
-            os.kill(shim, signal.SIGKILL)
+            kill(shim)
             orlopd.wait_for(lambda: _is_dead(shim))
             listener.settimeout(1)
             with suppress(TimeoutError):

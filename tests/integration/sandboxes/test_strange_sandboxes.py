@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from orlop.errors import (
     Unavailable,
     Unimplemented,
 )
+from orlop.sys.process import mark
 from orlop.wire.cgroups_v1_pb2 import Metrics
 from orlop.wire.events_pb2 import SandboxExit
 from orlop.wire.services import sandbox_pb2 as wire
@@ -32,6 +30,7 @@ from orlop.wire.services.containers_pb2 import DeleteContainerRequest
 from orlop.wire.services.events_pb2 import SubscribeRequest
 from orlop.wire.types_pb2 import Mount, Sandbox
 from tests.daemon_fixture import serving_with
+from tests.killing import kill
 from tests.strange_fixture import RUNTIME, StrangeOrlopd, container, create
 from tests.strange_shim.manners import RELEASES, Manners
 from tests.strange_shim.sandbox import STATUS
@@ -215,11 +214,10 @@ def test_a_foreign_shim_that_dies(daemon: StrangeOrlopd) -> None:
         started = _start(connection)
         container(connection, "foreign", sandbox="elsewhere")
         pid = create(connection, "foreign", task_api_address=started.address)
-        os.kill(started.pid, signal.SIGKILL)
+        kill(started.pid)
         daemon.wait_for(lambda: not connection.tasks.list(tasks_pb2.ListTasksRequest()).tasks)
         daemon.wait_for(lambda: _is_gone(daemon, connection))
-        with suppress(ProcessLookupError):  # it ended with its shim, before it was started
-            os.killpg(pid, signal.SIGKILL)
+        daemon.wait_for(lambda: not mark(pid))  # it ends with its shim, before it was started
         connection.containers.delete(DeleteContainerRequest(id="foreign"))
 
 
@@ -305,7 +303,7 @@ def test_who_waits_for_one_whose_shim_dies(daemon: StrangeOrlopd) -> None:
         shim = _start(connection).pid
         waiting = pool.submit(connection.sandbox_controller.wait, wire.ControllerWaitRequest(**POD))
         time.sleep(0.2)
-        os.kill(shim, signal.SIGKILL)
+        kill(shim)
         assert waiting.result(20).exit_status == 137
         assert SandboxExit.FromString(next(heard).event.value).exit_status == 137
         heard.close()
@@ -332,7 +330,7 @@ def test_a_daemon_that_comes_back(daemon: StrangeOrlopd) -> None:
         with daemon.connect() as connection:
             assert (_status(connection).state, _status(connection).pid) == ("SANDBOX_READY", shim)
     daemon.kill9()
-    os.kill(shim, signal.SIGKILL)
+    kill(shim)
     _wrong(daemon, "", "")
     daemon.start()
     with daemon.connect() as connection:

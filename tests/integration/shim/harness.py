@@ -22,6 +22,7 @@ from orlop.fork.client import ForkServer
 from orlop.rpc.table import snake_case
 from orlop.shim.keeper import HAND
 from orlop.shim.main import PATIENCE
+from orlop.sys.process import mark
 from orlop.wire import events_pb2
 from orlop.wire import task_v2_pb2 as task
 from orlop.wire.services.events_ttrpc_pb2 import ForwardRequest
@@ -257,6 +258,7 @@ class Shim:
         }
         fd = self.listener.fileno()
         self.pid = server.spawn("orlop.shim.main:run", args, [fd], name="orlop-shim")
+        self._mark = mark(self.pid)
         self.listener.close()
         self._clients: list[Client] = []
         self.client = self.connect()
@@ -349,7 +351,7 @@ class Shim:
     def close(self) -> None:
         for client in self._clients:
             client.close()
-        if process_exists(self.pid):
+        if mark(self.pid) == self._mark:
             os.kill(self.pid, 9)
             wait_until(lambda: not process_exists(self.pid))
         self.daemon.stop()

@@ -29,6 +29,7 @@ from tests.integration.shim.harness import (
 )
 from tests.integration.shim.test_lifecycle import waited
 from tests.integration.shim.test_stdio import reading
+from tests.killing import kill
 
 pytestmark = pytest.mark.root
 
@@ -57,7 +58,7 @@ def test_an_exit_wakes_it_and_is_told_once(shim: Shim) -> None:
     waiting = shim.client.begin("wait", id="one")
     shim.fall_asleep()
     before = time.time_ns()
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     assert waited(waiting.result(10)) == 128 + signal.SIGKILL
     shim.fall_asleep()
     answer = shim.client.delete(id="one")
@@ -185,8 +186,15 @@ def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
     doomed.client.start(id="one")
     doomed.fall_asleep()
     waiting = doomed.client.begin("wait", id="one")
-    wait_until(lambda: bool(doomed.hand))
-    os.kill(doomed.hand, signal.SIGKILL)
+    hand = 0
+
+    def awake() -> bool:
+        nonlocal hand
+        hand = doomed.hand
+        return bool(hand)
+
+    wait_until(awake)
+    kill(hand)
     with pytest.raises(ConnectionError):
         waiting.result(10)
     wait_until(lambda: not process_exists(doomed.pid))
@@ -196,18 +204,18 @@ def test_a_hand_ends_with_its_keeper(doomed: Shim) -> None:
     doomed.client.connect(id="none")
     hand = doomed.hand
     assert hand
-    os.kill(doomed.pid, signal.SIGKILL)
+    kill(doomed.pid)
     wait_until(lambda: not process_exists(hand))
 
 
 def test_a_stop_signal_ends_only_an_unused_shim(doomed: Shim) -> None:
     doomed.create("one", ["sleep", "60"])
     doomed.fall_asleep()
-    os.kill(doomed.pid, signal.SIGTERM)
+    kill(doomed.pid, signal.SIGTERM)
     assert doomed.client.state(id="one").status == Status.CREATED
     doomed.finish("one")
     doomed.fall_asleep()
-    os.kill(doomed.pid, signal.SIGTERM)
+    kill(doomed.pid, signal.SIGTERM)
     wait_until(lambda: not process_exists(doomed.pid))
 
 
@@ -218,7 +226,7 @@ def test_exits_that_come_just_as_the_hand_goes(shim: Shim) -> None:
         shim.client.start(id=name)
         waiting = shim.client.begin("wait", id=name)
         time.sleep(IMPATIENCE * number / 20)
-        os.kill(pid, signal.SIGKILL)
+        kill(pid)
         assert waited(waiting.result(10)) == 128 + signal.SIGKILL
         shim.client.delete(id=name)
     events = [topic for topic, _ in shim.daemon.wait_for(160)]
@@ -257,7 +265,7 @@ def test_what_it_logs_waits_for_a_reader(
         shim.client.start(id="one")
         shim.fall_asleep()
         (logger,) = (pid for pid in shim.helpers if name_of(pid) == LOGGER)
-        os.kill(logger, signal.SIGKILL)
+        kill(logger)
         wait_until(lambda: any(name_of(pid) == LOGGER for pid in shim.helpers if pid != logger))
         shim.fall_asleep()
         reader = os.open(folder / "log", os.O_RDONLY | os.O_NONBLOCK)

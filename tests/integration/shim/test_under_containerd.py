@@ -15,7 +15,8 @@ import pytest
 from orlop.sys.mount import unmount_all
 from orlop.wire.types_pb2 import RuntimeInfo
 from tests.daemon_fixture import remove_namespace
-from tests.integration.shim.harness import process_exists, wait_until
+from tests.integration.shim.harness import name_of, process_exists, wait_until
+from tests.killing import kill
 
 pytestmark = [
     pytest.mark.root,
@@ -94,7 +95,7 @@ def shims(folder: Path) -> list[int]:
 
 
 def is_shim(pid: int) -> bool:
-    return Path(f"/proc/{pid}/comm").read_text().strip() == "orlop-shim"
+    return name_of(pid) == "orlop-shim"
 
 
 def test_run(containerd: Containerd, folder: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_dead_shim_is_cleaned_up(containerd: Containerd, folder: Path) -> None
     assert containerd.run("one", "sleep", "600", flags=("-d",)).returncode == 0
     pid = int(containerd.ctr("tasks", "ls").stdout.split()[-2])
     (shim,) = shims(folder)
-    os.kill(shim, 9)
+    kill(shim, 9)
     wait_until(lambda: not process_exists(pid))
     wait_until(lambda: b"RUNNING" not in containerd.ctr("tasks", "ls").stdout)
     containerd.ctr("tasks", "rm", "one")
