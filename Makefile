@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-# Twice as many as there are cores: tests wait as often as they work.
-WORKERS := $(shell expr $$(nproc) \* 2)
+# One more than there are cores: tests wait as often as they work.
+WORKERS := $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vm vm-shell lint wire wire-check soak storm bench screenshots clean
+.PHONY: help setup compiled demo test test-fast test-vm vm-shell lint wire wire-check soak storm bench screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -20,14 +20,19 @@ $(STAMP): pyproject.toml scripts/install-packages.sh
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
 
-demo: setup ## push to and pull from a real registry, run containers through runc, clean up
+# Tests start some ten thousand interpreters, none of which shall have to compile, whatever
+# PYTHONDONTWRITEBYTECODE says.
+compiled: setup
+	@$(BIN)/python -m compileall -q src tests benchmarks
+
+demo: compiled ## push to and pull from a real registry, run containers through runc, clean up
 	@scripts/demo.sh
 
-test: setup lint wire-check ## everything: lint, types, import contract, all tests, some in the virtual machine
+test: compiled lint wire-check ## everything: lint, types, import contract, all tests, some in the virtual machine
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 25 tests
 	@$(BIN)/python -m tests.vm --short
 
-test-fast: setup lint ## lint and the unit tests, under two minutes
+test-fast: compiled lint ## lint and the unit tests, under two minutes
 	@$(BIN)/python -m pytest -n $(WORKERS) -q tests/unit
 
 test-vm: setup ## the tests of tests/vm, in a virtual machine (ARGS: arguments of pytest)
@@ -49,17 +54,17 @@ wire: setup ## generate src/orlop/wire from proto/
 wire-check: setup
 	@scripts/check-wire.sh
 
-soak: setup ## 20 minutes of random verbs by 8 clients, then 300 kills at random under load
+soak: compiled ## 20 minutes of random verbs by 8 clients, then 300 kills at random under load
 	@$(BIN)/python -m tests.soak --clients 8
 	@$(BIN)/python -m tests.soak --clients 8 --kills 300
 
-storm: setup ## kill what stores at every step that it takes, 500 times at random, and with the power
+storm: compiled ## kill what stores at every step that it takes, 500 times at random, and with the power
 	@$(BIN)/python -m tests.storm --rounds 500
 
-bench: setup ## compare with Debian's containerd, in one run, on a tmpfs
+bench: compiled ## compare with Debian's containerd, in one run, on a tmpfs
 	@$(BIN)/python -m benchmarks
 
-screenshots: setup ## make the pictures of the status page in docs/screenshots anew, three minutes
+screenshots: compiled ## make the pictures of the status page in docs/screenshots anew, three minutes
 	@ORLOP_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/integration/status/test_page.py -k is_seen
 
 clean: ## remove what the other targets made
