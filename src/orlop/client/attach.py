@@ -53,7 +53,8 @@ class Attachment:
         try:
             packet = self._socket.recv(_CHUNK + 1)
         except ConnectionError:
-            packet = b""
+            # It went with input unread, which is told once, before what it had sent until then.
+            packet = self._socket.recv(_CHUNK + 1)
         return (packet[0], packet[1:]) if packet else (1, b"")
 
     def send(self, data: bytes) -> int:
