@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from orlop import typed
 from orlop.logger.options import CRI, JSON
 
 _CRI = re.compile(rb"(\S+) (stdout|stderr) ([FP])\S* ?(.*)", re.DOTALL)
@@ -53,7 +54,7 @@ class _Line(msgspec.Struct):
     raw: str = ""
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = typed.decoder(_Line)
 
 
 def _json_entries(lines: bytes) -> Iterable[Entry]:

@@ -37,6 +37,7 @@ def run(config: Config) -> None:
     began = time.monotonic()
     with ExitStack() as closing:
         stop = StopSignal()
+        faulthandler.enable()  # should an extension module end us, the log says where
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
         manager = Notifier()
         _make_folders(config)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import AlreadyExists, NotFound
 from orlop.metadata import Database, Transaction, filters, labels
 from orlop.metadata.database import Row
@@ -136,7 +137,7 @@ def _record(tx: Transaction, row: Row) -> Record:
     namespace, name, text = row["namespace"], row["name"], row["made"]
     if text is None:
         return Record(row["id"], namespace, name, None)
-    made = msgspec.json.decode(text, type=_Made)
+    made = typed.decode(text, _Made)
     active = tuple(Active(*each) for each in made.active)
     pairs = labels.get(tx, _KIND, namespace, name)
     activation = Activation(name, active, tuple(made.system), pairs)

@@ -6,15 +6,13 @@ import socket
 from collections.abc import Iterator
 from types import TracebackType
 
-import msgspec
-
-from orlop import errors
+from orlop import errors, typed
 from orlop.fork.worker import Spawner, Worker
 from orlop.network import messages
 from orlop.network.model import Change
 
 _JOB = "orlop.network.monitor:serve"
-_decode = msgspec.json.Decoder(Change).decode
+_decode = typed.decoder(Change).decode
 
 
 class Watch:

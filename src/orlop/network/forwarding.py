@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import NotFound, OrlopError
 from orlop.network.kernel import Kernel
 from orlop.network.model import Link
@@ -92,7 +93,7 @@ class Forwarding:
 
     def _read(self) -> _Closed:
         try:
-            return msgspec.json.decode(self._memory.read_bytes(), type=_Closed)
+            return typed.decode(self._memory.read_bytes(), _Closed)
         except FileNotFoundError:
             return {}
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from orlop import errors
+from orlop import errors, typed
 from orlop.fork.worker import Companion, Spawner
 from orlop.network import messages
 from orlop.network.model import Chain, Link, Neighbour
@@ -21,7 +21,7 @@ _IDLE = 60.0
 _LIMIT = 60.0
 _JOB = "orlop.network.worker:serve"
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(messages.Answer).decode
+_decode = typed.decoder(messages.Answer).decode
 Value = TypeVar("Value")
 
 
@@ -134,7 +134,7 @@ class Kernel:
         found = _decode(answer)
         if found.error is not None:
             raise errors.from_code(found.error.code, found.error.message)
-        return msgspec.json.decode(found.value, type=kind)
+        return typed.decode(found.value, kind)
 
     def _exchange(self, data: bytes) -> bytes | None:
         """The answer's bytes; empty for a worker that said goodbye, None for one that died."""

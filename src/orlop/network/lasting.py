@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -151,9 +152,7 @@ def _place(wish: Wish) -> dict[str, Any]:
 def _shares(container: str, record: Record) -> bool:
     """Whether its network is the host's, or one that somebody else has made."""
     try:
-        spec = msgspec.json.decode(
-            record.spec.value if record.spec is not None else b"{}", type=_Spec
-        )
+        spec = typed.decode(record.spec.value if record.spec is not None else b"{}", _Spec)
     except msgspec.DecodeError as error:
         raise InvalidArgument(f'spec of container "{container}" does not parse: {error}') from None
     kinds = (spec.linux.namespaces if spec.linux else None) or ()

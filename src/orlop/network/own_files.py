@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import OrlopError
 from orlop.network import files, resolvconf
 from orlop.network.connections import Connections
@@ -110,7 +111,7 @@ class OwnFiles:
 
     def _follow(self, namespace: str, container: str) -> None:
         bundle = self._folder / namespace / container
-        given = msgspec.json.decode((bundle / _GIVEN).read_bytes(), type=Given)
+        given = typed.decode((bundle / _GIVEN).read_bytes(), Given)
         places = self._connections.endpoints(namespace, container)
         texts = self.texts(namespace, container, given.hostname, given.wishes, places)
         if texts == given.texts:

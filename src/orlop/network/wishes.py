@@ -20,6 +20,7 @@ from typing import Annotated
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import InvalidArgument
 from orlop.network.model import Port, Wish
 from orlop.network.ports import check
@@ -70,7 +71,7 @@ def of(container: str, labels: Mapping[str, str]) -> Wishes | None:
     if not text:
         return None
     try:
-        found = msgspec.json.decode(text, type=Wishes)
+        found = typed.decode(text, Wishes)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise InvalidArgument(f'container "{container}": label {LABEL}: {error}') from None
     if found.mode not in _PLAIN and not found.mode.startswith(SHARED):
@@ -81,7 +82,7 @@ def of(container: str, labels: Mapping[str, str]) -> Wishes | None:
 def ports(container: str, labels: Mapping[str, str]) -> list[Port]:
     """The ports that a container wants published."""
     try:
-        found = msgspec.json.decode(labels.get(PORTS_LABEL) or "[]", type=list[_Mapping])
+        found = typed.decode(labels.get(PORTS_LABEL) or "[]", list[_Mapping])
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise InvalidArgument(f'container "{container}": label {PORTS_LABEL}: {error}') from None
     made = [

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import Internal, OrlopError
 from orlop.fork.worker import Report
 from orlop.network import applying, failures, looking, messages
@@ -48,7 +49,7 @@ CAPABILITIES = (
 )
 REQUESTS = 5000
 """After as many another worker takes over: each socket leaves some kilobytes in pyroute2."""
-_decode = msgspec.json.Decoder(messages.AnyRequest).decode
+_decode = typed.decoder(messages.AnyRequest).decode
 _encode = msgspec.json.Encoder().encode
 
 

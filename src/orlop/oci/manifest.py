@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import InvalidArgument
 from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor, Platform
@@ -120,7 +121,7 @@ def _checked(document: T, descriptors: tuple[Descriptor, ...]) -> T:
 
 def _decode(data: bytes, kind: type[T], what: str) -> T:
     try:
-        return msgspec.convert(_without_nulls(msgspec.json.decode(data)), kind)
+        return typed.convert(_without_nulls(msgspec.json.decode(data)), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f'"{what}" does not parse: {error}') from None
 

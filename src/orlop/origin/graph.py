@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from orlop import typed
 from orlop.content import ContentStore
 from orlop.errors import InvalidArgument, NotFound
 from orlop.oci import manifest as documents
@@ -53,7 +54,7 @@ def read_document(data: bytes, media_type: str, digest: str) -> Document:
     Raises InvalidArgument for what is neither a manifest nor an index.
     """
     try:
-        extras = msgspec.json.decode(data, type=_Extras)
+        extras = typed.decode(data, _Extras)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidArgument(f'"{digest}" is no manifest: {error}') from None
     media_type = media_type or extras.media_type or _guess(extras)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import (
     InvalidArgument,
     NotFound,
@@ -182,7 +183,7 @@ class Authorizer:
 
     def _keep_token(self, realm: str, body: bytes) -> None:
         try:
-            found = msgspec.json.decode(body, type=_Token)
+            found = typed.decode(body, _Token)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f'token from "{realm}" does not parse: {error}') from None
         token = found.token or found.access_token or ""

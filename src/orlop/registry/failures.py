@@ -12,6 +12,7 @@ import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
+from orlop import typed
 from orlop.errors import (
     DataLoss,
     InvalidArgument,
@@ -115,7 +116,7 @@ class _Complaints(msgspec.Struct):
 def _words(body: bytes) -> str:
     """What a registry says is wrong (OCI distribution spec, "Error Codes"), fit for a terminal."""
     try:
-        found = msgspec.json.decode(body, type=_Complaints)
+        found = typed.decode(body, _Complaints)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         text = body.decode(errors="replace")
     else:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -114,7 +115,7 @@ def _pages(repository: Repository, url: str, kind: type[T]) -> Iterator[T]:
     for _ in range(_PAGES_MAX):
         response, body = repository.document(url, f"{mediatypes.OCI_INDEX}, application/json")
         try:
-            yield msgspec.convert(msgspec.json.decode(body), kind)
+            yield typed.convert(msgspec.json.decode(body), kind)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidArgument(f"{plain(url)} answers what does not parse: {error}") from None
         following = _following(url, response)

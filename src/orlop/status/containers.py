@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from orlop import figures
+from orlop import figures, typed
 from orlop.containers import ContainerStore
 from orlop.containers.model import Facts
 from orlop.errors import OrlopError
@@ -108,7 +108,7 @@ class Containers:
                 lost += share.share
                 _log.warning("cannot look at %d containers: %s", share.share, share.answer)
                 continue
-            for each in msgspec.json.decode(share.data, type=list[_Look]):
+            for each in typed.decode(share.data, list[_Look]):
                 found[each.namespace, each.id] = each
         told = list(_ask(asked))
         for task, used in told:

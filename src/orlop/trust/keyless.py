@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from orlop.trust.signers import Identity
 
@@ -67,7 +68,7 @@ def verify(
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise FailedPrecondition(f"keyless signatures cannot be checked: {last}")
-    report = msgspec.json.decode(done.stdout, type=Report)
+    report = typed.decode(done.stdout, Report)
     if report.problem:
         raise InvalidArgument(f'trusted root "{trusted_root}": {report.problem}')
     return report.verdicts

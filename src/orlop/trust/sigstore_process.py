@@ -15,6 +15,7 @@ from cryptography.x509 import (
     UniformResourceIdentifier,
 )
 
+from orlop import typed
 from orlop.trust.keyless import Report, Task, Verdict
 from orlop.trust.signers import Identity
 
@@ -90,7 +91,7 @@ def report(task: Task) -> Report:
 
 def main() -> None:
     """Read the task, write the report."""
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    task = typed.decode(sys.stdin.buffer.read(), Task)
     sys.stdout.buffer.write(msgspec.json.encode(report(task)))
 
 

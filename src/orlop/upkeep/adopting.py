@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
+from orlop import typed
 from orlop.content import ContentStore
 from orlop.errors import AlreadyExists, OrlopError
 from orlop.fork.worker import Spawner, Worker
@@ -105,7 +104,7 @@ class _Adoption:
             case {"namespace": name, "labels": own}:
                 self._enter(name, own)
             case {"moved": moved}:
-                told = msgspec.convert(moved, Moved)
+                told = typed.convert(moved, Moved)
                 self._moved[told.digest] = told
             case {"blob": blob}:
                 self._take("blob", blob["digest"], lambda: self._blob(blob))
@@ -143,7 +142,7 @@ class _Adoption:
         self._leased.append(name)
 
     def _blob(self, wire: dict[str, Any]) -> Adopted | None:
-        blob = msgspec.convert(wire, containerd.Blob)
+        blob = typed.convert(wire, containerd.Blob)
         moved = self._moved[blob.digest]
         if moved.problem:
             return Adopted("blob", self._namespace, blob.digest, problem=moved.problem)
@@ -156,7 +155,7 @@ class _Adoption:
         return Adopted("blob", self._namespace, blob.digest, moved.how or "shared", moved.size)
 
     def _image(self, wire: dict[str, Any]) -> Adopted | None:
-        found = msgspec.convert(wire, containerd.Image)
+        found = typed.convert(wire, containerd.Image)
         target = Descriptor(
             media_type=found.media_type,
             digest=found.digest,
@@ -173,7 +172,7 @@ class _Adoption:
         return Adopted("image", self._namespace, found.name)
 
     def _add_lease(self, wire: dict[str, Any]) -> Adopted | None:
-        found = msgspec.convert(wire, containerd.Lease)
+        found = typed.convert(wire, containerd.Lease)
         try:
             self._leases.create(self._namespace, found.id, found.labels)
         except AlreadyExists:

@@ -6,8 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-import msgspec
-
+from orlop import typed
 from orlop.errors import AlreadyExists, FailedPrecondition
 from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext
@@ -40,7 +39,7 @@ def back_up(root: Path, target: Path, forks: Spawner, ctx: CallContext, advance:
         with Worker(forks, _JOB, args, name="orlop-backup") as worker:
             ctx.on_cancel(worker.cancel)
             try:
-                saved = msgspec.convert(worker.result(lambda counts: advance(*counts)), Saved)
+                saved = typed.convert(worker.result(lambda counts: advance(*counts)), Saved)
             finally:
                 ctx.check()
         part.rename(target)

@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
+from orlop import typed
 from orlop.content import ContentStore
 from orlop.errors import Cancelled, FailedPrecondition, NotFound, OrlopError, Unavailable
 from orlop.fork.worker import Spawner, Worker
@@ -86,7 +85,7 @@ class Checker:
     def _inspect(self, wish: Wish, ctx: CallContext, tell: Tell, advance: Advance) -> Summary:
         def hear(message: dict[str, Any]) -> None:
             if "finding" in message:
-                tell(msgspec.convert(message["finding"], Finding))
+                tell(typed.convert(message["finding"], Finding))
             else:
                 advance(*message["bytes"])
 
@@ -94,7 +93,7 @@ class Checker:
         with Worker(self._forks, _JOB, args, name="orlop-check") as worker:
             ctx.on_cancel(worker.cancel)
             try:
-                summary = msgspec.convert(worker.result(hear), Summary)
+                summary = typed.convert(worker.result(hear), Summary)
             finally:
                 ctx.check()
         for finding in self._stuck():

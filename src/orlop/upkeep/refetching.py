@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from orlop import typed
 from orlop.content import ContentStore
 from orlop.errors import Cancelled, DataLoss, NotFound, OrlopError
 from orlop.metadata import Database
@@ -121,9 +122,7 @@ class Refetcher:
         for namespace, parent, length in parents:
             with suppress(OrlopError, OSError, msgspec.MsgspecError):
                 if length <= DOCUMENT_MAX:
-                    document = msgspec.json.decode(
-                        self._content.read(namespace, parent), type=_Document
-                    )
+                    document = typed.decode(self._content.read(namespace, parent), _Document)
                     for child in document.children:
                         if child.digest == digest:
                             return child

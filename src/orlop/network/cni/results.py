@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import FailedPrecondition
 from orlop.network.cni.model import Attachment, Json
 
@@ -161,7 +162,7 @@ def _is_doubtful(path: Path) -> bool:
 def _decode(path: Path) -> Remembered | None:
     """None for what is not there; ValueError for what is damaged, or of another kind."""
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        file = typed.decode(path.read_bytes(), _File)
         config = base64.b64decode(file.config)
     except FileNotFoundError:
         return None

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from orlop import __version__, errors
+from orlop import __version__, errors, typed
 from orlop.fork.worker import Spawner
 from orlop.network import wishes
 from orlop.network.dns import messages
@@ -36,7 +36,7 @@ _IP_FREEBIND = 15
 _SO_RCVBUFFORCE = 33
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(messages.Answer).decode
+_decode = typed.decoder(messages.Answer).decode
 
 
 class Record(Protocol):
@@ -175,7 +175,7 @@ class NameServer:
         hostname = ""
         if record.spec is not None:
             with suppress(msgspec.DecodeError):
-                hostname = msgspec.json.decode(record.spec.value, type=_Spec).hostname
+                hostname = typed.decode(record.spec.value, _Spec).hostname
         found = (record.labels.get(_NAME_LABEL) or container, hostname)
         servers = wanted.dns if wanted is not None else ()  # which may have changed since the start
         return tuple(filter(None, found)), tuple(filter(is_address, servers))

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from dnslib import RCODE
 
-from orlop import __version__
+from orlop import __version__, typed
 from orlop.network.dns import messages
 from orlop.network.dns.answers import MOST, failure, respond
 from orlop.network.dns.messages import Entry
@@ -38,7 +38,7 @@ _STREAMS = 256
 _MOST_SAID, _SAID_SIZE = 1024, 600  # answers that are kept, and bytes of each with its query
 _STREAM_IDLE = 10.0  # seconds
 _REPORT_PAUSE = 10.0  # seconds
-_decode = msgspec.json.Decoder(messages.AnyMessage).decode
+_decode = typed.decoder(messages.AnyMessage).decode
 _encode = msgspec.json.Encoder().encode
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from orlop import typed
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound
 from orlop.oci.cdi.names import is_kind, is_name, split
 
@@ -144,7 +145,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def read(path: Path) -> Description:
     """The description in a file; InvalidArgument names the file and what is wrong with it."""
     try:
-        found = msgspec.convert(_document(path), Description)
+        found = typed.convert(_document(path), Description)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidArgument(f'file "{path}": {reason}') from None

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from isal import isal_zlib
 
+from orlop import typed
 from orlop.diff.decompress import GZIP_MAGIC, ZSTD_MAGIC
 from orlop.errors import InvalidArgument
 from orlop.oci import manifest as documents
@@ -53,7 +54,7 @@ class DockerArchive:
         and the archive does not have.
         """
         try:
-            entries = msgspec.json.decode(self._intake.documents[DOCKER], type=list[_Entry])
+            entries = typed.decode(self._intake.documents[DOCKER], list[_Entry])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidArgument(f'"{DOCKER}" does not parse: {error}') from None
         return encoding.index([each for entry in entries for each in self._images(entry)])

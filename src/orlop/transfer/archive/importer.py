@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from orlop import typed
 from orlop.content import ContentStore
 from orlop.diff.decompress import decompress
 from orlop.errors import Cancelled, InvalidArgument, NotFound
@@ -183,7 +184,7 @@ class _Layout(msgspec.Struct, frozen=True, rename="camel"):
 
 def _check_version(data: bytes) -> None:
     try:
-        version = msgspec.json.decode(data, type=_Layout).image_layout_version
+        version = typed.decode(data, _Layout).image_layout_version
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidArgument(f'"{LAYOUT}" does not parse: {error}') from None
     if version != _VERSION:
