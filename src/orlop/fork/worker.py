@@ -184,6 +184,7 @@ def child(request: dict[str, Any], fds: list[int]) -> int:
     set_parent_death_signal(signal.SIGKILL)
     if os.getppid() == 1:
         return 1  # too late for the signal
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # that nobody reads is an error to be told
     channel = socket.socket(fileno=fds[0])
 
     def report(value: Any) -> None:

@@ -25,6 +25,7 @@ from orlop.content import ContentStore
 from orlop.diff.apply import Applier, Limits
 from orlop.diff.compare import UNCOMPRESSED, Comparer
 from orlop.diff.decompress import decompress
+from orlop.diff.packing import Wanted, packing
 from orlop.errors import (
     Cancelled,
     InvalidArgument,
@@ -456,6 +457,14 @@ def test_cancelled(bench: Bench) -> None:
     assert time.monotonic() - began < 30
     # Path.glob() minds what goes meanwhile.
     assert not glob("/tmp/orlop-pack-*/lower")  # noqa: PTH207
+
+
+def test_who_reads_no_further_is_no_end_of_the_packer(tmp_path: Path, forks: ForkServer) -> None:
+    """The reader knows why, as on a full disk; a packer that died would be told of instead."""
+    (tmp_path / "big").write_bytes(os.urandom(8 << 20))
+    with packing(forks, Wanted(bind(tmp_path))) as (packer, tar):
+        tar.close()
+        assert packer.result() == {"unread": True}
 
 
 def test_a_full_disk(tmp_path: Path, forks: ForkServer) -> None:
