@@ -12,6 +12,7 @@ import orlop
 from orlop import typed
 
 _SOURCES = Path(orlop.__file__).parent
+_UNTYPED = frozenset({"structs"})
 _TYPED = "msgspec.convert", "msgspec.json.Decoder"
 
 # New types in each round, which threads want at the same moment: with msgspec alone it is over,
@@ -75,10 +76,11 @@ def test_nobody_else_decodes_to_types() -> None:
 
 def _typed_calls(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            whole = ast.unparse(node.func)
-            names_type = len(node.args) > 1 or any(each.arg == "type" for each in node.keywords)
-            if whole in ("msgspec.convert", "msgspec.json.Decoder") or (
-                whole == "msgspec.json.decode" and names_type
-            ):
+        match node:
+            case ast.ImportFrom(module="msgspec") if {each.name for each in node.names} - _UNTYPED:
                 yield node.lineno
+            case ast.Call(func=ast.Attribute()):
+                whole = ast.unparse(node.func)
+                named = len(node.args) > 1 or any(each.arg == "type" for each in node.keywords)
+                if whole in _TYPED or (whole == "msgspec.json.decode" and named):
+                    yield node.lineno

@@ -199,7 +199,8 @@ def child(request: dict[str, Any], fds: list[int]) -> int:
     except OSError as error:
         answer = {"error": {"code": errors.Unknown.code, "message": str(error)}}
     except Exception as error:  # noqa: BLE001 - a defect in a job must still be told
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         text = f"{type(error).__name__}: {error}"
         answer = {"error": {"code": errors.Internal.code, "message": text}}
     try:

@@ -13,6 +13,7 @@ import select
 import socket
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def _answer(handler: Handler, request: messages.AnyRequest) -> messages.Answer:
     except OrlopError as error:
         return messages.Answer(error=messages.Failure(error.code, error.message))
     except Exception as error:  # noqa: BLE001 - a defect must still be told, and not end the worker
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         text = f"network worker: {type(error).__name__}: {error}"
         return messages.Answer(error=messages.Failure(Internal.code, text))
     return messages.Answer(value=msgspec.Raw(_encode(value)))

@@ -50,7 +50,10 @@ class _Client:
 
     async def _listen(self, hear: Callable[[_Client, bytes], Coroutine[Any, None, None]]) -> None:
         while not self.gone:
-            await hear(self, await self._loop.read(self._connection.fileno(), CHUNK + 1))
+            fd = self._connection.fileno()
+            packet = await self._loop.read(fd, CHUNK + 1)
+            # That it left with output unread is told once, before what it had typed until then.
+            await hear(self, packet or await self._loop.read(fd, CHUNK + 1))
 
     async def send(self, stream: bytes, data: bytes) -> None:
         """Wait until it is sent, or the client is gone."""

@@ -11,12 +11,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from orlop.shim.files import read_or_empty
+from orlop.shim.files import read_text
 from orlop.shim.keeper import BORN, EXIT, STOP, Ended, ask_for_helper
 from orlop.shim.loop import Lock, Loop, Promise
 from orlop.sys.bare import Socket
+
+# How pidfd_open(2) says so; a number that is left to a group or session of others is "invalid".
+_NOBODY = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
 
 
 class Exit(NamedTuple):
@@ -136,23 +140,34 @@ def send_signal(pid: int, number: int, *, to_group: bool = False) -> None:
     Raises ProcessLookupError if it has ended, also where its exit has not been told of yet: once it
     is reaped, its number may be that of any other process.
     """
-    fd = os.pidfd_open(pid)
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in _NOBODY:
+            raise _no_such_process() from None
+        raise
     try:
         if _parent(pid) not in (os.getpid(), os.getppid()):
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+            raise _no_such_process()
         if to_group:
-            try:
-                return os.killpg(pid, number)
-            except ProcessLookupError:
-                pass  # it is just being forked, and in our group still
+            with suppress(ProcessLookupError):  # it is just being forked, and in our group still
+                os.killpg(pid, number)
         signal.pidfd_send_signal(fd, number)
     finally:
         os.close(fd)
 
 
+def _no_such_process() -> ProcessLookupError:
+    return ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
 def _parent(pid: int) -> int:
-    fields = read_or_empty(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return int(fields[1]) if fields else 0
+    """0 for a process that has ended; raises OSError where that cannot be told."""
+    try:
+        stat = read_text(f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def _status(status: int) -> int:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,8 @@ class Container:
             if self._checkpoint and not self.init.pid:
                 self.init.end(Exit(0, time.time_ns()))
             elif self.init.status == Status.CREATED:
-                _signal(self.init.pid, signal.SIGKILL)
+                with suppress(NotFound):  # it has just ended by itself
+                    _signal(self.init.pid, signal.SIGKILL)
         if self.init.status == Status.CREATED:
             await self.init.exited
 

@@ -328,7 +328,7 @@ def helper(request: bytes, fds: list[int]) -> int:
 
 def _signal(pid: int, number: int) -> None:
     """Signal a logger, if it has not ended; a kill is for all that it has started, too."""
-    with suppress(ProcessLookupError):
+    with suppress(OSError):  # nor does a want of descriptors hold up who clears up
         send_signal(pid, number, to_group=number == signal.SIGKILL)
 
 

@@ -240,3 +240,32 @@ def test_a_client_waits_while_there_is_no_descriptor(
         server.close()
     else:
         server.stop_accepting()
+
+
+def test_what_a_client_typed_is_heard_though_it_left_with_output_unread(
+    loop: Loop, tmp_path: Path
+) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    listener.setblocking(False)
+    hub = Hub(loop, str(tmp_path / "s"), listener)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.connect(str(tmp_path / "s"))
+            while not hub._clients:
+                await loop.sleep(0.01)
+            await hub.tell(b"\1", b"for nobody")
+            client.send(b"\0first ")
+            client.send(b"\0last")
+        hub.feed_into(writer)
+        while hub._clients:
+            await loop.sleep(0.01)
+        hub.close()
+
+    run(loop, main())
+    with open(reader, "rb") as found:  # noqa: PTH123 - a descriptor
+        assert found.read() == b"first last"
