@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -221,7 +222,11 @@ def test_who_reads_neither_stream_and_goes(orlopd: Orlopd, busybox: str) -> None
 def _children(pid: int) -> set[str]:
     """The names of a process's children."""
     pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {Path(f"/proc/{each}/comm").read_text().strip() for each in pids}
+    names = set()
+    for each in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            names.add(Path(f"/proc/{each}/comm").read_text().strip())
+    return names
 
 
 def test_another_shim_has_its_log(orlopd: Orlopd, busybox: str) -> None:

@@ -59,7 +59,7 @@ def test_iptables_has_it_until_nftables_is_there(
     assert fetch("http://192.168.7.1:8080", outside) == "web"
     daemon.start()
     daemon.wait_for(lambda: "table inet orlop0" in run("nft", "list", "ruleset").stdout)
-    assert "ORLOP" not in _rules(*legacy)
+    daemon.wait_for(lambda: "ORLOP" not in _rules(*legacy))
     assert fetch("http://192.168.7.1:8080", outside) == "web"
 
 
