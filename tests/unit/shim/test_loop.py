@@ -267,5 +267,5 @@ def test_what_a_client_typed_is_heard_though_it_left_with_output_unread(
         hub.close()
 
     run(loop, main())
-    with open(reader, "rb") as found:  # noqa: PTH123 - a descriptor
+    with os.fdopen(reader, "rb") as found:
         assert found.read() == b"first last"
