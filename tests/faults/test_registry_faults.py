@@ -78,7 +78,7 @@ def _refusal(orlopd: Orlopd, lying: Registry, kind: type[OrlopError]) -> str:
     # That there is none of this host would not do: a former one may have had its port.
     assert orlopd.ctr("images", "ls", "-q").stdout == images
     assert_only_brief_leases(orlopd)
-    orlopd.wait_for(lambda: _snapshots(orlopd) == before)
+    orlopd.wait_for(lambda: _snapshots(orlopd) <= before)  # fewer: garbage of an earlier test
     _assert_whole(orlopd)
     return message
 
