@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 from orlop.errors import FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.events import Publisher
@@ -128,6 +128,10 @@ class Connections:
             self.cni.connect(namespace, container, process)
             if process.has_ended():  # which was heard too early, if at all
                 self.ended(namespace, container, pid)
+
+    def turn(self, namespace: str, container: str) -> AbstractContextManager[None]:
+        """Nobody else connects the container, or lets go of it, meanwhile."""
+        return self._turns.take((namespace, container))
 
     def _ensure_rules(self, namespace: str, container: str) -> None:
         """Have the ruleset be there, and lead the ports of a container to where it is now."""

@@ -45,7 +45,11 @@ class Resuming:
         for key in {(each.namespace, each.container) for each in self._store.endpoints()}:
             if key[1].startswith(GUEST):
                 continue
-            if not self._pids.is_being_made(key) and not pid_of(*key):
+            if self._pids.is_being_made(key):
+                continue
+            if pid := pid_of(*key):
+                self._pids.meet(key, pid)  # who is taken out before `resume` has come to it
+            else:
                 self._store.release(*key)
                 self._ports.release(key)
                 self._pids.drop(key)
@@ -53,12 +57,12 @@ class Resuming:
     def resume(self, pid_of: PidOf) -> None:
         """Make the kernel what the records say, for containers that an earlier daemon connected."""
         self._resume_cni(pid_of)
-        if self._store.all():
-            self._resume_bridges(pid_of)
-        try:
+        try:  # before there are other rules, which would not lead to who answers
             self._networks.names.resume()
         except OrlopError as error:
             _log.warning("names of containers are not answered: %s", error)
+        if self._store.all():
+            self._resume_bridges(pid_of)
         self._networks.refresh()
 
     def _resume_bridges(self, pid_of: PidOf) -> None:
@@ -67,17 +71,18 @@ class Resuming:
                 if key[1].startswith(GUEST):
                     self._resume_guest(key)
                 else:
-                    self._resume(key, pid_of(*key))
+                    with self._connections.turn(*key):
+                        self._resume(key, pid_of(*key))
             except OrlopError as error:
                 _log.warning("namespace=%s container=%s network: %s", *key, error)
         self._pull_strays()
         self._cables.keep_worker()
 
     def _resume(self, key: Key, pid: int) -> None:
-        if not pid or not self._pids.meet(key, pid):  # a client has started it since
+        if self._pids.get(key, NOBODY) != pid:  # a client has started it since, or it has ended
             return
         mine = self._store.endpoints(*key)
-        if ports := self._store.ports_of(*key):
+        if mine and (ports := self._store.ports_of(*key)) and not self._ports.holds(key):
             self._hold_again(key, ports, mine[0].versions, loopback=True)
         inside = {each.name: each for each in self._kernel.links(of_process(pid))}
         here = {each.name: each for each in self._kernel.links()}
