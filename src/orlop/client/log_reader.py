@@ -99,13 +99,13 @@ class LogReader:
                 return
 
     def is_written_to(self) -> bool:
-        """Whether the log's writer is there: it has locked the file that it writes to."""
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
-        return False
+        """Whether the log's writer is there: it has locked the file that it writes to.
+
+        That may be a later one than is read; while it begins one, the one before is locked still.
+        """
+        return _is_locked(self.fd) or any(
+            _is_locked_at(earlier(self._path, number)) for number in (0, 1)
+        )
 
     def _to_end(self, limit: Extent | None) -> Iterator[list[Entry]]:
         left = sys.maxsize
@@ -184,6 +184,26 @@ class LogReader:
         self.close()
         self.fd = fd
         return True
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _is_locked_at(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return _is_locked(fd)
+    finally:
+        os.close(fd)
 
 
 def _end_of_lines(fd: int, end: int) -> int:

@@ -21,7 +21,7 @@ from orlop.wire.task_types_pb2 import STOPPED
 _PAUSE = 0.2
 _LOOK = 1.0  # without being told: a rotation is not told when it is half done
 _WRITER_PATIENCE = 10.0
-_RESTART_PATIENCE = 1.0
+_RESTART_PATIENCE, _RESTART_LOOKS = 1.0, 10
 _LONG = 10**20
 
 
@@ -54,6 +54,10 @@ def read(
     with closing(reader):
         try:
             first = _begin(reader, wanted)
+            if not wanted.follow:
+                _await_writer(connection, container.id, reader)
+                if wanted.tail is not None:  # the last lines may have come meanwhile
+                    first = _begin(reader, wanted)
         except FileNotFoundError:
             raise NotFound(f'log "{file.path}" of container "{container.id}"') from None
         yield from _filtered([first], wanted)
@@ -61,7 +65,6 @@ def read(
             more = _follow(connection, container, reader, wanted.until, taker)
             yield from _filtered(more, wanted)
         else:
-            _await_writer(connection, container.id, reader)
             yield from _filtered(reader.available(reader.extent()), wanted)
 
 
@@ -193,9 +196,20 @@ class _End:
         return restarts.has_policy(container) and self._runs_again(connection)
 
     def _runs_again(self, connection: Connection) -> bool:
-        self._closed.wait(_RESTART_PATIENCE)
+        request = tasks_pb2.GetRequest(container_id=self._id)
+        for _ in range(_RESTART_LOOKS):
+            if self._closed.wait(_RESTART_PATIENCE):
+                return False
+            try:
+                return bool(connection.tasks.get(request).process.status != STOPPED)
+            except NotFound:  # the last task has gone, and the next one is being made
+                if not self._has_record(connection):
+                    return False
+        return False
+
+    def _has_record(self, connection: Connection) -> bool:
         try:
-            request = tasks_pb2.GetRequest(container_id=self._id)
-            return bool(connection.tasks.get(request).process.status != STOPPED)
+            containers.get(connection, self._id)
         except NotFound:
             return False
+        return True

@@ -134,6 +134,22 @@ def test_a_snapshot_ends(tmp_path: Path) -> None:
         assert joined(reader.available(limit)) == b"one\n"
 
 
+def test_a_writer_is_there_whatever_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    file = RotatingFile(str(path), 4, 4)
+    for number in range(3):
+        file.write(b"%d\n" % number)
+    with reading(path, "cri") as reader:
+        reader.from_beginning()
+        file.write(b"3\n")
+        assert reader.inode != path.stat().st_ino
+        assert reader.is_written_to()
+        path.rename(tmp_path / "log.1")  # as while the next one is begun
+        assert reader.is_written_to()
+        file.close()
+        assert not reader.is_written_to()
+
+
 def test_a_line_that_is_being_written(tmp_path: Path) -> None:
     path = tmp_path / "log"
     write(path, "json-file", b"one\ntwo\n")
