@@ -17,35 +17,41 @@ class WarmWriters:
     """Keeps some writers open for a while, by ref. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._cooling: set[str] = set()  # those that are just being closed
         # The coldest first, with the time at which each came.
         self._kept: OrderedDict[str, tuple[ContentWriter, float]] = OrderedDict()
         self._timer: threading.Timer | None = None
         self._closed = False
 
     def take(self, ref: str) -> ContentWriter | None:
-        """The writer that is kept for a ref, if there is one; it is the caller's from then on."""
-        with self._lock:
+        """The writer that is kept for a ref, if there is one; it is the caller's from then on.
+
+        Without one the ref is free: who is told None may open a writer.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: ref not in self._cooling)
             writer, _ = self._kept.pop(ref, (None, 0.0))
         return writer
 
     def put(self, ref: str, writer: ContentWriter) -> None:
         """Keep a writer, or close it."""
-        coldest: ContentWriter | None = None
-        with self._lock:
+        cold: dict[str, ContentWriter] = {}
+        with self._changed:
             if self._closed:
-                coldest = writer
+                cold[ref] = writer
             else:
                 self._kept[ref] = writer, time.monotonic()
                 if len(self._kept) > _MOST:
-                    _, (coldest, _) = self._kept.popitem(last=False)
+                    coldest, (older, _) = self._kept.popitem(last=False)
+                    cold[coldest] = older
                 self._wait()
-        if coldest is not None:
-            coldest.close()
+            self._cooling |= cold.keys()
+        self._let_go(cold)
 
     def close(self) -> None:
         """Close all; no more are kept."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
@@ -64,13 +70,24 @@ class WarmWriters:
             self._timer.start()
 
     def _cool(self) -> None:
-        cold: list[ContentWriter] = []
-        with self._lock:
+        cold: dict[str, ContentWriter] = {}
+        with self._changed:
             self._timer = None
             before = time.monotonic() - KEPT
             while self._kept and next(iter(self._kept.values()))[1] <= before:
-                cold.append(self._kept.popitem(last=False)[1][0])
+                ref, (writer, _) = self._kept.popitem(last=False)
+                cold[ref] = writer
             if not self._closed:
                 self._wait()
-        for each in cold:
-            each.close()
+            self._cooling |= cold.keys()
+        self._let_go(cold)
+
+    def _let_go(self, cold: dict[str, ContentWriter]) -> None:
+        """Close what is among the cooling; who wants one of them waits for that."""
+        for ref, writer in cold.items():
+            try:
+                writer.close()
+            finally:
+                with self._changed:
+                    self._cooling.discard(ref)
+                    self._changed.notify_all()
