@@ -112,7 +112,7 @@ class Undertaker:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns(), task.pid)
         self._shims.forget(task.shim)
-        if task.exit is None:
+        if task.tell_exit():
             self.publish_exit(task.bundle, ended, keep=task.recovered)
         try:
             self._register.remove(task, task.exit or ended)

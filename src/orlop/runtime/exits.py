@@ -33,5 +33,6 @@ class ExitWatch:
             keep = keep or self._tasks.recovered(envelope.namespace, event.container_id)
             if isinstance(event, TaskExit) and event.id == event.container_id:
                 ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
-                self._tasks.note_exit(envelope.namespace, event.container_id, ended)
+                if not self._tasks.note_exit(envelope.namespace, event.container_id, ended):
+                    return  # it was given up, and this told in its place
         self._exchange.forward(envelope, keep=keep)

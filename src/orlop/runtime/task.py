@@ -53,6 +53,7 @@ class Task:
         self.log = log
         self.pid = pid
         self.exit: Exit | None = None
+        self._told_for = False
         self.recovered = False
         self.when_restored: Callable[[int], None] | None = None
         self._stdio = stdio
@@ -68,10 +69,20 @@ class Task:
         """The first process as its shim told it last, if nothing has happened to either since."""
         return None if self.shim.lost else self._known
 
-    def note_exit(self, ended: Exit) -> None:
-        """The shim has told how the first process ended."""
-        self.exit = ended
+    def note_exit(self, ended: Exit) -> bool:
+        """The shim has told how the first process ended; False if that was told in its place."""
+        with self._changed:
+            if self._told_for:
+                return False
+            self.exit = ended
         self._change()
+        return True
+
+    def tell_exit(self) -> bool:
+        """Whether the end of the first process is to be told in the place of the dead shim."""
+        with self._changed:
+            self._told_for = self.exit is None
+            return self._told_for
 
     def _change(self) -> int:
         with self._changed:

@@ -435,10 +435,9 @@ class TaskManager:
         with self._lock:
             return [task for task in self._tasks.values() if task.shim is shim]
 
-    def note_exit(self, namespace: str, id: str, ended: Exit) -> None:
-        """A shim has told how a task's first process ended."""
+    def note_exit(self, namespace: str, id: str, ended: Exit) -> bool:
+        """A shim has told how a task's first process ended; False if that is known already."""
         with self._lock:
             task = self._tasks.get((namespace, id))
         # An event of an earlier task of this name may be late.
-        if task is not None and task.pid in (0, ended.pid):
-            task.note_exit(ended)
+        return task is None or task.pid not in (0, ended.pid) or task.note_exit(ended)

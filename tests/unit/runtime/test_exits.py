@@ -10,6 +10,8 @@ from google.protobuf.message import Message
 from orlop.events import Exchange
 from orlop.rpc.convert import pack, timestamp
 from orlop.runtime.exits import ExitWatch
+from orlop.runtime.model import Exit
+from orlop.runtime.task import Task
 from orlop.wire.events_pb2 import TaskExit, TaskOOM, TaskPaused
 from orlop.wire.types_pb2 import Envelope
 
@@ -21,9 +23,13 @@ def _envelope(topic: str, event: Message) -> Envelope:
 def test_ends_and_want_of_memory_are_kept() -> None:
     exchange = Exchange()
     noted: list[str] = []
+
+    def note_exit(_: str, container: str, ended: object) -> bool:
+        noted.append(container)
+        return True
+
     tasks: Any = SimpleNamespace(
-        recovered=lambda _, container: container == "old",
-        note_exit=lambda _, container, ended: noted.append(container),
+        recovered=lambda _, container: container == "old", note_exit=note_exit
     )
     watch = ExitWatch(tasks, exchange)
     for container in ("old", "new"):
@@ -35,3 +41,25 @@ def test_ends_and_want_of_memory_are_kept() -> None:
         told = late.take(0) or []
     assert [each.topic for each in told] == ["/tasks/oom", "/tasks/exit", "/tasks/exit"]
     assert noted == ["old", "new"]
+
+
+def test_an_end_that_was_told_in_a_shim_s_place_is_not_told_again() -> None:
+    exchange = Exchange()
+    tasks: Any = SimpleNamespace(recovered=lambda *_: True, note_exit=lambda *_: False)
+    ExitWatch(tasks, exchange).forward(
+        _envelope("/tasks/exit", TaskExit(container_id="one", id="one"))
+    )
+    with exchange.subscribe() as late:
+        assert not late.take(0)
+
+
+def test_how_a_task_ended_is_told_by_its_shim_or_in_its_place() -> None:
+    """Whoever is first: the other would tell something else."""
+    bundle: Any = SimpleNamespace(namespace="n", id="one")
+    nobody: Any = None
+    told, lost = (Task(bundle, nobody, nobody, 7) for _ in range(2))
+    ended = Exit(3, 1, 7)
+    assert told.note_exit(ended) and told.exit == ended
+    assert not told.tell_exit()
+    assert lost.tell_exit()
+    assert not lost.note_exit(ended) and lost.exit is None
