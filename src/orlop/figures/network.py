@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 _CHUNK = 64 << 10
+_PAGE = 4096
 _RECEIVED, _SENT = 0, 8  # columns after the interface's name
 
 
@@ -33,7 +34,10 @@ def of_network(pid: int, host: int) -> Traffic:
         return NO_TRAFFIC
     try:
         with open(f"/proc/{pid}/net/dev", "rb", buffering=0) as file:  # noqa: PTH123 - likewise
-            text = file.read(_CHUNK) or b""
+            text = more = file.read(_CHUNK) or b""
+            while len(more) > _PAGE // 2:  # whole lines, and no more than a page of them at a time
+                more = file.read(_CHUNK) or b""
+                text += more
     except OSError:
         return NO_TRAFFIC
     received = sent = 0
