@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that orlop's demo and tests use; asks apt only for what is missing.
 set -eu
-packages="attr bind9-dnsutils busybox-static containerd containernetworking-plugins curl dnsmasq-base docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps python3-venv runc skopeo tini umoci util-linux"
+packages="attr bind9-dnsutils busybox-static containerd containernetworking-plugins criu curl dnsmasq-base docker-compose docker-registry docker.io iproute2 iptables nftables nginx-light openssl procps python3-venv runc skopeo tini umoci util-linux"
 outside="btrfs-progs chromium chromium-driver debootstrap e2fsprogs erofs-utils prometheus qemu-system-x86 xfsprogs" # not needed in the virtual machine of the tests
 if [ "${1:-}" = --list ]; then # what the virtual machine needs in its turn
     echo "$packages"
