@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.daemon_fixture import Orlopd, remove_namespace
 from tests.patience import patient
 
-_PATIENCE = patient(20)
+_PATIENCE = patient(60)
 
 
 class Containerd:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -106,8 +105,3 @@ def promtool(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["promtool", *arguments], input=text, capture_output=True, text=True, check=False
     )
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import patient
 from tests.registry_fixture import await_port, free_port
 
 _CONFIG = """
@@ -61,7 +62,7 @@ class Nginx:
 
     def await_requests(self, count: int) -> list[Request]:
         """The same, when there are `count`: a line comes after its answer."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + patient(30)
         while len(found := self.requests()) < count:
             assert time.monotonic() < end, found
             time.sleep(0.02)
@@ -103,6 +104,7 @@ def run_nginx(
     )
     try:
         await_port(port)
+        assert process.poll() is None
         yield Nginx(host, folder / "access.log")
     finally:
         process.terminate()

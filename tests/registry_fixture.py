@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def run_registry(
         )
     try:
         await_port(port)
+        assert process.poll() is None
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -108,10 +110,12 @@ def run_registry(
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the kernel gives by itself: nobody else gets it meanwhile."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)  # not `random`: workers may share a seed
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def await_port(port: int) -> None:

@@ -17,7 +17,7 @@ def test_images_pull_and_run(orlopd: Orlopd, registry: str, snapshotter: str) ->
     name, by = f"{registry}/test/busybox:latest", ("--snapshotter", snapshotter)
     orlopd.ctr("images", "pull", "--plain-http", *by, name)
     assert name in orlopd.ctr("images", "ls", "-q").stdout
-    assert "complete" in orlopd.ctr("images", "check", *by).stdout
+    assert " complete (" in orlopd.ctr("images", "check", *by).stdout
     assert orlopd.ctr("run", "--rm", *by, name, "job", "echo", "pulled").stdout == "pulled\n"
     shown = orlopd.ctr("snapshots", *by, "usage").stdout
     assert len(shown.splitlines()) == 2, shown

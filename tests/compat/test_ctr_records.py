@@ -111,7 +111,7 @@ def test_image_archive_round_trip(orlopd: Orlopd, busybox: str, tmp_path: Path) 
     orlopd.ctr("images", "import", str(archive), namespace="other")
     assert busybox in orlopd.ctr("images", "ls", namespace="other").stdout
     check = orlopd.ctr("images", "check", namespace="other").stdout
-    assert "complete" in check
+    assert " complete (" in check
 
 
 def test_images_tag_label_rm(orlopd: Orlopd, busybox: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests import disks
 from tests.containerd_fixture import Containerd, run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.metrics_fixture import Metrics, free_port, get, scraped
+from tests.metrics_fixture import Metrics, get, scraped
+from tests.registry_fixture import free_port
 
 _MIB = 1 << 20
 _HELD = 32 * _MIB

@@ -77,7 +77,7 @@ def test_a_pushed_image_is_an_image_of_the_node(
     skopeo_copy(f"oci:{layout}:latest", f"docker://{pushable_daemon.host}/app/box:1")
     name = f"{NAME}/app/box:1"
     assert name in pushable_daemon.daemon.ctr("images", "ls", "-q").stdout
-    assert "complete" in pushable_daemon.daemon.ctr("images", "check").stdout
+    assert " complete (" in pushable_daemon.daemon.ctr("images", "check").stdout
     pushable_daemon.daemon.ctr("images", "export", "/dev/null", name)
 
     shown = skopeo("inspect", "--tls-verify=false", f"docker://{pushable_daemon.host}/app/box:1")
@@ -186,7 +186,7 @@ def test_orlop_pulls_from_another_node(
 def test_ctr_pushes_to_another_node(pushable_daemon: Served, orlopd: Orlopd, busybox: str) -> None:
     name = f"{pushable_daemon.host}/library/busybox:latest"
     orlopd.ctr("images", "push", "--plain-http", name, busybox)
-    assert "complete" in pushable_daemon.daemon.ctr("images", "check").stdout
+    assert " complete (" in pushable_daemon.daemon.ctr("images", "check").stdout
     assert target_of(pushable_daemon.daemon) == target_of(orlopd)
 
 

@@ -6,6 +6,7 @@ import io
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +15,7 @@ from orlop.errors import OrlopError, ResourceExhausted
 from orlop.sys.mount import Mount, mount_all, unmount
 from tests.archive_fixture import docker, single_image, tar_of
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -126,17 +128,12 @@ def test_killed_at_the_end(orlopd: Orlopd) -> None:
 def test_a_client_that_goes_away_leaves_nothing(orlopd: Orlopd) -> None:
     slow = Slow(single()[:4000])
     connection = orlopd.connect()
-
-    def work() -> None:
-        with pytest.raises(OrlopError):
-            import_images(connection, slow)  # type: ignore[arg-type]
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert slow.waits.wait(10)
-    connection.close()
-    slow.go_on.set()
-    thread.join(10)
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(import_images, connection, slow)  # type: ignore[arg-type]
+        assert slow.waits.wait(10)
+        connection.close()
+        slow.go_on.set()
+        assert isinstance(working.exception(patient(20)), OrlopError)
     orlopd.wait_for(lambda: len(orlopd.ctr("leases", "ls").stdout.splitlines()) == 1)
     assert len(orlopd.ctr("content", "active").stdout.splitlines()) == 1
     assert orlopd.ctr("images", "ls", "-q").stdout == ""

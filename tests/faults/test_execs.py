@@ -84,8 +84,8 @@ def test_it_has_ended_before_its_start_returns(orlopd: Orlopd, sleeper: str) -> 
             assert _start(connection, f"e{number}") > 0
             assert _wait(connection, f"e{number}") == 7
             _delete(connection, f"e{number}")
-        orlopd.wait_for(lambda: len(heard.topics("/tasks/")) >= len(expected))
-        assert heard.topics("/tasks/") == expected
+        orlopd.wait_for(lambda: len(heard.topics("/tasks/ex")) >= len(expected))
+        assert heard.topics("/tasks/ex") == expected
 
 
 def test_in_a_paused_container(orlopd: Orlopd, sleeper: str) -> None:

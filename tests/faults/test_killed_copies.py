@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,8 +34,7 @@ def _prepare(orlopd: Orlopd, key: str) -> list[Mount]:
 def test_a_copy_ends_with_the_daemon(orlopd: Orlopd, tmp_path: Path) -> None:
     """The next one would delete a folder into which somebody still writes."""
     folders, base = _base(orlopd, tmp_path)
-    caller, copy = _caught(orlopd)
-    os.kill(copy, signal.SIGSTOP)
+    caller = _caught(orlopd)
     orlopd.kill9()
     caller.wait(30)
     orlopd.start()
@@ -48,8 +49,7 @@ def test_a_copy_ends_with_the_daemon(orlopd: Orlopd, tmp_path: Path) -> None:
 def test_a_stop_waits_for_no_copy(orlopd: Orlopd, tmp_path: Path) -> None:
     """The client hears of it, and nothing is left of what was made."""
     folders, base = _base(orlopd, tmp_path)
-    caller, copy = _caught(orlopd)
-    os.kill(copy, signal.SIGSTOP)  # it will never end by itself
+    caller = _caught(orlopd)
     orlopd.stop()
     assert caller.wait(30)
     assert _copies(orlopd) == []
@@ -70,16 +70,27 @@ def _base(orlopd: Orlopd, target: Path) -> tuple[Path, Path]:
     return folders, base
 
 
-def _caught(orlopd: Orlopd) -> tuple[subprocess.Popen[bytes], int]:
-    """A client that has a snapshot made, and the copy that this takes; it may be quick."""
+def _caught(orlopd: Orlopd) -> subprocess.Popen[bytes]:
+    """A client that has a snapshot made, of which the copy is stopped; it may be too quick."""
     while True:
         command = orlopd.ctr_command(*_NATIVE, "prepare", "next", "base")
         caller = orlopd.spawn(command, orlopd.folder / "caller.log")
         while caller.poll() is None:
-            if found := _copies(orlopd):
-                return caller, found[0]
+            if any(_stopped(pid) for pid in _copies(orlopd)):
+                return caller
         assert caller.returncode == 0
         orlopd.ctr(*_NATIVE, "rm", "next")
+
+
+def _stopped(pid: int) -> bool:
+    """Stop a copy, which will never end by itself then; False if it has ended before."""
+    with suppress(OSError):
+        os.kill(pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{pid}/stat")
+        while (state := stat.read_text().rpartition(")")[2].split()[0]) not in "TZX":
+            time.sleep(0.005)
+        return state == "T"
+    return False
 
 
 def _copies(orlopd: Orlopd) -> list[int]:

@@ -82,7 +82,7 @@ def test_fifty_at_once(orlopd: Orlopd, busybox: str) -> None:
 
     def settled() -> bool:
         now = _count(orlopd)
-        return all(now[key] == value for key, value in before.items())
+        return all(now[key] <= value for key, value in before.items())  # fewer: of "warm"
 
     orlopd.wait_for(settled)
 

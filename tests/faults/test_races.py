@@ -67,7 +67,7 @@ def _all_at_once(
                 return error
 
     with ThreadPoolExecutor(len(acts)) as pool:
-        return [each.result(60) for each in [pool.submit(act, what) for what in acts]]
+        return [each.result(110) for each in [pool.submit(act, what) for what in acts]]
 
 
 def test_many_delete_one_task(orlopd: Orlopd, busybox: str) -> None:

@@ -126,7 +126,7 @@ def test_a_registry_that_is_busy_until_a_date(
     lying.spoil = spoil
     began = time.monotonic()
     _pull(orlopd, lying)
-    assert 0.7 < time.monotonic() - began < 10
+    assert 0.7 < time.monotonic() - began < 40
     _assert_whole(orlopd)
 
 

@@ -147,12 +147,15 @@ def test_a_reader_that_never_reads(
             fifos.stdout_fd = fifos.stderr_fd = None
         mounts = _make(connection, "one", "sh", "-c", "yes & yes >&2", terminal=terminal)
         _start(connection, "one", mounts, fifos.streams)
-        time.sleep(1)
+
+        def processes() -> int:
+            request = tasks_pb2.ListPidsRequest(container_id="one")
+            return len(connection.tasks.list_pids(request, timeout=10).processes)
+
+        orlopd.wait_for(lambda: processes() >= 2)  # the shell, and what it has begun
+        time.sleep(1)  # until all that takes what they say is full
         assert _state(connection, "one") == RUNNING
-        listed = connection.tasks.list_pids(
-            tasks_pb2.ListPidsRequest(container_id="one"), timeout=10
-        )
-        assert len(listed.processes) >= 2
+        assert processes() >= 2
         connection.tasks.metrics(tasks_pb2.MetricsRequest(filters=["id==one"]), timeout=10)
         done = orlopd.ctr("run", "--rm", busybox, "two", "echo", "through")
         assert done.stdout == "through\n"

@@ -68,6 +68,7 @@ def test_a_stopped_shim_holds_up_nobody(orlopd: Orlopd, busybox: str) -> None:
         time.sleep(0.1)
         with _stopped(_parent(pid)):
             _flood(connection)
+            orlopd.wait_for(lambda: "held" in orlopd.ctr("tasks", "ls").stdout)  # reached again
             began = time.monotonic()
             listed = connection.tasks.list(tasks_pb2.ListTasksRequest(), timeout=patient(10))
             assert time.monotonic() - began < patient(5)

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 def test_random_verbs_by_eight_clients(busybox_archive: Path) -> None:
     ledger = soak(busybox_archive, seconds=12, clients=8, seed=1)
     assert ledger.faults == []
-    assert ledger.steps > 100
+    assert ledger.steps > 50
 
 
 def test_random_kills_under_load(busybox_archive: Path) -> None:

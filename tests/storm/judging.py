@@ -15,7 +15,7 @@ from orlop.snapshots import Kind
 from orlop.sys.mount import mount_points
 from orlop.upkeep.inspection import Inspection
 from tests.patience import patient
-from tests.storm.layers import look
+from tests.storm.layers import LOOP, look
 from tests.storm.rooms import NAMESPACES, PROXY, Rooms
 from tests.storm.work import Ledger, written
 
@@ -84,7 +84,9 @@ def _have(rooms: Rooms, promises: Promises, target: Path) -> None:
             case ("mount", namespace, name):
                 (made,) = rooms.mounts.info(namespace, name).active
                 if facts[0] == "loop":
-                    assert Path(made.mount_point).resolve().is_block_device()
+                    device = Path(made.mount_point).resolve().name
+                    shown = Path("/sys/block", device, "loop/backing_file").read_text()
+                    assert shown.startswith(f"{target.parent}/{LOOP}"), key
                 else:
                     point = Path(made.mount_point)
                     assert list(mount_points(point)) == [point], key

@@ -151,7 +151,15 @@ class Boxes:
             stack.callback(_delete_task, made)
             if start:
                 made.start()
+                self.daemon.wait_for(lambda: self._has_executed(made))
             yield made
+
+    def _has_executed(self, box: Box) -> bool:
+        """Whether it is its own program by now, or over: a start is answered a moment before."""
+        try:
+            return os.path.samefile(f"/proc/{box.pid}/exe", self.rootfs / "bin/busybox")  # noqa: PTH121
+        except OSError:
+            return True
 
 
 Make = Callable[..., AbstractContextManager[Box]]

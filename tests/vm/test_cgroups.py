@@ -115,7 +115,7 @@ def test_a_scope_of_systemd_has_the_limits_and_goes_well(boxes: Boxes) -> None:
         assert _property(unit, "MemoryMax") == str(64 * MEBI)
         box.update(memory={"limit": 32 * MEBI})
         assert _property(unit, "MemoryMax") == str(32 * MEBI)
-    assert _property(unit, "LoadState") == "not-found"
+    boxes.daemon.wait_for(lambda: _property(unit, "LoadState") == "not-found")
 
 
 def _property(unit: str, name: str) -> str:

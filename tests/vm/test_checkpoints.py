@@ -13,7 +13,7 @@ from tests.integration.network.conftest import daemon, lab, outside  # noqa: F40
 from tests.integration.network.lab import Host
 from tests.integration.network.networked import Networked, fetch, refused
 
-COUNT = "n=0; while true; do echo $n > /count; n=$((n+1)); sleep 0.2; done"
+COUNT = "n=0; while true; do echo $n > /next; mv /next /count; n=$((n+1)); sleep 0.2; done"
 DEBIANS = "/usr/bin/containerd-shim-runc-v2"
 
 

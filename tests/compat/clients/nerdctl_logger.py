@@ -17,6 +17,7 @@ from typing import IO
 from orlop.errors import NotFound
 from orlop.wire.services import tasks_pb2
 from tests.compat.clients.peer import Peer
+from tests.patience import patient
 
 MAGIC = "_NERDCTL_INTERNAL_LOGGING"
 
@@ -29,10 +30,15 @@ def main() -> None:
     settings = json.loads((folder / "log-config.json").read_text())
     os.close(5)
     with (folder / "log.json").open("w") as log:
-        for name, fd in (("stdout", 3), ("stderr", 4)):
-            threading.Thread(target=_copy, args=(name, fd, log), daemon=True).start()
+        copying = [
+            threading.Thread(target=_copy, args=(name, fd, log), daemon=True)
+            for name, fd in (("stdout", 3), ("stderr", 4))
+        ]
+        for each in copying:
+            each.start()
         _await_end(settings["host"], namespace, container)
-        time.sleep(0.2)  # for what is on its way
+        for each in copying:
+            each.join(patient(5))  # for what is on its way, whether the pipes end or not
     (folder / "done").touch()
 
 

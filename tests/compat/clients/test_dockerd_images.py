@@ -269,7 +269,7 @@ def test_a_container(busybox: Orlopd, peer: Connection, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     only = f"namespace=={peer.namespace},topic~=|^/tasks/|"
-    with work.mounted(layer.mounts) as root, work.Events(peer, only) as events:
+    with work.mounted(layer.mounts) as root, work.Events(peer, only, about=layer.id) as events:
         document = work.spec(
             peer.namespace, layer.id, "sh", "-c", "echo ready; read x; echo $x; exit 3",
             rootfs=str(root),

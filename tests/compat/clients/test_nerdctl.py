@@ -149,7 +149,10 @@ def test_restart_policies_are_offered(engine: Orlopd, peer: Connection) -> None:
 def test_a_life(busybox: Orlopd, peer: Connection) -> None:
     """run, ps, stats, pause, update, top, cp, stop, start and rm, with the events between."""
     container = create(peer, "life", "sh", "-c", "sleep 1000 & echo ready; wait")
-    with work.Events(peer) as events, work.Process(busybox, peer, container.id) as task:
+    with (
+        work.Events(peer, about=container.id) as events,
+        work.Process(busybox, peer, container.id) as task,
+    ):
         task.create(container.mounts, Options(binary_name="runc"))
         assert status(peer, container.id) == CREATED
         pid = task.start()

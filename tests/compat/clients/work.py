@@ -326,12 +326,16 @@ class Process:
 
 
 class Events:
-    """What is published from now on, until the end of the context."""
+    """What is published from now on, until the end of the context: all, or what has `about` in it.
+
+    An earlier test's container may be told of late.
+    """
 
     _PROBE = "/tasks/probe"
 
-    def __init__(self, peer: Connection, *filters: str) -> None:
+    def __init__(self, peer: Connection, *filters: str, about: str = "") -> None:
         self._peer = peer
+        self._about = about.encode()
         self._seen: list[Envelope] = []
         request = events_pb2.SubscribeRequest(filters=filters)
         self._stream = peer.events.subscribe(request)
@@ -357,7 +361,11 @@ class Events:
 
     @property
     def seen(self) -> list[Envelope]:
-        return [each for each in self._seen if each.topic != self._PROBE]
+        return [
+            each
+            for each in self._seen
+            if each.topic != self._PROBE and self._about in each.event.value
+        ]
 
     def topics(self, *prefixes: str) -> list[str]:
         return [each.topic for each in self.seen if each.topic.startswith(prefixes or "/")]

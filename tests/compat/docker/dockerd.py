@@ -192,10 +192,15 @@ class Dockerd:
 
     def clear(self) -> None:
         """Remove what a test has made; what stays, or comes, is the image `busybox`."""
-        for container in self.client.containers.list(all=True, ignore_removed=True):
-            with suppress(APIError):  # it may be on its way out
-                container.remove(force=True, v=True)
-        self.wait_for(lambda: not self.client.containers.list(all=True, ignore_removed=True))
+
+        def is_empty() -> bool:
+            found = self.client.containers.list(all=True, ignore_removed=True)
+            for container in found:
+                with suppress(APIError):  # it may be on its way out
+                    container.remove(force=True, v=True)
+            return not found
+
+        self.wait_for(is_empty, 60)
         self.client.networks.prune()
         self.client.volumes.prune()
         for image in self.client.images.list():

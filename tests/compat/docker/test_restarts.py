@@ -32,16 +32,26 @@ def pid(dockerd: Dockerd, name: str) -> int:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_containers_outlive_dockerd(lasting: Dockerd, how: str) -> None:
+def test_containers_outlive_dockerd(lasting: Dockerd, how: str, tmp_path: Path) -> None:
+    hush, quiet, said = (tmp_path / name for name in ("hush", "quiet", "said"))
     lasting.sleeper("boat")
-    lasting.docker("run", "-di", "--name", "ship", "busybox", "sh", "-c",
-                   "n=0; while sleep 0.1; do n=$((n+1)); echo $n; done")  # fmt: skip
+    count = (
+        f"n=0; while sleep 0.1; do [ -e {hush} ] && {{ touch {quiet}; continue; }};"
+        f" n=$((n+1)); echo $n; echo $n >{said}; done"
+    )
+    lasting.docker("run", "-di", "--name", "ship", "-v", f"{tmp_path}:{tmp_path}",
+                   "busybox", "sh", "-c", count)  # fmt: skip
     lasting.sleeper("raft")
     before = {name: pid(lasting, name) for name in ("boat", "ship", "raft")}
+    lasting.wait_for(said.exists)
+    hush.touch()  # what dockerd has read, and not written yet, would go with it
+    lasting.wait_for(quiet.exists)
+    lasting.wait_for(lambda: lasting.out("logs", "ship").split()[-1:] == said.read_text().split())
     if how == "killed":
         lasting.kill9()
     else:
         lasting.stop()
+    hush.unlink()
     kill(before["raft"])
     lasting.start()
     assert {name: pid(lasting, name) for name in ("boat", "ship")} == {

@@ -206,6 +206,7 @@ def test_who_reads_neither_stream_and_goes(orlopd: Orlopd, busybox: str) -> None
         orlopd.orlop_command("run", "--name", "one", busybox, "sh", "-c", script),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as client:  # fmt: skip
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "one\n")
         time.sleep(3)  # until all between it and the process is full
         client.kill()
     orlopd.wait_for(

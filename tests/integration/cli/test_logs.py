@@ -182,6 +182,7 @@ def test_follow_past_restarts(orlopd: Orlopd, busybox: str, driver: str) -> None
 def test_follow_ends_when_it_is_stopped_or_removed(orlopd: Orlopd, busybox: str) -> None:
     run(orlopd, busybox, "one", "echo up; sleep 1000", "--restart", "always")
     following = follow(orlopd, "one")
+    orlopd.wait_for(lambda: logs(orlopd, "one").stdout == b"up\n")
     orlopd.orlop("stop", "-t", "0", "one")
     assert following.communicate(timeout=30)[0] == b"up\n"
     orlopd.orlop("start", "one")

@@ -232,13 +232,14 @@ def test_what_is_killed_stays_so(orlopd: Orlopd, busybox: str) -> None:
 
 
 def test_stop_signal_and_runtime(orlopd: Orlopd, busybox: str) -> None:
-    script = "trap 'echo got it; exit 5' USR1; while :; do sleep 0.05; done"
+    script = "trap 'echo got it; exit 5' USR1; echo up; while :; do sleep 0.05; done"
     shim = "/usr/bin/containerd-shim-runc-v2"
     orlopd.orlop("run", "-d", "--name", "one", "--stop-signal", "SIGUSR1", "--runtime", shim,
                  busybox, "sh", "-c", script)  # fmt: skip
+    orlopd.wait_for(lambda: orlopd.orlop("logs", "one").stdout == "up\n")  # and knows USR1
     orlopd.orlop("stop", "one")
     assert orlopd.orlop("wait", "one").stdout == "5\n"
-    assert orlopd.orlop("logs", "one").stdout == "got it\n"
+    assert orlopd.orlop("logs", "one").stdout == "up\ngot it\n"
     orlopd.orlop("rm", "one")
 
 

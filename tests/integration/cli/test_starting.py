@@ -36,6 +36,10 @@ def _labels(orlopd: Orlopd, name: str) -> dict[str, str]:
 
 
 def test_stop_start_restart(orlopd: Orlopd, sleeper: str) -> None:
+    def ups(count: int) -> None:
+        orlopd.wait_for(lambda: orlopd.orlop("logs", sleeper).stdout == "up\n" * count)
+
+    ups(1)
     refused = orlopd.orlop("start", sleeper, check=False)
     assert refused.returncode == 1
     assert f'container "{sleeper}" runs already' in refused.stderr
@@ -44,9 +48,10 @@ def test_stop_start_restart(orlopd: Orlopd, sleeper: str) -> None:
     orlopd.orlop("stop", sleeper)  # again
     assert orlopd.orlop("start", sleeper).stdout == f"{sleeper}\n"
     assert _status(orlopd, sleeper) == RUNNING
+    ups(2)
     orlopd.orlop("restart", "-t", "0.2", sleeper)
     assert _status(orlopd, sleeper) == RUNNING
-    orlopd.wait_for(lambda: orlopd.orlop("logs", sleeper).stdout == "up\n" * 3)
+    ups(3)
     both = orlopd.orlop("start", "nobody", sleeper, check=False)
     assert both.returncode == 1
     assert "nobody" in both.stderr
@@ -99,7 +104,9 @@ def test_top(orlopd: Orlopd, sleeper: str) -> None:
 
 def test_restart_policies(orlopd: Orlopd, busybox: str) -> None:
     run = ("run", "-d", "--name", "again", "--restart", "always", busybox)
-    orlopd.orlop(*run, "sh", "-c", "echo up; sleep 0.1")
+    # The third run stays, so that nothing is being started while it is stopped.
+    script = "echo up; echo >> /n; [ $(wc -l < /n) -ne 3 ] || exec sleep 1000; sleep 0.1"
+    orlopd.orlop(*run, "sh", "-c", script)
     orlopd.wait_for(lambda: orlopd.orlop("logs", "again").stdout.count("up") >= 3)
     orlopd.orlop("stop", "-t", "0.1", "again")
     labels = _labels(orlopd, "again")

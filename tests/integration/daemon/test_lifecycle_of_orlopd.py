@@ -25,7 +25,7 @@ ORLOPD = str(Path(sys.executable).parent / "orlopd")
 def test_one_daemon_a_root(orlopd: Orlopd) -> None:
     second = subprocess.run(
         [ORLOPD, "--root", str(orlopd.root), "--state", str(orlopd.folder / "other")],
-        capture_output=True, text=True, timeout=20, check=False,
+        capture_output=True, text=True, timeout=patient(60), check=False,
     )  # fmt: skip
     assert second.returncode == 1
     assert str(orlopd.pid) in second.stderr
@@ -82,14 +82,14 @@ def test_systemd_is_told(tmp_path: Path) -> None:
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
-        notify.settimeout(20)
+        notify.settimeout(patient(40))
         with subprocess.Popen(
             [ORLOPD, "--root", str(tmp_path / "r"), "--state", str(tmp_path / "s")],
             env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL,
         ) as process:  # fmt: skip
             assert b"READY=1" in notify.recv(4096)
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(patient(20)) == 0
 
 
 def test_stacks_on_request(orlopd: Orlopd) -> None:

@@ -20,8 +20,9 @@ from orlop.wire.services.containers_pb2 import ListContainersRequest, ListContai
 from tests import daemon_fixture
 from tests.collector_fixture import CLIENT, INTERNAL, SERVER, Collector, Seen, by_grpc, by_http
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.metrics_fixture import Scraped, free_port
+from tests.metrics_fixture import Scraped
 from tests.patience import patient
+from tests.registry_fixture import free_port
 
 TASKS = "containerd.services.tasks.v1.Tasks"
 TRANSFER = "containerd.services.transfer.v1.Transfer/Transfer"
@@ -240,7 +241,7 @@ def test_a_collector_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monke
                 lost = spans("failed")
                 began = time.monotonic()
                 _list(daemon)
-                assert time.monotonic() - began < patient(2)
+                assert time.monotonic() - began < patient(10)
                 daemon.wait_for(lambda lost=lost: spans("failed") > lost, 20)  # type: ignore[misc]
             assert spans("exported") == 0
             (line,) = _logged(daemon, "takes no spans")
@@ -274,7 +275,7 @@ def test_a_collector_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 return served.scrape().total("orlop_trace_spans_total", outcome="dropped")
 
             daemon.wait_for(lambda: dropped() >= 40 - 8 - 4)  # a call's span ends after its answer
-            assert daemon.stop() < patient(5)
+            assert daemon.stop() < patient(15)
 
 
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:

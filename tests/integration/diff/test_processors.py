@@ -25,6 +25,7 @@ from orlop.wire.services import diff_pb2
 from orlop.wire.types_pb2 import Descriptor, Mount
 from tests.daemon_fixture import Orlopd, serving
 from tests.layer_fixture import layer, member
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.root
 
@@ -230,7 +231,7 @@ def test_an_end_that_is_none(
     found = processors(a={"accepts": ["x"], "returns": GZIP, "script": script})
     with pytest.raises(FailedPrecondition, match=complaint), found.plain("x", source) as stream:
         assert read_all(stream) == b"content of a layer"
-    assert children() == before
+    assert children() <= before  # one of another test's may go
 
 
 def test_a_reader_that_gives_up(source: int) -> None:
@@ -240,7 +241,7 @@ def test_a_reader_that_gives_up(source: int) -> None:
     with pytest.raises(OrlopError, match="enough"), found.plain("x", source) as stream:
         os.read(stream, 100)
         raise InvalidArgument("enough")
-    assert children() == before
+    assert children() <= before  # one of another test's may go
 
 
 def test_a_program_that_is_not_there(source: int) -> None:
@@ -259,11 +260,15 @@ def test_what_a_program_has_started_goes_with_it(source: int, tmp_path: Path) ->
     with pytest.raises(OrlopError, match="enough"), found.plain("x", source) as stream:
         os.read(stream, 100)
         raise InvalidArgument("enough")
-    child = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
-    deadline = time.monotonic() + 10
-    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    child = int((tmp_path / "pid").read_text())
+    wait_for(lambda: _is_dead(child))
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_where_many_files_are_open(source: int) -> None:

@@ -123,7 +123,7 @@ def test_leaving_ends_the_worker(forks: ForkServer) -> None:
     assert forks.workers.read() == {("asleep",): 0}
     worker.__exit__(None, None, None)
     assert forks.workers.read() == {("asleep",): 0}
-    end = time.monotonic() + 5
+    end = time.monotonic() + patient(20)
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -142,11 +142,19 @@ def test_a_worker_that_cannot_be_held_is_ended(
 
     monkeypatch.setattr(forks, "spawn", told)
     monkeypatch.setattr(os, "pidfd_open", _no_descriptor)
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = _descriptors()
     with pytest.raises(Unavailable, match=r"cannot be held.*Too many open files"):
         Worker(forks, f"{HERE}:sleep", {})
     wait_for(lambda: not _runs(began[0]))  # its end is heard a moment before it is over
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert _descriptors() <= before  # what was another test's may have gone
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found.add(str(each.readlink()))
+    return found
 
 
 def test_a_shim_that_cannot_be_held_is_ended(
@@ -203,10 +211,10 @@ def test_workers_end_with_the_server(forks: ForkServer) -> None:
         started = threading.Event()
         waiter = threading.Thread(target=_swallow, args=(worker, started))
         waiter.start()
-        assert started.wait(10)
+        assert started.wait(patient(60))
         assert forks.pid is not None
         os.kill(forks.pid, signal.SIGKILL)
-        waiter.join(10)
+        waiter.join(patient(60))
         assert not waiter.is_alive()
 
 
@@ -271,8 +279,8 @@ def test_a_child_that_nobody_was_told_of_does_not_begin(tmp_path: Path, told: bo
         if told:
             assert "pid" in json.loads(ours.recv(100))
             ours.close()
-        assert server.wait(10) == 0
-        deadline = time.monotonic() + (10 if told else 0.5)
+        assert server.wait(patient(60)) == 0
+        deadline = time.monotonic() + (patient(60) if told else 0.5)
         while not mark.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert mark.exists() == told

@@ -175,7 +175,8 @@ def test_killed_while_it_collects(orlopd: Orlopd, busybox_archive: Path) -> None
         orlopd.kill9()
         orlopd.start()
         orlopd.wait_for(lambda: _blobs(orlopd) == [] and _snapshots(orlopd) == [])
-        assert not [path for path in (orlopd.root / "content/blobs").rglob("*") if path.is_file()]
+        blobs = orlopd.root / "content/blobs"  # of which files go after their rows
+        orlopd.wait_for(lambda blobs=blobs: not any(path.is_file() for path in blobs.rglob("*")))  # type: ignore[misc]
     orlopd.wait_for(lambda: not list((orlopd.root / "snapshots/overlayfs/snapshots").iterdir()))
 
 

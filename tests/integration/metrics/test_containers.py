@@ -181,6 +181,9 @@ def test_no_shim_wakes(tmp_path: Path, busybox_archive: Path) -> None:
         keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         hands = Path(f"/proc/{keeper}/task/{keeper}/children")
         served.daemon.wait_for(lambda: hands.read_text().split() == [str(pid)], 30)
+        served.daemon.wait_for(  # when runC has left it
+            lambda: served.scrape().one("container_pids_current", container_id="quiet") == 1
+        )
         before = settled(keeper)
         for _ in range(5):
             assert served.scrape().one("container_pids_current", container_id="quiet") == 1
@@ -210,6 +213,9 @@ def test_containers_that_end_during_scrapes(tmp_path: Path, busybox_archive: Pat
         running(served.daemon, busybox_archive, "stays", "/bin/sleep", "1000"),
     ):
         daemon = served.daemon
+        daemon.wait_for(  # when runC has left it
+            lambda: served.scrape().one("container_pids_current", container_id="stays") == 1
+        )
         command = daemon.ctr_command("run", "--rm", BUSYBOX)
         churn = subprocess.Popen(
             ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do "$@" brief-$i /bin/true; done',
@@ -235,7 +241,7 @@ def test_what_is_written_to_filesystems(tmp_path: Path, busybox_archive: Path) -
         running(served.daemon, busybox_archive, "idle", "/bin/sleep", "1000"),
     ):
         daemon, began = served.daemon, time.time()
-        daemon.wait_for(Path(f"/proc/{pid}/root/ready").exists, 30)
+        daemon.wait_for(Path(f"/proc/{pid}/root/ready").exists, 90)  # `sync` is of all disks
         writer = {"container_id": "writer"}
 
         def measured() -> float:
@@ -402,6 +408,8 @@ def test_filesystems_that_are_hard_to_measure(tmp_path: Path, busybox_archive: P
             return bool(idle) and found.all(inodes, container_id="deep") == [idle[0] + _DEEP]
 
         served.daemon.wait_for(all_known, 30)
+        failures = "orlop_metrics_container_failures_total"
+        served.daemon.wait_for(lambda: served.scrape().total(failures, reason="unmeasured") > 0)
         found = served.scrape()
         assert not found.all(inodes, container_id="away")
         assert found.one("container_pids_current", container_id="away") >= 1

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.daemon_fixture import BUSYBOX
-from tests.metrics_fixture import Metrics, scraped
+from tests.metrics_fixture import Metrics, Scraped, scraped
 
 
 def test_work_is_counted(tmp_path: Path, registry: str) -> None:
@@ -19,6 +19,7 @@ def test_work_is_counted(tmp_path: Path, registry: str) -> None:
         daemon.orlop("pull", image)
         assert daemon.orlop("pull", f"{registry}/test/none:latest", check=False).returncode
         daemon.orlop("run", "-d", "--name", "one", "--network", "none", image, "sleep", "1000")
+        daemon.wait_for(lambda: _started(served))
         after = served.scrape()
         daemon.orlop("rm", "-f", "one")
         daemon.wait_for(  # the shim tells of it after its answer, and takes a moment to go
@@ -58,6 +59,11 @@ def test_work_is_counted(tmp_path: Path, registry: str) -> None:
     assert last.one("orlop_events_published_total", topic="/tasks/delete") == 1
 
 
+def _started(served: Scraped) -> bool:
+    """Whether a start has been counted: its shim tells of it after its answer."""
+    return bool(served.scrape().total("orlop_events_published_total", topic="/tasks/start"))
+
+
 def test_garbage_that_waits(tmp_path: Path, busybox_archive: Path) -> None:
     with scraped(tmp_path, more="[gc]\nstartup_delay = 3600.0\n") as served:
         daemon, waiting = served.daemon, "orlop_gc_waiting"
@@ -88,6 +94,7 @@ def test_no_descriptor_is_left(tmp_path: Path, busybox_archive: Path) -> None:
                 return Metrics(text)
 
             assert scrape().one("container_pids_current") >= 1
+            daemon.wait_for(lambda: _started(served))
             before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, before[1]))
             try:

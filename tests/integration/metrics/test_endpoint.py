@@ -18,13 +18,12 @@ from tests.metrics_fixture import (
     OPENMETRICS,
     Metrics,
     Scraped,
-    free_port,
     get,
     promtool,
     scraped,
 )
 from tests.patience import patient
-from tests.registry_fixture import make_certificates
+from tests.registry_fixture import free_port, make_certificates
 
 # containerd's own names, of which Prometheus has the opinion that it has of containerd.
 _CONTAINERDS = re.compile(r"container_\w*(nanoseconds|microseconds) use base unit .*")
@@ -149,10 +148,9 @@ def test_a_real_prometheus(tmp_path: Path, busybox_archive: Path) -> None:
         try:
             query = 'up * on() group_left container_pids_current{container_id="watched"}'
             deadline = time.monotonic() + patient(60)
-            while (value := _query(port, query)) is None:
+            while _query(port, query) != 1:  # when runC has left it
                 assert time.monotonic() < deadline, (tmp_path / "prometheus.log").read_text()
                 time.sleep(0.2)
-            assert value == 1
         finally:
             process.terminate()
             process.wait()
@@ -178,7 +176,7 @@ def test_a_slow_scraper_holds_up_nobody(tmp_path: Path) -> None:
             began = time.monotonic()
             assert served.get().status == 200
             served.daemon.ctr("version")
-            assert time.monotonic() - began < patient(5)
+            assert time.monotonic() - began < patient(20)
         finally:
             for each in silent:
                 each.close()
@@ -194,7 +192,7 @@ def test_hostile_scrapers(tmp_path: Path) -> None:
                 each.sendall(said)
             began = time.monotonic()
             assert served.scrape().one("orlop_metrics_containers") == 0
-            assert time.monotonic() - began < patient(5)
+            assert time.monotonic() - began < patient(20)
         refused = {
             b"\x16\x03\x01 hello\r\n\r\n": b"400",
             b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": b"400",

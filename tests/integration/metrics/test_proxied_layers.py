@@ -37,7 +37,8 @@ def test_the_other_is_asked(tmp_path: Path, back: Orlopd, registry: str) -> None
         front.orlop(
             "run", "-d", *by, "--network", "none", "--name", "one", image, "sh", "-c", script
         )
-        front.wait_for(lambda: front.orlop("exec", "one", "ls", "/ready", check=False).stdout != "")
+        looking = ("exec", "one", "ls", "/ready")
+        front.wait_for(lambda: front.orlop(*looking, check=False).stdout != "", 90)
 
         def size() -> float:
             return max(served.scrape().all("container_fs_usage_bytes"), default=0)

@@ -157,6 +157,7 @@ def test_a_network_that_is_gone_can_be_left(daemon: Networked) -> None:
     daemon.orlop("network", "create", "one")
     serve(daemon, "web", "--network", "one", "--network", "bridge")
     daemon.orlop("stop", "-t", "0", "web")
+    daemon.wait_for(lambda: daemon.gone("web"))
     daemon.orlop("network", "rm", "one")
     assert 'network "one": not found' in daemon.orlop("start", "web", check=False).stderr
     daemon.orlop("network", "disconnect", "one", "web")

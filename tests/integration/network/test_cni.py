@@ -412,6 +412,7 @@ def test_attachments_outlive_the_daemon_and_gc_knows_them(cni: WithCni, host: Ho
     cni.kill9()
     assert fetch("http://192.168.7.1:8080", host) == "web"
     kill(pid)
+    cni.wait_for(lambda: not Path(f"/proc/{pid}").exists())  # its shim knows
     stray = cni.state / "cni" / "stray"  # as a crash before the first plugin leaves it
     stray.touch()
     run("mount", "--bind", host.ns, str(stray))

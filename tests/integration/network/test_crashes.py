@@ -238,7 +238,13 @@ def test_while_the_daemon_makes_up_for_what_it_missed(daemon: Dying) -> None:
         daemon.arm("daemon", steps)
         with suppress(OrlopError, AssertionError):
             daemon.start()
-            daemon.wait_for(daemon.is_whole, 3)
+            daemon.wait_for(
+                lambda: (
+                    daemon.is_whole()
+                    and "inet" in daemon.within("stays", "ip", "addr", "show", "eth0", check=False)
+                ),
+                20,
+            )
         if died := daemon.has_died():
             daemon.kill9()
             daemon.start()

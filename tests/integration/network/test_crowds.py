@@ -56,7 +56,7 @@ def test_two_thousand_attach_and_detach_in_parallel(daemon: Networked) -> None:
             assert not connection.networks.inspect(wire.InspectRequest(network=name)).endpoints
             connection.networks.delete(wire.DeleteNetworkRequest(name=name))
     assert _all_there_is(daemon) == before
-    assert _files(daemon) == files
+    assert _files(daemon) <= files
 
 
 def _all_there_is(daemon: Networked) -> dict[str, list[str]]:

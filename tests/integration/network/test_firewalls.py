@@ -74,7 +74,7 @@ def test_rules_of_others_are_asked_before_anybody_goes_out(
     ping = ("ping", "-c1", "-W1", "192.168.7.2")
     assert daemon.orlop("exec", "web", *ping, check=False).returncode == 1
     run("iptables", "-D", *theirs)
-    daemon.within("web", *ping)
+    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
     run("iptables", "-P", "FORWARD", "ACCEPT")
 
 
@@ -129,7 +129,7 @@ def test_what_docker_leaves_to_the_policy_is_not_reached(daemon: Networked, lab:
     run("iptables", "-P", "FORWARD", "DROP")
     daemon.box("web", ports=PORTS)
     ping = ("ping", "-c1", "-W2")
-    daemon.within("web", *ping, "192.168.7.2")
+    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
     assert daemon.orlop("exec", "web", *ping, "172.17.0.2", check=False).returncode == 1
     asked = daemon.orlop("exec", "web", "nc", "-w5", "172.17.0.2", "81", check=False)
     assert "refused" in asked.stderr  # by the container: nobody listens, but it has been asked

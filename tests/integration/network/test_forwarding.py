@@ -12,6 +12,7 @@ import pytest
 
 from orlop.network import Kernel
 from orlop.network.forwarding import Forwarding
+from tests.daemon_fixture import Orlopd
 from tests.integration.network.lab import Host, Lab, forward, prepare_iptables, run
 from tests.integration.network.networked import Networked, fetch
 
@@ -143,11 +144,11 @@ def test_a_router_by_the_switches_of_its_interfaces_stays_one(
     for link in ("wire", "wire2"):
         run("sysctl", "-qw", f"net.ipv4.conf.{link}.forwarding=1")
     assert run("sysctl", "-n", "net.ipv4.ip_forward").stdout == "0\n"
-    assert _reaches(near, "192.168.78.2")
+    Orlopd.wait_for(lambda: _reaches(near, "192.168.78.2"))
     with _running("nftables", busybox_archive) as daemon:
         daemon.create_network("six", ipv6=True)
         daemon.box("web", networks=[{"network": "six"}])
-        assert _reaches(near, "192.168.78.2")
+        daemon.wait_for(lambda: _reaches(near, "192.168.78.2"))
         assert not _reaches(near, "fd78::2")  # by IPv6 it was none
         told = daemon.log.read_text()
         assert "forwards IPv6 for containers alone" in told

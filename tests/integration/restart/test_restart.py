@@ -129,6 +129,7 @@ def test_removed_while_somebody_starts_it(
     monkeypatch.setattr(containers, "_kill", killed_in_vain)
     with watchful.connect() as connection:
         containers.remove(connection, containers.get(connection, "one"), force=True)
+    watchful.wait_for(lambda: _stays_stopped(watchful))  # what was just being started ends soon
     assert not _status(watchful)
 
 

@@ -139,12 +139,27 @@ def test_its_shim_dies(orlopd: Orlopd, busybox: str) -> None:
 
 
 def _listener(shim: int) -> socket.socket:
-    """The socket that a shim listens at, shared with it: that of the process that works for it."""
+    """The socket that a shim listens at, shared with it, or with its hand while that works."""
+    found: list[socket.socket] = []
+
+    def look() -> bool:
+        hands = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+        for pid in (shim, *map(int, hands)):
+            with suppress(OSError):  # a hand goes when there is nothing to do
+                if not found:
+                    found.extend(_listening(pid))
+        return bool(found)
+
+    Orlopd.wait_for(look)
+    return found[0]
+
+
+def _listening(pid: int) -> list[socket.socket]:
+    """The first socket at which a process listens, shared with it; none or one."""
     libc = ctypes.CDLL(None, use_errno=True)
-    hands = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
-    for hand in map(int, hands):
-        process = os.pidfd_open(hand)
-        for number in Path(f"/proc/{hand}/fd").iterdir():
+    process = os.pidfd_open(pid)
+    try:
+        for number in Path(f"/proc/{pid}/fd").iterdir():
             copy = libc.syscall(_PIDFD_GETFD, process, int(number.name), 0)
             if copy < 0:
                 continue  # it has just been closed
@@ -153,11 +168,11 @@ def _listener(shim: int) -> socket.socket:
                 continue
             shared = socket.socket(fileno=copy)
             if shared.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                os.close(process)
-                return shared
+                return [shared]
             shared.close()
+    finally:
         os.close(process)
-    raise AssertionError(f"nobody of {hands} listens")
+    return []
 
 
 def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
@@ -182,7 +197,7 @@ def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
 def _is_dead(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 

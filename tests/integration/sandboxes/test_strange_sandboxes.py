@@ -31,6 +31,7 @@ from orlop.wire.services.events_pb2 import SubscribeRequest
 from orlop.wire.types_pb2 import Mount, Sandbox
 from tests.daemon_fixture import serving_with
 from tests.killing import kill
+from tests.patience import patient
 from tests.strange_fixture import RUNTIME, StrangeOrlopd, container, create
 from tests.strange_shim.manners import RELEASES, Manners
 from tests.strange_shim.sandbox import STATUS
@@ -302,7 +303,7 @@ def test_who_waits_for_one_whose_shim_dies(daemon: StrangeOrlopd) -> None:
         _create(connection)
         shim = _start(connection).pid
         waiting = pool.submit(connection.sandbox_controller.wait, wire.ControllerWaitRequest(**POD))
-        time.sleep(0.2)
+        time.sleep(patient(2))  # until the daemon waits
         kill(shim)
         assert waiting.result(20).exit_status == 137
         assert SandboxExit.FromString(next(heard).event.value).exit_status == 137

@@ -110,7 +110,7 @@ class Client:
         rpc = self._rpcs[name]
 
         def call(**fields: Any) -> Any:
-            payload = self.begin(name, **fields).result(30)
+            payload = self.begin(name, **fields).result(patient(120))
             output = rpc.output_type.name
             return Empty() if output == "Empty" else getattr(task, output).FromString(payload)
 
@@ -421,7 +421,7 @@ def process_exists(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:
     deadline = time.monotonic() + patient(timeout)
     while not condition():
         assert time.monotonic() < deadline, "not in time"

@@ -190,7 +190,7 @@ def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
 
     def awake() -> bool:
         nonlocal hand
-        hand = doomed.hand
+        hand = _hand(doomed)
         return bool(hand)
 
     wait_until(awake)
@@ -201,11 +201,22 @@ def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
 
 
 def test_a_hand_ends_with_its_keeper(doomed: Shim) -> None:
-    doomed.client.connect(id="none")
-    hand = doomed.hand
-    assert hand
+    hand = 0
+
+    def awake() -> bool:
+        nonlocal hand
+        hand = _hand(doomed)
+        return bool(hand)
+
+    wait_until(awake)
     kill(doomed.pid)
     wait_until(lambda: not process_exists(hand))
+
+
+def _hand(shim: Shim) -> int:
+    """The hand of a shim that has just been asked something; 0 if it has gone already."""
+    shim.client.connect(id="none")
+    return shim.hand
 
 
 def test_a_stop_signal_ends_only_an_unused_shim(doomed: Shim) -> None:
@@ -312,7 +323,14 @@ def test_the_cgroup_of_a_shim_holds_both_processes(doomed: Shim) -> None:
     group = f"{NAMESPACE}-shim"
     doomed.create("one", ["sleep", "60"], options=pack(Options(shim_cgroup=f"/{group}")))
     folders = list(Path("/sys/fs/cgroup").glob(f"*/{group}"))
-    members = [set((each / "cgroup.procs").read_text().split()) for each in folders]
+    members: list[set[str]] = []
+
+    def both() -> bool:
+        doomed.client.connect(id="one")  # there is a hand now, for a second
+        members[:] = [set((each / "cgroup.procs").read_text().split()) for each in folders]
+        return all(len(each) == 2 for each in members)
+
+    wait_until(both)
     doomed.finish("one")
     doomed.shutdown()
     for each in folders:

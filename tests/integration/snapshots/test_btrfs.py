@@ -32,7 +32,7 @@ def test_containers_on_subvolumes(orlopd: Orlopd, registry: str) -> None:
     orlopd.ctr("snapshots", *by, "commit", "mine", "job")
     orlopd.ctr("containers", "rm", "--keep-snapshot", "job")
     listing = ["btrfs", "subvolume", "list", str(orlopd.root.parent)]
-    assert len(subprocess.check_output(listing).splitlines()) == 2
+    orlopd.wait_for(lambda: len(subprocess.check_output(listing).splitlines()) == 2)
     orlopd.ctr("snapshots", *by, "rm", "mine")
     orlopd.ctr("images", "rm", "--sync", name)
     orlopd.wait_for(lambda: not subprocess.check_output(listing).strip())

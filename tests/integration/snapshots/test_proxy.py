@@ -80,7 +80,7 @@ def test_all_of_a_containers_life(
     front.orlop("run", "-d", *by, "--name", "two", name, "sh", "-c", "echo x > /made; sleep 600")
     back.kill9()
     back.start()
-    assert front.orlop("exec", "two", "cat", "/made").stdout == "x\n"
+    front.wait_for(lambda: front.orlop("exec", "two", "cat", "/made", check=False).stdout == "x\n")
     assert front.orlop("run", "--rm", *by, name, "echo", "again").stdout == "again\n"
     front.orlop("commit", "two", "mine:1")
     front.orlop("rm", "-f", "two")

@@ -34,6 +34,7 @@ def test_a_subvolume_has_a_limit(on_btrfs: Orlopd, registry: str) -> None:
     refused = on_btrfs.orlop("run", "--rm", *small, name, "true", check=False)
     assert (refused.returncode, "btrfs quota enable" in refused.stderr) == (125, True)
     subprocess.run(["btrfs", "quota", "enable", on_btrfs.root], check=True)
+    subprocess.run(["btrfs", "quota", "rescan", "-w", on_btrfs.root], check=True)
     full = on_btrfs.orlop("run", "--rm", *small, name, *_FULL, check=False).stdout
     assert "Disk quota exceeded" in full or "No space left" in full
     assert int(full.split()[-1]) * 512 <= 4 << 20

@@ -42,7 +42,7 @@ def test_containers_and_what_they_use(tmp_path: Path, busybox_archive: Path) -> 
         before = page.container("busy")
         with cable(_pid(page, "busy")) as wire:
             wire.send(2000, 1000)
-            daemon.wait_for(lambda: page.container("busy")["use"]["received"] > 1_990_000)
+            daemon.wait_for(lambda: page.container("busy")["use"]["received"] >= 1_900_000)
             after = page.container("busy")
         assert after["use"]["received"] == pytest.approx(2_000_000, rel=0.05)
         assert after["use"]["cpu"] > before["use"]["cpu"] > 0
@@ -196,11 +196,12 @@ def test_events_as_they_happen(page: Page, busybox_archive: Path) -> None:
     seen = []
     for event in following:
         seen.append(event)
-        if {"/containers/delete", "/tasks/exit"} <= {each["topic"] for each in seen}:
+        wanted = {("/containers/delete", "brief"), ("/tasks/exit", "brief")}
+        if wanted <= {(each["topic"], each["subject"]) for each in seen}:
             break
     assert any(each["topic"].startswith("/images/") for each in seen)
-    (ended,) = [each for each in seen if each["topic"] == "/tasks/exit"]
-    assert (ended["subject"], ended["status"]) == ("brief", 4)
+    (ended,) = [e for e in seen if (e["topic"], e["subject"]) == ("/tasks/exit", "brief")]
+    assert ended["status"] == 4
     assert ended["namespace"] == page.daemon.namespace
     assert abs(ended["at"] - time.time()) < patient(60)
     following.close()
@@ -327,7 +328,7 @@ def test_the_slow_and_the_many_hold_up_nobody(tmp_path: Path) -> None:
             page.daemon.ctr("namespaces", "create", "elsewhere")
             for each in followers:
                 assert next(each)["subject"] == "elsewhere"
-            assert time.monotonic() - began < patient(5)
+            assert time.monotonic() - began < patient(20)
         # And a daemon that stops does not wait for those who follow.
         with ExitStack() as stack:
             page.daemon.wait_for(partial(follow, page, stack), 20)

@@ -17,7 +17,7 @@ from orlop.client.names import LABEL
 from orlop.wire.services import images_pb2, namespaces_pb2
 from tests.browser_fixture import EVIL, Browser
 from tests.daemon_fixture import BUSYBOX
-from tests.metrics_fixture import free_port
+from tests.registry_fixture import free_port
 from tests.status_fixture import COMING, HOST, Fleet, Page, Shipyard, fleet, shown
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]

@@ -41,6 +41,7 @@ def test_hidden_it_leaves_its_connections_to_others(page: Page, browser: Browser
             pass
         browser.run(_HIDE, True)
         page.daemon.wait_for(partial(follow, page, stack), 20)
+        time.sleep(1)  # what was asked before is answered
         asked = _requests(browser)
         _forward(page, "unseen", topic="/images/update")
         time.sleep(3)

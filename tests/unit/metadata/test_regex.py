@@ -79,9 +79,9 @@ def test_bad_patterns_are_refused(pattern: str) -> None:
 )
 def test_no_pattern_makes_the_time_explode(pattern: str) -> None:
     compiled = Pattern(pattern)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not compiled.search("a" * 4_000 + "!")
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_many_different_characters_are_no_leak() -> None:

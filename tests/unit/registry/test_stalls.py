@@ -50,17 +50,18 @@ def _blob(lying: Registry) -> Descriptor:
 
 def test_silence_in_a_blob(lying: Registry, client: RegistryClient, over: threading.Event) -> None:
     wanted = _blob(lying)
-    counts = iter([1000, 500])
+    counts = {0: 1000, 1000: 500}
 
     def spoil(request: BaseHTTPRequestHandler) -> bool:
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
-        count = next(counts, None)
+        count = counts.get(start)
         return count is not None and _stall(request, over, start, count)
 
     lying.spoil = spoil
     assert b"".join(client.open_blob(wanted)) == DATA
     ranges = [headers.get("Range") for _, _, headers in lying.requests]
-    assert ranges == [None, "bytes=1000-", "bytes=1500-"]
+    # The machine may have been silent as well: then some are asked for twice.
+    assert list(dict.fromkeys(ranges))[:3] == [None, "bytes=1000-", "bytes=1500-"]
 
 
 def _trickle(request: BaseHTTPRequestHandler, data: bytes, over: threading.Event) -> bool:
@@ -91,7 +92,7 @@ def test_a_blob_that_trickles(
 
     lying.spoil = spoil
     assert b"".join(client.open_blob(wanted)) == DATA
-    (_, _, first), (_, _, second) = lying.requests
+    (_, _, first), (_, _, second), *_ = lying.requests
     assert "Range" not in first
     assert 0 < int(second["Range"][6:-1]) < 1000
 

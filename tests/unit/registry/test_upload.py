@@ -26,6 +26,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, Uploads
 from orlop.registry.upload import EXISTS, MOUNTED, UPLOADED
+from tests.patience import patient
 from tests.quiet_server import QuietServer
 
 Spoil = Callable[["_Handler"], bool]
@@ -346,7 +347,7 @@ def test_an_upload_can_be_cancelled(taker: Taker, uploads: Uploads, http: Http, 
 
     def stall(request: _Handler) -> bool:
         reached.set()
-        over.wait(10)
+        over.wait(patient(60))
         return request.hang_up()
 
     taker.spoil = _once(_is("PUT"), stall)
@@ -360,9 +361,9 @@ def test_an_upload_can_be_cancelled(taker: Taker, uploads: Uploads, http: Http, 
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert reached.wait(5)
+    assert reached.wait(patient(20))
     http.abort()
-    thread.join(5)
+    thread.join(patient(20))
     over.set()
     assert not thread.is_alive()
     assert outcome

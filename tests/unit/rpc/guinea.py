@@ -74,12 +74,12 @@ class Guinea(Service):
             for request in requests:
                 total += len(request.data)
                 yield content_pb2.WriteContentResponse(offset=total)
+            self.write_outcome.append(total)
         except Exception as error:
             self.write_outcome.append(error)
             raise
         finally:
             self.ended.set()
-        self.write_outcome.append(total)
 
     def abort(self, request: Any, ctx: CallContext) -> Any:
         ctx.require_namespace()

@@ -340,7 +340,7 @@ def test_a_handler_that_lags_stops_its_client_and_no_other(peer: Peer) -> None:
         raw.open(1, "Write")
         message = _message(content_pb2.WriteContentRequest(data=b"x" * 250_000).SerializeToString())
         allowed, sent = http2.STREAM_WINDOW, 0
-        raw.socket.settimeout(3)
+        raw.socket.settimeout(patient(6))
         with pytest.raises(TimeoutError):
             while sent < 10 * inbox.HIGH:
                 if allowed < len(message):

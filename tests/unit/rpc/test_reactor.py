@@ -11,12 +11,20 @@ from orlop.rpc.reactor import Reactor
 def test_timers_run_in_order_and_can_be_cancelled() -> None:
     reactor = Reactor()
     log: list[str] = []
-    done = threading.Event()
-    reactor.call_later(0.2, done.set)
-    reactor.call_later(0.15, lambda: log.append("third"))
-    reactor.call_later(0.05, lambda: log.append("first"))
-    reactor.call_later(0.07, lambda: log.append("never")).cancel()
-    reactor.call_later(0.1, lambda: log.append("second"))
+    held, go, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        assert go.wait(20)
+
+    reactor.call_later(0, hold)  # none runs before all are there
+    assert held.wait(20)
+    reactor.call_later(-100, done.set)
+    reactor.call_later(-200, lambda: log.append("third"))
+    reactor.call_later(-400, lambda: log.append("first"))
+    reactor.call_later(-350, lambda: log.append("never")).cancel()
+    reactor.call_later(-300, lambda: log.append("second"))
+    go.set()
     assert done.wait(5)
     reactor.close()
     assert log == ["first", "second", "third"]

@@ -167,18 +167,22 @@ def test_a_second_server_on_the_same_path_is_refused(peer: Peer) -> None:
 def test_no_deadline_is_none_and_one_is_told(peer: Peer) -> None:
     client = peer.client()
     client.info(content_pb2.InfoRequest())
-    client.info(content_pb2.InfoRequest(), timeout=5)
+    client.info(content_pb2.InfoRequest(), timeout=60)
     without, given = peer.guinea.remaining
     assert without is None
     assert given is not None
-    assert 4 < given < 5.1
+    assert 40 < given < 61
 
 
 def test_a_deadline_ends_the_call_at_the_server_too(peer: Peer) -> None:
     client = peer.client()
-    with pytest.raises(DeadlineExceeded):
-        client.status(content_pb2.StatusRequest(), timeout=0.2)
-    assert peer.guinea.ended.wait(5)
+    client.info(content_pb2.InfoRequest())  # it is connected
+    for seconds in (0.2, 2, 10):  # a call that comes too late is not begun, nor ended
+        with pytest.raises(DeadlineExceeded):
+            client.status(content_pb2.StatusRequest(), timeout=seconds)
+        if peer.guinea.ended.wait(5):
+            break
+    assert peer.guinea.ended.is_set()
     # The connection goes on.
     assert client.info(content_pb2.InfoRequest(digest="d")).info.digest == "d"
 

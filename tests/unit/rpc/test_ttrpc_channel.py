@@ -19,6 +19,7 @@ from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc import protocol
 from orlop.rpc.ttrpc.client import TtrpcChannel
 from orlop.wire.services import content_pb2
+from tests.patience import patient, wait_for
 from tests.unit.rpc.guinea import CONTENT, Peer
 
 
@@ -44,14 +45,15 @@ def _in_thread(action: Callable[[], object]) -> tuple[threading.Thread, list[obj
 
 
 def _ends(thread: threading.Thread) -> None:
-    thread.join(5)
+    thread.join(patient(20))
     assert not thread.is_alive()
 
 
 def test_a_channel_of_its_own_has_no_thread(peer: Peer) -> None:
     client = peer.client()
+    before = set(threading.enumerate())
     client.info(content_pb2.InfoRequest())
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("orlop-ttrpc")]
+    assert {each.name for each in set(threading.enumerate()) - before} <= {"ttrpc"}  # its server's
 
 
 def test_callers_take_turns_in_reading(peer: Peer) -> None:
@@ -77,7 +79,7 @@ def test_a_reader_that_gives_up_hands_over(peer: Peer) -> None:
     calls = [channel.begin(CONTENT.full_name, "Status", b"", metadata={}) for _ in range(2)]
     first, early = _in_thread(lambda: calls[0].result(0.3))
     time.sleep(0.05)
-    second, late = _in_thread(lambda: calls[1].result(5))
+    second, late = _in_thread(lambda: calls[1].result(patient(20)))
     _ends(first)
     assert isinstance(early[0], DeadlineExceeded)
     peer.guinea.ended.set()
@@ -135,11 +137,7 @@ def test_channels_give_their_descriptors_back(peer: Peer) -> None:
     for _ in range(50):
         use(None)
         use(peer.reactor)
-    for _ in range(100):
-        if _descriptors() <= before:
-            break
-        time.sleep(0.02)
-    assert _descriptors() <= before
+    wait_for(lambda: _descriptors() <= before)
 
 
 def test_a_lost_connection_fails_pending_calls_and_is_told_once(peer: Peer) -> None:

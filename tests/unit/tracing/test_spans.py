@@ -16,6 +16,7 @@ from orlop.daemon.logs import JsonFormatter, TextFormatter
 from orlop.errors import NotFound
 from orlop.tally import Counter
 from orlop.tracing.sdk import SdkTracer
+from tests.patience import patient
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -50,6 +51,12 @@ class Run:
         tracing.install(None)
         self.tracer.close()
         return self.kept
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last spans are exported however long that takes."""
+    monkeypatch.setattr("orlop.tracing.sdk._CLOSING", patient(30))
 
 
 @pytest.fixture
