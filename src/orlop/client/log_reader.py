@@ -104,7 +104,7 @@ class LogReader:
         That may be a later one than is read; while it begins one, the one before is locked still.
         """
         return _is_locked(self.fd) or any(
-            _is_locked_at(earlier(self._path, number)) for number in (0, 1)
+            _is_locked_at(earlier(self._path, number)) for number in (0, 1, 0)
         )
 
     def _to_end(self, limit: Extent | None) -> Iterator[list[Entry]]:

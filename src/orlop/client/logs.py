@@ -55,8 +55,8 @@ def read(
         try:
             first = _begin(reader, wanted)
             if not wanted.follow:
-                _await_writer(connection, container.id, reader)
-                if wanted.tail is not None:  # the last lines may have come meanwhile
+                ended = _await_writer(connection, container.id, reader)
+                if ended and wanted.tail is not None:  # the last lines may have come meanwhile
                     first = _begin(reader, wanted)
         except FileNotFoundError:
             raise NotFound(f'log "{file.path}" of container "{container.id}"') from None
@@ -88,17 +88,18 @@ def _filtered(
             yield entries
 
 
-def _await_writer(connection: Connection, container: str, reader: LogReader) -> None:
-    """The log of a container that has ended may be complete only in a moment."""
+def _await_writer(connection: Connection, container: str, reader: LogReader) -> bool:
+    """Of a container that has ended, which is told, the log may be complete only in a moment."""
     try:
         request = tasks_pb2.GetRequest(container_id=container)
         if connection.tasks.get(request).process.status != STOPPED:
-            return
+            return False
     except NotFound:
         pass
     deadline = time.monotonic() + _WRITER_PATIENCE
     while reader.is_written_to() and time.monotonic() < deadline:
         time.sleep(_PAUSE / 10)
+    return True
 
 
 def _follow(
@@ -193,11 +194,12 @@ class _End:
         if restarts.comes_back(container, status):
             return True
         # The monitor counts a restart before it does it: this may be the last one, under way.
-        return restarts.has_policy(container) and self._runs_again(connection)
+        return restarts.has_policy(container) and self._runs_again(connection, container)
 
-    def _runs_again(self, connection: Connection) -> bool:
+    def _runs_again(self, connection: Connection, container: containers_pb2.Container) -> bool:
         request = tasks_pb2.GetRequest(container_id=self._id)
-        for _ in range(_RESTART_LOOKS):
+        wanted = container.labels.get(restarts.STATUS) == "running"
+        for _ in range(_RESTART_LOOKS if wanted else 1):
             if self._closed.wait(_RESTART_PATIENCE):
                 return False
             try:

@@ -215,13 +215,15 @@ class ContentWriter:
         if self._closed:
             return
         self._closed = True
-        self._close_file()
-        self._store.release(self.namespace, self.ref)
+        try:
+            self._close_file()
+        finally:
+            self._store.release(self.namespace, self.ref)
 
     def _close_file(self) -> None:
         if self._fd != _CLOSED:
-            os.close(self._fd)
-            self._fd = _CLOSED
+            fd, self._fd = self._fd, _CLOSED
+            os.close(fd)
 
     def __enter__(self) -> ContentWriter:
         return self

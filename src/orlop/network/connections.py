@@ -70,12 +70,12 @@ class Connections:
         for a network that is not there, and what is wrong with a wish.
         """
         self.release(namespace, container)  # what an earlier task may have left
-        self.pids.put((namespace, container), BEING_MADE)  # no late exit of that one is meant
         try:
             for wish in wishes:
                 if is_cni(wish.network):  # what plugins are missing, or cannot, is told at once
                     self.cni.status(wish.network)
             with self._turns.take((namespace, container)):
+                self.pids.put((namespace, container), BEING_MADE)  # no late exit of that one counts
                 found = self._reserve(namespace, container, wishes, resolver)
                 if ports:
                     self._publish(namespace, container, found, ports)

@@ -36,6 +36,7 @@ class Resuming:
         self._store = networks.store
         self._kernel = kernel
         self._ports = ports
+        self._left: set[Key] = set()  # by an earlier daemon, and not looked after yet
 
     def forget_ended(self, pid_of: PidOf) -> None:
         """Release in the records whoever does not run; `pid_of` finds its process.
@@ -45,22 +46,27 @@ class Resuming:
         for key in {(each.namespace, each.container) for each in self._store.endpoints()}:
             if key[1].startswith(GUEST):
                 continue
-            if self._pids.is_being_made(key):
-                continue
-            if pid := pid_of(*key):
-                self._pids.meet(key, pid)  # who is taken out before `resume` has come to it
-            else:
-                self._store.release(*key)
-                self._ports.release(key)
-                self._pids.drop(key)
+            with self._connections.turn(*key):
+                self._forget_ended(key, pid_of)
+
+    def _forget_ended(self, key: Key, pid_of: PidOf) -> None:
+        if self._pids.is_being_made(key):
+            return
+        if pid := pid_of(*key):
+            if self._pids.meet(key, pid):  # which it may be disconnected by, before `resume`
+                self._left.add(key)
+            return
+        self._store.release(*key)
+        self._ports.release(key)
+        self._pids.drop(key)
 
     def resume(self, pid_of: PidOf) -> None:
         """Make the kernel what the records say, for containers that an earlier daemon connected."""
-        self._resume_cni(pid_of)
         try:  # before there are other rules, which would not lead to who answers
             self._networks.names.resume()
         except OrlopError as error:
             _log.warning("names of containers are not answered: %s", error)
+        self._resume_cni(pid_of)
         if self._store.all():
             self._resume_bridges(pid_of)
         self._networks.refresh()
@@ -79,10 +85,15 @@ class Resuming:
         self._cables.keep_worker()
 
     def _resume(self, key: Key, pid: int) -> None:
-        if self._pids.get(key, NOBODY) != pid:  # a client has started it since, or it has ended
+        if key not in self._left:
+            return
+        self._left.discard(key)
+        if not pid or self._pids.get(key, NOBODY) != pid:  # it has ended, or was started again
             return
         mine = self._store.endpoints(*key)
-        if mine and (ports := self._store.ports_of(*key)) and not self._ports.holds(key):
+        if not mine:
+            return
+        if (ports := self._store.ports_of(*key)) and not self._ports.holds(key):
             self._hold_again(key, ports, mine[0].versions, loopback=True)
         inside = {each.name: each for each in self._kernel.links(of_process(pid))}
         here = {each.name: each for each in self._kernel.links()}

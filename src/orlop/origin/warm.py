@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
 
 from orlop.content import ContentWriter
 
+_log = logging.getLogger(__name__)
 _MOST = 64
 KEPT = 60.0
 """Seconds: an open writer keeps its file's room, and its ref from being collected."""
@@ -27,7 +29,7 @@ class WarmWriters:
     def take(self, ref: str) -> ContentWriter | None:
         """The writer that is kept for a ref, if there is one; it is the caller's from then on.
 
-        Without one the ref is free: who is told None may open a writer.
+        None of ours has the ref then, nor is just being closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: ref not in self._cooling)
@@ -46,7 +48,7 @@ class WarmWriters:
                     coldest, (older, _) = self._kept.popitem(last=False)
                     cold[coldest] = older
                 self._wait()
-            self._cooling |= cold.keys()
+            self._cooling.update(cold)
         self._let_go(cold)
 
     def close(self) -> None:
@@ -79,7 +81,7 @@ class WarmWriters:
                 cold[ref] = writer
             if not self._closed:
                 self._wait()
-            self._cooling |= cold.keys()
+            self._cooling.update(cold)
         self._let_go(cold)
 
     def _let_go(self, cold: dict[str, ContentWriter]) -> None:
@@ -87,6 +89,8 @@ class WarmWriters:
         for ref, writer in cold.items():
             try:
                 writer.close()
+            except OSError as error:
+                _log.warning("upload %s is put away: %s", ref, error)
             finally:
                 with self._changed:
                     self._cooling.discard(ref)

@@ -112,12 +112,13 @@ class Undertaker:
             _log.warning("namespace=%s task=%s after its shim: %s", task.namespace, task.id, error)
             ended = Exit(255, time.time_ns(), task.pid)
         self._shims.forget(task.shim)
-        if task.tell_exit():
+        known = task.tell_exit(ended)
+        if known is ended:
             self.publish_exit(task.bundle, ended, keep=task.recovered)
         try:
-            self._register.remove(task, task.exit or ended)
+            self._register.remove(task, known)
         finally:  # who hears that it is deleted may make another of its name
-            self.publish_delete(task.bundle, task.exit or ended, keep=task.recovered)
+            self.publish_delete(task.bundle, known, keep=task.recovered)
 
     def publish_exit(self, bundle: Bundle, ended: Exit, *, keep: bool) -> None:
         """Publish what a dead shim has not told: that its task has ended.

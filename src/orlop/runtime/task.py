@@ -39,8 +39,8 @@ class Task:
     refuses with.
 
     `pid` is that of the task's first process, 0 where it is not known; `exit` is how it ended, once
-    its shim has told; `recovered` says that an earlier daemon made it. `when_restored` connects one
-    that is made from a checkpoint.
+    its shim has told, or that was told in its place; `recovered` says that an earlier daemon made
+    it. `when_restored` connects one that is made from a checkpoint.
     """
 
     def __init__(
@@ -78,11 +78,13 @@ class Task:
         self._change()
         return True
 
-    def tell_exit(self) -> bool:
-        """Whether the end of the first process is to be told in the place of the dead shim."""
+    def tell_exit(self, ended: Exit) -> Exit:
+        """How the first process ended, which is to be told if that is what the caller says: its
+        shim is dead, and has told nothing."""
         with self._changed:
-            self._told_for = self.exit is None
-            return self._told_for
+            if self.exit is None:
+                self.exit, self._told_for = ended, True
+            return self.exit
 
     def _change(self) -> int:
         with self._changed:

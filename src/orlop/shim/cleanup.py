@@ -19,7 +19,7 @@ from orlop.sys.mount import unmount_all
 from orlop.wire.task_v2_pb2 import DeleteResponse
 
 _DELETE_TRIES = 3
-_CGROUP_TRIES, _CGROUP_PAUSE = 50, 0.02
+_CGROUP_TRIES, _CGROUP_PAUSE = 200, 0.02
 _RUNTIME_LIMIT = 10_000
 """Milliseconds for a runtime to remove a container."""
 

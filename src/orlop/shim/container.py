@@ -38,7 +38,7 @@ from orlop.wire.runc_pb2 import CheckpointOptions, Options
 from orlop.wire.task_types_pb2 import Status
 
 # A process that its killed runtime has left takes a moment to notice.
-_CGROUP_TRIES, _CGROUP_PAUSE = 500, 0.02
+_CGROUP_TRIES, _CGROUP_PAUSE = 200, 0.02
 
 
 class Container:

@@ -22,7 +22,7 @@ from orlop.shim.loop import Loop, Promise
 
 _CGROUPS = "/sys/fs/cgroup/"
 _INIT = "runc:[2:INIT]\n"
-_EXECUTED_TRIES, _EXECUTED_PAUSE = 5000, 0.001
+_EXECUTED_TRIES, _EXECUTED_PAUSE = 2000, 0.001
 _KNOWN_FILES = {"state.json", "exec.fifo"}
 _MARKS = ("init_process_pid", "init_process_start", "cgroup_paths", "namespace_paths")
 

@@ -54,8 +54,8 @@ class Task:
         self.bundle = SimpleNamespace(namespace="ns", id=self.id)
         self.shim, self.pid, self.exit, self.recovered = shim, 7, None, False
 
-    def tell_exit(self) -> bool:
-        return self.exit is None
+    def tell_exit(self, ended: Exit) -> Exit:
+        return self.exit or ended
 
     def reconnect(self, lost: Any, shim: Any) -> bool:
         if self.shim is not lost:

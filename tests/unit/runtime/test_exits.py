@@ -58,8 +58,7 @@ def test_how_a_task_ended_is_told_by_its_shim_or_in_its_place() -> None:
     bundle: Any = SimpleNamespace(namespace="n", id="one")
     nobody: Any = None
     told, lost = (Task(bundle, nobody, nobody, 7) for _ in range(2))
-    ended = Exit(3, 1, 7)
-    assert told.note_exit(ended) and told.exit == ended
-    assert not told.tell_exit()
-    assert lost.tell_exit()
-    assert not lost.note_exit(ended) and lost.exit is None
+    ended, killed = Exit(3, 1, 7), Exit(137, 2, 7)
+    assert told.note_exit(ended) and told.tell_exit(killed) is told.exit is ended
+    assert lost.tell_exit(killed) is killed
+    assert not lost.note_exit(ended) and lost.exit is killed
