@@ -157,7 +157,7 @@ class Boxes:
     def _has_executed(self, box: Box) -> bool:
         """Whether it is its own program by now, or over: a start is answered a moment before."""
         try:
-            return os.path.samefile(f"/proc/{box.pid}/exe", self.rootfs / "bin/busybox")  # noqa: PTH121
+            return Path(f"/proc/{box.pid}/exe").samefile(self.rootfs / "bin/busybox")
         except OSError:
             return True
 

@@ -186,37 +186,29 @@ def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
     doomed.client.start(id="one")
     doomed.fall_asleep()
     waiting = doomed.client.begin("wait", id="one")
-    hand = 0
-
-    def awake() -> bool:
-        nonlocal hand
-        hand = _hand(doomed)
-        return bool(hand)
-
-    wait_until(awake)
-    kill(hand)
+    kill(_woken(doomed))
     with pytest.raises(ConnectionError):
         waiting.result(10)
     wait_until(lambda: not process_exists(doomed.pid))
 
 
 def test_a_hand_ends_with_its_keeper(doomed: Shim) -> None:
-    hand = 0
-
-    def awake() -> bool:
-        nonlocal hand
-        hand = _hand(doomed)
-        return bool(hand)
-
-    wait_until(awake)
+    hand = _woken(doomed)
     kill(doomed.pid)
     wait_until(lambda: not process_exists(hand))
 
 
-def _hand(shim: Shim) -> int:
-    """The hand of a shim that has just been asked something; 0 if it has gone already."""
-    shim.client.connect(id="none")
-    return shim.hand
+def _woken(shim: Shim) -> int:
+    """The hand of a shim that has just been asked something, which goes in a second."""
+    found: list[int] = []
+
+    def awake() -> bool:
+        shim.client.connect(id="none")
+        found.append(shim.hand)
+        return bool(found[-1])
+
+    wait_until(awake)
+    return found[-1]
 
 
 def test_a_stop_signal_ends_only_an_unused_shim(doomed: Shim) -> None:
