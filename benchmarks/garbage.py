@@ -71,7 +71,7 @@ def _collect(rival: Rival, round: int) -> tuple[float, float]:
     passed = time.perf_counter() - start
     over.set()
     probe.join()
-    if any(digest in _digests(connection) for digest in digests):
+    if _digests(connection).intersection(digests):
         raise RuntimeError(f"{rival.name}: garbage is left")
     connection.close()
     return passed, longest[0]

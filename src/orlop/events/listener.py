@@ -41,7 +41,7 @@ class Listener:
     ) -> None:
         self._exchange = exchange
         self._name = name
-        self._filters = [f'topic=="{topic}"' for topic in topics]
+        self._topics = frozenset(topics)
         self._heard = heard
         self._missed = missed
         self._rounds = rounds
@@ -49,7 +49,7 @@ class Listener:
         self._next_round = time.monotonic()
         self._lock = threading.Lock()
         self._closed = False
-        self._events = exchange.subscribe(self._filters)
+        self._events = exchange.subscribe(topics=self._topics)
         self._complaint = ""
         self._thread: threading.Thread | None = None
 
@@ -91,7 +91,7 @@ class Listener:
     def _subscribe(self) -> None:
         with self._lock:
             if not self._closed:
-                self._events = self._exchange.subscribe(self._filters)
+                self._events = self._exchange.subscribe(topics=self._topics)
 
     def _tell(self, envelope: Envelope) -> None:
         try:

@@ -138,7 +138,8 @@ class Monitor:
             self._dismiss(key)
             self._files.remove(key)
         elif topic == _CHANGED:
-            self._update((namespace, events.ContainerUpdate.FromString(event).id))
+            changed = events.ContainerUpdate.FromString(event)
+            self._update((namespace, changed.id), labelled=LABEL in changed.labels)
 
     def _look_around(self) -> None:
         """Take up what runs, and where the last daemon was; forget what is no more."""
@@ -229,8 +230,11 @@ class Monitor:
             patient.paused = False
         self._schedule(key, patient.health, patient.check)
 
-    def _update(self, key: Key) -> None:
+    def _update(self, key: Key, *, labelled: bool) -> None:
         """Its label may have changed, come or gone."""
+        with self._lock:
+            if not labelled and key not in self._patients:
+                return
         check = _check_of(self._containers.get(*key))
         with self._lock:
             patient = self._patients.get(key)

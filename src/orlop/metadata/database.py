@@ -2,39 +2,28 @@
 
 WAL mode, `synchronous=FULL`: a committed transaction survives a power cut. There is one writer at a
 time, and readers see a consistent snapshot without waiting for it.
+
+Each call has some blocks, which are classes: generators would cost more than BEGIN and ROLLBACK do.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
+from types import TracebackType
 from typing import Any, cast
 
-from orlop.errors import DataLoss, FailedPrecondition, ResourceExhausted, Unavailable
+from orlop.errors import FailedPrecondition
+from orlop.metadata import disk
 from orlop.tally import Timing
 
 SCHEMA_VERSION = 8
 _IDLE_READERS = 8
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_UNUSABLE = (
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_BUSY,  # another program holds it
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_PROTOCOL,
-)
-# The memory that processes share is a file as well, for which there was no room.
-_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-_ROOM = 1 << 16  # bytes, which SQLite at least needs
-_PRIMARY = 0xFF  # the part of an error code that says which error it is
 
 Row = sqlite3.Row
 Params = Sequence[Any]
@@ -96,9 +85,12 @@ class Database:
         self._closed = False
         self.on_write: Callable[[], None] = lambda: None
         self.transactions = Timing("kind")
-        with self._disk_errors():
+        try:
             self._writer = self._connect()
             self._migrate()
+        except sqlite3.DatabaseError as error:
+            self._explain(error)
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -124,76 +116,18 @@ class Database:
                 f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {target};\nCOMMIT;"
             )
 
-    @contextmanager
-    def read(self) -> Iterator[Transaction]:
+    def read(self) -> AbstractContextManager[Transaction]:
         """A read transaction: one consistent snapshot, never blocked by a writer."""
-        with self._disk_errors():
-            connection = self._take_reader()
-        began = time.perf_counter()
-        try:
-            with self._disk_errors():
-                connection.execute("BEGIN DEFERRED")
-                try:
-                    yield Transaction(connection)
-                finally:
-                    connection.execute("ROLLBACK")
-        finally:
-            self._give_back(connection)
-            self.transactions.observe(time.perf_counter() - began, "read")
+        return _Reading(self)
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction]:
         """A write transaction: committed when the block ends, rolled back when it raises.
 
         Keep it short; never call out of the database room's users while it is open, and do file
         work before or after. Raises ResourceExhausted when the disk is full, Unavailable when it is
         read-only.
         """
-        transaction = Transaction(self._writer)
-        wanted = time.perf_counter()
-        with self._write_lock, self._disk_errors():
-            began = time.perf_counter()
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield transaction
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # SQLite may have rolled back by itself
-                    self._writer.execute("ROLLBACK")
-                raise
-            finally:
-                ended = time.perf_counter()
-        self.transactions.observe(began - wanted, "wait")
-        self.transactions.observe(ended - began, "write")
-        self.on_write()
-        transaction.run_after_commit()
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        """Turn a full or damaged disk into an error that says what to do."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0)
-            unusable = code & _PRIMARY in _UNUSABLE
-            refusal = _refusal(self.path.parent) if unusable else 0
-            if code in _FULL or refusal in (errno.ENOSPC, errno.EDQUOT):
-                raise ResourceExhausted(
-                    f'no space left for the database "{self.path}"; free some or enlarge the disk'
-                ) from error
-            if refusal == errno.EROFS:
-                raise Unavailable(
-                    f'the filesystem of "{self.path.parent}" is read-only; see whether the log of '
-                    "the kernel tells of a bad disk, and start orlopd again when that is mended"
-                ) from error
-            if unusable:
-                raise Unavailable(f'database "{self.path}" cannot be used: {error}') from error
-            if code & _PRIMARY in _DAMAGED:
-                raise DataLoss(
-                    f'database "{self.path}" is damaged ({error}); stop orlopd, see what '
-                    "`orlopd check` says, and put a backup in its place"
-                ) from error
-            raise
+        return _Writing(self)
 
     def close(self) -> None:
         with self._pool_lock:
@@ -203,6 +137,43 @@ class Database:
             connection.close()
         with self._write_lock:
             self._writer.close()
+
+    def _explain(self, error: BaseException | None) -> None:
+        """Raise what says what to do about a full or damaged disk, if that is what an error is."""
+        if isinstance(error, sqlite3.DatabaseError) and (told := disk.told(error, self.path)):
+            raise told from error
+
+    def _begin_read(self) -> sqlite3.Connection:
+        """A connection in a read transaction, for `_end_read`."""
+        connection = self._take_reader()
+        try:
+            connection.execute("BEGIN DEFERRED")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _end_read(self, connection: sqlite3.Connection) -> None:
+        """One that cannot end its transaction begins no other, and what was read counts."""
+        try:
+            if connection.in_transaction:  # SQLite may have rolled back by itself
+                connection.execute("ROLLBACK")
+        except sqlite3.DatabaseError:
+            connection.close()
+            return
+        self._give_back(connection)
+
+    def _end_write(self, *, commit: bool) -> None:
+        """With the lock held, which is released."""
+        try:
+            if commit:
+                self._writer.execute("COMMIT")
+        finally:
+            try:
+                if self._writer.in_transaction:  # SQLite may have rolled back by itself
+                    self._writer.execute("ROLLBACK")
+            finally:
+                self._write_lock.release()
 
     def _take_reader(self) -> sqlite3.Connection:
         with self._pool_lock:
@@ -218,18 +189,74 @@ class Database:
         connection.close()
 
 
-def _refusal(folder: Path) -> int:
-    """The error number with which nothing can be added, 0 if it can.
+class _Reading:
+    """The block of a read transaction."""
 
-    What a disk counts as free need not be so (btrfs), nor what is mounted for writing.
-    """
-    probe = folder / "room"  # its name needs room as well
-    try:
-        with probe.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _ROOM)
-    except OSError as error:
-        return error.errno or 0
-    finally:
-        with suppress(OSError):
-            probe.unlink()
-    return 0
+    __slots__ = ("_began", "_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> Transaction:
+        self._began = time.perf_counter()
+        try:
+            self._connection = self._database._begin_read()
+        except sqlite3.DatabaseError as error:
+            self._database._explain(error)
+            raise
+        return Transaction(self._connection)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        database = self._database
+        database._end_read(self._connection)
+        database.transactions.observe(time.perf_counter() - self._began, "read")
+        database._explain(error)
+
+
+class _Writing:
+    """The block of a write transaction."""
+
+    __slots__ = ("_began", "_database", "_transaction", "_wanted")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._transaction = Transaction(database._writer)
+
+    def __enter__(self) -> Transaction:
+        database = self._database
+        self._wanted = time.perf_counter()
+        database._write_lock.acquire()
+        self._began = time.perf_counter()
+        try:
+            database._writer.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            database._write_lock.release()
+            database._explain(error)
+            raise
+        return self._transaction
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        database = self._database
+        try:
+            database._end_write(commit=error is None)
+        except sqlite3.DatabaseError as failure:
+            database._explain(failure)
+            raise
+        ended = time.perf_counter()
+        if error is not None:
+            database._explain(error)
+            return
+        database.transactions.observe(self._began - self._wanted, "wait")
+        database.transactions.observe(ended - self._began, "write")
+        database.on_write()
+        self._transaction.run_after_commit()

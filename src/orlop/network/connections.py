@@ -290,10 +290,13 @@ class Connections:
         self._ports.release(key)
         self._let_go(namespace, container)
 
-    def renamed(self, namespace: str, container: str) -> None:
-        """A container's record has changed, and maybe its name."""
-        if self._store.endpoints(namespace, container):
+    def renamed(self, namespace: str, container: str) -> set[str]:
+        """A container's record has changed, and maybe its name; the networks that it is in."""
+        found = self._store.endpoints(namespace, container)
+        if found:
             self._update_names(namespace, container)
+        found += self.cni.endpoints(namespace, container)
+        return {each.network for each in found}
 
     def _update_names(self, namespace: str, container: str) -> None:
         """Names are a service to containers: what is wrong with it keeps none from running."""

@@ -45,11 +45,6 @@ class HostsFiles:
         for each in {*known[network], *filter(None, [container])}:
             self._write(namespace, each, known)
 
-    def renamed(self, namespace: str, container: str) -> None:
-        """A container's record has changed, and maybe its name."""
-        for each in self._connections.endpoints(namespace, container):
-            self.refresh(namespace, each.network)
-
     def refresh_all(self) -> None:
         """Make up for what was missed."""
         known = self._connections.endpoints()

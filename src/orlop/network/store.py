@@ -239,6 +239,8 @@ class NetworkStore:
                 f"SELECT * FROM network_endpoints {where} ORDER BY namespace, container, position",
                 values,
             )
+            if not rows:
+                return []
             addresses: dict[tuple[str, ...], list[str]] = {}
             for row in tx.all(
                 f"SELECT * FROM network_addresses {where} ORDER BY address LIKE '%:%'", values

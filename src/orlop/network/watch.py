@@ -84,7 +84,7 @@ class NetworkWatch:
                 self._named.leave_namespace(gone.name)
         elif topic == _CHANGED:
             if changed := decoded(envelope, ContainerUpdate):
-                self._connections.renamed(namespace, changed.id)
-                self._hosts.renamed(namespace, changed.id)
+                for network in self._connections.renamed(namespace, changed.id):
+                    self._hosts.refresh(namespace, network)
         elif moved := decoded(envelope, _MOVES[topic]):
             self._hosts.refresh(namespace, moved.network_id, moved.container_id)

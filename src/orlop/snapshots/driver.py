@@ -98,6 +98,11 @@ class Driver(ABC):
         """Bytes that the snapshot's own folder may have, where a project limits them; else 0."""
         return self._quota.size_limit(number)
 
+    def _lift_limits(self, number: int) -> None:
+        """Before a snapshot is deleted, or when it needs none any more."""
+        if self._quota.has(number):
+            self._quota.release(number, os.fspath(self.content(number)))
+
     def numbers(self) -> set[int]:
         """Every snapshot that has a folder."""
         return {int(entry.name) for entry in self.snapshots.iterdir() if entry.name.isdecimal()}
@@ -108,7 +113,7 @@ class Driver(ABC):
         Where the disk has no room for another name (btrfs), it stays what it was.
         """
         folder = self.folder(number)
-        self._quota.release(number, os.fspath(self.content(number)))
+        self._lift_limits(number)
         try:
             return folder.rename(self.snapshots / f"{_TRASH}{number}")
         except FileNotFoundError:
@@ -124,7 +129,7 @@ class Driver(ABC):
 
     def discard(self, number: int) -> None:
         """Remove a snapshot that nobody has seen."""
-        self._quota.release(number, os.fspath(self.content(number)))
+        self._lift_limits(number)
         with suppress(OSError):
             self.destroy(self.folder(number))
 

@@ -211,7 +211,7 @@ class ErofsDriver(Driver):
         """The files that the layer was made of go, and what killed workers have left."""
         with self._lock:
             self._take_sealed(number)
-        self._quota.release(number, os.fspath(self.content(number)))
+        self._lift_limits(number)
         for path in self.folder(number).iterdir():
             if path.name in _OF_LAYERS:
                 continue

@@ -69,10 +69,13 @@ class ProxySnapshotter(Shelf):
             raise InvalidArgument("snapshot key is empty")
         labels.validate(wanted)
         target = wanted.get(REF_LABEL, "")
-        self._refuse_existing(namespace, key, target, lease)
         with self._database.read() as tx:
-            above = self._parent(tx, namespace, parent)
+            taken = self._taken(tx, namespace, key, target)
+            above = None if taken else self._parent(tx, namespace, parent)
             below = self._name(tx, above) if above else ""
+        if taken:
+            self._refuse(namespace, taken, lease)  # unless it has just gone
+            return self._create(namespace, key, parent, kind, wanted, lease)
         number = self._ids.next()
         create = self._remote.view if kind is Kind.VIEW else self._remote.prepare
         with self._coming(namespace, _name(namespace, number, key)) as name:

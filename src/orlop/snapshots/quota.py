@@ -108,11 +108,13 @@ class ProjectQuota:
         except (OSError, ValueError):  # it has no project, or is just losing it
             return 0
 
+    def has(self, number: int) -> bool:
+        """Whether a snapshot has a project."""
+        return os.path.exists(self._note(number))  # noqa: PTH110 - somebody waits
+
     def release(self, number: int, folder: str) -> None:
-        """Lift the limits of a snapshot whose `folder` is to be deleted; nothing if it has none."""
+        """Lift the limits of a snapshot that has some, and whose `folder` is to be deleted."""
         note = self._note(number)
-        if not os.path.exists(note):  # noqa: PTH110 - most have none, and somebody waits
-            return
         with suppress(OSError, ValueError):  # of a note that a power cut left empty
             projects.limit(self._root, int(note.read_text()), 0, 0)
             # Or else it could not be moved within a root that is in a project itself.

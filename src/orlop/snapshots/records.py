@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orlop.metadata import Transaction, clock
 from orlop.snapshots.model import Info, Kind, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One row; `parent` is the number of the parent's row."""
 
     id: int
@@ -41,6 +39,14 @@ def find(tx: Transaction, snapshotter: str, namespace: str, key: str) -> Record 
         (snapshotter, namespace, key),
     )
     return _record(row) if row else None
+
+
+def exists(tx: Transaction, snapshotter: str, namespace: str, key: str) -> bool:
+    row = tx.one(
+        "SELECT 1 FROM snapshots WHERE snapshotter = ? AND namespace = ? AND key = ?",
+        (snapshotter, namespace, key),
+    )
+    return row is not None
 
 
 def all_of(tx: Transaction, snapshotter: str, namespace: str) -> list[Record]:

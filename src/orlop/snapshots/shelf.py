@@ -114,19 +114,21 @@ class Shelf(ABC):
     def undeleted(self) -> int:
         """How many have lost their records, and wait to be deleted or cannot be."""
 
-    def _refuse_existing(self, namespace: str, key: str, target: str, lease: str) -> None:
-        """Raise AlreadyExists for a key, or target name, that is taken; the lease holds it then."""
-        with self._database.read() as tx:
-            taken = [name for name in (key, target) if name and self._has(tx, namespace, name)]
+    def _taken(self, tx: Transaction, namespace: str, key: str, target: str) -> list[str]:
+        """Which of a key and a target name, "" for none, there is."""
+        return [name for name in (key, target) if name and self._has(tx, namespace, name)]
+
+    def _refuse(self, namespace: str, taken: Iterable[str], lease: str) -> None:
+        """Raise AlreadyExists for what is `_taken`, unless it has just gone; the lease holds it."""
         for name in taken:
-            with self._database.write() as tx:  # unless it has just gone
+            with self._database.write() as tx:
                 if stays := self._has(tx, namespace, name):
                     attach_to_lease(tx, namespace, lease, self._resource, name)
             if stays:
                 raise AlreadyExists(f'snapshot "{name}"')
 
     def _has(self, tx: Transaction, namespace: str, key: str) -> bool:
-        return records.find(tx, self.name, namespace, key) is not None
+        return records.exists(tx, self.name, namespace, key)
 
     @contextmanager
     def _held_if_taken(self, namespace: str, name: str, lease: str) -> Iterator[None]:
@@ -207,7 +209,7 @@ class Shelf(ABC):
         if not name:
             raise InvalidArgument(f'no name to commit snapshot "{record.key}" under')
         labels.validate(wanted)
-        if records.find(tx, self.name, namespace, name) is not None:
+        if self._has(tx, namespace, name):
             raise AlreadyExists(f'snapshot "{name}"')
         if record.kind is not Kind.ACTIVE:
             kind = record.kind.name.lower()

@@ -23,7 +23,7 @@ from orlop.errors import (
     Unimplemented,
 )
 from orlop.events import Publisher
-from orlop.metadata import Database, labels
+from orlop.metadata import Database, Transaction, labels
 from orlop.snapshots import quota, records, volatile
 from orlop.snapshots.deletion import Deletion
 from orlop.snapshots.driver import Driver
@@ -108,12 +108,17 @@ class SnapshotStore(Shelf):
         if not key:
             raise InvalidArgument("snapshot key is empty")
         labels.validate(wanted)
-        self._refuse_existing(namespace, key, wanted.get(REF_LABEL, ""), lease)
-        above, chain = self._ancestors(namespace, parent)
+        with self._database.read() as tx:
+            taken = self._taken(tx, namespace, key, wanted.get(REF_LABEL, ""))
+            above, chain = (None, []) if taken else self._ancestors(tx, namespace, parent)
+        if taken:
+            self._refuse(namespace, taken, lease)  # unless it has just gone
+            return self._create(namespace, key, parent, kind, wanted, lease)
         mapping = _mapping(wanted)
         if mapping and above and not (self.driver.maps_ids or self._is_copy(above, mapping)):
             parent = self._remapped(namespace, key, parent, mapping, lease)
-            above, chain = self._ancestors(namespace, parent)
+            with self._database.read() as tx:
+                above, chain = self._ancestors(tx, namespace, parent)
         number = self._ids.next()
         self._furnish(number, chain, kind, key, wanted)
         try:
@@ -158,11 +163,12 @@ class SnapshotStore(Shelf):
         defaults = self._defaults_for(record.kind, record.key, wanted)
         return record.kind is Kind.ACTIVE and volatile.wanted(wanted, defaults.volatile)
 
-    def _ancestors(self, namespace: str, parent: str) -> tuple[Record | None, list[int]]:
+    def _ancestors(
+        self, tx: Transaction, namespace: str, parent: str
+    ) -> tuple[Record | None, list[int]]:
         """A parent's record, if it has a name, and the numbers of its chain."""
-        with self._database.read() as tx:
-            above = self._parent(tx, namespace, parent)
-            return above, records.chain(tx, above.id) if above else []
+        above = self._parent(tx, namespace, parent)
+        return above, records.chain(tx, above.id) if above else []
 
     def _is_copy(self, above: Record, mapping: IdMapping) -> bool:
         """Whether a snapshot's files have the mapped owners already, by us or by a client."""

@@ -68,6 +68,13 @@ class _Walk:
         return folders
 
     def _descend(self, name: str) -> None:
+        """Into a folder; one that is empty just goes."""
+        try:
+            os.rmdir(name, dir_fd=self.at)
+        except OSError:  # what comes next says why
+            pass
+        else:
+            return
         try:
             below = openat2(self.at, name, _FOLDER, 0, _STAYS_HERE)
         except OSError as error:

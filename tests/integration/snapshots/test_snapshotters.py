@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -209,6 +210,22 @@ def test_errors_of_prepare(store: SnapshotStore) -> None:
         store.prepare("ns", "y", labels={"containerd.io/snapshot.ref": "work"})
     store.prepare("other", "work")
     assert len(store.driver.numbers()) == 2
+
+
+def test_a_key_that_has_just_gone_can_be_used(
+    store: SnapshotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _base(store, tmp_path)
+    real, seen = store._taken, []
+
+    def taken(*args: Any) -> list[str]:
+        seen.append(args)
+        return ["key"] if len(seen) == 1 else real(*args)
+
+    monkeypatch.setattr(store, "_taken", taken)
+    store.prepare("ns", "key", "base")
+    assert len(seen) == 2
+    assert store.stat("ns", "key").parent == "base"
 
 
 def test_errors_of_commit_and_mounts(store: SnapshotStore, tmp_path: Path) -> None:

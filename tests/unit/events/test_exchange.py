@@ -207,6 +207,8 @@ def test_who_comes_late_gets_what_is_kept() -> None:
     exchange.forward(first, keep=True)
     exchange.forward(envelope("/tasks/exit", TaskExit(container_id="b")))
     exchange.publish("other", "/tasks/oom", TaskOOM(), keep=True)
+    with exchange.subscribe(topics=frozenset({"/tasks/oom", "/tasks/start"})) as chosen:
+        assert [each.topic for each in chosen._buffer] == ["/tasks/oom"]
     with exchange.subscribe(["namespace==default"]) as late, exchange.subscribe() as later:
         assert list(late._buffer) == [first]
         assert [each.topic for each in later._buffer] == ["/tasks/exit", "/tasks/oom"]
