@@ -198,12 +198,9 @@ class Applier:
         return Descriptor(media_type=mediatypes.OCI_LAYER, digest=done.diff_id, size=done.size)
 
     def _unpack(self, stream: _Stream, target: _Target, ctx: CallContext) -> Unpacked:
-        with (
-            stream() as layer,
-            tempfile.TemporaryDirectory(prefix="orlop-unpack-") as mount_point,
-        ):
-            args = {**target.args, "mount_point": mount_point}
-            done = _finish(_start(self._forks, layer, args, target.overlay, self.limits), ctx)
+        with stream() as layer:
+            work = _start(self._forks, layer, target.args, target.overlay, self.limits)
+            done = _finish(work, ctx)
         if done.implicit and target.upper is not None:
             inherit_folders(target.upper, target.lowers, done.implicit)
         return done

@@ -16,6 +16,13 @@ from orlop.sys.mount import MNT_DETACH, Mount, make_private, pivot_root, unmount
 _MEMORY_MAX = 4 << 30
 
 
+MOUNT_POINT = Path("/sys")
+"""Where a worker may mount what it is to see: every Linux has that folder, and no worker needs it.
+
+One of its own would stay behind when the daemon is killed.
+"""
+
+
 def private_mounts() -> None:
     """From here on nobody else sees what this process mounts."""
     process.unshare(process.CLONE_NEWNS)

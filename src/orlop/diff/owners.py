@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orlop.diff.confinement import confine, mounts_of, plain, private_mounts
+from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, plain, private_mounts
 from orlop.errors import InvalidArgument, ResourceExhausted, Unknown
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Report, Worker
@@ -45,10 +44,9 @@ class Owners:
 
         Raises InvalidArgument for one that is not mapped, ResourceExhausted on a full disk.
         """
-        with tempfile.TemporaryDirectory(prefix="orlop-chown-") as mount_point:
-            args = {"mounts": plain(mounts), "mount_point": mount_point, "ids": mapping.options}
-            with Worker(self._forks, _CHANGE, args, [], name=_NAME) as worker:
-                worker.result()
+        args = {"mounts": plain(mounts), "ids": mapping.options}
+        with Worker(self._forks, _CHANGE, args, [], name=_NAME) as worker:
+            worker.result()
 
     def can_be_shown(self, folder: Path) -> bool:
         """Whether a folder's filesystem can be mounted with mapped ids, so that this is no use."""
@@ -57,17 +55,16 @@ class Owners:
 
 
 def change(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
-    """The job (see `orlop.fork.worker`): `mounts` are made in `mount_point`, `ids` mapped there."""
+    """The job (see `orlop.fork.worker`): `mounts` are made, and `ids` mapped of what they show."""
     del fds, report
     mapping, _ = IdMapping.of(args["ids"])
     if mapping is None:
         raise InvalidArgument("no mapping of ids")
     private_mounts()
     use_all_descriptors()
-    root = Path(args["mount_point"])
     try:
-        mount_all(mounts_of(args["mounts"]), root)
-        confine(root, _CAPABILITIES)
+        mount_all(mounts_of(args["mounts"]), MOUNT_POINT)
+        confine(MOUNT_POINT, _CAPABILITIES)
         change_owners("/", mapping)
     except OSError as error:
         about = f"owners of a snapshot's files cannot be changed: {error}"

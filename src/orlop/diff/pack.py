@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.diff.compress import compressor
-from orlop.diff.confinement import confine, mounts_of, private_mounts
+from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, private_mounts
 from orlop.errors import Unknown
 from orlop.fork.worker import Report
 from orlop.oci.digest import Digest
@@ -39,10 +39,10 @@ _CAPABILITIES = frozenset(
 def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """The job (see `orlop.fork.worker`): the layer from `lower` to `upper`, into descriptor 0.
 
-    `args`: `lower` (none is an empty tree) and `upper`, mounts to be made in the folder
-    `mount_point` where nobody else sees them; `overlay`, `newest` and `mount_points` as in `Layer`;
-    `compression`. Answers the `diff_id` of the plain tar, "" unless `hashed`, `redirected` where
-    `upper` alone does not tell all, or `unread` where the other end was closed.
+    `args`: `lower` (none is an empty tree) and `upper`, mounts to be made where nobody else sees
+    them; `overlay`, `newest` and `mount_points` as in `Layer`; `compression`. Answers the `diff_id`
+    of the plain tar, "" unless `hashed`, `redirected` where `upper` alone does not tell all, or
+    `unread` where the other end was closed.
     """
     del report
     (target,) = fds
@@ -68,12 +68,11 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
 def _see_only(args: dict[str, Any]) -> None:
     private_mounts()
     use_all_descriptors()
-    root = Path(args["mount_point"])
-    mount("tmpfs", root, "tmpfs", 0, "mode=0700")
+    mount("tmpfs", MOUNT_POINT, "tmpfs", 0, "mode=0700")
     for name in (_LOWER, _UPPER):
-        (root / name).mkdir()
-        _mount(mounts_of(args[name]), root / name)
-    confine(root, _CAPABILITIES)
+        (MOUNT_POINT / name).mkdir()
+        _mount(mounts_of(args[name]), MOUNT_POINT / name)
+    confine(MOUNT_POINT, _CAPABILITIES)
 
 
 def _mount(mounts: list[Mount], target: Path) -> None:

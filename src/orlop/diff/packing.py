@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,26 +64,24 @@ def pack(forks: ForkServer, wanted: Wanted, writer: ContentWriter, ctx: CallCont
 @contextmanager
 def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, FileIO]]:
     """A worker that makes the tar, and the pipe to read it from."""
-    with tempfile.TemporaryDirectory(prefix="orlop-pack-") as mount_point:
-        args = {
-            "lower": plain(wanted.lower),
-            "upper": plain(wanted.upper),
-            "overlay": wanted.overlay,
-            "compression": wanted.compression,
-            "newest": wanted.newest,
-            "mount_points": list(wanted.mount_points),
-            "hashed": wanted.hashed,
-            "mount_point": mount_point,
-        }
-        read, write = os.pipe2(os.O_CLOEXEC)
-        with FileIO(read) as tar:
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE)
-            try:
-                worker = Worker(forks, _JOB, args, [write], name=_NAME)
-            finally:
-                os.close(write)
-            with worker:
-                yield worker, tar
+    args = {
+        "lower": plain(wanted.lower),
+        "upper": plain(wanted.upper),
+        "overlay": wanted.overlay,
+        "compression": wanted.compression,
+        "newest": wanted.newest,
+        "mount_points": list(wanted.mount_points),
+        "hashed": wanted.hashed,
+    }
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with FileIO(read) as tar:
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE)
+        try:
+            worker = Worker(forks, _JOB, args, [write], name=_NAME)
+        finally:
+            os.close(write)
+        with worker:
+            yield worker, tar
 
 
 def abandon(content: ContentStore, writer: ContentWriter) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orlop.diff.confinement import confine, mounts_of, private_mounts
+from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, private_mounts
 from orlop.diff.inflating import Pump, batches
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.worker import Report
@@ -36,10 +36,10 @@ _CAPABILITIES = frozenset(
 def unpack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """The job (see `orlop.fork.worker`): unpack the layer that descriptor 0 of `fds` gives.
 
-    `args`: `folder`, or `mounts` to be mounted at `mount_point` where nobody else sees them;
-    `overlay`, and the limits `max_size`, `max_ratio`, `max_zeros`, `max_entries`. Answers the
-    `diff_id` and `size` of the plain tar and the number of `entries`; folders that the layer
-    implies without containing are reported in batches, `{"implicit": […]}`.
+    `args`: `folder`, or `mounts` to be made where nobody else sees them; `overlay`, and the limits
+    `max_size`, `max_ratio`, `max_zeros`, `max_entries`. Answers the `diff_id` and `size` of the
+    plain tar and the number of `entries`; folders that the layer implies without containing are
+    reported in batches, `{"implicit": […]}`.
     """
     (source,) = fds
     _confine(args)
@@ -65,6 +65,6 @@ def _confine(args: dict[str, Any]) -> None:
         target = Path(args["folder"])
         mount(str(target), target, "", MS_BIND)
     else:
-        target = Path(args["mount_point"])
+        target = MOUNT_POINT
         mount_all(mounts_of(args["mounts"]), target)
     confine(target, _CAPABILITIES)
