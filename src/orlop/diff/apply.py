@@ -20,6 +20,7 @@ from orlop.diff.inherit import inherit_folders, looks_of
 from orlop.diff.processors import Processors
 from orlop.erofs.folders import LAYER, UNFINISHED, block_size, wants_image
 from orlop.erofs.looks import fit, give
+from orlop.errors import InvalidArgument
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
 from orlop.oci import mediatypes
@@ -184,10 +185,12 @@ class Applier:
         """Apply `layer` to the filesystem of `mounts`; the descriptor of its plain tar.
 
         `payloads` are for stream processors, by id. Raises NotFound without the blob,
-        InvalidArgument for a layer that is malformed or of a media type that no processor takes,
-        FailedPrecondition when one fails, ResourceExhausted beyond a limit. A cancelled call ends
-        the worker.
+        InvalidArgument without mounts, or for a layer that is malformed or of a media type that no
+        processor takes, FailedPrecondition when one fails, ResourceExhausted beyond a limit. A
+        cancelled call ends the worker.
         """
+        if not mounts:
+            raise InvalidArgument(f"no mounts to apply layer {layer.digest} to")
         target, image = _Target(mounts), wants_image(mounts)
         with self._content.open(namespace, layer.digest) as blob:
             stream = partial(self.processors.plain, layer.media_type, blob.fd, payloads)

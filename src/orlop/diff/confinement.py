@@ -10,23 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from orlop.sys import process
-from orlop.sys.mount import MNT_DETACH, Mount, make_private, pivot_root, unmount
+from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount, pivot_root, unmount
 
 # More than any honest layer's list of names takes.
 _MEMORY_MAX = 4 << 30
 
 
-MOUNT_POINT = Path("/sys")
-"""Where a worker may mount what it is to see: every Linux has that folder, and no worker needs it.
-
-One of its own would stay behind when the daemon is killed.
-"""
+# Every Linux has that folder, and no worker needs it.
+_PLACE = Path("/sys")
 
 
 def private_mounts() -> None:
     """From here on nobody else sees what this process mounts."""
     process.unshare(process.CLONE_NEWNS)
     make_private(Path("/"))
+
+
+def mount_point() -> Path:
+    """After `private_mounts`, an empty folder for what a worker is to see.
+
+    It is in a tmpfs that goes with the worker: one on disk would stay behind when the daemon is
+    killed.
+    """
+    mount("tmpfs", _PLACE, "tmpfs", 0, "mode=0700")
+    folder = _PLACE / "root"
+    folder.mkdir()
+    return folder
 
 
 def confine(root: Path, capabilities: Collection[int]) -> None:
@@ -48,12 +57,12 @@ def plain(mounts: Iterable[Mount]) -> list[dict[str, Any]]:
     """Mounts as a worker's arguments; `mounts_of` reads them."""
     return [
         {
-            "type": mount.type,
-            "source": mount.source,
-            "target": mount.target,
-            "options": list(mount.options),
+            "type": each.type,
+            "source": each.source,
+            "target": each.target,
+            "options": list(each.options),
         }
-        for mount in mounts
+        for each in mounts
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, plain, private_mounts
+from orlop.diff.confinement import confine, mount_point, mounts_of, plain, private_mounts
 from orlop.errors import InvalidArgument, ResourceExhausted, Unknown
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Report, Worker
@@ -63,8 +63,9 @@ def change(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, An
     private_mounts()
     use_all_descriptors()
     try:
-        mount_all(mounts_of(args["mounts"]), MOUNT_POINT)
-        confine(MOUNT_POINT, _CAPABILITIES)
+        root = mount_point()
+        mount_all(mounts_of(args["mounts"]), root)
+        confine(root, _CAPABILITIES)
         change_owners("/", mapping)
     except OSError as error:
         about = f"owners of a snapshot's files cannot be changed: {error}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.diff.compress import compressor
-from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, private_mounts
+from orlop.diff.confinement import confine, mount_point, mounts_of, private_mounts
 from orlop.errors import Unknown
 from orlop.fork.worker import Report
 from orlop.oci.digest import Digest
@@ -68,11 +68,12 @@ def pack(args: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]
 def _see_only(args: dict[str, Any]) -> None:
     private_mounts()
     use_all_descriptors()
-    mount("tmpfs", MOUNT_POINT, "tmpfs", 0, "mode=0700")
+    root = mount_point()
+    mount("tmpfs", root, "tmpfs", 0, "mode=0700")
     for name in (_LOWER, _UPPER):
-        (MOUNT_POINT / name).mkdir()
-        _mount(mounts_of(args[name]), MOUNT_POINT / name)
-    confine(MOUNT_POINT, _CAPABILITIES)
+        (root / name).mkdir()
+        _mount(mounts_of(args[name]), root / name)
+    confine(root, _CAPABILITIES)
 
 
 def _mount(mounts: list[Mount], target: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orlop.diff.confinement import MOUNT_POINT, confine, mounts_of, private_mounts
+from orlop.diff.confinement import confine, mount_point, mounts_of, private_mounts
 from orlop.diff.inflating import Pump, batches
 from orlop.errors import OrlopError, ResourceExhausted
 from orlop.fork.worker import Report
@@ -65,6 +65,6 @@ def _confine(args: dict[str, Any]) -> None:
         target = Path(args["folder"])
         mount(str(target), target, "", MS_BIND)
     else:
-        target = MOUNT_POINT
+        target = mount_point()
         mount_all(mounts_of(args["mounts"]), target)
     confine(target, _CAPABILITIES)

@@ -69,7 +69,8 @@ class Bench:
     ) -> Descriptor:
         layer = Descriptor(media_type=media_type, digest=self.put(data), size=len(data))
         bind = [Mount("bind", str(self.target), options=("rbind", "rw"))]
-        return self.applier.apply("ns", layer, mounts or bind, ctx or CallContext(namespace="ns"))
+        mounts = bind if mounts is None else mounts
+        return self.applier.apply("ns", layer, mounts, ctx or CallContext(namespace="ns"))
 
     def overlay(self, *lowers: Path) -> list[Mount]:
         work = self.root / "work"
@@ -443,6 +444,18 @@ def test_no_folder_stays_of_a_mount_in_the_worker(
     twice = Mount("bind", str(bench.target), options=("rbind", "rw"))
     bench.apply(layer(member("a", b"x")), mounts=[twice, twice])
     assert list(places.iterdir()) == []
+
+
+def test_a_worker_sees_nothing_but_its_mounts(bench: Bench) -> None:
+    """What they do not cover is an empty folder of its own, which nothing can be unpacked to."""
+    with pytest.raises(InvalidArgument, match="no mounts to apply layer sha256:"):
+        bench.apply(layer(), mounts=[])
+    below = Mount("bind", str(bench.target), "fs", ("rbind", "rw"))
+    with pytest.raises(OrlopError, match="No such file"):
+        bench.apply(layer() + bytes(512), mounts=[below])
+    again = Mount("none", "none", options=("remount", "ro"))
+    with pytest.raises(OrlopError, match="Invalid argument"):
+        bench.apply(layer() + bytes(1024), mounts=[again])
 
 
 def test_a_cancelled_call_ends_the_worker(bench: Bench) -> None:
