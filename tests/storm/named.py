@@ -43,8 +43,8 @@ _OF_ONE = {
     },
     "erofs": {
         "the row of an extraction": r"snapshots\.store\.adopt of erofs: committed",
-        "the beginning of a seal": r"diff\.packing\.packing of erofs: os\.mkdir",
-        "the end of a seal": r"diff\.packing\.packing of erofs: os\.rmdir",
+        "the beginning of a seal": r"sys\.fs\..* < snapshots\.erofs\.seal of erofs: fsynced",
+        "the end of a seal": r"snapshots\.records\.commit of erofs: UPDATE",
         "the layer of what was sealed": r"snapshots\.erofs\._take_sealed of erofs: os\.rename",
         "the end of its files": r"sys\.removal\.\w+ < snapshots\.erofs\.settle of erofs: os\.rmdir",
         "the mount of a layer": r"sys\.mount\.mount < snapshots\.erofs\._mount of erofs: mount",
