@@ -398,7 +398,8 @@ def test_media_types_and_missing_blobs(bench: Bench) -> None:
         bench.apply(layer(), media_type="text/html")
     missing = Descriptor(media_type=GZIP, digest=f"sha256:{'0' * 64}", size=1)
     with pytest.raises(NotFound):
-        bench.applier.apply("ns", missing, [], CallContext(namespace="ns"))
+        mounts = [Mount("bind", str(bench.target), options=("rbind", "rw"))]
+        bench.applier.apply("ns", missing, mounts, CallContext(namespace="ns"))
 
 
 def test_other_mounts_are_mounted_in_the_worker(bench: Bench) -> None:
