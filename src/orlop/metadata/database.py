@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 from orlop.errors import FailedPrecondition
@@ -206,12 +205,7 @@ class _Reading:
             raise
         return Transaction(self._connection)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         database = self._database
         database._end_read(self._connection)
         database.transactions.observe(time.perf_counter() - self._began, "read")
@@ -240,12 +234,7 @@ class _Writing:
             raise
         return self._transaction
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         database = self._database
         try:
             database._end_write(commit=error is None)

@@ -110,7 +110,7 @@ class ProjectQuota:
 
     def has(self, number: int) -> bool:
         """Whether a snapshot has a project."""
-        return os.path.exists(self._note(number))  # noqa: PTH110 - somebody waits
+        return self._note(number).exists()
 
     def release(self, number: int, folder: str) -> None:
         """Lift the limits of a snapshot that has some, and whose `folder` is to be deleted."""
