@@ -2,8 +2,9 @@
 
 The daemon's side is `Worker`, a context manager; the job's side is a function
 `job(args, fds, report)` whose result is sent back. Messages are JSON objects on a SOCK_SEQPACKET
-socket: any number of `{"progress": …}`, then one `{"result": …}` or `{"error": {…}}`. A worker dies
-with the fork server, and so with its owner.
+socket: any number of `{"progress": …}`, then one `{"result": …}` or `{"error": {…}}`; a long one
+takes several packets, each of which begins with whether it is the last. A worker dies with the fork
+server, and so with its owner.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orlop.sys.process import set_parent_death_signal
 from orlop.tally import Counter
 
 MAX_MESSAGE = 64 * 1024
+_MORE, _LAST = b"+", b"."
 _END_LIMIT = 5000  # milliseconds
 Report = Callable[[Any], None]
 
@@ -128,10 +130,7 @@ class Worker:
         Raises the `OrlopError` that the job raised, or Unavailable if the worker died.
         """
         while True:
-            message = self._socket.recv(MAX_MESSAGE)
-            if not message:
-                raise errors.Unavailable(f"worker {self.pid} died before its job was done")
-            answer = json.loads(message)
+            answer = json.loads(self._message())
             if "progress" in answer:
                 if on_progress is not None:
                     on_progress(answer["progress"])
@@ -140,6 +139,14 @@ class Worker:
             if "error" in answer:
                 raise errors.from_code(answer["error"]["code"], answer["error"]["message"])
             return answer["result"]
+
+    def _message(self) -> bytes:
+        pieces = []
+        while packet := self._socket.recv(MAX_MESSAGE):
+            pieces.append(packet[1:])
+            if packet.startswith(_LAST):
+                return b"".join(pieces)
+        raise errors.Unavailable(f"worker {self.pid} died before its job was done")
 
 
 class Companion:
@@ -188,7 +195,7 @@ def child(request: dict[str, Any], fds: list[int]) -> int:
     channel = socket.socket(fileno=fds[0])
 
     def report(value: Any) -> None:
-        channel.send(json.dumps({"progress": value}).encode())
+        _send(channel, {"progress": value})
 
     try:
         module, _, function = request["job"].partition(":")
@@ -204,7 +211,15 @@ def child(request: dict[str, Any], fds: list[int]) -> int:
         text = f"{type(error).__name__}: {error}"
         answer = {"error": {"code": errors.Internal.code, "message": text}}
     try:
-        channel.send(json.dumps(answer).encode())
+        _send(channel, answer)
     except BrokenPipeError:
         return 1
     return 0
+
+
+def _send(channel: socket.socket, message: Mapping[str, Any]) -> None:
+    data, size = json.dumps(message).encode(), MAX_MESSAGE - 1
+    last = max(len(data) - 1, 0) // size * size
+    for at in range(0, last, size):
+        channel.send(_MORE + data[at : at + size])
+    channel.send(_LAST + data[last:])

@@ -21,7 +21,7 @@ import pytest
 
 from orlop.errors import NotFound, Unavailable
 from orlop.fork.client import ForkServer
-from orlop.fork.worker import Worker
+from orlop.fork.worker import MAX_MESSAGE, Worker
 from orlop.rpc import CallContext
 from orlop.runtime import Bundles
 from orlop.runtime.forked import ForkedShims
@@ -45,6 +45,11 @@ def add(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -> 
     if args.get("fail"):
         raise NotFound('number "7"')
     return sum(args["numbers"])
+
+
+def speak_at_length(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -> str:
+    report("a" * args["size"])
+    return "b" * int(args["size"])
 
 
 def sleep(args: dict[str, Any], fds: list[int], report: Callable[[Any], None]) -> None:
@@ -107,6 +112,17 @@ def test_a_worker_raises_what_its_job_raised(forks: ForkServer) -> None:
         pytest.raises(NotFound, match='number "7"'),
     ):
         worker.result()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, MAX_MESSAGE, 500_000])
+def test_answers_are_as_long_as_they_are(forks: ForkServer, more: int) -> None:
+    """Around what a packet holds: the quoted text, its key and the mark are 15 or 18 bytes more."""
+    seen: list[str] = []
+    for around in range(12, 21):
+        size = MAX_MESSAGE - around + more
+        with Worker(forks, f"{HERE}:speak_at_length", {"size": size}) as worker:
+            assert worker.result(seen.append) == "b" * size
+        assert seen.pop() == "a" * size
 
 
 def test_a_killed_worker_is_told(forks: ForkServer) -> None:
