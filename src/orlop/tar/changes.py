@@ -287,8 +287,8 @@ def _same_file(
     """Whether a file is as it was; contents are compared where times tell too little."""
     if _facts(old) != _facts(new):
         return False
-    if (old.st_ino, old.st_ctime_ns) == (new.st_ino, new.st_ctime_ns):
-        return True  # one file, seen twice: a change of attributes would show in its ctime
+    if _is_one_file(old, new):
+        return True
     if kept(read_attributes(lower, name)) != kept(read_attributes(upper, name)):
         return False
     if stat.S_ISLNK(new.st_mode):
@@ -296,6 +296,17 @@ def _same_file(
     if stat.S_ISREG(new.st_mode) and new.st_mtime_ns % _SECOND == 0:
         return _same_content(lower, upper, name, new.st_size)
     return True
+
+
+def _is_one_file(old: os.stat_result, new: os.stat_result) -> bool:
+    """Seen twice: a change of attributes would show in its ctime.
+
+    Each view of an overlay has a device number of its own, so an equal ctime has to do. An image
+    has mtimes for ctimes, which say nothing, and its inodes the numbers of any other's.
+    """
+    if (old.st_ino, old.st_ctime_ns) != (new.st_ino, new.st_ctime_ns):
+        return False
+    return old.st_dev == new.st_dev or old.st_ctime_ns != old.st_mtime_ns
 
 
 def _facts(info: os.stat_result) -> tuple[int, ...]:

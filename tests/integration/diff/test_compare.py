@@ -40,6 +40,7 @@ from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.rpc import CallContext
+from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, mount, mount_all, unmount
 from orlop.tar.changes import Layer
 from orlop.tar.reader import Entry
@@ -226,6 +227,28 @@ def test_unrelated_snapshots_of_one_store(bench: Bench) -> None:
         subprocess.run(["cp", "-aT", before, applied], check=True)
         bench.apply(layer, bind(applied))
         assert_same(applied, after)
+
+
+def test_images_of_one_shape(bench: Bench, tmp_path: Path) -> None:
+    """Inodes of one number, and ctimes that are mtimes: what tells two files apart elsewhere."""
+    points = []
+    try:
+        for version in ("1", "2"):
+            tree = bench.folder()
+            (tree / "etc").mkdir()
+            (tree / "etc/conf").write_text(f"version={version}\n")
+            (tree / "etc/same").write_text("same")
+            image = tmp_path / f"{version}.erofs"
+            command = ["mkfs.erofs", "-T", "1500000000", "--all-root", image, tree]
+            subprocess.run(command, check=True, capture_output=True)
+            mount_image(image, point := bench.folder("mounted"), "erofs")
+            points.append(point)
+        files = [(point / "etc/conf").stat() for point in points]
+        assert len({(file.st_ino, file.st_ctime_ns) for file in files}) == 1
+        assert bench.names(bench.compare(bind(points[0]), bind(points[1]))) == ["etc", "etc/conf"]
+    finally:
+        for point in points:
+            unmount(point)
 
 
 @pytest.mark.parametrize("right_is", ["bind", "overlay"])
