@@ -18,6 +18,7 @@ from orlop.tar import names
 from orlop.tar import reader as tar
 from orlop.tar.bounds import Bounds
 from orlop.tar.names import show
+from orlop.tar.own_paths import OwnPaths
 from orlop.tar.reader import Entry, TarReader
 
 _WHAT = "layer"
@@ -82,7 +83,7 @@ class LayerTree:
         self._bounds = Bounds(_WHAT, max_entries)
         self._place = place
         self._folders: dict[bytes, Node] = {b"": self.root}
-        self._seen: set[bytes] = set()
+        self._own = OwnPaths()
 
     @property
     def entries(self) -> int:
@@ -128,7 +129,7 @@ class LayerTree:
             raise InvalidArgument(
                 f"{_WHAT} entry {show(path)} has a value that no file can have: {error}"
             ) from error
-        self._seen.add(path)
+        self._own.add(path, folder)
 
     # Folders
 
@@ -217,11 +218,16 @@ class LayerTree:
         if name.startswith(names.AUFS_OWN):
             return
         hidden = names.hidden_by(folder, name, _WHAT)
-        if (folder + b"/" + hidden if folder else hidden) in self._seen:
-            return  # a whiteout hides what lower layers have, not what this one has
+        path = folder + b"/" + hidden if folder else hidden
         if len(hidden) > layout.NAME_MAX:
             raise _os_error(errno.ENAMETOOLONG)
-        self._put(self._folder(folder, mtime), hidden, Node(stat.S_IFCHR))
+        parent = self._folder(folder, mtime)
+        there = _children(parent).get(hidden)
+        # What lower layers have is hidden, not what this one has.
+        if there is not None and there.children is not None and self._own.reach(path):
+            there.xattrs[_OPAQUE_XATTR] = b"y"
+        elif not self._own.has(path):
+            self._put(parent, hidden, Node(stat.S_IFCHR))
 
     def _node(self, entry: Entry) -> Node:
         for number in (entry.uid, entry.gid):
@@ -281,7 +287,7 @@ class LayerTree:
             raise InvalidArgument(f"{_WHAT} has a hard link to itself: {show(entry.name)}")
         source = self._folder(folder, entry.mtime)
         node = _children(source).get(base)
-        if node is None or (node is _children(parent).get(name) and source is parent):
+        if node is None or (base == name and source is parent):
             raise InvalidArgument(
                 f"{_WHAT} has a hard link {show(entry.name)} to {show(entry.link)}, "
                 f"which is not in the {_WHAT}"

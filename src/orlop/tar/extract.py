@@ -17,11 +17,20 @@ from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.sys.fs import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 from orlop.sys.process import in_user_namespace
 from orlop.sys.removal import remove_tree
-from orlop.tar import names, zeros
+from orlop.tar import names
 from orlop.tar import reader as tar
 from orlop.tar.bounds import Bounds
 from orlop.tar.default_lists import DefaultLists
-from orlop.tar.names import show as _show
+from orlop.tar.inodes import (
+    is_folder,
+    is_whiteout,
+    names_in,
+    remove_acls,
+    set_xattr,
+    write,
+)
+from orlop.tar.names import show
+from orlop.tar.own_paths import OwnPaths
 from orlop.tar.reader import Entry
 
 # Read while there still is a /proc. In a user namespace overlayfs is mounted with `userxattr`, and
@@ -32,7 +41,6 @@ _OPAQUE_XATTR = f"{'user' if _IN_USER_NAMESPACE else 'trusted'}.overlay.opaque"
 _OPEN_FOLDERS = 64
 _FOLDER = os.O_PATH | os.O_DIRECTORY
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
 _SPECIAL_BITS = 0o7000
 
 
@@ -59,7 +67,7 @@ class Extractor:
         self._bounds = Bounds(self._what, max_entries)
         self._root = os.open("/", _FOLDER)
         self._folders: OrderedDict[bytes, int] = OrderedDict()
-        self._unpacked: set[bytes] = set()
+        self._own = OwnPaths()
         self._left_out: set[bytes] = set()
         # Of folders, given to them last: what is made in them changes the one, and gets the other.
         self._times: dict[bytes, int] = {}
@@ -102,20 +110,20 @@ class Extractor:
         if self._stale:
             self._forget_folders()
         folder, _, name = path.rpartition(b"/")
-        if self._layer and name.startswith(names.WHITEOUT):
-            self._whiteout(folder, name)
-            return
         parent = self._open_folder(folder)
-        self._left_out.discard(path)
         try:
+            if self._layer and name.startswith(names.WHITEOUT):
+                self._whiteout(parent, folder, name)
+                return
+            self._left_out.discard(path)
             self._make[entry.type](entry, parent, name, reader)
         except OSError as error:
             raise self._explain(error, path) from error
         except (OverflowError, ValueError) as error:
             raise InvalidArgument(
-                f"{self._what} entry {_show(path)} has a value that no file can have: {error}"
+                f"{self._what} entry {show(path)} has a value that no file can have: {error}"
             ) from error
-        self._unpacked.add(path)
+        self._own.add(path, folder)
         if self._stale and entry.type != tar.DIRECTORY:  # a folder may have given way
             self._times.pop(path, None)
             self._defaults.forget(path)
@@ -180,8 +188,8 @@ class Extractor:
                 continue  # not a link
             if not target.startswith(b"/") and _climbs(at[:-1], target):
                 raise InvalidArgument(
-                    f"{self._what} entry leads out of the {self._what}: {_show(path)} goes "
-                    f"through the link {_show(here)} to {_show(target)}"
+                    f"{self._what} entry leads out of the {self._what}: {show(path)} goes "
+                    f"through the link {show(here)} to {show(target)}"
                 )
         try:
             return openat2(self._root, os.fsdecode(path), _FOLDER, 0, RESOLVE_IN_ROOT)
@@ -214,44 +222,47 @@ class Extractor:
                 return  # replaced by a later entry
             raise self._explain(error, path) from error
         try:
-            _set_xattr(fd, names.DEFAULT_ACL, acl, user=True)
+            set_xattr(fd, names.DEFAULT_ACL, acl, user=True)
         except OSError as error:
             raise self._explain(error, path) from error
         finally:
             os.close(fd)
 
-    # Whiteouts
+    # Whiteouts. They hide what lower layers have, not what this one has, whichever comes first.
 
-    def _whiteout(self, folder: bytes, name: bytes) -> None:
+    def _whiteout(self, parent: int, folder: bytes, name: bytes) -> None:
         if name == names.OPAQUE:
-            parent = self._open_folder(folder)
-            if self._overlay:
-                self._set_opaque(b".", parent)
-            else:
-                self._clear(parent, folder)
+            self._make_opaque(folder)
             return
         if name.startswith(names.AUFS_OWN):
             return
         hidden = names.hidden_by(folder, name, self._what)
         path = folder + b"/" + hidden if folder else hidden
-        if path in self._unpacked:
-            return  # a whiteout hides what lower layers have, not what this one has
-        parent = self._open_folder(folder)
-        self._remove(parent, hidden)
-        if self._overlay:
-            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        if self._own.reach(path) and is_folder(parent, hidden):
+            self._make_opaque(path)
+        elif not self._own.has(path):
+            self._remove(parent, hidden)
+            if self._overlay:
+                os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
 
-    def _clear(self, parent: int, folder: bytes) -> None:
-        """Delete what lower layers had in a folder."""
-        fd = os.open(b"/" + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            there = [os.fsencode(name) for name in os.listdir(fd)]  # noqa: PTH208
-        finally:
-            os.close(fd)
-        for name in there:
-            path = folder + b"/" + name if folder else name
-            if path not in self._unpacked:
-                self._remove(parent, name)
+    def _make_opaque(self, folder: bytes) -> None:
+        if self._overlay:
+            self._set_opaque(b".", self._open_folder(folder))
+        else:
+            self._clear(folder)
+
+    def _clear(self, folder: bytes) -> None:
+        """Delete what lower layers had in a folder, and in what of it is this layer's as well."""
+        waiting = [folder]
+        while waiting:
+            folder = waiting.pop()
+            parent = self._open_folder(folder)
+            for name in names_in(parent):
+                path = folder + b"/" + name if folder else name
+                if self._own.reach(path) and is_folder(parent, name):
+                    waiting.append(path)
+                elif not self._own.has(path):
+                    self._remove(parent, name)
 
     def _remove(self, parent: int, name: bytes) -> None:
         """Remove whatever has the name, if anything has."""
@@ -276,25 +287,25 @@ class Extractor:
             if there != comes:
                 kinds = ("a folder", "a file") if there else ("a file", "a folder")
                 raise InvalidArgument(
-                    f"{_show(entry.name)} is {kinds[0]}, which {kinds[1]} cannot take the place of"
+                    f"{show(entry.name)} is {kinds[0]}, which {kinds[1]} cannot take the place of"
                 )
         self._remove(parent, name)
 
     def _regular(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         special = entry.mode & _SPECIAL_BITS
-        owned = entry.uid or entry.gid
         try:
             fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
         except FileExistsError:
             self._make_way(entry, parent, name)
             fd = os.open(name, _CREATE, entry.mode & ~_SPECIAL_BITS, dir_fd=parent)
         try:
-            if _write(fd, reader.content()):
+            if write(fd, reader.content()):
                 os.ftruncate(fd, entry.size)
-            if owned:
+            made = os.fstat(fd)  # its group may be that of a folder with the setgid bit
+            if (made.st_uid, made.st_gid) != (entry.uid, entry.gid):
                 os.fchown(fd, entry.uid, entry.gid)
             for key, value in entry.xattrs.items():
-                _set_xattr(fd, key, value, user=True)
+                set_xattr(fd, key, value, user=True)
             if special:
                 os.fchmod(fd, entry.mode)
             os.utime(fd, ns=(entry.mtime, entry.mtime))
@@ -312,7 +323,7 @@ class Extractor:
             if not stat.S_ISDIR(found.st_mode):
                 self._make_way(entry, parent, name)
                 os.mkdir(name, entry.mode, dir_fd=parent)
-                if self._overlay and _is_whiteout(found):
+                if self._overlay and is_whiteout(found):
                     self._set_opaque(name, parent)
         path = self._clean(entry.name)
         self.implicit.pop(path, None)
@@ -321,12 +332,12 @@ class Extractor:
         try:
             os.fchown(fd, entry.uid, entry.gid)
             if merged and self._layer:
-                _remove_acls(fd)
+                remove_acls(fd)
             for key, value in entry.xattrs.items():
                 if key == names.DEFAULT_ACL:
                     self._defaults.note(path, value)
                 else:
-                    _set_xattr(fd, key, value, user=True)
+                    set_xattr(fd, key, value, user=True)
             os.fchmod(fd, entry.mode)
         finally:
             os.close(fd)
@@ -343,7 +354,7 @@ class Extractor:
     def _symlink(self, entry: Entry, parent: int, name: bytes, reader: Entries) -> None:
         del reader
         if not entry.link:
-            raise InvalidArgument(f"{self._what} has a link to nothing: {_show(entry.name)}")
+            raise InvalidArgument(f"{self._what} has a link to nothing: {show(entry.name)}")
         try:
             os.symlink(entry.link, name, dir_fd=parent)
         except FileExistsError:
@@ -356,10 +367,10 @@ class Extractor:
         target = self._clean(entry.link)
         folder, _, base = target.rpartition(b"/")
         if not base:
-            raise InvalidArgument(f"{self._what} has a hard link to nothing: {_show(entry.name)}")
+            raise InvalidArgument(f"{self._what} has a hard link to nothing: {show(entry.name)}")
         own = self._clean(entry.name)
         if target == own:
-            raise InvalidArgument(f"{self._what} has a hard link to itself: {_show(entry.name)}")
+            raise InvalidArgument(f"{self._what} has a hard link to itself: {show(entry.name)}")
         if target in self._left_out:
             self._leave_out(entry, parent, name)
             return
@@ -372,7 +383,7 @@ class Extractor:
             os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise InvalidArgument(
-                f"{self._what} has a hard link {_show(entry.name)} to {_show(entry.link)}, "
+                f"{self._what} has a hard link {show(entry.name)} to {show(entry.link)}, "
                 f"which is not in the {self._what}"
             ) from None
 
@@ -401,7 +412,7 @@ class Extractor:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if not _is_whiteout(found):  # which hides what lower layers have
+        if not is_whiteout(found):  # which hides what lower layers have
             self._remove(parent, name)
 
     def _attributes(self, entry: Entry, parent: int, name: bytes) -> None:
@@ -410,7 +421,7 @@ class Extractor:
         if entry.xattrs:
             path = b"/" + self._clean(entry.name)
             for key, value in entry.xattrs.items():
-                _set_xattr(path, key, value, user=False)
+                set_xattr(path, key, value, user=False)
         if entry.type != tar.SYMLINK and entry.mode & _SPECIAL_BITS:
             os.chmod(name, entry.mode, dir_fd=parent)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
@@ -420,11 +431,11 @@ class Extractor:
 
     def _explain(self, error: OSError, path: bytes) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ResourceExhausted(f"no space left to unpack {self._what} entry {_show(path)}")
+            return ResourceExhausted(f"no space left to unpack {self._what} entry {show(path)}")
         why = str(error.strerror)
         if error.errno == errno.EINVAL and _IN_USER_NAMESPACE:
             why += ": its owner may be beyond the ids of this user namespace"
-        return InvalidArgument(f"{self._what} entry {_show(path)} cannot be unpacked: {why}")
+        return InvalidArgument(f"{self._what} entry {show(path)} cannot be unpacked: {why}")
 
 
 def _climbs(folder: list[bytes], target: bytes) -> bool:
@@ -438,50 +449,3 @@ def _climbs(folder: list[bytes], target: bytes) -> bool:
         if depth < 0:
             return True
     return False
-
-
-def _is_whiteout(found: os.stat_result) -> bool:
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-
-
-def _remove_acls(fd: int) -> None:
-    try:
-        there = os.listxattr(fd)
-    except OSError as error:
-        if error.errno in _NO_XATTR:
-            return
-        raise
-    for key in there:
-        if key in (names.ACCESS_ACL, names.DEFAULT_ACL):
-            os.removexattr(fd, key)
-
-
-def _set_xattr(target: int | bytes, key: str, value: bytes, *, user: bool) -> None:
-    """Where the filesystem has none, or the kernel none of that kind here, go without."""
-    if key.startswith(names.OVERLAY_XATTRS):
-        return
-    try:
-        if isinstance(target, int):
-            os.setxattr(target, key, value)
-        else:
-            os.setxattr(target, key, value, follow_symlinks=False)
-    except OSError as error:
-        without = error.errno in _NO_XATTR
-        if not without and not (
-            error.errno == errno.EPERM and key.startswith("user.") and not user
-        ):
-            raise
-
-
-def _write(fd: int, content: Iterator[memoryview]) -> bool:
-    """Write all but runs of zeros; whether it ends with such, and the file is too short so far."""
-    hole = False
-    for piece in content:
-        hole = zeros.are_hole(piece)
-        if hole:
-            os.lseek(fd, len(piece), os.SEEK_CUR)
-            continue
-        rest = piece
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-    return hole

@@ -15,13 +15,15 @@ OVERLAY_XATTRS = ("trusted.overlay.", "user.overlay.")
 ACCESS_ACL, DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
 
 
-def clean(name: bytes, what: str) -> bytes:
-    """A member's path below the root, without `./` and double slashes; b"" is the root.
+_SHOWN_MAX = 1000
 
-    Raises InvalidArgument for an absolute path, or one that goes up.
+
+def clean(name: bytes, what: str) -> bytes:
+    """A member's path below the root, without `./` and needless slashes; b"" is the root.
+
+    A slash in front means that root: builders without a file system of their own write names so.
+    Raises InvalidArgument for a path that goes up.
     """
-    if name.startswith(b"/"):
-        raise InvalidArgument(f"{what} entry {show(name)} is an absolute path")
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise InvalidArgument(f'{what} entry {show(name)} has ".." in its path')
@@ -37,4 +39,6 @@ def hidden_by(folder: bytes, name: bytes, what: str) -> bytes:
 
 
 def show(name: bytes) -> str:
-    return f'"{name.decode(errors="replace")}"'
+    """For messages, in which a name as long as a book would hide what is wrong with it."""
+    text = name.decode(errors="replace")
+    return f'"{text}"' if len(text) <= _SHOWN_MAX else f'"{text[:_SHOWN_MAX]}…"'

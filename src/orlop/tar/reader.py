@@ -16,6 +16,7 @@ from zlib import adler32
 from orlop.errors import InvalidArgument, ResourceExhausted
 from orlop.tar import sparse, zeros
 from orlop.tar.fields import Malformed, checked_size, decimal, number
+from orlop.tar.names import show
 
 BLOCK = 512
 
@@ -176,7 +177,7 @@ class TarReader:
 
     def _accept_sparse(self, entry: Entry, whole: int, segments: sparse.Segments) -> None:
         if entry.type != REGULAR:
-            raise Malformed(f"entry {_show(entry.name)} is sparse, but no file")
+            raise Malformed(f"entry {show(entry.name)} is sparse, but no file")
         sparse.check(segments, whole, self._left)
         self._holes_left -= whole - self._left
         if self._holes_left < 0:
@@ -197,13 +198,13 @@ class TarReader:
             # Before POSIX, a directory was a file whose name ends in a slash.
             entry.type = DIRECTORY if entry.name.endswith(b"/") else REGULAR
         if entry.type not in _KNOWN:
-            raise Malformed(f"entry {_show(entry.name)} is of unsupported type {entry.type!r}")
+            raise Malformed(f"entry {show(entry.name)} is of unsupported type {entry.type!r}")
         if entry.type != REGULAR:
             entry.size = 0
         if not entry.name:
             raise Malformed("has an entry without a name")
         if b"\0" in entry.name or b"\0" in entry.link:
-            raise Malformed(f"entry {_show(entry.name)} has a zero byte in its name")
+            raise Malformed(f"entry {show(entry.name)} has a zero byte in its name")
         self._left = entry.size
         self._padding = -entry.size % BLOCK
 
@@ -339,7 +340,3 @@ def _time(value: bytes) -> int:
     nanoseconds = decimal((fraction + b"000000000")[:9]) if fraction else 0
     seconds = decimal(whole) * 1_000_000_000
     return seconds - nanoseconds if whole.startswith(b"-") else seconds + nanoseconds
-
-
-def _show(name: bytes) -> str:
-    return f'"{name.decode(errors="replace")}"'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from orlop.errors import InvalidArgument
+from orlop.tar.names import show
 from orlop.tar.reader import BLOCK, BLOCK_DEVICE, CHAR, DIRECTORY, EXTENSION_MAX, Entry
 
 Write = Callable[[bytes | memoryview], None]
@@ -75,6 +76,11 @@ def _pax_records(entry: Entry, name: bytes) -> dict[bytes, bytes]:
     if entry.mtime % _SECOND or not 0 <= entry.mtime // _SECOND <= _LARGE_MAX:
         pax[b"mtime"] = _time(entry.mtime)
     for key, value in sorted(entry.xattrs.items()):
+        if "=" in key:  # where a record's value begins
+            raise InvalidArgument(
+                f'attribute "{key}" of {show(entry.name)} has "=" in its name, '
+                "which no archive can hold: remove it"
+            )
         pax[b"SCHILY.xattr." + key.encode(errors="surrogateescape")] = value
     return pax
 
@@ -90,9 +96,8 @@ def _time(nanoseconds: int) -> bytes:
 def _extension(name: bytes, records: Mapping[bytes, bytes], about: bytes) -> bytes:
     data = b"".join(_record(key, value) for key, value in sorted(records.items()))
     if len(data) > EXTENSION_MAX:
-        shown = about.decode(errors="replace")
         raise InvalidArgument(
-            f'the names and attributes of "{shown}" take {len(data)} bytes: '
+            f"the names and attributes of {show(about)} take {len(data)} bytes: "
             f"no more than {EXTENSION_MAX} go into an archive"
         )
     header = Entry(

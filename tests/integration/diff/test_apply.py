@@ -335,6 +335,95 @@ def test_whiteouts_in_a_plain_folder(bench: Bench) -> None:
     assert names(bench.target / "d") == ["new"]
 
 
+def _lower_of_late_deletions() -> bytes:
+    return layer(
+        member("opaque/sub/old"),
+        member("opaque/sub/deep/old"),
+        member("opaque/old"),
+        member("gone/old"),
+        member("listed/old"),
+        link("link", "gone"),
+    )
+
+
+def _late_deletions() -> bytes:
+    """Each after what it spares: this layer's own."""
+    return layer(
+        folder("opaque"), folder("opaque/sub"), member("opaque/sub/new"),
+        member("opaque/implied/new"), member("opaque/.wh..wh..opq"),
+        member("gone/new"), member(".wh.gone"),
+        folder("listed"), member(".wh.listed"),
+    )  # fmt: skip
+
+
+_LEFT = {
+    "opaque", "opaque/sub", "opaque/sub/new", "opaque/implied", "opaque/implied/new",
+    "gone", "gone/new", "listed", "link",
+}  # fmt: skip
+
+
+def test_late_deletions_in_a_plain_folder(bench: Bench) -> None:
+    bench.apply(_lower_of_late_deletions())
+    bench.apply(_late_deletions())
+    assert _paths(bench.target) == _LEFT
+    bench.apply(layer(member("link/through"), member(".wh.link")))
+    assert _paths(bench.target) == _LEFT - {"link"} | {"gone/through"}
+
+
+def test_late_deletions_in_an_upper_folder(bench: Bench, tmp_path: Path) -> None:
+    base, view = tmp_path / "base", tmp_path / "view"
+    base.mkdir()
+    view.mkdir()
+    bind = Mount("bind", str(base), options=("rbind", "rw"))
+    bench.apply(_lower_of_late_deletions(), mounts=[bind])
+    mounts = bench.overlay(base)
+    bench.apply(_late_deletions(), mounts=mounts)
+    mount_all(mounts, view)
+    try:
+        assert _paths(view) == _LEFT
+    finally:
+        unmount(view)
+
+
+def _paths(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_names_with_a_slash_in_front(bench: Bench) -> None:
+    """As ko writes them, and Go's tar package lets it."""
+    bench.apply(
+        layer(
+            folder("ko-app"),
+            member("/ko-app/bin", b"x"),
+            link("/ko-app/again", "/ko-app/bin", tarfile.LNKTYPE),
+            folder("//var/run/ko"),
+        )
+    )
+    assert (bench.target / "ko-app/again").read_bytes() == b"x"
+    assert (bench.target / "var/run/ko").is_dir()
+    assert not Path("/ko-app").exists()
+
+
+def test_a_setgid_folder_gives_its_group_to_nothing(bench: Bench) -> None:
+    bench.apply(
+        layer(
+            folder("local", mode=0o2775, gid=50),
+            member("local/file"),
+            member("local/program", mode=0o6755),
+            folder("local/folder"),
+        )
+    )
+    for name, mode in (("file", 0o644), ("program", 0o6755), ("folder", 0o755)):
+        info = (bench.target / "local" / name).stat()
+        assert (info.st_gid, stat.S_IMODE(info.st_mode)) == (0, mode), name
+
+
+def test_a_name_as_long_as_a_book(bench: Bench) -> None:
+    with pytest.raises(InvalidArgument, match="cannot be unpacked") as caught:
+        bench.apply(layer(member("n" * 300_000)))
+    assert len(str(caught.value)) < 2000
+
+
 def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
     bench.apply(
         layer(
@@ -370,6 +459,28 @@ def test_implied_folders_look_as_below(bench: Bench, tmp_path: Path) -> None:
     info = (bench.target / "tmp/deep").stat()
     assert (info.st_uid, info.st_gid) == (7, 8)
     assert (bench.target / "own").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize("between", ["file", "link", "deletion", "opaque folder"])
+def test_implied_folders_look_like_nothing_that_is_hidden(
+    bench: Bench, tmp_path: Path, between: str
+) -> None:
+    lower, middle = tmp_path / "lower", tmp_path / "middle"
+    for folder_below in (lower / "a", lower / "a/b", lower / "a/b/c"):
+        folder_below.mkdir(mode=0o700, parents=True)
+    middle.mkdir()
+    match between:
+        case "file":
+            (middle / "a").write_text("")
+        case "link":
+            (middle / "a").symlink_to("elsewhere")
+        case "deletion":
+            os.mknod(middle / "a", stat.S_IFCHR, os.makedev(0, 0))
+        case _:
+            (middle / "a/b").mkdir(parents=True)
+            os.setxattr(middle / "a", "trusted.overlay.opaque", b"y")
+    bench.apply(layer(member("a/b/c/new")), mounts=bench.overlay(middle, lower))
+    assert stat.S_IMODE((bench.target / "a/b/c").stat().st_mode) == 0o755
 
 
 def test_links_inside_the_layer_are_followed(bench: Bench) -> None:

@@ -285,6 +285,31 @@ def test_whiteouts(bench: Bench, tmp_path: Path) -> None:
     )
 
 
+def test_deletions_may_come_after_what_they_spare(bench: Bench) -> None:
+    bench.same(
+        layer(
+            folder("opaque"), member("opaque/sub/new"), member("opaque/.wh..wh..opq"),
+            member("implied/new"), member(".wh.implied"),
+            folder("listed"), member(".wh.listed"),
+        )
+    )  # fmt: skip
+
+
+def test_names_with_a_slash_in_front(bench: Bench) -> None:
+    bench.same(
+        layer(
+            folder("ko-app"),
+            member("/ko-app/bin", b"x"),
+            link("/ko-app/again", "/ko-app/bin", tarfile.LNKTYPE),
+        )
+    )
+
+
+def test_a_hard_link_that_comes_twice(bench: Bench) -> None:
+    again = link("b", "a", tarfile.LNKTYPE)
+    bench.same(layer(member("a", b"x"), again, again, folder("s"), member("s/f"), again))
+
+
 def test_later_entries_replace_earlier_ones(bench: Bench) -> None:
     bench.same(
         layer(

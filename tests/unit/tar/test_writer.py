@@ -103,6 +103,12 @@ def test_a_size_beyond_eight_gibibytes() -> None:
     assert next(iter(TarReader(lambda: next(pieces)))).size == 9 << 30
 
 
+def test_an_attribute_that_would_be_read_as_another() -> None:
+    entry = Entry(b"file", REGULAR, 0o644, 0, 0, 0, 0, b"", xattrs={"user.a=b": b"v"})
+    with pytest.raises(InvalidArgument, match=r'attribute "user\.a=b" of "file" has "="'):
+        written((entry, b""))
+
+
 def test_attributes_that_fit_into_no_header() -> None:
     xattrs = {f"user.{number}": bytes(65_000) for number in range(20)}
     entry = Entry(b"file", REGULAR, 0o644, 0, 0, 0, 0, b"", xattrs=xattrs)
