@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import ResourceExhausted
+from orlop.oci.digest import Digest
+from orlop.oci.hashing import new_hash
 from orlop.sys.fs import sync_folder
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
@@ -49,6 +51,23 @@ class Files:
             for algorithm in _ALGORITHMS
             for entry in os.scandir(self.blobs / algorithm)
         }
+
+    def identity(self, digest: str) -> tuple[int, int] | None:
+        """What is another one when a blob's file, or what is in it, is; None without a file."""
+        try:
+            found = self.blob(digest).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_ctime_ns
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether a blob's file is there, can be read, and has its digest."""
+        state = new_hash(digest.partition(":")[0])
+        try:
+            hash_file(self.blob(digest), state)
+        except OSError:
+            return False
+        return Digest.from_hash(state) == digest
 
     def ingest(self, name: str) -> Path:
         return self._ingest / name

@@ -414,11 +414,20 @@ class ContentStore:
             self.files.replace(data, digest)
 
     def give_up(self, digest: str) -> Path | None:
-        """Drop a blob's records in all namespaces, and set its file aside: the path, if any."""
-        with self._blob_lock:
-            with self._database.write() as tx:
-                records.delete_everywhere(tx, digest)
-            return self.files.set_aside(digest)
+        """Drop a blob's records in all namespaces, and set its file aside: the path, if any.
+
+        Raises AlreadyExists when its file is whole: it may have been mended meanwhile.
+        """
+        while True:
+            seen = self.files.identity(digest)
+            if self.files.is_whole(digest):
+                raise AlreadyExists(f'content "{digest}"')
+            with self._blob_lock:
+                if self.files.identity(digest) != seen:
+                    continue  # reading takes too long to do it under the lock
+                with self._database.write() as tx:
+                    records.delete_everywhere(tx, digest)
+                return self.files.set_aside(digest)
 
     def correct_size(self, digest: str) -> None:
         """Let the records say what the file has."""

@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 from orlop import typed
 from orlop.content import ContentStore
-from orlop.errors import Cancelled, FailedPrecondition, NotFound, OrlopError, Unavailable
+from orlop.errors import (
+    AlreadyExists,
+    Cancelled,
+    FailedPrecondition,
+    NotFound,
+    OrlopError,
+    Unavailable,
+)
 from orlop.fork.worker import Spawner, Worker
 from orlop.metadata import Database, labels
 from orlop.metadata.references import detach_from_lease
@@ -172,7 +179,10 @@ class Checker:
                 raise FailedPrecondition(f"it cannot be deleted: {why}")
 
     def _give_up(self, finding: Finding, why: str) -> Finding:
-        aside = self._content.give_up(finding.name)
+        try:
+            aside = self._content.give_up(finding.name)
+        except AlreadyExists:
+            return finding.with_outcome(Outcome.REPAIRED, "it is whole again meanwhile")
         where = f", its file is now {aside}" if aside else ""
         _log.error('content "%s" is given up: %s%s', finding.name, why, where)
         return finding.with_outcome(Outcome.DROPPED, f"{why}{where}")
