@@ -25,7 +25,7 @@ from orlop.namespaces.store import NamespaceStore
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.upkeep import containerd
-from orlop.upkeep.bringing import linked
+from orlop.upkeep.bringing import linked, marked
 from orlop.upkeep.moving import Moved
 
 _JOB = "orlop.upkeep.moving:job"
@@ -72,15 +72,16 @@ class Adopter:
         it, DataLoss when its database is damaged, ResourceExhausted on a full disk.
         """
         files = self._content.files
-        args = {"source": str(source), "target": str(files.trash), "known": str(files.blobs)}
         adoption = _Adoption(self, tell)
-        with Worker(self._forks, _JOB, args, name="orlop-adopt") as worker:
-            ctx.on_cancel(worker.cancel)
-            try:
-                worker.result(adoption.hear)
-            finally:
-                adoption.end()
-                ctx.check()
+        with marked(files.trash) as target:
+            args = {"source": str(source), "target": target, "known": str(files.blobs)}
+            with Worker(self._forks, _JOB, args, name="orlop-adopt") as worker:
+                ctx.on_cancel(worker.cancel)
+                try:
+                    worker.result(adoption.hear)
+                finally:
+                    adoption.end()
+                    ctx.check()
         _log.info('adopted containerd root "%s"', source)
 
 
@@ -121,9 +122,6 @@ class _Adoption:
         for namespace in self._leased:
             with suppress(OrlopError):
                 self._leases.delete(namespace, self._lease)
-        for each in self._moved.values():
-            if each.path:
-                Path(each.path).unlink(missing_ok=True)
 
     def _take(self, kind: str, name: str, do: Callable[[], Adopted | None]) -> None:
         try:

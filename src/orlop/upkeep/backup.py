@@ -11,6 +11,7 @@ from orlop.errors import AlreadyExists, FailedPrecondition
 from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext
 from orlop.sys.fs import sync_folder
+from orlop.upkeep.bringing import marked
 from orlop.upkeep.reading import Advance
 from orlop.upkeep.saving import Saved
 
@@ -35,13 +36,14 @@ def back_up(root: Path, target: Path, forks: Spawner, ctx: CallContext, advance:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(mode=0o700)
-        args = {"root": str(root), "target": str(part), "name": str(target)}
-        with Worker(forks, _JOB, args, name="orlop-backup") as worker:
-            ctx.on_cancel(worker.cancel)
-            try:
-                saved = typed.convert(worker.result(lambda counts: advance(*counts)), Saved)
-            finally:
-                ctx.check()
+        with marked(root / "content" / "trash") as pins:
+            args = {"root": str(root), "target": str(part), "name": str(target), "pins": pins}
+            with Worker(forks, _JOB, args, name="orlop-backup") as worker:
+                ctx.on_cancel(worker.cancel)
+                try:
+                    saved = typed.convert(worker.result(lambda counts: advance(*counts)), Saved)
+                finally:
+                    ctx.check()
         part.rename(target)
         sync_folder(target.parent)
     finally:

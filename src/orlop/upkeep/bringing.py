@@ -1,11 +1,17 @@
-"""The bytes of a file in another place: the cheapest way that is possible."""
+"""The bytes of a file in another place: the cheapest way that is possible.
+
+Workers put what is for a while only into the store's trash, under names that begin with a mark: the
+daemon, which makes it, removes them after the worker, however that has ended.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _FICLONE = 0x40049409
@@ -13,6 +19,17 @@ _CHUNK = 1 << 20
 
 Way = Callable[[Path, Path], None]
 """Makes the second path of the first; raises OSError where that is not possible."""
+
+
+@contextmanager
+def marked(trash: Path) -> Iterator[str]:
+    """What paths may begin with, in the trash; they are removed when their worker is gone."""
+    mark = secrets.token_hex(8)
+    try:
+        yield str(trash / mark)
+    finally:
+        for path in trash.glob(f"{mark}-*"):
+            path.unlink(missing_ok=True)
 
 
 def linked(source: Path, path: Path) -> None:

@@ -33,13 +33,14 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
-    """Entry of a worker: `args` are the `source` root, a `target` folder, and digests `known`.
+    """Entry of a worker: `args` are the `source` root, a `target`, and the folder of blobs `known`.
 
+    `target` is what the paths of all that it makes begin with.
     Reports, one by one, `{"namespace": …}`, `{"image": …}`, `{"lease": …}`, and each blob twice:
     `{"moved": …}` the first time that it comes, before `{"blob": …}`, its record in a namespace.
     """
     be_patient()
-    target = Path(args["target"])
+    target, known = args["target"], args["known"]
     seen: set[str] = set()
     with containerd.opened(Path(args["source"])) as root:
         for namespace in root.namespaces():
@@ -47,7 +48,7 @@ def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
             for blob in namespace.blobs():
                 if blob.digest not in seen:
                     seen.add(blob.digest)
-                    moved = _move(root.blob(blob.digest), blob.digest, target, args["known"])
+                    moved = _move(root.blob(blob.digest), blob.digest, target, known)
                     report({"moved": msgspec.to_builtins(moved)})
                 report({"blob": msgspec.to_builtins(blob)})
             for image in namespace.images():
@@ -58,9 +59,9 @@ def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
                 report({"container": container})
 
 
-def _move(source: Path, digest: str, target: Path, known: str) -> Moved:
-    """Bring one blob into the folder, unless the store in `known` has it."""
-    path = target / secrets.token_hex(8)
+def _move(source: Path, digest: str, target: str, known: str) -> Moved:
+    """Bring one blob to where `target` says, unless the store in `known` has it."""
+    path = Path(f"{target}-{secrets.token_hex(8)}")
     try:
         Digest.parse(digest)
         if Path(known).joinpath(*digest.split(":", 1)).exists():

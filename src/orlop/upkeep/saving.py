@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import sqlite3
 from collections import Counter
@@ -60,9 +59,13 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
-    """Entry of a worker: save the store at `args["root"]` to the new, empty folder `target`."""
+    """Entry of a worker: save the store at `args["root"]` to the new, empty folder `target`.
+
+    `pins` begins the paths of the second names that blobs get: whoever asks removes them.
+    """
     be_patient()
-    saving = _Saving(Path(args["root"]), Path(args["target"]), lambda *counts: report(counts))
+    root, target = Path(args["root"]), Path(args["target"])
+    saving = _Saving(root, target, args["pins"], lambda *counts: report(counts))
     try:
         return msgspec.to_builtins(saving.run())
     except OSError as error:
@@ -71,17 +74,16 @@ def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
         raise
     except sqlite3.Error as error:
         raise DataLoss(f"the database cannot be copied: {error}") from error
-    finally:
-        saving.let_go()
 
 
 class _Saving:
-    def __init__(self, root: Path, target: Path, advance: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, root: Path, target: Path, pins: str, advance: Callable[[int, int], None]
+    ) -> None:
         self._root = root
         self._target = target
         self._advance = advance
-        self._mark = secrets.token_hex(8)
-        self._trash = root / "content" / "trash"
+        self._pins = pins
         self._pinned: dict[str, Path] = {}
 
     def run(self) -> Saved:
@@ -113,15 +115,10 @@ class _Saving:
         os.sync()
         return Saved(sum(how.values()), done, dict(how), lost)
 
-    def let_go(self) -> None:
-        """Remove the second names."""
-        for path in self._pinned.values():
-            path.unlink(missing_ok=True)
-
     def _pin(self, digest: str) -> bool:
-        """Give a blob's file a second name, which goes at the daemon's next start at the latest."""
+        """Give a blob's file a second name."""
         if digest not in self._pinned:
-            path = self._trash / f"{self._mark}-{digest.replace(':', '-')}"
+            path = Path(f"{self._pins}-{digest.replace(':', '-')}")
             with suppress(FileNotFoundError):
                 path.hardlink_to(comparing.blob(self._root, digest))
                 self._pinned[digest] = path

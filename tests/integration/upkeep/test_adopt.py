@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orlop.client import leases
+from orlop.wire.services import store_pb2
 from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import BUSYBOX, Orlopd
 from tests.registry_fixture import skopeo_copy
@@ -171,3 +173,18 @@ def test_one_meta_page_is_enough(near: Path, orlopd: Orlopd) -> None:
         database.write_bytes(good[:begin] + bytes(100) + good[begin + 100 :])
         with opened(near) as root:
             assert [namespace.name for namespace in root.namespaces()] == before
+
+
+def test_an_adoption_that_is_cancelled_leaves_nothing(orlopd: Orlopd, near: Path) -> None:
+    """Its worker is killed while it has a file of ours that it has not told of."""
+    blob = max((near / _BLOBS).iterdir(), key=lambda path: path.stat().st_size)
+    blob.unlink()
+    os.mkfifo(blob)  # whose reading takes as long as it is to
+    trash = orlopd.root / "content/trash"
+    with orlopd.connect() as connection:
+        answers = connection.store.adopt(store_pb2.AdoptRequest(path=str(near)))
+        os.close(os.open(blob, os.O_WRONLY))  # cannot be cloned; it is linked
+        orlopd.wait_for(lambda: any(path.is_fifo() for path in trash.iterdir()))
+        answers.close()
+    orlopd.wait_for(lambda: not any(name == "orlop-adopt" for _, name in orlopd.processes()))
+    orlopd.wait_for(lambda: not list(trash.iterdir()))

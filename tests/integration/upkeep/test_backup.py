@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orlop.sys.mount import Mount, mount_all, unmount
+from orlop.wire.services import store_pb2
 from tests.daemon_fixture import BUSYBOX, Orlopd
 
 pytestmark = pytest.mark.root
@@ -112,3 +114,25 @@ def test_where_no_backup_can_be(orlopd: Orlopd, busybox: str, tmp_path: Path) ->
     nowhere = orlopd.orlop("store", "backup", str(tmp_path / "no/backup"), check=False)
     assert "is no folder" in nowhere.stderr
     assert not list((orlopd.root / "content/trash").iterdir())
+
+
+def test_a_backup_that_is_cancelled_keeps_nothing(
+    orlopd: Orlopd, busybox: str, tmp_path: Path
+) -> None:
+    """Its worker is killed while it has a second name of each blob."""
+    layer = max(orlopd.root.glob("content/blobs/*/*"), key=lambda path: path.stat().st_size)
+    layer.rename(layer.with_suffix(".away"))
+    os.mkfifo(layer)  # whose copy takes as long as it is to
+    trash = orlopd.root / "content/trash"
+    try:
+        with orlopd.connect() as connection:
+            request = store_pb2.BackupRequest(path=str(tmp_path / "backup"))
+            answers = connection.store.backup(request)
+            next(answers)
+            assert layer.stat().st_ino in {path.stat().st_ino for path in trash.iterdir()}
+            answers.close()
+        orlopd.wait_for(lambda: not any(name == "orlop-backup" for _, name in orlopd.processes()))
+        orlopd.wait_for(lambda: not list(trash.iterdir()))
+        orlopd.wait_for(lambda: not list(tmp_path.iterdir()))
+    finally:
+        layer.with_suffix(".away").replace(layer)
