@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from orlop.content.model import Status
 from orlop.oci.digest import Digest
 from orlop.snapshots import Kind
 from orlop.sys.mount import mount_points
@@ -17,7 +18,7 @@ from orlop.upkeep.inspection import Inspection
 from tests.patience import patient
 from tests.storm.layers import LOOP, look
 from tests.storm.rooms import NAMESPACES, PROXY, Rooms
-from tests.storm.work import Ledger, written
+from tests.storm.work import TOTALS, Ledger, written
 
 Promises = dict[tuple[str, ...], tuple[Any, ...]]
 Opening = Callable[[], AbstractContextManager[Rooms]]
@@ -67,6 +68,9 @@ def read(ledger: Path) -> Promises:
 
 
 def _have(rooms: Rooms, promises: Promises, target: Path) -> None:
+    for namespace in NAMESPACES:
+        for status in rooms.content.statuses(namespace):
+            _is_of_its_write(rooms, namespace, status)
     for key, facts in promises.items():
         match key:
             case ("image", namespace, name):
@@ -75,8 +79,6 @@ def _have(rooms: Rooms, promises: Promises, target: Path) -> None:
                     assert Digest.of(rooms.content.read(namespace, digest)) == digest
             case ("write", namespace, ref):
                 assert rooms.content.status(namespace, ref).offset >= facts[0]
-                with rooms.content.writer(namespace, ref, total=100_000) as writer:
-                    assert writer.read(100_000, 0) == written(ref)[: writer.offset]
             case ("snapshot", snapshotter, namespace, name):
                 store = rooms.snapshotters[snapshotter]
                 assert store.stat(namespace, name).parent == facts[0]
@@ -90,6 +92,14 @@ def _have(rooms: Rooms, promises: Promises, target: Path) -> None:
                 else:
                     point = Path(made.mount_point)
                     assert list(mount_points(point)) == [point], key
+
+
+def _is_of_its_write(rooms: Rooms, namespace: str, status: Status) -> None:
+    """Also data that nobody was told of is that of no other write."""
+    if status.total in TOTALS:
+        with rooms.content.writer(namespace, status.ref, total=status.total) as writer:
+            whole = written(status.ref, status.total)
+            assert writer.read(status.total, 0) == whole[: writer.offset], status
 
 
 def _forget_mounts(rooms: Rooms, ledger: Ledger) -> None:

@@ -10,6 +10,8 @@ from tests.storm.rooms import PROXY
 
 COMMON = {
     "the name of a blob": r"content\.files\.publish .*: os\.link",
+    "the end of the data of another write": r"content\.files\.clear_ingest .*: os\.rmdir",
+    "the row of a write": r"content\.store\._begin: committed",
     "the row of a blob": r"content\.store\._record: committed",
     "the row of a blob that was taken over": r"content\.store\._take: committed",
     "the seal of a blob": r"content\.files\.seal .*: os\.chmod",

@@ -17,6 +17,7 @@ from orlop.oci.digest import Digest
 from tests.storm.layers import Layers
 from tests.storm.rooms import NAMESPACES, Rooms
 
+TOTALS = (100_000, 90_001)  # bytes of writes that are not finished
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -55,8 +56,8 @@ class Work:
     def run(self, steps: int) -> None:
         """Do each thing once, in any order, and then at random."""
         things = [
-            self._image, self._same_elsewhere, self._begin_write, self._abort, self._drop_image,
-            self._take_over, self._mend, self._collect,
+            self._image, self._same_elsewhere, self._begin_write, self._begin_anew, self._abort,
+            self._drop_image, self._take_over, self._mend, self._collect,
             *(thing for layers in self._layers for thing in layers.things()),
         ]  # fmt: skip
         once = self._random.sample(things, len(things))
@@ -147,8 +148,18 @@ class Work:
 
     def _begin_write(self) -> None:
         namespace, ref = self._namespace(), self._name("ref")
-        with self._rooms.content.writer(namespace, ref, total=100_000) as writer:
-            data = written(ref)[: self._random.randint(1, 99_999)]
+        self._write(namespace, ref, TOTALS[0])
+
+    def _begin_anew(self) -> None:
+        """A ref is used for something else, and what was written under it is given up."""
+        namespace, ref = self._namespace(), self._name("ref")
+        for total in TOTALS:
+            self._tell("drop", "write", namespace, ref)
+            self._write(namespace, ref, total)
+
+    def _write(self, namespace: str, ref: str, total: int) -> None:
+        with self._rooms.content.writer(namespace, ref, total=total) as writer:
+            data = written(ref, total)[: self._random.randint(1, total - 1)]
             writer.write(data)
         self._tell("write", namespace, ref, len(data))
 
@@ -191,6 +202,6 @@ def _is_ours(error: OSError) -> bool:
     return True
 
 
-def written(ref: str) -> bytes:
-    """What is written under a ref."""
-    return random.Random(ref).randbytes(100_000)
+def written(ref: str, total: int) -> bytes:
+    """What is written under a ref, if that many bytes are to come."""
+    return random.Random(f"{ref} {total}").randbytes(total)

@@ -75,14 +75,20 @@ class Files:
     def ingests(self) -> set[str]:
         return {entry.name for entry in self._ingest.iterdir()}
 
-    def make_ingest(self, name: str, *, fresh: bool) -> Path:
-        """The folder of an ingest; a fresh one has no data, whatever was there."""
+    def make_ingest(self, name: str) -> Path:
+        """The folder of an ingest, with what is there already."""
         folder = self._ingest / name
         with disk_errors(self.root):
             folder.mkdir(mode=0o700, exist_ok=True)
-        if fresh:
-            (folder / DATA).unlink(missing_ok=True)
         return folder
+
+    def clear_ingest(self, name: str) -> None:
+        """Drop what is left of another ingest of that name, durably."""
+        try:
+            shutil.rmtree(self._ingest / name)
+        except FileNotFoundError:
+            return
+        sync_folder(self._ingest)
 
     def drop_ingest(self, name: str) -> None:
         shutil.rmtree(self._ingest / name, ignore_errors=True)

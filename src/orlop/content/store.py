@@ -214,7 +214,9 @@ class ContentStore:
             row, fresh = records.begin_ingest(tx, namespace, ref, name, total, expected)
             attach_to_lease(tx, namespace, lease, "ingests", ref)
             size = self._size_elsewhere(tx, expected, total) if expected else None
-        folder = self.files.make_ingest(name, fresh=fresh)
+            if fresh:  # before its record, to which older data would belong after a crash
+                self.files.clear_ingest(name)
+        folder = self.files.make_ingest(name)
         if size is not None and not self.files.share(expected, name):
             size = None
         return Ingest(

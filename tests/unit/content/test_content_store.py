@@ -147,6 +147,28 @@ def test_an_ingest_of_something_else_begins_again(world: World) -> None:
         assert writer.offset == 0
 
 
+def test_data_never_counts_for_what_replaced_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the daemon is killed as soon as the record is another one."""
+    with world.store.writer("ns", "r", total=3) as writer:
+        writer.write(b"old")
+
+    def killed(*_: Any, **__: Any) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store.files, "make_ingest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.store.writer("ns", "r", total=len(DATA))
+    world.reopen()
+    status = world.store.status("ns", "r")
+    assert (status.total, status.offset) == (len(DATA), 0)
+    with world.store.writer("ns", "r", total=len(DATA)) as writer:
+        writer.write(DATA[writer.offset :])
+        assert writer.commit(len(DATA), DIGEST) == DIGEST
+
+
 def test_one_writer_a_ref(world: World) -> None:
     with world.store.writer("ns", "r"):
         with pytest.raises(Unavailable, match="locked"):
