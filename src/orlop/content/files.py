@@ -114,8 +114,19 @@ class Files:
                 target.hardlink_to(data)
             except FileExistsError:
                 return False
-            sync_folder(target.parent)
+            _sync_name(target)
         return True
+
+    def publish_instead(self, data: Path, digest: str) -> None:
+        """As `publish` does it, in place of the file that has the name."""
+        target, link = self.blob(digest), self.scratch()
+        with disk_errors(self.root):
+            try:
+                link.hardlink_to(data)
+                link.replace(target)
+            finally:
+                link.unlink(missing_ok=True)  # it stays if both are the same file
+            _sync_name(target)
 
     def seal(self, data: Path) -> None:
         """Nobody writes any more to what is to be a blob."""
@@ -169,6 +180,15 @@ class Files:
         """Delete what was doomed before a crash. Only at start."""
         for path in self.trash.iterdir():
             path.unlink(missing_ok=True)
+
+
+def _sync_name(path: Path) -> None:
+    """Have a name on disk, or not at all."""
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def ingest_name(namespace: str, ref: str) -> str:

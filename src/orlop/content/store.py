@@ -271,7 +271,7 @@ class ContentStore:
             if data.name != SHARED:
                 self._seal(data)
             with self._blob_lock:
-                published = self.files.publish(data, digest)
+                published = self._publish(data, digest)
                 try:
                     there = self._record(ingest, digest, size, wanted)
                 except BaseException:
@@ -286,6 +286,20 @@ class ContentStore:
         self.committed.add(by=size)
         event = events_pb2.ContentCreate(digest=digest, size=size)
         self._publisher.publish(ingest.namespace, "/content/create", event)
+
+    def _publish(self, data: Path, digest: str) -> bool:
+        """Give data a blob's name, under the lock; False if a file has it that is recorded."""
+        if self.files.publish(data, digest):
+            return True
+        if self._is_known(digest):
+            return False
+        # Somebody failed to remove it, and may even write to it.
+        self.files.publish_instead(data, digest)
+        return True
+
+    def _is_known(self, digest: str) -> bool:
+        with self._database.read() as tx:
+            return records.known_anywhere(tx, digest)
 
     def _record(self, ingest: Ingest, digest: Digest, size: int, wanted: Mapping[str, str]) -> bool:
         """Write down a blob in place of its ingest; whether it was known."""
@@ -373,7 +387,9 @@ class ContentStore:
         if data is not None and ours:
             self._seal(data)
         with self._blob_lock:
-            published = data is not None and self.files.publish(data, digest)
+            if data is None and not self._is_known(digest):
+                raise NotFound(f'content "{digest}"')
+            published = data is not None and self._publish(data, digest)
             try:
                 size = self.files.blob(digest).stat().st_size
                 there = self._take(namespace, digest, size, wanted, lease)
@@ -410,9 +426,8 @@ class ContentStore:
         """
         self._seal(data)
         with self._blob_lock:
-            with self._database.read() as tx:
-                if not records.known_anywhere(tx, digest):
-                    raise NotFound(f'content "{digest}"')
+            if not self._is_known(digest):
+                raise NotFound(f'content "{digest}"')
             self.files.replace(data, digest)
 
     def give_up(self, digest: str) -> Path | None:
@@ -439,9 +454,8 @@ class ContentStore:
     def remove_orphan(self, digest: str) -> bool:
         """Delete a blob file that no record knows; whether it was one."""
         with self._blob_lock:
-            with self._database.read() as tx:
-                if records.known_anywhere(tx, digest):
-                    return False
+            if self._is_known(digest):
+                return False
             doomed = self.files.doom(digest)
         if doomed is not None:
             doomed.unlink(missing_ok=True)

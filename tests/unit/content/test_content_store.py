@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -291,6 +292,65 @@ def test_a_commit_that_fails_changes_nothing(world: World) -> None:
     assert world.store.files.sizes() == {}
     with world.store.writer("ns", "r") as writer:
         assert writer.commit(len(DATA), DIGEST) == DIGEST
+
+
+def test_a_name_that_is_not_on_disk_is_no_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: Path) -> None:
+        raise OSError(errno.EIO, "broken", str(folder))
+
+    with world.store.writer("ns", "first") as writer:
+        writer.write(DATA)
+        with monkeypatch.context() as patch:
+            patch.setattr("orlop.content.files.sync_folder", broken)
+            with pytest.raises(OSError, match="broken"):
+                writer.commit()
+    assert world.store.files.sizes() == {}
+
+
+def _littered(world: World, way: str) -> None:
+    """A file with the name of a blob that no record knows, and that is not one."""
+    orphan = world.store.files.blob(DIGEST)
+    if way == "an open ingest":
+        with world.store.writer("ns", "open") as writer:
+            writer.write(b"another")
+            (data,) = world.root.glob("content/ingest/*/data")
+            orphan.hardlink_to(data)
+    else:
+        orphan.write_bytes(b"spoiled")
+
+
+@pytest.mark.parametrize("way", ["an open ingest", "a damaged file"])
+def test_a_commit_trusts_no_file_without_a_record(world: World, way: str) -> None:
+    _littered(world, way)
+    assert world.put() == DIGEST
+    assert world.store.read("ns", DIGEST) == DATA
+    assert world.put(DATA, "other") == DIGEST  # that one is kept
+    assert world.store.files.blob(DIGEST).stat().st_nlink == 1
+    assert not list(world.store.files.trash.iterdir())
+
+
+def test_nor_does_one_of_the_same_data(world: World) -> None:
+    with world.store.writer("ns", "r") as writer:
+        writer.write(DATA)
+        (data,) = world.root.glob("content/ingest/*/data")
+        world.store.files.blob(DIGEST).hardlink_to(data)
+        assert writer.commit() == DIGEST
+    assert world.store.read("ns", DIGEST) == DATA
+    assert not list(world.store.files.trash.iterdir())
+
+
+@pytest.mark.parametrize("way", ["an open ingest", "a damaged file"])
+def test_nor_does_what_is_taken_over(world: World, way: str) -> None:
+    _littered(world, way)
+    with pytest.raises(NotFound):
+        world.store.take("ns", DIGEST, None, {}, "")
+    data = world.store.files.scratch()
+    data.write_bytes(DATA)
+    assert world.store.take("ns", DIGEST, data, {}, "")
+    assert world.store.read("ns", DIGEST) == DATA
+    assert world.store.take("other", DIGEST, None, {}, "")
 
 
 def test_every_lease_of_a_write_gets_the_blob(world: World) -> None:
