@@ -75,6 +75,14 @@ class Files:
     def ingests(self) -> set[str]:
         return {entry.name for entry in self._ingest.iterdir()}
 
+    def written(self, name: str) -> tuple[int, int]:
+        """How many bytes an ingest has, and when the last of them came: 0 and 0 without any."""
+        for kind in (SHARED, DATA):
+            with suppress(FileNotFoundError):
+                found = (self._ingest / name / kind).stat()
+                return found.st_size, found.st_mtime_ns
+        return 0, 0
+
     def make_ingest(self, name: str) -> Path:
         """The folder of an ingest, with what is there already."""
         folder = self._ingest / name

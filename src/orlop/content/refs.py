@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from orlop.content.model import Locked
+from orlop.errors import Aborted
 from orlop.metadata.sweeping import Key
 from orlop.turns import Turns
 
@@ -19,7 +20,7 @@ class Refs:
         self._held: set[Key] = set()
         # Apart from those: who writes may let go of a ref whose data is just being removed.
         self._ending: set[Key] = set()
-        self._aborts = Turns()
+        self._turns = Turns()
 
     def take(self, key: Key) -> None:
         """Raises Locked while somebody has it, or gives it up."""
@@ -37,10 +38,14 @@ class Refs:
         with self._lock:
             return sorted(self._held)
 
+    def beginning(self, key: Key) -> AbstractContextManager[None]:
+        """Nobody gives it up until there is all of it; for who has it."""
+        return self._turns.take(key)
+
     @contextmanager
     def ending(self, key: Key) -> Iterator[None]:
         """Nobody takes it up until all of it has gone; who has it may go on, in vain."""
-        with self._aborts.take(key):
+        with self._turns.take(key):
             with self._lock:
                 self._ending.add(key)
             try:
@@ -60,3 +65,17 @@ class Refs:
         finally:
             with self._lock:
                 self._held -= idle
+
+
+def aborted(ref: str) -> Aborted:
+    """What a writer is told whose ref was given up."""
+    return Aborted(f'write of ref "{ref}" was aborted')
+
+
+@contextmanager
+def unless_aborted(ref: str) -> Iterator[None]:
+    """Where a file of the write may be missing, it has gone with the ref."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise aborted(ref) from None

@@ -14,13 +14,13 @@ from pathlib import Path
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from orlop.content import listing, records
-from orlop.content.files import DATA, SHARED, Files, ingest_name
+from orlop.content.files import SHARED, Files, ingest_name
 from orlop.content.model import Info, Status
 from orlop.content.protection import Protection
 from orlop.content.reader import BlobReader
-from orlop.content.refs import Refs
+from orlop.content.refs import Refs, aborted, unless_aborted
 from orlop.content.writer import ContentWriter, Ingest
-from orlop.errors import Aborted, AlreadyExists, InvalidArgument, NotFound
+from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, clock, fieldmask, filters, labels
 from orlop.metadata.references import attach_to_lease, ensure_namespace
@@ -186,8 +186,9 @@ class ContentStore:
     ) -> ContentWriter:
         """Begin a write under `ref`, or go on with one that was broken off.
 
-        Raises InvalidArgument without a ref, Locked while another writer has it, and
-        AlreadyExists (the lease then holds the blob) when the namespace has `expected`.
+        Raises InvalidArgument without a ref, Locked while another writer has it, AlreadyExists
+        (the lease then holds the blob) when the namespace has `expected`, and Aborted when it is
+        given up at once.
         """
         if not ref:
             raise InvalidArgument("a write needs a ref")
@@ -195,7 +196,8 @@ class ContentStore:
             Digest.parse(expected)
         self._refs.take((namespace, ref))
         try:
-            ingest = self._begin(namespace, ref, total, expected, lease)
+            with self._refs.beginning((namespace, ref)):
+                ingest = self._begin(namespace, ref, total, expected, lease)
             return ContentWriter(self, ingest)
         except BaseException:
             self.release(namespace, ref)
@@ -267,7 +269,7 @@ class ContentStore:
         Aborted when the ingest has gone. When it fails, the ingest has the data still.
         """
         labels.validate(wanted)
-        try:
+        with unless_aborted(ingest.ref):
             if data.name != SHARED:
                 self._seal(data)
             with self._blob_lock:
@@ -278,8 +280,6 @@ class ContentStore:
                     if published:
                         self.files.remove(digest)
                     raise
-        except FileNotFoundError:
-            raise _aborted(ingest.ref) from None
         self.files.drop_ingest(ingest.folder.name)
         if there:
             raise AlreadyExists(f'content "{digest}"')
@@ -306,7 +306,8 @@ class ContentStore:
         namespace = ingest.namespace
         with self._database.write() as tx:
             if records.find_ingest(tx, namespace, ingest.ref) is None:
-                raise _aborted(ingest.ref)
+                self.files.drop_ingest(ingest.folder.name)  # it may have been opened meanwhile
+                raise aborted(ingest.ref)
             there = records.find(tx, namespace, digest) is not None
             if not there:
                 records.insert(tx, namespace, digest, size)
@@ -346,15 +347,8 @@ class ContentStore:
         return [(namespace, self._status(row)) for namespace, row in rows if row is not None]
 
     def _status(self, row: records.IngestRow) -> Status:
-        folder = self.files.ingest(row.directory)
-        offset, updated_at = 0, row.started_at
-        for name in (SHARED, DATA):
-            try:
-                file = (folder / name).stat()
-            except FileNotFoundError:
-                continue
-            offset, updated_at = file.st_size, max(updated_at, file.st_mtime_ns)
-            break
+        offset, written_at = self.files.written(row.directory)
+        updated_at = max(row.started_at, written_at)
         return Status(row.ref, offset, row.total, row.expected, row.started_at, updated_at)
 
     def abort(self, namespace: str, ref: str) -> None:
@@ -493,10 +487,6 @@ class ContentStore:
             self.files.remove(digest)
         for name in self.files.ingests() - ingests:
             self.files.drop_ingest(name)
-
-
-def _aborted(ref: str) -> Aborted:
-    return Aborted(f'write of ref "{ref}" was aborted')
 
 
 def _lookup(info: Info) -> filters.Lookup:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orlop.content.files import DATA, SHARED, disk_errors, hash_file
+from orlop.content.refs import unless_aborted
 from orlop.errors import FailedPrecondition, OutOfRange
 from orlop.metadata import clock
 from orlop.oci.digest import Digest
@@ -64,9 +65,9 @@ class ContentWriter:
     def _open(self) -> None:
         (self._ingest.folder / SHARED).unlink(missing_ok=True)
         data = self._ingest.folder / DATA
-        if data.exists():
-            hash_file(data, self._hash)
-        with disk_errors(self._store.files.root):
+        with unless_aborted(self.ref), disk_errors(self._store.files.root):
+            if data.exists():
+                hash_file(data, self._hash)
             try:
                 self._fd = os.open(data, _WRITABLE, 0o600)
             except PermissionError:  # it was to be a blob once, and protected
@@ -161,7 +162,7 @@ class ContentWriter:
 
     def _unshare(self) -> None:
         """Somebody writes on after all: take a copy of the shared bytes."""
-        with disk_errors(self._store.files.root):
+        with unless_aborted(self.ref), disk_errors(self._store.files.root):
             shutil.copyfile(self._path, self._ingest.folder / DATA)
         self._shared = False
         self._open()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -14,6 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.content import ContentStore
 from orlop.content.protection import Protection
 from orlop.content.service import ContentService
+from orlop.content.writer import ContentWriter, Ingest
 from orlop.errors import (
     Aborted,
     AlreadyExists,
@@ -279,6 +281,60 @@ def test_an_aborted_write_cannot_be_committed(world: World) -> None:
             writer.write(b"late")
     assert world.store.list("ns") == []
     assert world.store.files.sizes() == {}
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_is_aborted_while_it_begins_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    make = world.store.files.make_ingest
+    aborting = threading.Thread(target=world.store.abort, args=("ns", "r"))
+
+    def slowly(name: str) -> Path:
+        aborting.start()
+        aborting.join(0.5)  # it waits, unless it is too early
+        return make(name)
+
+    monkeypatch.setattr(world.store.files, "make_ingest", slowly)
+    with contextlib.suppress(Aborted), world.store.writer("ns", "r") as writer:
+        writer.write(DATA)
+        aborting.join()
+        if committed:
+            writer.commit()
+    aborting.join()
+    assert not world.store.statuses("ns")
+    assert not world.store.list("ns")
+    assert world.store.files.ingests() == set()
+
+
+def test_a_write_that_has_no_record_leaves_no_data(world: World) -> None:
+    with world.store.writer("ns", "r") as writer:
+        writer.write(DATA)
+        with world.database.write() as tx:
+            tx.execute("DELETE FROM ingests")
+        with pytest.raises(Aborted):
+            writer.commit()
+    assert world.store.files.ingests() == set()
+    assert world.store.files.sizes() == {}
+
+
+def test_what_is_aborted_before_it_is_open_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(store: ContentStore, ingest: Ingest) -> ContentWriter:
+        store.abort("ns", "r")
+        return ContentWriter(store, ingest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orlop.content.store.ContentWriter", late)
+        with pytest.raises(Aborted):
+            world.store.writer("ns", "r")
+    world.put(namespace="other")
+    with world.store.writer("ns", "r", expected=DIGEST) as writer:
+        world.store.abort("ns", "r")
+        with pytest.raises(Aborted):
+            writer.write(b"more")
+    assert world.store.files.ingests() == set()
 
 
 def test_a_commit_that_fails_changes_nothing(world: World) -> None:
