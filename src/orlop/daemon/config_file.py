@@ -91,8 +91,8 @@ _MAXIMUM = {"gc.pause_threshold": 0.5, "tracing.sampling_ratio": 1.0}
 def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:
     """The configuration in `path`, or in the default file if there is one.
 
-    `overrides` are dotted keys with values from the command line, None where there is none. Raises
-    ConfigError.
+    `overrides` are dotted keys with values from the command line, None where there is none. The
+    folders in it are without links. Raises ConfigError.
     """
     source = path or DEFAULT_FILE
     config = Config()
@@ -108,6 +108,10 @@ def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:
     for key, value in overrides.items():
         if value is not None:
             config = _override(config, key, value)
+    # As the table of mounts has them, where the daemon looks for what is mounted below.
+    config = replace(
+        config, root=os.path.realpath(config.root), state=os.path.realpath(config.state)
+    )
     _check_whole(config)
     return config
 

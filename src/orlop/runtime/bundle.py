@@ -17,8 +17,8 @@ and what the shim leaves there. The layout is containerd's, which shims and tool
 from __future__ import annotations
 
 import json
+import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +29,9 @@ from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.rpc.context import validate_identifier
 from orlop.runtime.model import Endpoint
 from orlop.sys.mount import unmount_all
+from orlop.sys.removal import remove_tree
+
+_log = logging.getLogger(__name__)
 
 FOLDER = "io.containerd.runtime.v2.task"
 MEMORY = "shm"
@@ -39,7 +42,7 @@ GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 class Bundle:
     """One container's folder, `path`, and its working folder below the root, `work`.
 
-    What is renamed and cannot be removed for now, for want of descriptors, is added to `left`.
+    What is renamed and cannot be removed for now is added to `left`.
     """
 
     def __init__(self, path: Path, work: Path, left: list[Path]) -> None:
@@ -121,7 +124,7 @@ class Bundle:
             pass
         else:
             _discard(hidden, self._left)
-        shutil.rmtree(self.work, ignore_errors=True)
+        _is_removed(self.work)
 
 
 class Bundles:
@@ -169,7 +172,7 @@ class Bundles:
             # The container's root must be able to come through to its root filesystem.
             os.chown(path, -1, owner)
             path.chmod(0o710)
-        shutil.rmtree(bundle.work, ignore_errors=True)
+        _is_removed(bundle.work)
         bundle.work.mkdir(mode=0o711)
         (path / "work").symlink_to(bundle.work)
         (path / "rootfs").mkdir(mode=0o711)
@@ -183,14 +186,14 @@ class Bundles:
             for path in _folders(namespace):
                 if path.name.startswith("."):
                     unmount_all(path)
-                    shutil.rmtree(path, ignore_errors=True)
+                    _is_removed(path)
                 else:
                     found.append(self._bundle(namespace.name, path.name))
         known = {bundle.work for bundle in found}
         for namespace in _folders(self._root):
             for work in _folders(namespace):
                 if work not in known:
-                    shutil.rmtree(work, ignore_errors=True)
+                    _is_removed(work)
         return found
 
     def _bundle(self, namespace: str, id: str) -> Bundle:
@@ -198,9 +201,20 @@ class Bundles:
 
 
 def _discard(folder: Path, left: list[Path]) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
+    if not _is_removed(folder):
         left.append(folder)
+
+
+def _is_removed(folder: Path) -> bool:
+    """Remove a folder, but never what is mounted in it: that stays, and so does the folder."""
+    try:
+        remove_tree(folder)
+    except FileNotFoundError:
+        pass  # another thread was quicker
+    except OSError as error:
+        _log.warning('"%s" stays: %s', folder, error)
+        return False
+    return True
 
 
 def _folders(path: Path) -> Iterator[Path]:

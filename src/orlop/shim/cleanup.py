@@ -64,7 +64,7 @@ def _group(pid: str) -> int:
 def _belongs_to(pid: str, bundle: str) -> bool:
     """Whether it works on this bundle: groups are numbers, which may be another's by now."""
     with suppress(OSError):
-        if os.readlink(f"/proc/{pid}/cwd") == bundle:
+        if os.path.samefile(f"/proc/{pid}/cwd", bundle):  # which may be named by a link
             return True
     return bundle in read_or_empty(f"/proc/{pid}/cmdline")
 

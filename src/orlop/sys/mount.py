@@ -227,8 +227,12 @@ def unmount(target: Path, flags: int = 0) -> None:
 
 
 def unmount_all(target: Path) -> None:
-    """Unmount everything at and below `target`, newest first; nothing mounted is no error."""
-    for point in reversed(list(mount_points(target))):
+    """Unmount everything at and below `target`, newest first; nothing mounted is no error.
+
+    Links on the way to it are followed, and it is none itself.
+    """
+    where = Path(os.path.realpath(target.parent), target.name)
+    for point in reversed(list(mount_points(where))):
         try:
             unmount(point, MNT_DETACH)
         except (FileNotFoundError, OSError) as error:

@@ -69,6 +69,17 @@ def test_version_two_is_the_same(shim: Shim) -> None:
         client.send("Frobnicate", b"").result(5)
 
 
+def test_a_bundle_that_is_named_by_a_link(shim: Shim) -> None:
+    """As in /var/run of a daemon that names its state so."""
+    bundle = shim.bundle("one", ["true"])
+    (shim.folder / "link").symlink_to(shim.folder)
+    root = {"type": "bind", "source": str(shim.rootfs), "options": ["rbind", "ro"]}
+    shim.client.create(id="one", bundle=str(shim.folder / "link/one"), rootfs=[root])
+    assert f" {bundle}/rootfs " in Path("/proc/self/mountinfo").read_text()
+    shim.client.delete(id="one")
+    assert f" {bundle}/rootfs " not in Path("/proc/self/mountinfo").read_text()
+
+
 @pytest.mark.parametrize(("signal", "status"), [(9, 137), (15, 143)])
 def test_signals_end_in_128_and_more(shim: Shim, signal: int, status: int) -> None:
     up = shim.folder / "up"

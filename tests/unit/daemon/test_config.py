@@ -48,6 +48,16 @@ def test_flags_win(tmp_path: Path) -> None:
     assert _load(tmp_path, 'state = "/s"').address == "/s/orlop.sock"
 
 
+def test_folders_are_named_without_links(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    text = f'root = "{tmp_path}/link/root"\nstate = "{tmp_path}/link/../state"\n'
+    config = _load(tmp_path, text)
+    assert (config.root, config.state) == (f"{tmp_path}/real/root", f"{tmp_path}/state")
+    assert _load(tmp_path, "", state=f"{tmp_path}/link/s").state == f"{tmp_path}/real/s"
+    with pytest.raises(ConfigError, match="must be different folders"):
+        _load(tmp_path, f'root = "{tmp_path}/link"\nstate = "{tmp_path}/real/state"')
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
