@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable
 
-from orlop.errors import FailedPrecondition, NotFound, OrlopError
+from orlop.errors import FailedPrecondition, NotFound, OrlopError, Unavailable
 from orlop.metadata import Database, Transaction
 from orlop.snapshots.remote import RemoteSnapshotter
 
@@ -73,7 +73,7 @@ class Doomed:
         self._spared: set[str] = set()
         self._changed = threading.Condition()
         self._due, self._closed = True, False
-        self._told = False  # that it does not work
+        self._told: set[str] = set()  # names that it does not work for, "" for all
         self._thread = threading.Thread(
             target=self._run, name=f"snapshots-{remote.name}", daemon=True
         )
@@ -114,30 +114,30 @@ class Doomed:
 
     def _remove_all(self) -> bool:
         """Remove children before their parents, in as many rounds as it takes; is some left?"""
-        what = ""
         try:
             while True:
-                what = "what has lost its record"
                 waiting, gone = self.waiting(), 0
                 for namespace, name in waiting:
                     if self._closed:
                         return False
-                    what = f'"{name}"'
                     gone += self._remove(namespace, name)
-                    self._told = False
                 if not gone or gone == len(waiting):
                     return gone != len(waiting)
         except OrlopError as error:
-            level = logging.DEBUG if self._told else logging.WARNING
-            _log.log(
-                level,
-                "snapshotter=%s cannot remove %s, and tries on: %s",
-                self._remote.name,
-                what,
-                error,
-            )
-            self._told = True
+            self._tell("", error)
             return True
+
+    def _tell(self, name: str, error: OrlopError) -> None:
+        level = logging.DEBUG if name in self._told else logging.WARNING
+        what = f'"{name}"' if name else "what has lost its record"
+        _log.log(
+            level,
+            "snapshotter=%s cannot remove %s, and tries on: %s",
+            self._remote.name,
+            what,
+            error,
+        )
+        self._told.add(name)
 
     def waiting(self) -> list[tuple[str, str]]:
         """Namespaces and names of what is to be removed."""
@@ -153,7 +153,7 @@ class Doomed:
             ]
 
     def _remove(self, namespace: str, name: str) -> bool:
-        """False for one that has children yet."""
+        """False for one that has children yet, or that the service refuses to remove."""
         if not self._is_shared(name):
             try:
                 self._remote.remove(namespace, name)
@@ -161,6 +161,12 @@ class Doomed:
                 pass
             except FailedPrecondition:
                 return False
+            except Unavailable:
+                raise
+            except OrlopError as error:
+                self._tell(name, error)
+                return False
+            self._told -= {name, ""}
         with self._database.write() as tx:
             tx.execute(
                 "DELETE FROM proxied_snapshots WHERE snapshotter = ? AND namespace = ?"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from orlop.errors import Unavailable
+from orlop.errors import Unavailable, Unknown
 from orlop.metadata import Database, Transaction
 from orlop.snapshots import proxied
 from orlop.snapshots.proxied import Doomed
@@ -21,8 +21,11 @@ class _Remote:
 
     def __init__(self) -> None:
         self.removed: list[str] = []
+        self.refused: set[str] = set()
 
     def remove(self, namespace: str, name: str) -> None:
+        if name in self.refused:
+            raise Unknown("the disk")
         self.removed.append(f"{namespace}/{name}")
 
 
@@ -56,3 +59,25 @@ def test_a_bad_moment_of_the_database_does_not_end_it(
     finally:
         doomed.close()
     assert len(failures) == 3
+
+
+def test_one_that_is_refused_does_not_hold_up_the_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(proxied, "_AGAIN", 0.01)
+    with database.write() as tx:
+        for name in ("a", "b", "c"):
+            proxied.announce(tx, "far", "ns", name)
+    remote = _Remote()
+    remote.refused.add("a")
+    doomed = Doomed(database, cast("Any", remote))
+    try:
+        wait_for(lambda: remote.removed == ["ns/b", "ns/c"])
+        assert [record.message for record in caplog.records if "WARN" in record.levelname] == [
+            'snapshotter=far cannot remove "a", and tries on: the disk: unknown'
+        ]
+        remote.refused.clear()
+        wait_for(lambda: "ns/a" in remote.removed)
+        wait_for(lambda: not doomed.waiting())
+    finally:
+        doomed.close()
