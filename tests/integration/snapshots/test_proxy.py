@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
 from orlop.client.pull import pull_image
 from orlop.errors import AlreadyExists
@@ -22,6 +23,7 @@ from orlop.sys.mount import mount_all, unmount
 from orlop.wire.services import snapshots_pb2 as pb
 from tests.containerd_fixture import run_containerd
 from tests.daemon_fixture import Orlopd, serving_with
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -138,6 +140,8 @@ class _Lazy(GuestSnapshotsService):
         self.store = store
         self.has: set[str] = set()
         self.told: list[dict[str, str]] = []
+        self.removing, self.may_remove = threading.Event(), threading.Event()
+        self.may_remove.set()
 
     def prepare(
         self, request: pb.PrepareSnapshotRequest, ctx: CallContext
@@ -157,6 +161,11 @@ class _Lazy(GuestSnapshotsService):
             unmount(self.target)
         self.store.commit(NAMESPACE, target, request.key, {**labels, "containerd.io/gc.root": "x"})
         raise AlreadyExists(f'snapshot "{target}"')
+
+    def remove(self, request: pb.RemoveSnapshotRequest, ctx: CallContext) -> Empty:
+        self.removing.set()
+        self.may_remove.wait(30)
+        return super().remove(request, ctx)
 
     target: Path
 
@@ -248,5 +257,21 @@ def test_what_a_crash_leaves_is_removed(lazy: tuple[_Lazy, Path], guest: Orlopd)
     held.set()
     caller.wait(30)
     assert len(service.store.list(NAMESPACE)) == 1
+    guest.start()
+    guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)
+
+
+def test_a_service_that_hangs_does_not_hold_up_the_end(
+    lazy: tuple[_Lazy, Path], guest: Orlopd
+) -> None:
+    service, _ = lazy
+    guest.ctr("snapshots", *BY, "prepare", "work")
+    service.may_remove.clear()
+    guest.ctr("snapshots", *BY, "rm", "work")
+    assert service.removing.wait(30)
+    try:
+        assert guest.stop() < patient(5)
+    finally:
+        service.may_remove.set()
     guest.start()
     guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)

@@ -99,8 +99,8 @@ def _proxies(
     found = {}
     for name, plugin in config.proxy_plugins.items():
         channel = GrpcChannel(plugin.address)
-        closing.callback(channel.close)
         remote = RemoteSnapshotter(name, plugin.address, channel)
         found[name] = ProxySnapshotter(database, ids, remote, exchange)
         closing.callback(found[name].close)
+        closing.callback(channel.close)  # before: it ends the call that the other is in
     return found
