@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from orlop.client import snapshots, states
 from orlop.client.connection import Connection
-from orlop.errors import NotFound
+from orlop.errors import Cancelled, DeadlineExceeded, NotFound, OrlopError
 from orlop.wire.services import containers_pb2, content_pb2, images_pb2, snapshots_pb2
 
 _CONTENT = "containerd.io/gc.ref.content"
@@ -50,7 +50,8 @@ class Usage(NamedTuple):
 
     `images_size` counts what images share once, `images_unused` what only images without a
     container take. `held` is what neither images nor containers lead to, but a lease does or a
-    collection has not come to yet; `ingests` are writes that are not finished.
+    collection has not come to yet; `ingests` are writes that are not finished. Containers that
+    could not be measured, and why, are in `unmeasured`: they count as if they had written nothing.
     """
 
     images: list[ImageUsage]
@@ -62,6 +63,7 @@ class Usage(NamedTuple):
     ingests: int
     ingests_count: int
     parts: list[PartUsage]
+    unmeasured: Mapping[str, OrlopError]
 
     @property
     def total(self) -> int:
@@ -92,6 +94,8 @@ def of(connection: Connection) -> Usage:
     used = set().union(below, *(parts[name] for name in parts if name in in_use))
     everything = set().union(*parts.values())
     held = store.sizes.keys() - everything - below
+    written, unmeasured = _measured(connection, records)
+    # What is asked after that fails where it was the daemon that had gone.
     tasks = states.all_tasks(connection)
     ingests = connection.content.list_statuses(content_pb2.ListStatusesRequest()).statuses
     return Usage(
@@ -108,9 +112,7 @@ def of(connection: Connection) -> Usage:
         images_unused=_size(store, everything - used),
         containers=[
             ContainerUsage(
-                each.id,
-                _written(connection, each.snapshotter, each.snapshot_key),
-                states.of(each, tasks.get(each.id)).alive,
+                each.id, written.get(each.id, 0), states.of(each, tasks.get(each.id)).alive
             )
             for each in sorted(records, key=lambda each: str(each.id))
         ],
@@ -122,6 +124,7 @@ def of(connection: Connection) -> Usage:
             PartUsage(*part, size, sorted(name for name in parts if part in parts[name]))
             for part, size in sorted(store.sizes.items(), key=lambda item: -item[1])
         ],
+        unmeasured=unmeasured,
     )
 
 
@@ -150,6 +153,22 @@ def _references(labels: Mapping[str, str]) -> Iterable[Part]:
             yield "content", value
         elif key.startswith(_SNAPSHOT):
             yield key.removeprefix(_SNAPSHOT).partition("/")[0], value
+
+
+def _measured(
+    connection: Connection, records: Iterable[containers_pb2.Container]
+) -> tuple[dict[str, int], dict[str, OrlopError]]:
+    """Bytes that containers have written, and why that of others cannot be told."""
+    sizes: dict[str, int] = {}
+    failures: dict[str, OrlopError] = {}
+    for each in records:
+        try:
+            sizes[each.id] = _written(connection, each.snapshotter, each.snapshot_key)
+        except (Cancelled, DeadlineExceeded):
+            raise
+        except OrlopError as error:
+            failures[each.id] = error
+    return sizes, failures
 
 
 def _written(connection: Connection, snapshotter: str, key: str) -> int:

@@ -291,17 +291,19 @@ class SnapshotStore(Shelf):
             chain = records.chain(tx, record.parent) if record.parent else []
         usage = Usage(0, 0)
         if record.kind is Kind.ACTIVE:
-            usage = self._seal(namespace, key, record.id, chain)
+            with self._unless_removed(namespace, key):
+                usage = self.driver.seal(record.id, chain)
         with self._database.write() as tx:
             if self._get(tx, namespace, key).id != record.id:  # another has its key now
                 raise NotFound(f'snapshot "{key}"')
             self._commit(tx, namespace, name, key, wanted, lease, parent, usage)
         self._settle(record.id)
 
-    def _seal(self, namespace: str, key: str, number: int, chain: Sequence[int]) -> Usage:
+    @contextmanager
+    def _unless_removed(self, namespace: str, key: str) -> Iterator[None]:
         """NotFound, rather than what the driver says, if it is removed meanwhile."""
         try:
-            return self.driver.seal(number, chain)
+            yield
         except (OSError, OrlopError):
             with self._database.read() as tx:
                 self._get(tx, namespace, key)
@@ -312,7 +314,8 @@ class SnapshotStore(Shelf):
             record = self._get(tx, namespace, key)
         if record.kind is Kind.COMMITTED:
             return Usage(record.size, record.inodes)
-        return self.driver.usage(record.id)
+        with self._unless_removed(namespace, key):
+            return self.driver.usage(record.id)
 
     def folder(self, namespace: str, key: str) -> Path:
         """Where the files are that a snapshot itself has; NotFound without it."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orlop.client import usage
+from orlop.errors import Unavailable
+from orlop.wire.services import containers_pb2
 from tests.daemon_fixture import Orlopd
 
 pytestmark = pytest.mark.root
@@ -74,3 +77,54 @@ def test_what_is_not_in_use_goes(orlopd: Orlopd, busybox: str, tmp_path: Path) -
     orlopd.orlop("rm", "-f", "runs")
     orlopd.orlop("system", "prune", "-a", "-f")
     assert _usage(orlopd).total == 0
+
+
+def test_what_cannot_be_measured(orlopd: Orlopd, busybox: str) -> None:
+    """It is told, counts as nothing, and stops neither the rest nor its own removal."""
+    written = ("sh", "-c", "head -c 3000000 /dev/zero > /x")
+    orlopd.orlop("run", "--name", "well", busybox, *written)
+    orlopd.orlop("run", "--name", "lost", busybox, *written)
+    newest = max(
+        orlopd.root.glob("snapshots/overlayfs/snapshots/[0-9]*"), key=lambda p: int(p.name)
+    )
+    shutil.rmtree(newest)
+    with orlopd.connect() as connection:
+        record = containers_pb2.Container(
+            id="strange", snapshotter="elsewhere", snapshot_key="strange"
+        )
+        record.runtime.name = "io.containerd.runc.v2"
+        record.spec.type_url = "none"
+        connection.containers.create(containers_pb2.CreateContainerRequest(container=record))
+    told = orlopd.orlop("system", "df").stderr.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith('orlop: container "lost" is not measured: ') and "/fs" in told[0]
+    assert told[1].startswith(
+        'orlop: container "strange" is not measured: snapshotter "elsewhere" is not loaded'
+    )
+    assert _df(orlopd)["Containers"]["Size"] == "2.9 MiB"
+    assert orlopd.orlop("store", "df", "-v").stderr == ""
+    pruned = orlopd.orlop("system", "prune", "-a", "-f", check=False)
+    assert {"well", "lost", busybox} <= set(pruned.stdout.splitlines())
+    assert pruned.stderr.splitlines()[:2] == told
+    assert pruned.stdout.splitlines()[-1].startswith("reclaimed ")
+
+
+def test_a_daemon_that_goes_meanwhile_is_no_measure(
+    orlopd: Orlopd, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orlopd.orlop("create", "--name", "one", busybox, "true")
+    with orlopd.connect() as connection:
+        ask = connection.snapshots.usage
+
+        def late(request: Any) -> Any:
+            if request.key in own:
+                orlopd.kill9()
+            return ask(request)
+
+        listed = connection.containers.list(containers_pb2.ListContainersRequest()).containers
+        own = {each.snapshot_key for each in listed}
+        monkeypatch.setattr(connection.snapshots, "usage", late)
+        with pytest.raises(Unavailable):
+            usage.of(connection)
+    orlopd.start()
+    orlopd.orlop("rm", "one")

@@ -1,4 +1,4 @@
-"""Snapshots whose folder is gone at a start."""
+"""Snapshots whose folder is gone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from orlop.errors import NotFound
 from orlop.events import Exchange
 from orlop.metadata import Database
 from orlop.snapshots import Kind, OverlayDriver, SnapshotIds, SnapshotStore, volatile
+from orlop.snapshots.model import Usage
 
 pytestmark = pytest.mark.root
 
@@ -49,3 +51,30 @@ def test_only_what_was_just_prepared_is_made_again(
     for key in ("old", "volatile", "odd"):
         assert f'"{key}" is lost' in caplog.text
     assert '"new" was lost, and is as new' in caplog.text
+
+
+def test_a_measure_of_what_is_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not there, as before and after; a folder that was lost is a failure."""
+    driver = OverlayDriver(tmp_path / "snapshots")
+    with (
+        closing(Database(tmp_path / "metadata.db")) as database,
+        closing(
+            SnapshotStore(database, SnapshotIds(database), "overlayfs", driver, Exchange())
+        ) as store,
+    ):
+        for key in ("lost", "removed"):
+            store.prepare("n", key)
+        shutil.rmtree(store.folder("n", "lost"))
+        with pytest.raises(FileNotFoundError):
+            store.usage("n", "lost")
+        usage = driver.usage
+
+        def late(number: int) -> Usage:
+            store.remove("n", "removed")
+            return usage(number)
+
+        monkeypatch.setattr(driver, "usage", late)
+        with pytest.raises(NotFound, match='snapshot "removed"'):
+            store.usage("n", "removed")

@@ -104,8 +104,11 @@ def test_while_the_other_is_away(
     failed = front.orlop("run", "--rm", *by, name, "true", check=False)
     assert failed.returncode != 0
     assert "guests.sock" in failed.stderr
-    front.orlop("rm", "one")
-    front.orlop("rmi", name)
+    pruned = front.orlop("system", "prune", "-a", "-f")
+    assert [line for line in pruned.stderr.splitlines() if "guests.sock" in line] == [
+        line for line in pruned.stderr.splitlines() if line.startswith('orlop: container "one" is')
+    ]
+    assert {"one", name} <= set(pruned.stdout.splitlines())
     front.stop()
     front.start()
     back.start()

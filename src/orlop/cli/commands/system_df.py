@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from orlop.cli import form, table
+from orlop.cli.measuring import measure
 from orlop.client import Connection
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    from orlop.client import usage
-
-    found = usage.of(connection)
+    found = measure(connection)
     if args.verbose:
         form.show(_parts(found), _PARTS, args.format)
         return 0

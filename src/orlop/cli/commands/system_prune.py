@@ -7,6 +7,7 @@ import argparse
 from orlop.cli import table
 from orlop.cli.commands import image_prune
 from orlop.cli.each import for_each
+from orlop.cli.measuring import measure
 from orlop.cli.terminal import agreed
 from orlop.client import Connection, containers, images, restarts, states
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
     )
     if not args.force and not agreed(question):
         return 1
-    before = usage.of(connection).total
+    before = measure(connection).total
     status = _remove_containers(connection)
     _remove_networks(connection)
     names = image_prune.unused(connection, tagged=args.all)
