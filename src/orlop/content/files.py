@@ -106,7 +106,8 @@ class Files:
         shared = self._ingest / name / SHARED
         shared.unlink(missing_ok=True)
         try:
-            shared.hardlink_to(self.blob(digest))
+            with disk_errors(self.root):
+                shared.hardlink_to(self.blob(digest))
         except FileNotFoundError:
             return False
         return True

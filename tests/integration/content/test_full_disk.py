@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 def disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
-    mount_all([Mount("tmpfs", "tmpfs", options=("size=1m",))], path)
+    mount_all([Mount("tmpfs", "tmpfs", options=("size=1m", "nr_inodes=1k"))], path)
     yield path
     unmount(path)
 
@@ -69,4 +69,21 @@ def test_full_disk_under_the_database(disk: Path) -> None:
     store = ContentStore(database, disk / "content", Exchange())
     store.reap()
     assert {info.digest for info in store.list("ns")} == data.keys()
+    database.close()
+
+
+def test_full_disk_for_the_blob_of_another_namespace(disk: Path, tmp_path: Path) -> None:
+    """There is room for the folder of the write, but for no link in it."""
+    database = Database(tmp_path / "meta.db")
+    store = ContentStore(database, disk / "content", Exchange())
+    digest = put(store, "r", b"kept")
+    number = 0
+    while os.statvfs(disk).f_ffree > 1:
+        number += 1
+        (disk / str(number)).touch()
+    with pytest.raises(ResourceExhausted, match="no space left"):
+        store.writer("other", "r", expected=digest)
+    (disk / "1").unlink()
+    with store.writer("other", "r", expected=digest) as writer:
+        assert writer.commit() == digest
     database.close()
