@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from orlop.leases.model import Lease, Resource
@@ -25,12 +25,19 @@ class LeaseStore:
         self._db = db
 
     def create(
-        self, namespace: str, id: str = "", own_labels: Mapping[str, str] | None = None
+        self,
+        namespace: str,
+        id: str = "",
+        own_labels: Mapping[str, str] | None = None,
+        resources: Collection[Resource] = (),
     ) -> Lease:
-        """Add a lease, under an invented id if none is given; raises AlreadyExists.
+        """Add a lease, under an invented id if none is given, that keeps resources from the start.
 
-        The id is free text, not an identifier: clients choose long ones.
+        Raises AlreadyExists, and of the resources what `add_resource` does. The id is free text,
+        not an identifier: clients choose long ones.
         """
+        for resource in resources:
+            _validate(resource)
         pairs = {key: value for key, value in (own_labels or {}).items() if value}
         lease = Lease(id or _invent_id(), pairs, clock.now())
         with self._db.write() as tx:
@@ -40,6 +47,8 @@ class LeaseStore:
             row = (namespace, lease.id, lease.created_at)
             tx.execute("INSERT INTO leases (namespace, id, created_at) VALUES (?, ?, ?)", row)
             labels.replace(tx, _KIND, namespace, lease.id, pairs)
+            for resource in resources:
+                attach_to_lease(tx, namespace, lease.id, resource.type, resource.id)
         return lease
 
     def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Lease]:

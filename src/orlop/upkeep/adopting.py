@@ -171,10 +171,9 @@ class _Adoption:
 
     def _add_lease(self, wire: dict[str, Any]) -> Adopted | None:
         found = typed.convert(wire, containerd.Lease)
+        resources = [Resource(kind, name) for kind, name in found.resources]
         try:
-            self._leases.create(self._namespace, found.id, found.labels)
+            self._leases.create(self._namespace, found.id, found.labels, resources)
         except AlreadyExists:
             return None
-        for kind, name in found.resources:
-            self._leases.add_resource(self._namespace, found.id, Resource(kind, name))
         return Adopted("lease", self._namespace, found.id)
