@@ -96,16 +96,22 @@ class NamedNamespaces:
         """Give up those that were made for a lease and that nothing keeps; how many."""
         removed = 0
         for namespace, name in keys:
-            with self._db.read() as tx:
-                kept = not dead(tx, namespace, name)
-            if kept:
-                continue
-            try:
-                self.delete(namespace, name)
+            if self._collect(namespace, name, dead):
+                self._tell(namespace, "delete", NetNSDelete(name=name))
                 removed += 1
-            except NotFound:  # somebody was faster
-                pass
         return removed
+
+    def _collect(self, namespace: str, name: str, dead: Dead) -> bool:
+        """Give one up while nobody else can take it; who is killed here leaves labels to `reap`."""
+        with self._db.write() as tx:
+            if not dead(tx, namespace, name):
+                return False
+            try:
+                self.pins.delete(namespace, name)
+            except NotFound:  # somebody was faster
+                return False
+            labels.remove(tx, _KIND, namespace, name)
+        return True
 
     def leave_namespace(self, namespace: str) -> None:
         """A namespace of the daemon has gone: what it had goes as well."""

@@ -1,0 +1,83 @@
+"""Named network namespaces and who takes them, while they are given up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orlop.errors import NotFound
+from orlop.events import Exchange
+from orlop.metadata import Database, Transaction
+from orlop.metadata.references import attach_to_lease
+from orlop.network import PinnedNamespaces
+from orlop.network.named import RESOURCE, NamedNamespaces
+
+pytestmark = pytest.mark.root
+
+_KEY = ("test", "lab")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with closing(Database(tmp_path / "meta.db")) as made:
+        with made.write() as tx:
+            tx.execute("INSERT INTO namespaces VALUES ('test')")
+            tx.execute("INSERT INTO leases VALUES ('test', 'first', 1), ('test', 'second', 1)")
+        yield made
+
+
+@pytest.fixture
+def named(pins: PinnedNamespaces, database: Database) -> NamedNamespaces:
+    """With one that was made for a lease."""
+    made = NamedNamespaces(pins, database, Exchange())
+    made.create(*_KEY, {}, lease="first")
+    return made
+
+
+def test_who_leases_one_that_is_there_keeps_it(named: NamedNamespaces, database: Database) -> None:
+    found: list[str] = []
+
+    def lease() -> None:
+        with database.write() as tx:
+            found.extend(named.pins.names("test"))
+            attach_to_lease(tx, "test", "second", RESOURCE, "lab")
+
+    leasing = threading.Thread(target=lease)
+
+    def dead(tx: Transaction, namespace: str, name: str) -> bool:
+        leasing.start()
+        leasing.join(0.5)  # it waits, unless it is too early
+        return True
+
+    removed = named.collect([_KEY], dead)
+    leasing.join()
+    assert named.pins.names("test") == found == []
+    assert removed == 1
+
+
+def test_what_is_kept_stays(named: NamedNamespaces) -> None:
+    assert named.collect([_KEY], lambda *_: False) == 0
+    assert [each.name for each in named.list("test")] == ["lab"]
+    assert named.collect([_KEY, _KEY], lambda *_: True) == 1
+    assert named.list("test") == []
+
+
+def test_one_that_was_half_given_up_is_forgotten_at_the_start(
+    named: NamedNamespaces, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(tx: Transaction, kind: str, namespace: str, owner: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orlop.metadata.labels.remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            named.collect([_KEY], lambda *_: True)
+    named.reap()
+    with pytest.raises(NotFound):
+        named.delete(*_KEY)
+    with database.read() as tx:
+        assert tx.one("SELECT 1 FROM labels WHERE kind = 'netns'") is None
