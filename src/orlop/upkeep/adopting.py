@@ -98,6 +98,7 @@ class _Adoption:
         self._lease = f"adopt-{secrets.token_hex(8)}"
         self._leased: list[str] = []
         self._moved: dict[str, Moved] = {}
+        self._brought: set[str] = set()  # which another namespace has for nothing
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take what the worker reports."""
@@ -150,7 +151,9 @@ class _Adoption:
             self._namespace, blob.digest, data, blob.labels, self._lease, ours=ours
         ):
             return None
-        return Adopted("blob", self._namespace, blob.digest, moved.how or "shared", moved.size)
+        how, size = (moved.how, moved.size) if blob.digest not in self._brought else ("", 0)
+        self._brought.add(blob.digest)
+        return Adopted("blob", self._namespace, blob.digest, how or "shared", size)
 
     def _image(self, wire: dict[str, Any]) -> Adopted | None:
         found = typed.convert(wire, containerd.Image)
@@ -174,6 +177,11 @@ class _Adoption:
         resources = [Resource(kind, name) for kind, name in found.resources]
         try:
             self._leases.create(self._namespace, found.id, found.labels, resources)
-        except AlreadyExists:
-            return None
+        except AlreadyExists:  # by another root, say: it holds what is of either
+            held = self._leases.resources(self._namespace, found.id)
+            resources = [each for each in resources if each not in held]
+            for each in resources:
+                self._leases.add_resource(self._namespace, found.id, each)
+            if not resources:
+                return None
         return Adopted("lease", self._namespace, found.id)

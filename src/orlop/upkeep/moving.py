@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from orlop.errors import ResourceExhausted
 from orlop.fork.worker import Report
 from orlop.oci.digest import Digest
 from orlop.oci.hashing import new_hash
@@ -40,9 +41,17 @@ def job(args: Mapping[str, Any], fds: list[int], report: Report) -> Any:
     `{"moved": …}` the first time that it comes, before `{"blob": …}`, its record in a namespace.
     """
     be_patient()
-    target, known = args["target"], args["known"]
+    try:
+        _report_all(Path(args["source"]), args["target"], args["known"], report)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceExhausted(f'no space left to adopt "{args["source"]}"') from error
+        raise
+
+
+def _report_all(source: Path, target: str, known: str, report: Report) -> None:
     seen: set[str] = set()
-    with containerd.opened(Path(args["source"])) as root:
+    with containerd.opened(source) as root:
         for namespace in root.namespaces():
             report({"namespace": namespace.name, "labels": namespace.labels})
             for blob in namespace.blobs():

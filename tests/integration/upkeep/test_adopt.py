@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_all_is_here_and_runs(orlopd: Orlopd, near: Path) -> None:
     assert all(path.samefile(theirs[name]) for name, path in ours.items())
     assert _modes(near) == modes
     assert not list((orlopd.root / "content/trash").iterdir())
+    assert re.search(r"\D[3-9] shared", done.stderr)  # an image that both namespaces have
     assert "(300" not in done.stderr  # linked: some hundred of them, and what images need
     shutil.rmtree(near)
     near.mkdir()
@@ -183,8 +185,11 @@ def test_an_adoption_that_is_cancelled_leaves_nothing(orlopd: Orlopd, near: Path
     trash = orlopd.root / "content/trash"
     with orlopd.connect() as connection:
         answers = connection.store.adopt(store_pb2.AdoptRequest(path=str(near)))
-        os.close(os.open(blob, os.O_WRONLY))  # cannot be cloned; it is linked
-        orlopd.wait_for(lambda: any(path.is_fifo() for path in trash.iterdir()))
-        answers.close()
+        writer = os.open(blob, os.O_WRONLY)  # it cannot be cloned, and is linked
+        try:
+            orlopd.wait_for(lambda: any(path.is_fifo() for path in trash.iterdir()))
+            answers.close()
+        finally:
+            os.close(writer)
     orlopd.wait_for(lambda: not any(name == "orlop-adopt" for _, name in orlopd.processes()))
     orlopd.wait_for(lambda: not list(trash.iterdir()))

@@ -38,5 +38,9 @@ def test_a_lease_that_was_cut_off_comes_whole_the_next_time(
         second.hear({"namespace": "ns", "labels": {}})
         second.hear({"lease": lease})
         held = leases.resources("ns", "keep")
+        other = Resource("content", f"sha256:{'c' * 64}")
+        for _ in range(2):  # another root has a lease of that name
+            second.hear({"lease": lease | {"resources": [["content", other.id]]}})
+        assert leases.resources("ns", "keep") == (*held, other)
     assert held == tuple(Resource("content", each) for each in _HELD)
-    assert told == [Adopted("lease", "ns", "keep")]
+    assert told == [Adopted("lease", "ns", "keep")] * 2
