@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from pathlib import Path
 
 from orlop import typed
-from orlop.errors import AlreadyExists, FailedPrecondition
+from orlop.errors import AlreadyExists, FailedPrecondition, Unavailable
 from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext
 from orlop.sys.fs import sync_folder
@@ -20,12 +21,30 @@ _JOB = "orlop.upkeep.saving:job"
 _log = logging.getLogger(__name__)
 
 
-def back_up(root: Path, target: Path, forks: Spawner, ctx: CallContext, advance: Advance) -> Saved:
-    """Save the store below `root` to `target`, which is there when it is whole, and not before.
+class Backups:
+    """Saves the store below `root`, to one place at a time."""
 
-    Raises AlreadyExists when something is there, FailedPrecondition when its parent is not a
-    folder or it would be part of the root, ResourceExhausted on a full disk.
-    """
+    def __init__(self, root: Path, forks: Spawner) -> None:
+        self._root = root
+        self._forks = forks
+        self._saving = threading.Lock()
+
+    def make(self, target: Path, ctx: CallContext, advance: Advance) -> Saved:
+        """Save it to `target`, which is there when it is whole, and not before.
+
+        Raises AlreadyExists when something is there, FailedPrecondition when its parent is not a
+        folder or it would be part of the root, ResourceExhausted on a full disk, Unavailable while
+        another backup is made.
+        """
+        if not self._saving.acquire(blocking=False):
+            raise Unavailable("another backup is being made, try again when it has ended")
+        try:
+            return _back_up(self._root, target, self._forks, ctx, advance)
+        finally:
+            self._saving.release()
+
+
+def _back_up(root: Path, target: Path, forks: Spawner, ctx: CallContext, advance: Advance) -> Saved:
     if target.exists():
         raise AlreadyExists(f'"{target}"')
     if not target.parent.is_dir():

@@ -9,7 +9,7 @@ from orlop.errors import InvalidArgument
 from orlop.fork.worker import Spawner, Worker
 from orlop.rpc import CallContext, Service
 from orlop.upkeep.adopting import Adopter
-from orlop.upkeep.backup import back_up
+from orlop.upkeep.backup import Backups
 from orlop.upkeep.checking import Checker, Wish
 from orlop.upkeep.findings import Finding
 from orlop.upkeep.refetching import Access
@@ -27,6 +27,7 @@ class StoreService(Service):
         self._forks = forks
         self._checker = checker
         self._adopter = adopter
+        self._backups = Backups(root, forks)
 
     def check(self, request: pb.CheckRequest, ctx: CallContext) -> Iterator[pb.CheckResponse]:
         access = request.registry
@@ -75,7 +76,7 @@ class StoreService(Service):
             def advance(done: int, total: int) -> None:
                 answer(pb.BackupResponse(progress=pb.BackupProgress(done=done, total=total)))
 
-            saved = back_up(self._root, path, self._forks, ctx, advance)
+            saved = self._backups.make(path, ctx, advance)
             summary = pb.BackupSummary(
                 blobs=saved.blobs, bytes=saved.bytes, how=saved.how, lost=saved.lost
             )

@@ -130,6 +130,8 @@ def test_a_backup_that_is_cancelled_keeps_nothing(
             answers = connection.store.backup(request)
             next(answers)
             assert layer.stat().st_ino in {path.stat().st_ino for path in trash.iterdir()}
+            second = orlopd.orlop("store", "backup", str(tmp_path / "second"), check=False)
+            assert (second.returncode, "another backup" in second.stderr) == (1, True)
             answers.close()
         orlopd.wait_for(lambda: not any(name == "orlop-backup" for _, name in orlopd.processes()))
         orlopd.wait_for(lambda: not list(trash.iterdir()))
