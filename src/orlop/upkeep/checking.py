@@ -14,6 +14,7 @@ from orlop.content import ContentStore
 from orlop.errors import (
     AlreadyExists,
     Cancelled,
+    DataLoss,
     FailedPrecondition,
     NotFound,
     OrlopError,
@@ -33,6 +34,8 @@ from orlop.upkeep.refetching import Access, Refetcher
 
 _JOB = "orlop.upkeep.inspection:job"
 _REFETCHED = {findings.DAMAGED_BLOB, findings.LOST_BLOB}
+# That nobody has it; whoever cannot be asked, or where to put it, may do better another time.
+_NOT_TO_BE_HAD = (NotFound, DataLoss)
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +130,8 @@ class Checker:
             raise
         except (OrlopError, OSError) as error:
             why = error.message if isinstance(error, OrlopError) else str(error)
-            if wish.drop and finding.kind in _REFETCHED:
+            lost = finding.kind in _REFETCHED and isinstance(error, _NOT_TO_BE_HAD)
+            if wish.drop and lost:
                 return self._give_up(finding, why)
             mended = finding.with_outcome(Outcome.LEFT, why)
         _log.info(
@@ -190,7 +194,12 @@ class Checker:
     def _give_up_snapshot(self, finding: Finding, wish: Wish) -> Finding:
         if not wish.drop:
             raise FailedPrecondition("it can only be given up (--drop)")
-        if finding.used_by:
+        with self._database.read() as tx:
+            there = rows.snapshot(tx, finding.number)
+            users = rows.users_of_snapshot(tx, finding.number)
+        if there is None or (finding.kind == findings.LOST_SNAPSHOT and _exists(finding.path)):
+            return finding.with_outcome(Outcome.REPAIRED, "it has gone, or was mended, meanwhile")
+        if users:
             raise FailedPrecondition("containers need it")
         store = self._snapshotter(finding)
         keys = self._with_descendants(finding)
@@ -206,8 +215,8 @@ class Checker:
         for key in keys:
             for info in listed:
                 if info.parent == key:
-                    if info.kind is Kind.ACTIVE:
-                        raise FailedPrecondition(f'"{info.name}", which is written to, needs it')
+                    if info.kind is not Kind.COMMITTED:
+                        raise FailedPrecondition(f'"{info.name}", which is in use, needs it')
                     keys.append(info.name)
         return keys[::-1]
 
@@ -227,6 +236,10 @@ class Checker:
         with self._database.write() as tx:
             if not rows.is_there(tx, finding.store, finding.namespace, finding.name):
                 labels.remove(tx, finding.store, finding.namespace, finding.name)
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
 
 
 def _number(name: str) -> str:

@@ -87,6 +87,7 @@ def _snapshots(root: Path, tx: Transaction) -> Iterator[Finding]:
                 namespace=each.namespace,
                 name=each.key,
                 store=each.snapshotter,
+                number=each.id,
                 path=str(path),
                 problem="its folder is not there",
                 used_by=rows.users_of_snapshot(tx, each.id),

@@ -55,8 +55,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that is not as it should be.
 
     `namespace` is "" where it is of none in particular; `store` is the snapshotter of a snapshot,
-    the type of what a lease holds, or the kind of record that a label is of. `used_by` names images
-    and containers, by namespace.
+    the type of what a lease holds, or the kind of record that a label is of. `number` is that of a
+    snapshot; `used_by` names images and containers, by namespace.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     problem: str
     namespace: str = ""
     store: str = ""
+    number: int = 0
     path: str = ""
     owner: str = ""
     used_by: tuple[str, ...] = ()

@@ -129,6 +129,7 @@ class Inspection:
                         namespace=snapshot.namespace,
                         name=snapshot.key,
                         store=snapshot.snapshotter,
+                        number=snapshot.id,
                         path=str(path),
                         problem=problem,
                         used_by=rows.users_of_snapshot(tx, snapshot.id),

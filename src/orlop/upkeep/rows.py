@@ -170,7 +170,7 @@ def _bad_parents(tx: Transaction) -> list[Finding]:
     return [
         Finding(
             kind=findings.BAD_PARENT, namespace=namespace, name=key, store=snapshotter,
-            problem=problem, used_by=users_of_snapshot(tx, number),
+            number=number, problem=problem, used_by=users_of_snapshot(tx, number),
         )
         for number, snapshotter, namespace, key, problem in tx.all(
             "SELECT s.id, s.snapshotter, s.namespace, s.key, CASE"

@@ -239,7 +239,7 @@ def test_images_of_one_shape(bench: Bench, tmp_path: Path) -> None:
             (tree / "etc/conf").write_text(f"version={version}\n")
             (tree / "etc/same").write_text("same")
             image = tmp_path / f"{version}.erofs"
-            command = ["mkfs.erofs", "-T", "1500000000", "--all-root", image, tree]
+            command = ["mkfs.erofs", "-T", "1500000000", "--all-root", str(image), str(tree)]
             subprocess.run(command, check=True, capture_output=True)
             mount_image(image, point := bench.folder("mounted"), "erofs")
             points.append(point)

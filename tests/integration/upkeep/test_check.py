@@ -118,6 +118,18 @@ def test_what_cannot_be_had_again(orlopd: Orlopd, busybox: str) -> None:
     assert set(_check(orlopd, status=1)) == {"missing-blob"}
 
 
+def test_what_may_be_had_another_time_is_not_given_up(orlopd: Orlopd, registry: str) -> None:
+    """The registry cannot be asked just now."""
+    orlopd.orlop("pull", f"{registry}/test/busybox:latest")
+    layer = _layer(orlopd)
+    source = "containerd.io/distribution.source."
+    _change(orlopd, f"UPDATE labels SET key = '{source}127.0.0.1:1' WHERE key LIKE '{source}%'")
+    _edit(_blob(orlopd, layer))
+    row = _check(orlopd, "--repair", "--drop", status=1)["damaged-blob"]
+    assert row["outcome"] == "left" and "127.0.0.1:1" in row["problem"]
+    assert _blob(orlopd, layer).exists()
+
+
 def test_a_shortened_blob_is_not_made_right_unread(orlopd: Orlopd, busybox: str) -> None:
     path = _blob(orlopd, _layer(orlopd))
     path.chmod(0o600)
@@ -164,12 +176,26 @@ def test_records_that_are_wrong(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("create", "--name", "one", busybox, "true")
     (base,) = [p for p in orlopd.root.glob("snapshots/overlayfs/snapshots/*")
                if any((p / "fs").iterdir())]  # fmt: skip
+    (key,) = [
+        line.split()[0] for line in orlopd.ctr("snapshots", "ls").stdout.splitlines()
+        if line.split()[-1] == "Committed"
+    ]  # fmt: skip
+    with orlopd.connect() as connection:
+        connection.snapshots.view(
+            snapshots_pb2.ViewSnapshotRequest(
+                snapshotter="overlayfs", key="look", parent=key,
+                labels={"containerd.io/gc.root": "1"},
+            )
+        )  # fmt: skip
     base.rename(orlopd.folder / "away")
     row = _check(orlopd, status=1)["lost-snapshot"]
     assert row["used_by"] == [f"{orlopd.namespace}/one"]
     row = _check(orlopd, "--repair", "--drop", status=1)["lost-snapshot"]
     assert row["outcome"] == "left" and "containers need it" in row["problem"]
     orlopd.orlop("rm", "one")
+    row = _check(orlopd, "--repair", "--drop", status=1)["lost-snapshot"]
+    assert row["outcome"] == "left" and '"look", which is in use' in row["problem"]
+    orlopd.ctr("snapshots", "rm", "look")
     assert _check(orlopd, "--repair", "--drop", status=0)["lost-snapshot"]["outcome"] == "dropped"
     assert orlopd.orlop("run", "--rm", busybox, "echo", "anew").stdout == "anew\n"
 
