@@ -16,9 +16,21 @@ _log = logging.getLogger(__name__)
 _AGAIN, _AGAIN_MAX = 1.0, 60.0
 
 
-def announce(tx: Transaction, snapshotter: str, namespace: str, name: str) -> None:
+def announce(tx: Transaction, snapshotter: str, namespace: str, name: str) -> bool:
+    """Something may come to have the name; False for one that something may have already."""
+    done = tx.execute(
+        "INSERT INTO proxied_snapshots (snapshotter, namespace, name) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (snapshotter, namespace, name),
+    )
+    return done.rowcount > 0
+
+
+def withdraw(tx: Transaction, snapshotter: str, namespace: str, name: str) -> None:
+    """Nothing has the name, unless a snapshot has come to."""
     tx.execute(
-        "INSERT INTO proxied_snapshots (snapshotter, namespace, name) VALUES (?, ?, ?)",
+        "DELETE FROM proxied_snapshots WHERE snapshotter = ? AND namespace = ?"
+        " AND name = ? AND snapshot IS NULL",
         (snapshotter, namespace, name),
     )
 
@@ -70,7 +82,8 @@ class Doomed:
     def __init__(self, database: Database, remote: RemoteSnapshotter) -> None:
         self._database = database
         self._remote = remote
-        self._spared: set[str] = set()
+        self._spared: list[str] = []  # by each of those who do
+        self._removing = ""
         self._changed = threading.Condition()
         self._due, self._closed = True, False
         self._told: set[str] = set()  # names that it does not work for, "" for all
@@ -82,23 +95,24 @@ class Doomed:
     def close(self) -> None:
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def spare(self, name: str) -> None:
-        """A name whose snapshot is being made."""
+        """A name whose snapshot is being made, once it is not being removed any more."""
         with self._changed:
-            self._spared.add(name)
+            self._changed.wait_for(lambda: self._removing != name)
+            self._spared.append(name)
 
     def release(self, name: str) -> None:
         with self._changed:
-            self._spared.discard(name)
+            self._spared.remove(name)
         self.wake()
 
     def wake(self) -> None:
         with self._changed:
             self._due = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _run(self) -> None:
         pause = _AGAIN
@@ -120,7 +134,7 @@ class Doomed:
                 for namespace, name in waiting:
                     if self._closed:
                         return False
-                    gone += self._remove(namespace, name)
+                    gone += self._remove_unless_spared(namespace, name)
                 if not gone or gone == len(waiting):
                     return gone != len(waiting)
         except OrlopError as error:
@@ -152,6 +166,18 @@ class Doomed:
                 (row["namespace"], row["name"]) for row in rows if row["name"] not in self._spared
             ]
 
+    def _remove_unless_spared(self, namespace: str, name: str) -> bool:
+        with self._changed:
+            if name in self._spared:
+                return False
+            self._removing = name
+        try:
+            return self._remove(namespace, name)
+        finally:
+            with self._changed:
+                self._removing = ""
+                self._changed.notify_all()
+
     def _remove(self, namespace: str, name: str) -> bool:
         """False for one that has children yet, or that the service refuses to remove."""
         if not self._is_shared(name):
@@ -168,11 +194,7 @@ class Doomed:
                 return False
             self._told -= {name, ""}
         with self._database.write() as tx:
-            tx.execute(
-                "DELETE FROM proxied_snapshots WHERE snapshotter = ? AND namespace = ?"
-                " AND name = ? AND snapshot IS NULL",
-                (self._remote.name, namespace, name),
-            )
+            withdraw(tx, self._remote.name, namespace, name)
         return True
 
     def _is_shared(self, name: str) -> bool:

@@ -78,7 +78,9 @@ class ProxySnapshotter(Shelf):
             return self._create(namespace, key, parent, kind, wanted, lease)
         number = self._ids.next()
         create = self._remote.view if kind is Kind.VIEW else self._remote.prepare
-        with self._coming(namespace, _name(namespace, number, key)) as name:
+        name = _name(namespace, number, key)
+        # By the contract, what the service commits for a target has the target's name.
+        with self._coming(namespace, *filter(None, (name, target))) as new:
             try:
                 mounts = create(namespace, name, below, inherited(wanted))
             except AlreadyExists as error:
@@ -93,6 +95,8 @@ class ProxySnapshotter(Shelf):
                 self._insert(tx, number, namespace, key, parent, kind, lease)
                 labels.replace(tx, self._kind, namespace, key, wanted)
                 proxied.own(tx, self.name, namespace, name, number)
+                if target in new:  # the service had nothing for it
+                    proxied.withdraw(tx, self.name, namespace, target)
         return mounts
 
     def _adopt(
@@ -109,17 +113,13 @@ class ProxySnapshotter(Shelf):
         Raises NotFound if it has not.
         """
         found = self._find(namespace, target, below)
-        usage = self._remote.usage(namespace, found.name)
-        number = self._ids.next()
-        with self._held_if_taken(namespace, target, lease), self._database.write() as tx:
-            self._insert(tx, number, namespace, target, parent, Kind.COMMITTED, lease, usage)
-            labels.replace(tx, self._kind, namespace, target, {**found.labels, **wanted})
-            proxied.own(tx, self.name, namespace, found.name, number)
-        try:
-            self._remote.stat(namespace, found.name)  # it may just have been removed
-        except NotFound:
-            self.remove(namespace, target)
-            raise
+        with self._coming(namespace, found.name):
+            usage = self._remote.usage(namespace, found.name)  # unless it was just being removed
+            number = self._ids.next()
+            with self._held_if_taken(namespace, target, lease), self._database.write() as tx:
+                self._insert(tx, number, namespace, target, parent, Kind.COMMITTED, lease, usage)
+                labels.replace(tx, self._kind, namespace, target, {**found.labels, **wanted})
+                proxied.own(tx, self.name, namespace, found.name, number)
 
     def _find(self, namespace: str, target: str, below: str) -> Info:
         # Not every service heeds filters.
@@ -130,15 +130,20 @@ class ProxySnapshotter(Shelf):
         raise NotFound(f'snapshot "{target}" in snapshotter "{self.name}", which says it has it')
 
     @contextmanager
-    def _coming(self, namespace: str, name: str) -> Iterator[str]:
-        """A name that something there will have; what does not get a record here is removed."""
-        self._doomed.spare(name)
+    def _coming(self, namespace: str, *names: str) -> Iterator[list[str]]:
+        """Names that something there may come to have; what gets no record here is removed.
+
+        Gives those that nothing has had so far.
+        """
+        for name in names:
+            self._doomed.spare(name)
         try:
             with self._database.write() as tx:
-                proxied.announce(tx, self.name, namespace, name)
-            yield name
+                new = [name for name in names if proxied.announce(tx, self.name, namespace, name)]
+            yield new
         finally:
-            self._doomed.release(name)
+            for name in names:
+                self._doomed.release(name)
 
     def _name(self, tx: Transaction, record: Record) -> str:
         name = proxied.name_of(tx, record.id)
@@ -171,10 +176,8 @@ class ProxySnapshotter(Shelf):
             above = self._parent(tx, namespace, parent)
             below = self._name(tx, above) if above else ""
         usage = self._remote.usage(namespace, before)
-        with (
-            self.operations.timed("commit"),
-            self._coming(namespace, _name(namespace, self._ids.next(), name)) as after,
-        ):
+        after = _name(namespace, self._ids.next(), name)
+        with self.operations.timed("commit"), self._coming(namespace, after):
             self._remote.commit(namespace, after, before, below, inherited(wanted))
             with self._held_if_taken(namespace, name, lease), self._database.write() as tx:
                 self._commit(tx, namespace, name, key, wanted, lease, parent, usage)

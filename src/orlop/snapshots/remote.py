@@ -71,11 +71,6 @@ class RemoteSnapshotter:
         request = pb.RemoveSnapshotRequest(snapshotter=self.name, key=key)
         self._call(namespace, lambda client: client.remove(request))
 
-    def stat(self, namespace: str, key: str) -> pb.Info:
-        request = pb.StatSnapshotRequest(snapshotter=self.name, key=key)
-        info: pb.Info = self._call(namespace, lambda client: client.stat(request)).info
-        return info
-
     def update(self, namespace: str, key: str, labels: Mapping[str, str], mask: FieldMask) -> None:
         info = pb.Info(name=key, labels=labels)
         request = pb.UpdateSnapshotRequest(snapshotter=self.name, info=info, update_mask=mask)

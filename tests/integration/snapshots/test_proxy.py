@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from orlop.client.pull import pull_image
-from orlop.errors import AlreadyExists
+from orlop.errors import AlreadyExists, OrlopError
 from orlop.events import Exchange
 from orlop.metadata import Database
 from orlop.rpc import CallContext, ServiceTable
@@ -144,7 +145,10 @@ class _Lazy(GuestSnapshotsService):
         self.has: set[str] = set()
         self.told: list[dict[str, str]] = []
         self.removing, self.may_remove = threading.Event(), threading.Event()
+        self.removed = threading.Event()
+        self.committed, self.may_answer = threading.Event(), threading.Event()
         self.may_remove.set()
+        self.may_answer.set()
 
     def prepare(
         self, request: pb.PrepareSnapshotRequest, ctx: CallContext
@@ -163,12 +167,18 @@ class _Lazy(GuestSnapshotsService):
         finally:
             unmount(self.target)
         self.store.commit(NAMESPACE, target, request.key, {**labels, "containerd.io/gc.root": "x"})
+        self.committed.set()
+        self.may_answer.wait(30)
         raise AlreadyExists(f'snapshot "{target}"')
 
     def remove(self, request: pb.RemoveSnapshotRequest, ctx: CallContext) -> Empty:
+        if not request.key.endswith("target"):
+            return super().remove(request, ctx)
         self.removing.set()
         self.may_remove.wait(30)
-        return super().remove(request, ctx)
+        answer = super().remove(request, ctx)
+        self.removed.set()
+        return answer
 
     target: Path
 
@@ -268,13 +278,64 @@ def test_a_service_that_hangs_does_not_hold_up_the_end(
     lazy: tuple[_Lazy, Path], guest: Orlopd
 ) -> None:
     service, _ = lazy
-    guest.ctr("snapshots", *BY, "prepare", "work")
+    guest.ctr("snapshots", *BY, "prepare", "target")
     service.may_remove.clear()
-    guest.ctr("snapshots", *BY, "rm", "work")
+    guest.ctr("snapshots", *BY, "rm", "target")
     assert service.removing.wait(30)
     try:
         assert guest.stop() < patient(5)
     finally:
         service.may_remove.set()
     guest.start()
+    guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)
+
+
+def _ask_for(orlopd: Orlopd, target: str) -> str:
+    """Prepare a layer that the service may have; what the answer is."""
+    labels = {REF: target, "containerd.io/gc.root": "x"}
+    request = pb.PrepareSnapshotRequest(snapshotter="lazy", key="work", labels=labels)
+    with orlopd.connect() as connection:
+        try:
+            connection.snapshots.prepare(request)
+        except OrlopError as error:
+            return type(error).__name__
+    return "mounts"
+
+
+def test_what_it_committed_by_itself_before_a_crash_is_removed(
+    lazy: tuple[_Lazy, Path], guest: Orlopd
+) -> None:
+    service, _ = lazy
+    service.has.add("target")
+    service.may_answer.clear()
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(_ask_for, guest, "target")
+        assert service.committed.wait(30)
+        guest.kill9()
+        service.may_answer.set()
+        assert asked.result(30) == "Unavailable"
+    assert [info.name for info in service.store.list(NAMESPACE)] == ["target"]
+    guest.start()
+    guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)
+
+
+def test_a_layer_that_is_wanted_again_while_it_is_removed(
+    lazy: tuple[_Lazy, Path], guest: Orlopd
+) -> None:
+    """It is there in the end, whoever comes first."""
+    service, _ = lazy
+    service.has.add("target")
+    assert _ask_for(guest, "target") == "AlreadyExists"
+    service.may_remove.clear()
+    guest.ctr("snapshots", *BY, "rm", "target")
+    assert service.removing.wait(30)
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(_ask_for, guest, "target")
+        wait([asked], 1)  # it should not have an answer yet, and would be wrong
+        service.may_remove.set()
+        assert asked.result(30) == "AlreadyExists"
+    assert service.removed.wait(30)
+    assert "target" in guest.ctr("snapshots", *BY, "ls").stdout
+    assert "target" in [info.name for info in service.store.list(NAMESPACE)]
+    guest.ctr("snapshots", *BY, "rm", "target")
     guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)
