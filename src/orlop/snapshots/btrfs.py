@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from orlop.snapshots.model import Usage
 from orlop.snapshots.quota import UNLIMITED, Limits
 from orlop.sys import btrfs
 from orlop.sys.mount import Mount
+from orlop.sys.usage import BLOCK, look_through
 
-_BLOCK = 512
 _PARENT = "parent"
 
 
@@ -69,32 +69,23 @@ class BtrfsDriver(Driver):
 
     def usage(self, number: int) -> Usage:
         """What the parent does not have; a file that was changed counts whole."""
-        below = self.folder(number) / _PARENT / "fs"
-        shared = {(i.st_ino, i.st_ctime_ns) for i in _all(below)} if below.exists() else set()
-        seen: set[int] = set()
-        size = 0
-        for info in _all(self.content(number)):
-            if info.st_ino in seen or (info.st_ino, info.st_ctime_ns) in shared:
-                continue
-            seen.add(info.st_ino)
-            size += info.st_blocks * _BLOCK
-        return Usage(size, len(seen))
+        shared: set[tuple[int, int]] = set()
+        own: dict[int, int] = {}
+
+        def share(about: os.stat_result) -> None:
+            shared.add((about.st_ino, about.st_ctime_ns))
+
+        def add(about: os.stat_result) -> None:
+            if (about.st_ino, about.st_ctime_ns) not in shared:
+                own[about.st_ino] = about.st_blocks * BLOCK
+
+        for folder, see in ((self.folder(number) / _PARENT / "fs", share),
+                            (self.content(number), add)):  # fmt: skip
+            if folder.exists():
+                look_through(str(folder), see)
+        return Usage(sum(own.values()), len(own))
 
     def destroy(self, path: Path) -> None:
         with suppress(OSError):  # a view has none
             btrfs.delete(path / "fs")
         super().destroy(path)
-
-
-def _all(folder: Path) -> Iterator[os.stat_result]:
-    """Of everything in a folder, and of itself."""
-    if not folder.exists():
-        return
-    yield folder.lstat()
-    waiting = [os.fspath(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                yield entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
