@@ -25,10 +25,10 @@ _RUNTIME_LIMIT = 10_000
 
 
 def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
-    """End and remove the container that a dead shim has left, and unmount its root.
+    """End and remove the container that a dead shim has left, and unmount what is in its bundle.
 
     Needs no shim, and works for a container that was never created. The answer is what the shim
-    would have said: killed, now. Raises OSError if the root cannot be unmounted, or the runtime
+    would have said: killed, now. Raises OSError if something cannot be unmounted, or the runtime
     does not come to an end or does not let go of the container.
     """
     options = _options(bundle)
@@ -38,7 +38,7 @@ def cleanup(namespace: str, id: str, bundle: str) -> DeleteResponse:
     _end_stragglers(options.get("shim_pid", 0), bundle)
     _delete([binary, "--root", root, *flags, "delete", "--force", id], f"{root}/{id}")
     _remove_cgroups(bundle)
-    unmount_all(Path(bundle, "rootfs"))
+    unmount_all(Path(bundle))
     pid = read_or_empty(f"{bundle}/init.pid").strip()
     return DeleteResponse(
         pid=int(pid) if pid.isdigit() else 0,

@@ -413,7 +413,7 @@ class Container:
             return
         try:
             os.makedirs(self._rootfs, mode=0o711, exist_ok=True)
-            mount_all(mounts, Path(self._rootfs), volatile=True)
+            mount_all(mounts, Path(self._rootfs), volatile=True, scratch=Path(self.bundle))
         except OSError as error:
             raise Unknown(f"failed to mount rootfs component: {error}") from error
         self._mounted = True

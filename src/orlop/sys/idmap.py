@@ -23,6 +23,7 @@ from orlop.sys.overlay import clone_tree, move_mount
 # The same number on every architecture.
 _SYS_MOUNT_SETATTR = 442
 _AT_EMPTY_PATH = 0x1000
+_MOUNT_ATTR_RDONLY = 0x00000001
 _MOUNT_ATTR_IDMAP = 0x00100000
 _CLONE_NEWUSER = 0x10000000
 _MNT_DETACH = 2
@@ -130,7 +131,10 @@ class IdMapping:
 
         Raises OSError; EINVAL and EOPNOTSUPP are for a filesystem that cannot do so.
         """
-        with self._tree(source) as tree:
+        self._mount(source, target, 0)
+
+    def _mount(self, source: str, target: Path, more: int) -> None:
+        with self._tree(source, more) as tree:
             move_mount(tree, target)
 
     def works_on(self, source: str) -> bool:
@@ -144,13 +148,13 @@ class IdMapping:
             raise
 
     @contextmanager
-    def _tree(self, source: str) -> Iterator[int]:
-        """A mount of a tree, with its ids mapped, that is nowhere yet."""
+    def _tree(self, source: str, more: int = 0) -> Iterator[int]:
+        """A mount of a tree, with its ids mapped and `more` attributes, that is nowhere yet."""
         about = f'"{source}" with mapped ids'
         tree = clone_tree(source, about)
         try:
             with self.namespace() as namespace:
-                attributes = _Attributes(_MOUNT_ATTR_IDMAP, 0, 0, namespace)
+                attributes = _Attributes(_MOUNT_ATTR_IDMAP | more, 0, 0, namespace)
                 syscall(
                     _SYS_MOUNT_SETATTR,
                     tree,
@@ -165,11 +169,12 @@ class IdMapping:
             os.close(tree)
 
     @contextmanager
-    def lowers(self, folders: Sequence[str]) -> Iterator[list[str]]:
+    def lowers(self, folders: Sequence[str], scratch: Path | None) -> Iterator[list[str]]:
         """The lower folders of an overlay with their ids mapped, while it is being mounted.
 
         What they have in common is mounted once, or each where they are mounts themselves; the
-        overlay keeps that alive.
+        overlay keeps that alive. It is in `scratch`, or where temporary files are, and read-only:
+        who is killed leaves it behind, for somebody to delete.
         """
         common = os.path.commonpath([os.path.dirname(each) for each in folders])  # noqa: PTH120
         here = os.stat(common).st_dev  # noqa: PTH116 - no pathlib in shims
@@ -177,12 +182,12 @@ class IdMapping:
         sources = list(folders) if apart else [common]
         import tempfile  # noqa: PLC0415 - every shim would share its memory, and hardly one needs it
 
-        where = Path(tempfile.mkdtemp(prefix="orlop-idmap-"))
+        where = Path(tempfile.mkdtemp(prefix="orlop-idmap-", dir=scratch))
         points = [where / str(number) for number in range(len(sources))]
         try:
             for source, point in zip(sources, points, strict=True):
                 point.mkdir()
-                self.mount(source, point)
+                self._mount(source, point, _MOUNT_ATTR_RDONLY)
             if apart:
                 yield [str(point) for point in points]
             else:

@@ -134,16 +134,19 @@ def make_private(target: Path) -> None:
     mount("none", target, "", MS_PRIVATE | MS_REC)
 
 
-def mount_all(mounts: Sequence[Mount], target: Path, *, volatile: bool = False) -> None:
+def mount_all(
+    mounts: Sequence[Mount], target: Path, *, volatile: bool = False, scratch: Path | None = None
+) -> None:
     """Mount a snapshot's mounts at `target`, in order; undone when one of them fails.
 
-    Without `volatile` that option is left out: overlayfs would not mount them a second time.
+    Without `volatile` that option is left out: overlayfs would not mount them a second time. What
+    is mounted in between is in `scratch`, or where temporary files are.
     """
     done: list[Path] = []
     try:
         for item in mounts:
             where = _inside(target, item.target) if item.target else target
-            mount_one(item if volatile else _without_volatile(item), where)
+            mount_one(item if volatile else _without_volatile(item), where, scratch)
             done.append(where)
     except BaseException:
         for where in reversed(done):
@@ -172,11 +175,14 @@ def _inside(root: Path, target: str) -> Path:
         os.close(fd)
 
 
-def mount_one(item: Mount, target: Path) -> None:
-    """Mount one entry at `target`, with remounts and propagation as its options need."""
+def mount_one(item: Mount, target: Path, scratch: Path | None = None) -> None:
+    """Mount one entry at `target`, with remounts and propagation as its options need.
+
+    `scratch` is as for `mount_all`.
+    """
     mapping, options = IdMapping.of(item.options)
     if mapping is not None:
-        _mount_mapped(item, target, mapping, options)
+        _mount_mapped(item._replace(options=tuple(options)), target, mapping, scratch)
         return
     parsed = parse_options(item.options)
     data = ",".join(parsed.data)
@@ -191,17 +197,17 @@ def mount_one(item: Mount, target: Path) -> None:
         mount("none", target, "", parsed.propagation)
 
 
-def _mount_mapped(item: Mount, target: Path, mapping: IdMapping, options: Sequence[str]) -> None:
+def _mount_mapped(item: Mount, target: Path, mapping: IdMapping, scratch: Path | None) -> None:
     """A bind mount with its ids mapped, or an overlay with those of its lower folders."""
     if item.type != "overlay":
         mapping.mount(item.source, target)
-        flags = parse_options(options).flags & _NEEDS_REMOUNT
+        flags = parse_options(item.options).flags & _NEEDS_REMOUNT
         if flags:
             mount("none", target, "", flags | MS_BIND | MS_REMOUNT | _locked_flags(target))
         return
-    lowers = [each for each in options if each.startswith(_LOWER)]
-    with mapping.lowers(lowers[0].removeprefix(_LOWER).split(":")) as mapped:
-        rest = [each for each in options if each not in lowers]
+    lowers = [each for each in item.options if each.startswith(_LOWER)]
+    with mapping.lowers(lowers[0].removeprefix(_LOWER).split(":"), scratch) as mapped:
+        rest = [each for each in item.options if each not in lowers]
         plain = item._replace(options=(*rest, _LOWER + ":".join(mapped)))
         mount_one(plain, target)
 
