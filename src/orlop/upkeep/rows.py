@@ -16,6 +16,8 @@ _REFERS = "key >= 'containerd.io/gc.ref.content' AND key < 'containerd.io/gc.ref
 _INDEX_CHILD = (
     "key >= 'containerd.io/gc.ref.content.m.' AND key < 'containerd.io/gc.ref.content.m/'"
 )
+# What is of before that waits for nothing any more.
+_YESTERDAY = "(CAST(strftime('%s', 'now') AS INTEGER) - 86400) * 1000000000"
 
 # What owns the labels of a kind, and what a lease holds by type; snapshots have their own.
 _OWNERS = {
@@ -30,6 +32,11 @@ _HELD = {"content": "content", "images": "image", "ingests": "ingest"}
 _SNAPSHOT_OWNER = (
     "SELECT 1 FROM snapshots o WHERE o.namespace = x.namespace AND o.key = x.{}"
     " AND o.snapshotter = substr(x.{}, {})"
+)
+_LEASE_OF_TODAY = (
+    "SELECT 1 FROM lease_resources r JOIN leases l ON l.namespace = r.namespace AND l.id = r.lease"
+    " WHERE r.namespace = x.namespace AND r.type = 'content' AND r.id = x.owner"
+    f" AND l.created_at >= {_YESTERDAY}"
 )
 
 
@@ -82,17 +89,17 @@ def snapshot(tx: Transaction, number: int) -> Snapshot | None:
     return Snapshot(*row) if row else None
 
 
-def users_of_blob(tx: Transaction, digest: str) -> tuple[str, ...]:
-    """The images that lead to a blob, as namespace/name."""
+def users_of_blob(tx: Transaction, digest: str, namespace: str = "") -> tuple[str, ...]:
+    """The images of a namespace, or of all, that lead to a blob, as namespace/name."""
     found = tx.all(
         "WITH RECURSIVE up (namespace, digest) AS ("
-        " SELECT name, ? FROM namespaces UNION"
+        " SELECT name, ? FROM namespaces WHERE ? IN (name, '') UNION"
         " SELECT l.namespace, l.owner FROM up JOIN labels l"
         " ON l.namespace = up.namespace AND l.value = up.digest AND l.kind = 'content'"
         f" AND {_REFERS})"
         " SELECT i.namespace || '/' || i.name FROM up JOIN images i"
         " ON i.namespace = up.namespace AND i.digest = up.digest ORDER BY 1 LIMIT ?",
-        (digest, _SHOWN),
+        (digest, namespace, _SHOWN),
     )
     return tuple(row[0] for row in found)
 
@@ -134,21 +141,25 @@ def _missing_targets(tx: Transaction) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _missing_blobs(tx: Transaction) -> list[Finding]:
-    return [
-        Finding(
-            kind=findings.MISSING_BLOB, namespace=namespace, name=value, owner=owner,
-            problem=f"{owner} consists of it, but it is not here",
-            used_by=users_of_blob(tx, value),
-        )
-        for namespace, value, owner in tx.all(
-            "SELECT x.namespace, x.value, min(x.owner) FROM labels x"
-            f" WHERE x.kind = 'content' AND {_REFERS} AND NOT ({_INDEX_CHILD})"
-            f" AND EXISTS ({_OWNERS['content'].format('owner')})"
-            f" AND NOT EXISTS ({_OWNERS['content'].format('value')})"
-            " GROUP BY x.namespace, x.value"
-        )
-    ]  # fmt: skip
+def _missing_blobs(tx: Transaction) -> Iterator[Finding]:
+    """All but what pulls bring that run or were broken off: blobs that are being written, and those
+    that no image needs as yet, but only what leases of today hold."""
+    for namespace, digest, owner, expected in tx.all(
+        f"SELECT x.namespace, x.value, min(x.owner), min(EXISTS ({_LEASE_OF_TODAY})) FROM labels x"
+        f" WHERE x.kind = 'content' AND {_REFERS} AND NOT ({_INDEX_CHILD})"
+        f" AND EXISTS ({_OWNERS['content'].format('owner')})"
+        f" AND NOT EXISTS ({_OWNERS['content'].format('value')})"
+        " AND NOT EXISTS (SELECT 1 FROM ingests i"
+        " WHERE i.namespace = x.namespace AND i.expected = x.value)"
+        " GROUP BY x.namespace, x.value"
+    ):
+        users = users_of_blob(tx, digest, namespace)
+        if users or not expected:
+            yield Finding(
+                kind=findings.MISSING_BLOB, namespace=namespace, name=digest, owner=owner,
+                problem=f"{owner} consists of it, but it is not here",
+                used_by=users,
+            )  # fmt: skip
 
 
 def _lost_roots(tx: Transaction) -> list[Finding]:
@@ -199,7 +210,7 @@ def _dangling_leases(tx: Transaction) -> list[Finding]:
         for namespace, lease, held, name in tx.all(
             "SELECT x.namespace, x.lease, x.type, x.id FROM lease_resources x JOIN leases l"
             " ON l.namespace = x.namespace AND l.id = x.lease"
-            " AND l.created_at < (CAST(strftime('%s', 'now') AS INTEGER) - 86400) * 1000000000"
+            f" AND l.created_at < {_YESTERDAY}"
             f" WHERE {absent} OR (x.type LIKE 'snapshots/%' AND NOT EXISTS ({snapshot}))"
         )
     ]  # fmt: skip

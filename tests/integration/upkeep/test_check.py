@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import time
@@ -14,10 +15,15 @@ from typing import Any
 import pytest
 
 from orlop.errors import FailedPrecondition
+from orlop.oci import mediatypes
 from orlop.oci.digest import Digest
 from orlop.sys.mount import Mount, mount_all, unmount
-from orlop.wire.services import snapshots_pb2, store_pb2
+from orlop.wire.services import content_pb2, images_pb2, snapshots_pb2, store_pb2
+from orlop.wire.types_pb2 import Descriptor
+from tests import layered_image
 from tests.daemon_fixture import Orlopd
+from tests.registry_fixture import run_registry, skopeo_copy
+from tests.slow_proxy import SlowProxy
 
 pytestmark = pytest.mark.root
 
@@ -99,6 +105,51 @@ def test_a_blob_that_is_missing_is_fetched(orlopd: Orlopd, registry: str) -> Non
     _check(orlopd, "--repair", status=0)
     assert Digest.of(_blob(orlopd, layer).read_bytes()) == layer
     assert _check(orlopd, status=0) == {}
+
+
+def test_a_pull_that_runs_or_was_broken_off(orlopd: Orlopd, tmp_path: Path) -> None:
+    """What it has not brought is no damage, unless an image needs it or the pull was long ago."""
+    layered_image.build(tmp_path / "layout", 1 << 20)
+    with (
+        run_registry(tmp_path) as host,
+        closing(SlowProxy(host, rate=1e5)) as slow,
+        orlopd.connect() as connection,
+    ):
+        skopeo_copy(f"oci:{tmp_path}/layout:latest", f"docker://{host}/test/one:1")
+        with subprocess.Popen(orlopd.orlop_command("pull", f"{slow.host}/test/one:1")) as pull:
+            orlopd.wait_for(lambda: slow.passed > 100_000)
+            assert _check(orlopd, "--repair", status=0) == {}
+            assert pull.poll() is None
+            pull.send_signal(signal.SIGINT)
+        assert _check(orlopd, "--repair", status=0) == {}
+        # As if the last had not even begun.
+        *begun, last = connection.content.list_statuses(content_pb2.ListStatusesRequest()).statuses
+        assert begun
+        connection.content.abort(content_pb2.AbortRequest(ref=last.ref))
+        assert _check(orlopd, "--repair", status=0) == {}
+        (manifest,) = [
+            info
+            for answer in connection.content.list(content_pb2.ListContentRequest())
+            for info in answer.info
+            if last.expected in info.labels.values()
+        ]
+        target = Descriptor(
+            media_type=mediatypes.OCI_MANIFEST, digest=manifest.digest, size=manifest.size
+        )
+        image = images_pb2.Image(name="one:1", target=target)
+        connection.images.create(images_pb2.CreateImageRequest(image=image))
+        assert _missing(orlopd) == {last.expected: [f"{orlopd.namespace}/one:1"]}
+        connection.images.delete(images_pb2.DeleteImageRequest(name="one:1"))
+        assert _check(orlopd, status=0) == {}
+        _change(orlopd, "UPDATE leases SET created_at = ?", int(_YESTERDAY) * 10**9)
+        assert _missing(orlopd) == {last.expected: []}
+
+
+def _missing(orlopd: Orlopd) -> dict[str, list[str]]:
+    """The blobs that are, and the images that need them."""
+    done = orlopd.orlop("store", "check", "--format", "json", check=False)
+    rows = map(json.loads, done.stdout.splitlines())
+    return {row["name"]: row["used_by"] for row in rows if row["kind"] == "missing-blob"}
 
 
 def test_what_cannot_be_had_again(orlopd: Orlopd, busybox: str) -> None:
