@@ -49,15 +49,21 @@ class Usage(NamedTuple):
     """All of a namespace, in bytes.
 
     `images_size` counts what images share once, `images_unused` what only images without a
-    container take. `held` is what neither images nor containers lead to, but a lease does or a
-    collection has not come to yet; `ingests` are writes that are not finished. Containers that
-    could not be measured, and why, are in `unmeasured`: they count as if they had written nothing.
+    container take. `layers` are what containers stand on and no image leads to, since its name has
+    moved, `layers_unused` those that only stopped containers need. `held` is what neither images
+    nor containers lead to, but a lease does or a collection has not come to yet; `ingests` are
+    writes that are not finished. Containers that could not be measured, and why, are in
+    `unmeasured`: they count as if they had written nothing.
     """
 
     images: list[ImageUsage]
     images_size: int
     images_unused: int
     containers: list[ContainerUsage]
+    layers: int
+    layers_count: int
+    layers_active: int
+    layers_unused: int
     held: int
     held_count: int
     ingests: int
@@ -69,7 +75,7 @@ class Usage(NamedTuple):
     def total(self) -> int:
         """All bytes."""
         written = sum(each.size for each in self.containers)
-        return self.images_size + written + self.held + self.ingests
+        return self.images_size + written + self.layers + self.held + self.ingests
 
 
 class _Store(NamedTuple):
@@ -89,14 +95,19 @@ def of(connection: Connection) -> Usage:
     parts = {image.name: _reachable(store, [("content", image.target.digest)]) for image in images}
     # Two names of one image share all of it: to remove one of them frees nothing.
     users = Counter(part for found in parts.values() for part in found)
-    below = _reachable(store, [(each.snapshotter, each.snapshot_key) for each in records])
     own = {(each.snapshotter, each.snapshot_key) for each in records}
+    below = _reachable(store, own)
     used = set().union(below, *(parts[name] for name in parts if name in in_use))
     everything = set().union(*parts.values())
+    layers = below - everything - own
     held = store.sizes.keys() - everything - below
     written, unmeasured = _measured(connection, records)
     # What is asked after that fails where it was the daemon that had gone.
     tasks = states.all_tasks(connection)
+    alive = {each.id for each in records if states.of(each, tasks.get(each.id)).alive}
+    active = layers & _reachable(
+        store, [(each.snapshotter, each.snapshot_key) for each in records if each.id in alive]
+    )
     ingests = connection.content.list_statuses(content_pb2.ListStatusesRequest()).statuses
     return Usage(
         images=[
@@ -111,11 +122,13 @@ def of(connection: Connection) -> Usage:
         images_size=_size(store, everything - own),
         images_unused=_size(store, everything - used),
         containers=[
-            ContainerUsage(
-                each.id, written.get(each.id, 0), states.of(each, tasks.get(each.id)).alive
-            )
-            for each in sorted(records, key=lambda each: str(each.id))
+            ContainerUsage(name, written.get(name, 0), name in alive)
+            for name in sorted(str(each.id) for each in records)
         ],
+        layers=_size(store, layers),
+        layers_count=len(layers),
+        layers_active=len(active),
+        layers_unused=_size(store, layers - active),
         held=_size(store, held),
         held_count=len(held),
         ingests=sum(each.offset for each in ingests),

@@ -79,6 +79,31 @@ def test_what_is_not_in_use_goes(orlopd: Orlopd, busybox: str, tmp_path: Path) -
     assert _usage(orlopd).total == 0
 
 
+def test_layers_that_only_containers_stand_on(orlopd: Orlopd, busybox: str) -> None:
+    """Their image's name has moved: they are told, and reclaimed with the last container."""
+    orlopd.orlop("run", "--name", "made", busybox, "sh", "-c", "head -c 3000000 /dev/urandom > /x")
+    orlopd.orlop("commit", "made", "mine:1")
+    orlopd.orlop("create", "--name", "ended", "mine:1", "true")
+    orlopd.orlop("run", "-d", "--name", "runs", "mine:1", "sleep", "1000")
+    rows = _df(orlopd)
+    assert rows["Layers without image"]["TotalCount"] == 0
+    before = _usage(orlopd)
+    orlopd.orlop("tag", busybox, "mine:1")
+    orlopd.orlop("rm", "made")
+    moved = _usage(orlopd)
+    assert 3_000_000 <= moved.layers < 3_100_000
+    assert (moved.layers_count, moved.layers_active, moved.layers_unused) == (1, 1, 0)
+    assert moved.total - moved.held - moved.images_size >= moved.layers
+    assert moved.images_size + moved.layers <= before.images_size
+    orlopd.orlop("rm", "-f", "runs")
+    row = _df(orlopd)["Layers without image"]
+    assert (row["TotalCount"], row["Active"], row["Size"]) == (1, 0, "2.9 MiB")
+    assert row["Reclaimable"] == "2.9 MiB (100%)"
+    reclaimed = orlopd.orlop("system", "prune", "-f").stdout.splitlines()[-1]
+    assert reclaimed.startswith("reclaimed 2.9 MiB"), reclaimed
+    assert _usage(orlopd).layers == 0
+
+
 def test_what_cannot_be_measured(orlopd: Orlopd, busybox: str) -> None:
     """It is told, counts as nothing, and stops neither the rest nor its own removal."""
     written = ("sh", "-c", "head -c 3000000 /dev/zero > /x")

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace, connection: Connection) -> int:
                  found.images_size, found.images_unused),
             _row("Containers", len(found.containers), len(found.containers) - len(stopped),
                  sum(each.size for each in found.containers), sum(each.size for each in stopped)),
+            _row("Layers without image", found.layers_count, found.layers_active,
+                 found.layers, found.layers_unused),
             _row("Held otherwise", found.held_count, found.held_count, found.held, 0),
             _row("Writes begun", found.ingests_count, found.ingests_count, found.ingests, 0),
         ],
