@@ -9,13 +9,11 @@ from pathlib import Path
 
 from orlop.errors import FailedPrecondition, ResourceExhausted
 from orlop.sys import loop
+from orlop.sys.aided import by_devices
 from orlop.sys.mount import Mount, mount_one, unmount_all
 
 HANDLED = ("erofs", "loop")
 """Types that are always mounted here: mount(2) alone cannot do them, or not everywhere."""
-
-_LOOP = "loop"
-_DEVICE = "device="
 
 
 def make(item: Mount, point: Path) -> None:
@@ -82,35 +80,10 @@ def _attach(item: Mount, point: Path) -> None:
 
 
 def _mount(item: Mount, point: Path) -> None:
-    if _LOOP in item.options:
-        _by_device(item, point)
-        return
     try:
         mount_one(item, point)
     except OSError as error:
         # Files are mounted as they are only by erofs, since Linux 6.12.
         if item.type != "erofs" or error.errno != errno.ENOTBLK:
             raise
-        _by_device(item, point)
-
-
-def _by_device(item: Mount, point: Path) -> None:
-    """By loop devices that go with the mount: of the source, and of erofs's other devices."""
-    read_only = item.type == "erofs" or "ro" in item.options
-    held: list[loop.Device] = []
-
-    def device(image: str) -> str:
-        held.append(loop.attach(Path(image), read_only=read_only))
-        return held[-1].path
-
-    try:
-        source = device(item.source)
-        options = tuple(
-            _DEVICE + device(each.removeprefix(_DEVICE)) if each.startswith(_DEVICE) else each
-            for each in item.options
-            if each != _LOOP
-        )
-        mount_one(item._replace(source=source, options=options), point)
-    finally:
-        for each in held:
-            each.close()
+        by_devices(item, point)

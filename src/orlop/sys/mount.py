@@ -36,6 +36,9 @@ MS_STRICTATIME = 1 << 24
 
 _LOWER = "lowerdir="
 _VOLATILE = "volatile"
+LOOP = "loop"
+"""Option of a mount whose source is a file, and is to be a loop device."""
+_BY_PROGRAM = ("fuse.", "fuse3.")
 MNT_FORCE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -180,6 +183,9 @@ def mount_one(item: Mount, target: Path, scratch: Path | None = None) -> None:
 
     `scratch` is as for `mount_all`.
     """
+    if LOOP in item.options or item.type.startswith(_BY_PROGRAM):
+        _mount_aided(item, target)
+        return
     mapping, options = IdMapping.of(item.options)
     if mapping is not None:
         _mount_mapped(item._replace(options=tuple(options)), target, mapping, scratch)
@@ -195,6 +201,13 @@ def mount_one(item: Mount, target: Path, scratch: Path | None = None) -> None:
         mount("none", target, "", flags | _locked_flags(target))
     if parsed.propagation:
         mount("none", target, "", parsed.propagation)
+
+
+def _mount_aided(item: Mount, target: Path) -> None:
+    from orlop.sys import aided  # noqa: PLC0415 - hardly a shim needs it
+
+    by_program = item.type.startswith(_BY_PROGRAM)
+    (aided.by_program if by_program else aided.by_devices)(item, target)
 
 
 def _mount_mapped(item: Mount, target: Path, mapping: IdMapping, scratch: Path | None) -> None:
