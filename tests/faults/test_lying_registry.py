@@ -141,7 +141,7 @@ def test_missing_image_and_registry(orlopd: Orlopd, lying: Registry) -> None:
     _assert_nothing_half_made(orlopd)
 
 
-@pytest.mark.parametrize("name", ["../up", "/absolute"])
+@pytest.mark.parametrize("name", ["../up", "a/../../up"])
 def test_hostile_layers(orlopd: Orlopd, lying: Registry, name: str) -> None:
     tar = tar_of(name, b"x")
     lying.image(layer=gzip.compress(tar), diff_id=digest_of(tar))
