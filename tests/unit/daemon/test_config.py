@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -48,14 +50,15 @@ def test_flags_win(tmp_path: Path) -> None:
     assert _load(tmp_path, 'state = "/s"').address == "/s/orlop.sock"
 
 
-def test_folders_are_named_without_links(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    text = f'root = "{tmp_path}/link/root"\nstate = "{tmp_path}/link/../state"\n'
-    config = _load(tmp_path, text)
-    assert (config.root, config.state) == (f"{tmp_path}/real/root", f"{tmp_path}/state")
-    assert _load(tmp_path, "", state=f"{tmp_path}/link/s").state == f"{tmp_path}/real/s"
-    with pytest.raises(ConfigError, match="must be different folders"):
-        _load(tmp_path, f'root = "{tmp_path}/link"\nstate = "{tmp_path}/real/state"')
+def test_folders_are_named_without_links() -> None:
+    with TemporaryDirectory(prefix="o-") as folder:  # the paths of sockets must be short
+        here = Path(os.path.realpath(folder))
+        (here / "link").symlink_to(here / "real")
+        config = _load(here, f'root = "{here}/link/root"\nstate = "{here}/link/../state"\n')
+        assert (config.root, config.state) == (f"{here}/real/root", f"{here}/state")
+        assert _load(here, "", state=f"{here}/link/s").state == f"{here}/real/s"
+        with pytest.raises(ConfigError, match="must be different folders"):
+            _load(here, f'root = "{here}/link"\nstate = "{here}/real/state"')
 
 
 @pytest.mark.parametrize(
