@@ -23,7 +23,7 @@ from tests.storm.neighbour import Neighbour
 from tests.storm.rooms import PROXY, Rooms
 from tests.storm.work import Ledger, Work
 
-_STEPS = 12
+_STEPS = 18
 _FAILED = 100  # exit status; below it, how often the disk was full
 _ROOT_LIFE = 40  # rounds
 _PATIENCE = 8  # rounds until a step is taken again: what is done is up to chance
