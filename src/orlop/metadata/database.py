@@ -84,9 +84,11 @@ class Database:
         self._closed = False
         self.on_write: Callable[[], None] = lambda: None
         self.transactions = Timing("kind")
+        disk.make_shared_memory(path)
         try:
             self._writer = self._connect()
             self._migrate()
+            disk.place_shared_memory(path)
         except sqlite3.DatabaseError as error:
             self._explain(error)
             raise

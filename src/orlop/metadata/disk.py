@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import DataLoss, OrlopError, ResourceExhausted, Unavailable
+from orlop.sys import btrfs
+from orlop.sys.fs import sync_filesystem
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNUSABLE = (
@@ -23,6 +25,30 @@ _UNUSABLE = (
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _ROOM = 1 << 16  # bytes, which SQLite at least needs
 _PRIMARY = 0xFF  # the part of an error code that says which error it is
+
+
+def make_shared_memory(database: Path) -> None:
+    """The file that SQLite's connections share in memory, before they are there.
+
+    btrfs writes anything to a new place, so that on a full disk a change of such memory ends the
+    process (SIGBUS): it is told to write this where it is. Other filesystems do so anyway.
+    """
+    with suppress(OSError):
+        fd = os.open(f"{database}-shm", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            btrfs.write_in_place(fd)
+        finally:
+            os.close(fd)
+
+
+def place_shared_memory(database: Path) -> None:
+    """Have what SQLite has made of that file on disk: only then it has a place to be written at.
+
+    With all else that is there: whoever opens that file gives up SQLite's locks when he closes it.
+    """
+    with suppress(OSError):
+        btrfs.check(database.parent)
+        sync_filesystem(str(database.parent))
 
 
 def told(error: sqlite3.DatabaseError, path: Path) -> OrlopError | None:

@@ -43,6 +43,16 @@ def test_containers_on_subvolumes(orlopd: Orlopd, registry: str) -> None:
     orlopd.wait_for(lambda: not subprocess.check_output(listing).strip())
 
 
+def test_shared_memory_of_the_database_is_written_in_place(orlopd: Orlopd) -> None:
+    """Also by a daemon that finds that of one which was killed."""
+    memory = str(orlopd.root / "metadata.db-shm")
+    for _ in range(2):
+        listed = subprocess.run(["lsattr", memory], check=True, capture_output=True, text=True)
+        assert "C" in listed.stdout.split()[0]
+        orlopd.kill9()
+        orlopd.start()
+
+
 def test_usage_of_trees_that_containers_make(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
