@@ -90,12 +90,13 @@ class Files:
             folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
+    def has_ingest(self, name: str) -> bool:
+        return (self._ingest / name).exists()
+
     def clear_ingest(self, name: str) -> None:
         """Drop what is left of another ingest of that name, durably."""
-        try:
+        with suppress(FileNotFoundError):
             shutil.rmtree(self._ingest / name)
-        except FileNotFoundError:
-            return
         sync_folder(self._ingest)
 
     def drop_ingest(self, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from orlop.content.model import Info
 from orlop.metadata import Transaction, clock
@@ -121,6 +122,15 @@ def ingests_of(tx: Transaction, namespace: str) -> list[IngestRow]:
     return [IngestRow(*row) for row in rows]
 
 
+def goes_on(found: IngestRow | None, total: int, expected: str) -> TypeGuard[IngestRow]:
+    """Whether a write is that of a row; else what was written is of something else."""
+    return (
+        found is not None
+        and (not total or found.total in (0, total))
+        and (not expected or found.expected in ("", expected))
+    )
+
+
 def begin_ingest(
     tx: Transaction,
     namespace: str,
@@ -128,27 +138,23 @@ def begin_ingest(
     directory: str,
     total: int,
     expected: str,
-) -> tuple[IngestRow, bool]:
-    """The row of an ingest, and whether it is new: data from before is then of something else."""
+) -> IngestRow:
+    """The row of an ingest, a new one unless the write goes on."""
     now = clock.now()
     found = find_ingest(tx, namespace, ref)
-    if (
-        found is not None
-        and (not total or found.total in (0, total))
-        and (not expected or found.expected in ("", expected))
-    ):
+    if goes_on(found, total, expected):
         tx.execute(
             "UPDATE ingests SET updated_at = ?, expires_at = ?, total = max(total, ?), expected = ?"
             " WHERE namespace = ? AND ref = ?",
             (now, now + _INGEST_LIFE, total, expected or found.expected, namespace, ref),
         )
-        return found, False
+        return found
     delete_ingest(tx, namespace, ref)
     tx.execute(
         "INSERT INTO ingests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (namespace, ref, directory, expected, total, now, now, now + _INGEST_LIFE),
     )
-    return IngestRow(ref, directory, expected, total, now), True
+    return IngestRow(ref, directory, expected, total, now)
 
 
 def delete_ingest(tx: Transaction, namespace: str, ref: str) -> None:

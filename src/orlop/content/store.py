@@ -211,13 +211,13 @@ class ContentStore:
         if expected and self.supersede(namespace, ref, expected, lease):
             raise AlreadyExists(f'content "{expected}"')
         name = ingest_name(namespace, ref)
+        if self.files.has_ingest(name):
+            self._clear_unless_it_goes_on(namespace, ref, total, expected)
         with self._database.write() as tx:
             ensure_namespace(tx, namespace)
-            row, fresh = records.begin_ingest(tx, namespace, ref, name, total, expected)
+            row = records.begin_ingest(tx, namespace, ref, name, total, expected)
             attach_to_lease(tx, namespace, lease, "ingests", ref)
             size = self._size_elsewhere(tx, expected, total) if expected else None
-            if fresh:  # before its record, to which older data would belong after a crash
-                self.files.clear_ingest(name)
         folder = self.files.make_ingest(name)
         if size is not None and not self.files.share(expected, name):
             size = None
@@ -231,6 +231,13 @@ class ContentStore:
             lease=lease,
             shared_size=size,
         )
+
+    def _clear_unless_it_goes_on(self, ns: str, ref: str, total: int, expected: str) -> None:
+        """Before the record of another write, to which older data would belong after a crash."""
+        with self._database.read() as tx:
+            found = records.find_ingest(tx, ns, ref)
+        if not records.goes_on(found, total, expected):
+            self.files.clear_ingest(ingest_name(ns, ref))
 
     def supersede(self, namespace: str, ref: str, digest: str, lease: str) -> bool:
         """Drop a write because the namespace has the blob; False if it has not.
@@ -306,7 +313,6 @@ class ContentStore:
         namespace = ingest.namespace
         with self._database.write() as tx:
             if records.find_ingest(tx, namespace, ingest.ref) is None:
-                self.files.drop_ingest(ingest.folder.name)  # it may have been opened meanwhile
                 raise aborted(ingest.ref)
             there = records.find(tx, namespace, digest) is not None
             if not there:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orlop.content.files import DATA, SHARED, disk_errors, hash_file
 from orlop.content.refs import unless_aborted
-from orlop.errors import FailedPrecondition, OutOfRange
+from orlop.errors import Aborted, FailedPrecondition, OutOfRange
 from orlop.metadata import clock
 from orlop.oci.digest import Digest
 from orlop.oci.hashing import new_hash
@@ -189,6 +189,9 @@ class ContentWriter:
                         os.fsync(self._fd)
                     self._close_file()  # what is open to write cannot be protected
                 self._store.finish(self._ingest, self._path, digest, self._offset, labels or {})
+        except Aborted:  # it may have been opened after it was given up
+            self._store.files.drop_ingest(self._ingest.folder.name)
+            raise
         finally:
             self.close()
         return digest
