@@ -38,6 +38,16 @@ def layer(*members: Member, format: int = tarfile.PAX_FORMAT) -> bytes:
     return buffer.getvalue()
 
 
+def slashes_in_front() -> bytes:
+    """As ko writes names, and Go's tar package lets it."""
+    return layer(
+        folder("ko-app"),
+        member("/ko-app/bin", b"x"),
+        link("/ko-app/again", "/ko-app/bin", tarfile.LNKTYPE),
+        folder("//var/run/ko"),
+    )
+
+
 def sparse(parts: str, size: int, **records: str) -> Member:
     """Eight bytes of a file in PAX 0.1, or another version by its `records`."""
     told = {"GNU.sparse.map": parts, "GNU.sparse.size": str(size), "GNU.sparse.name": "real"}

@@ -15,7 +15,8 @@ _NO_XATTR = (errno.ENOTSUP, errno.EOPNOTSUPP)
 def names_in(folder: int) -> list[bytes]:
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
-        return [os.fsencode(name) for name in os.listdir(fd)]  # noqa: PTH208
+        with os.scandir(fd) as entries:
+            return [os.fsencode(entry.name) for entry in entries]
     finally:
         os.close(fd)
 

@@ -27,7 +27,7 @@ from orlop.oci.digest import Digest
 from orlop.rpc import CallContext
 from orlop.sys.mount import Mount, mount_all, unmount
 from tests import nasty_tree
-from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member
+from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member, slashes_in_front
 
 pytestmark = pytest.mark.root
 
@@ -390,15 +390,7 @@ def _paths(root: Path) -> set[str]:
 
 
 def test_names_with_a_slash_in_front(bench: Bench) -> None:
-    """As ko writes them, and Go's tar package lets it."""
-    bench.apply(
-        layer(
-            folder("ko-app"),
-            member("/ko-app/bin", b"x"),
-            link("/ko-app/again", "/ko-app/bin", tarfile.LNKTYPE),
-            folder("//var/run/ko"),
-        )
-    )
+    bench.apply(slashes_in_front())
     assert (bench.target / "ko-app/again").read_bytes() == b"x"
     assert (bench.target / "var/run/ko").is_dir()
     assert not Path("/ko-app").exists()

@@ -32,7 +32,17 @@ from orlop.sys.loop import _mount_by_device, mount_image
 from orlop.sys.mount import Mount, mount_all, unmount
 from orlop.sys.removal import remove_tree
 from tests import nasty_tree
-from tests.layer_fixture import HOSTILE, Member, folder, layer, link, member, old_sparse, sparse
+from tests.layer_fixture import (
+    HOSTILE,
+    Member,
+    folder,
+    layer,
+    link,
+    member,
+    old_sparse,
+    slashes_in_front,
+    sparse,
+)
 from tests.patience import patient
 from tests.tree import describe
 
@@ -296,13 +306,7 @@ def test_deletions_may_come_after_what_they_spare(bench: Bench) -> None:
 
 
 def test_names_with_a_slash_in_front(bench: Bench) -> None:
-    bench.same(
-        layer(
-            folder("ko-app"),
-            member("/ko-app/bin", b"x"),
-            link("/ko-app/again", "/ko-app/bin", tarfile.LNKTYPE),
-        )
-    )
+    bench.same(slashes_in_front())
 
 
 def test_a_hard_link_that_comes_twice(bench: Bench) -> None:

@@ -274,14 +274,19 @@ def test_what_a_crash_leaves_is_removed(lazy: tuple[_Lazy, Path], guest: Orlopd)
     guest.wait_for(lambda: not service.store.list(NAMESPACE), 30)
 
 
+def _begin_to_remove(service: _Lazy, orlopd: Orlopd) -> None:
+    """The service has been asked to, and waits until it may."""
+    service.may_remove.clear()
+    orlopd.ctr("snapshots", *BY, "rm", "target")
+    assert service.removing.wait(30)
+
+
 def test_a_service_that_hangs_does_not_hold_up_the_end(
     lazy: tuple[_Lazy, Path], guest: Orlopd
 ) -> None:
     service, _ = lazy
     guest.ctr("snapshots", *BY, "prepare", "target")
-    service.may_remove.clear()
-    guest.ctr("snapshots", *BY, "rm", "target")
-    assert service.removing.wait(30)
+    _begin_to_remove(service, guest)
     try:
         assert guest.stop() < patient(5)
     finally:
@@ -326,9 +331,7 @@ def test_a_layer_that_is_wanted_again_while_it_is_removed(
     service, _ = lazy
     service.has.add("target")
     assert _ask_for(guest, "target") == "AlreadyExists"
-    service.may_remove.clear()
-    guest.ctr("snapshots", *BY, "rm", "target")
-    assert service.removing.wait(30)
+    _begin_to_remove(service, guest)
     with ThreadPoolExecutor() as threads:
         asked = threads.submit(_ask_for, guest, "target")
         wait([asked], 1)  # it should not have an answer yet, and would be wrong
