@@ -20,6 +20,7 @@ from orlop.errors import (
     Unauthenticated,
     Unimplemented,
 )
+from orlop.registry.addresses import split
 
 _CHALLENGES_MAX = 8192
 _PAIR = r'[\w-]+=(?:"(?:[^"\\]|\\.)*"|[^\s,"]+)'
@@ -145,9 +146,11 @@ class Authorizer:
 
     def _bearer(self, challenge: Challenge, credentials: Credentials) -> None:
         realm = challenge.parameters.get("realm", "")
-        if not realm.startswith("https://" if self._secure else ("https://", "http://")):
+        safe = realm.startswith("https://" if self._secure else ("https://", "http://"))
+        if not safe or split(realm) is None:
             raise InvalidArgument(
-                f'registry "{self._host}" names "{realm}" to get a token from, which is not safe'
+                f'registry "{self._host}" names "{realm}" to get a token from, which is '
+                f"{'a malformed address' if safe else 'not safe'}"
             )
         self._scopes |= dict.fromkeys(challenge.parameters.get("scope", "").split())
         query = [("scope", each) for each in self._scopes]

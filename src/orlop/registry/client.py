@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from orlop.errors import (
     Cancelled,
@@ -23,6 +21,7 @@ from orlop.oci.digest import Digest
 from orlop.oci.manifest import DOCUMENT_MAX
 from orlop.oci.reference import Reference
 from orlop.registry import listing
+from orlop.registry.addresses import split
 from orlop.registry.auth import Ask
 from orlop.registry.download import Download
 from orlop.registry.host import Capability, Host, default_host
@@ -201,11 +200,12 @@ class RegistryClient:
         and nobody is led from TLS to plain HTTP."""
         schemes = ("https",) if self._hosts[-1].secure else ("https", "http")
         for url in wanted.urls[:_URLS_MAX]:
-            with suppress(ValueError):
-                parts = urlsplit(url)
-                if parts.scheme in schemes and parts.hostname and "@" not in parts.netloc:
-                    host = Host(parts.scheme, parts.netloc, prefix="")
-                    yield Repository(host, "", http=self._http), url
+            parts = split(url)
+            if parts is None or parts.scheme not in schemes:
+                continue
+            if parts.hostname and "@" not in parts.netloc:
+                host = Host(parts.scheme, parts.netloc, prefix="")
+                yield Repository(host, "", http=self._http), url
 
     def _able(self, capability: Capability) -> list[Repository]:
         able = [each for each in self._repositories if capability in each.host.capabilities]

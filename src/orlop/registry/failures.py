@@ -6,7 +6,6 @@ Query strings are left out: those of redirects and token requests hold secrets.
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 import msgspec
 import urllib3
@@ -25,6 +24,7 @@ from orlop.errors import (
     Unimplemented,
     Unknown,
 )
+from orlop.registry.addresses import authority, plain
 from orlop.registry.pace import read_whole
 
 
@@ -54,19 +54,9 @@ _ADVICE = {
 }
 
 
-def plain(url: str) -> str:
-    """An address as it may be shown: without query and user."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{_host(url)}{parts.path}"
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
-
-
 def connection_error(method: str, url: str, error: HTTPError) -> OrlopError:
     """The error for a host that does not answer."""
-    host = _host(url)
+    host = authority(url)
     if isinstance(error, SSLError):
         if "WRONG_VERSION" in str(error).upper():
             return Unavailable(
@@ -90,7 +80,7 @@ def status_error(method: str, url: str, response: urllib3.BaseHTTPResponse) -> O
     response.close()
     status = response.status
     parts = [
-        f'registry "{_host(url)}" answers {method} {plain(url)} with status {status}',
+        f'registry "{authority(url)}" answers {method} {plain(url)} with status {status}',
         _words(body),
         _ADVICE.get(status, ""),
     ]

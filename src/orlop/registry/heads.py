@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
-from orlop.registry.failures import plain
+from orlop.registry.addresses import plain
 
 Dump = Callable[[str], None]
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from orlop.errors import InvalidArgument
 from orlop.oci.durations import nanoseconds
+from orlop.registry.addresses import split
 from orlop.registry.host import NO_TLS, Capability, Host, Tls, api_host, default_host
 
 _DEFAULT = "_default"
@@ -119,8 +119,8 @@ class _File:
     ) -> Host:
         self._typed(prefix.rstrip("."), table, dict, "a table")
         self._known(table, _HOST_KEYS, prefix)
-        parts = urlsplit(url if url.startswith(("http://", "https://")) else f"https://{url}")
-        if not parts.hostname or parts.query or "@" in parts.netloc:
+        parts = split(url if url.startswith(("http://", "https://")) else f"https://{url}")
+        if parts is None or not parts.hostname or parts.query or "@" in parts.netloc:
             raise self._wrong(prefix + "address", "an address such as https://mirror:5000", url)
         path = parts.path.rstrip("/")
         override = self._typed(

@@ -10,17 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3 import PoolManager, ProxyManager
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+from urllib3.exceptions import (
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 from urllib3.util import Url, make_headers, parse_url
 
 from orlop import __version__, tracing
 from orlop.errors import Cancelled, InvalidArgument, Unavailable
-from orlop.registry.failures import connection_error, plain, status_error
+from orlop.registry.addresses import follow, plain, same_origin
+from orlop.registry.failures import connection_error, status_error
 from orlop.registry.heads import Dump, request_head, response_head
 from orlop.registry.host import DIAL, NO_TLS, Dial, Tls
 from orlop.registry.pace import read_whole
@@ -207,7 +213,10 @@ class Http:
         if body is not None and not isinstance(body, bytes):
             headers = {**headers, "Content-Length": str(body.size)}
             body = iter(body)  # type: ignore[assignment]  # which urllib3 takes
-        parts = parse_url(url)
+        try:
+            parts = parse_url(url)
+        except LocationParseError:
+            raise InvalidArgument(f'"{plain(url)}" is a malformed address') from None
         scheme, host = parts.scheme or "", parts.host or ""
         if scheme not in ("http", "https") or not host:
             raise InvalidArgument(f'"{scheme}://{host}" is not an address of http or https')
@@ -276,30 +285,12 @@ def dispose(response: Response) -> None:
     response.close()
 
 
-def same_origin(one: str, other: str) -> bool:
-    """Whether two addresses are of one scheme, host and port, and so may see the same secrets."""
-    a, b = urlsplit(one), urlsplit(other)
-    return (a.scheme, a.hostname, a.port) == (b.scheme, b.hostname, b.port)
-
-
 def _redirected(
     url: str, location: str, headers: Mapping[str, str]
 ) -> tuple[str, Mapping[str, str]]:
-    """Where a redirect goes, and with which headers.
-
-    Secrets are for the host that asked for them; and nothing goes from TLS to plain.
-    """
-    try:
-        target = urljoin(url, location)
-        before, after = urlsplit(url), urlsplit(target)
-        same = same_origin(url, target)
-    except ValueError as error:
-        raise Unavailable(f'"{plain(url)}" redirects to a malformed address: {error}') from None
-    if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
-        raise Unavailable(
-            f'"{plain(url)}" redirects to "{plain(target)}", which is not safe to follow'
-        )
-    if not same:
+    """Where a redirect goes, and with which headers: secrets are for who asked for them."""
+    target = follow(url, location)
+    if not same_origin(url, target):
         headers = {key: value for key, value in headers.items() if key.lower() in _PUBLIC_HEADERS}
     return target, headers
 

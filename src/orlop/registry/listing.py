@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -26,8 +26,8 @@ from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import Index, parse
-from orlop.registry.failures import plain
-from orlop.registry.http import Response, dispose, same_origin
+from orlop.registry.addresses import plain, resolve, same_origin
+from orlop.registry.http import Response, dispose
 from orlop.registry.repository import Repository
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ def _following(url: str, response: Response) -> str | None:
     link = _NEXT.search(response.headers.get("link", ""))
     if link is None:
         return None
-    target: str = urljoin(url, link[1])
+    target = resolve(url, link[1])
     if not same_origin(url, target):
         raise InvalidArgument(f'{plain(url)} goes on at "{plain(target)}", which is elsewhere')
     return target

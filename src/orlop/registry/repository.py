@@ -10,10 +10,11 @@ from urllib3.exceptions import HTTPError
 
 from orlop.errors import InvalidArgument, Unavailable
 from orlop.oci.manifest import DOCUMENT_MAX
+from orlop.registry.addresses import plain, same_origin
 from orlop.registry.auth import Ask, Authorizer
-from orlop.registry.failures import plain, status_error
+from orlop.registry.failures import status_error
 from orlop.registry.host import Dial, Host
-from orlop.registry.http import Body, Http, Response, dispose, same_origin
+from orlop.registry.http import Body, Http, Response, dispose
 from orlop.registry.pace import read_whole
 
 _TRIES = 3

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from orlop.errors import DataLoss, NotFound, OrlopError, Unavailable
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
-from orlop.registry.failures import plain, status_error
+from orlop.registry.addresses import follow, plain
+from orlop.registry.failures import status_error
 from orlop.registry.http import Response, dispose, retry_after, worth_another_try
 from orlop.registry.repository import Repository
 from orlop.registry.sockets import FilePart
@@ -252,18 +253,8 @@ class _Upload:
         location = response.headers.get("location", "")
         if not location and not self._location:
             raise Unavailable(f"{plain(url)} opens an upload without saying where")
-        try:
-            target = urljoin(url, location) if location else self._location
-            safe = _is_safe(urlsplit(url).scheme, urlsplit(target).scheme)
-        except ValueError:
-            raise Unavailable(
-                f"{plain(url)} sends an upload to a malformed address: {location[:200]!r}"
-            ) from None
-        if not safe:
-            raise Unavailable(
-                f'{plain(url)} sends an upload to "{plain(target)}", which is not safe to follow'
-            )
-        self._location = target
+        if location:
+            self._location = follow(url, location)
         last = _RANGE.fullmatch(response.headers.get("range", "").strip())
         if last and int(last[1]):  # "0-0" is what an empty session has, too
             self._offset = min(int(last[1]) + 1, self._blob.size)
@@ -277,8 +268,3 @@ def _check_digest(repository: Repository, url: str, response: Response, wanted: 
         raise DataLoss(
             f'registry "{repository.host.name}" took {wanted} at {plain(url)} for {found}'
         )
-
-
-def _is_safe(before: str, after: str) -> bool:
-    """Nothing goes from TLS to plain."""
-    return after == "https" or (before, after) == ("http", "http")

@@ -257,6 +257,8 @@ def test_capabilities(registry: str, tmp_path: Path) -> None:
         ('[host."http://a"]\nskip_verify = "yes"', "must be true or false"),
         ('[host."http://a"]\ncapabilities = ["fly"]', "a list of pull, resolve, push"),
         ('[host."http://"]', "an address such as"),
+        ('[host."http://a:99999"]', 'host."http://a:99999".address must be an address such as'),
+        ('server = "https://[bad"', "address must be an address such as"),
         ('[host."http://a".header]\nX = 1', "a string or a list of strings"),
         ("client = [[1]]", "client must be"),
     ],

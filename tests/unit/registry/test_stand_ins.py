@@ -3,6 +3,7 @@ on machines that had containerd."""
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import socket
@@ -26,7 +27,7 @@ from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, Silence, find_hosts
 from orlop.registry.host import Capability, Host
-from tests.lying_registry import MANIFEST, Registry, send
+from tests.lying_registry import INDEX, MANIFEST, Registry, digest_of, send
 from tests.patience import patient
 from tests.registry_fixture import free_port
 
@@ -224,6 +225,35 @@ def test_who_sent_something_else_is_not_asked_again(lying: Registry, mirror: Reg
         assert not client.spoiled(wanted)
 
 
+# A host that names an address that is none
+
+
+@pytest.mark.parametrize("realm", ["http://auth.example:99999/token", "https://[bad/"])
+def test_a_mirror_that_names_no_proper_address_for_tokens(
+    lying: Registry, mirror: Registry, realm: str
+) -> None:
+    for each in (lying, mirror):
+        each.image()
+    mirror.spoil = lambda r: send(r, 401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+    with _client(*_hosts(mirror, lying)) as client:
+        assert client.resolve().media_type == MANIFEST
+    with _client(*_hosts(mirror)) as client, pytest.raises(InvalidArgument, match="malformed"):
+        client.resolve()
+
+
+@pytest.mark.parametrize("link", ["http://[bad/", "http://x:99999/v2/"])
+def test_a_mirror_whose_list_goes_on_nowhere(lying: Registry, mirror: Registry, link: str) -> None:
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+    body = json.dumps(index).encode()
+    mirror.spoil = lambda r: send(r, 200, body, {"Link": f'<{link}>; rel="next"'})
+    lying.spoil = lambda r: send(r, 200, body)
+    with _client(*_hosts(mirror, lying)) as client:
+        groups = client.referrers(digest_of(b"subject"))
+        assert next(groups) == []
+        with pytest.raises(InvalidArgument, match="which is elsewhere"):
+            next(groups)
+
+
 # Addresses in descriptors
 
 
@@ -240,6 +270,14 @@ def test_a_layer_that_registries_do_not_have(lying: Registry, mirror: Registry) 
     assert (method, path) == ("GET", f"/layers/{wanted.digest}?key=1")
     assert not {"X-Secret", "Authorization"} & set(headers)
     assert not lying.requests
+
+
+def test_malformed_addresses_of_a_layer_are_passed_over(lying: Registry) -> None:
+    data, wanted = _blob(lying)
+    urls = ("http://x.example:99999/x", "https://[bad/")
+    wanted = Descriptor(media_type=FOREIGN, digest=wanted.digest, size=wanted.size, urls=urls)
+    with _client(*_hosts(lying)) as client:
+        assert _read(client, wanted) == data
 
 
 def test_nobody_is_led_from_tls_to_plain(lying: Registry, mirror: Registry) -> None:

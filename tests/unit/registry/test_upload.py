@@ -323,6 +323,15 @@ def test_a_refusal_is_one_clear_error(
     assert not taker.blobs
 
 
+@pytest.mark.parametrize("where", ["http://x:99999/", "http://[bad/", "ftp://x/"])
+def test_an_upload_that_is_to_go_nowhere(
+    taker: Taker, uploads: Uploads, file: File, where: str
+) -> None:
+    taker.spoil = lambda request: request.command == "POST" and request.answer(202, Location=where)
+    with pytest.raises(Unavailable, match="leads to"):
+        _push(uploads, file)
+
+
 def test_secrets_stay_when_an_upload_moves(taker: Taker, http: Http, file: File) -> None:
     other = Taker()
     try:
