@@ -6,6 +6,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from orlop.errors import Unavailable
 
+_PORTS = {"http": 80, "https": 443}
+
 
 def split(url: str) -> SplitResult | None:
     """The parts of an address; None for one that is malformed, as with a port of 99999."""
@@ -59,4 +61,4 @@ def same_origin(one: str, other: str) -> bool:
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:
     parts = split(url)
-    return parts and (parts.scheme, parts.hostname, parts.port)
+    return parts and (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
