@@ -66,8 +66,8 @@ class Body(Protocol):
 class Http:
     """Connections for one job, to any hosts; at most `connections` to each are kept. Thread-safe.
 
-    A host that says nothing for `read_limit` seconds counts as one that has broken off, and so does
-    one that trickles.
+    A host that says nothing, or takes nothing, for `read_limit` seconds counts as one that has
+    broken off, and so does one that trickles.
 
     Use as a context manager, or `close` it.
     """
@@ -90,7 +90,7 @@ class Http:
         self._read_limit = read_limit
         self._connections = connections
         self._proxies = proxies or Proxies()
-        self._sockets = Sockets(_HEADS * read_limit)
+        self._sockets = Sockets(read_limit, _HEADS * read_limit)
         self._aborted = threading.Event()
         self._lock = threading.Lock()
         self._managers: dict[tuple[Tls | None, Url | None], PoolManager] = {}

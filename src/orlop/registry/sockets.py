@@ -31,10 +31,12 @@ _Answer = SimpleQueue[Sequence[_Address] | Exception]
 class Sockets:
     """The open sockets of one client. Each is held by a duplicate, which TLS does not hide.
 
-    The head of a response must have come within `head_limit` seconds, even if it trickles.
+    A peer must take some of what is sent within `send_limit` seconds. The head of a response must
+    have come within `head_limit` seconds, even if it trickles.
     """
 
-    def __init__(self, head_limit: float) -> None:
+    def __init__(self, send_limit: float, head_limit: float) -> None:
+        self.send_limit = send_limit
         self.head_limit = head_limit
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -146,6 +148,12 @@ class _Connection(HTTPConnection):
 
     def _seconds(self) -> float | None:
         return self.timeout if isinstance(self.timeout, int | float) else None
+
+    def endheaders(self, *args: Any, **options: Any) -> None:
+        """As its base; the body that follows has more time than the connection had."""
+        super().endheaders(*args, **options)
+        if self.sock is not None:
+            self.sock.settimeout(self._sockets.send_limit)
 
     def send(self, data: Any) -> None:
         """As its base, of bytes; and parts of files."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -25,6 +26,7 @@ from orlop.errors import (
 from orlop.oci import reference
 from orlop.oci.descriptor import Descriptor
 from orlop.registry import Http, RegistryClient, Uploads
+from orlop.registry.host import Host
 from orlop.registry.upload import EXISTS, MOUNTED, UPLOADED
 from tests.patience import patient
 from tests.quiet_server import QuietServer
@@ -349,6 +351,23 @@ def test_secrets_stay_when_an_upload_moves(taker: Taker, http: Http, file: File)
         assert "hush" not in str(other.requests)
     finally:
         other.close()
+
+
+def test_a_pause_may_be_longer_than_making_the_connection(
+    taker: Taker, http: Http, tmp_path: Path
+) -> None:
+    file = File(tmp_path / "blob", 32 << 20)  # more than the buffers on the way take
+
+    def pause(request: _Handler) -> bool:
+        time.sleep(1)
+        return False
+
+    taker.spoil = _once(_is("PUT"), pause)
+    hosts = [Host("http", taker.host, dial_timeout=0.2)]
+    client = RegistryClient(reference.parse("example.com/x/y:1"), http=http, hosts=hosts)
+    assert _push(client.uploads(), file) == UPLOADED
+    os.close(file.fd)
+    assert taker.methods() == ["HEAD", "POST", "PUT"]
 
 
 def test_an_upload_can_be_cancelled(taker: Taker, uploads: Uploads, http: Http, file: File) -> None:
