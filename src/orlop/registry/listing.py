@@ -5,6 +5,7 @@ OCI distribution spec 1.1, "Content Discovery" and "Content Management".
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import TypeVar
@@ -33,6 +34,8 @@ from orlop.registry.repository import Repository
 T = TypeVar("T")
 
 _PAGES_MAX = 10_000
+# All of them are held at once, and a registry may write much into each.
+_REFERRERS_MAX, _REFERRERS_BYTES = 10_000, 32 << 20
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 _OK_WITHOUT_API = (NotFound, Unimplemented)
 
@@ -63,14 +66,17 @@ def referrers(repository: Repository, digest: str, artifact_type: str = "") -> l
 
     A registry without the API for that lists them in an index under a tag (spec, "Unavailable
     Referrers API"). Some answer the API with other errors then: they are raised if there is no such
-    tag.
+    tag; ResourceExhausted where they are too many.
     """
     Digest.parse(digest)
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     found: list[Descriptor] = []
     try:
-        for index in _pages(repository, repository.url(f"/referrers/{digest}{query}"), Index):
+        url = repository.url(f"/referrers/{digest}{query}")
+        for index in _pages(repository, url, Index, most=_REFERRERS_BYTES):
             found += index.manifests
+            if len(found) > _REFERRERS_MAX:
+                raise ResourceExhausted(f"{plain(url)} has more than {_REFERRERS_MAX} entries")
     except (Cancelled, DeadlineExceeded):
         raise
     except OrlopError as error:
@@ -110,10 +116,15 @@ def _query(last: str, page: int) -> str:
     return f"?{urlencode(given)}" if given else ""
 
 
-def _pages(repository: Repository, url: str, kind: type[T]) -> Iterator[T]:
-    """Each page, and the one that its Link header names (RFC 8288)."""
+def _pages(repository: Repository, url: str, kind: type[T], most: float = math.inf) -> Iterator[T]:
+    """Each page, and the one that its Link header names (RFC 8288); `most` bytes in all."""
+    seen: set[int] = set()  # by hash: addresses may be long
     for _ in range(_PAGES_MAX):
+        seen.add(hash(url))
         response, body = repository.document(url, f"{mediatypes.OCI_INDEX}, application/json")
+        most -= len(body)
+        if most < 0:
+            raise ResourceExhausted(f"{plain(url)} is too long a list")
         try:
             yield typed.convert(msgspec.json.decode(body), kind)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -121,6 +132,8 @@ def _pages(repository: Repository, url: str, kind: type[T]) -> Iterator[T]:
         following = _following(url, response)
         if following is None:
             return
+        if hash(following) in seen:
+            raise InvalidArgument(f"{plain(url)} goes on where it has been")
         url = following
     raise ResourceExhausted(f"{plain(url)} has more than {_PAGES_MAX} pages")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from random import random
 
 import pytest
 
@@ -110,7 +112,37 @@ def test_lists_that_make_no_sense(
     with pytest.raises(InvalidArgument, match="which is elsewhere"):
         list(listing.tags(repository))
     monkeypatch.setattr(listing, "_PAGES_MAX", 5)
-    again = {"Link": "</v2/a/one/tags/list?last=a>; rel=next"}
-    lying.spoil = lambda request: send(request, 200, b'{"tags": ["a"]}', again)
+    lying.spoil = lambda request: send(request, 200, b'{"tags": ["a"]}', _following(request))
     with pytest.raises(ResourceExhausted, match="more than 5 pages"):
         list(listing.tags(repository))
+    again = {"Link": "</v2/a/one/tags/list?last=a>; rel=next"}
+    lying.spoil = lambda request: send(request, 200, b'{"tags": ["a"]}', again)
+    with pytest.raises(InvalidArgument, match="goes on where it has been"):
+        list(listing.tags(repository))
+
+
+def _following(request: BaseHTTPRequestHandler) -> dict[str, str]:
+    """A link to ever another page."""
+    return {"Link": f"<{request.path.partition('?')[0]}?last={random()}>; rel=next"}
+
+
+@pytest.mark.parametrize(
+    ("count", "note", "words"), [(4000, 0, "more than 10000 entries"), (1, 3 << 20, "too long")]
+)
+def test_referrers_without_end(
+    lying: Registry, http: Http, count: int, note: int, words: str
+) -> None:
+    """Many, or long ones."""
+    listed = {**_note("x/a"), "annotations": {"note": "n" * note}}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed] * count}
+    page = json.dumps(index).encode()
+
+    def spoil(request: BaseHTTPRequestHandler) -> bool:
+        if "/referrers/" not in request.path or len(lying.requests) > 20:
+            return False
+        return send(request, 200, page, _following(request))
+
+    lying.spoil = spoil
+    with pytest.raises(ResourceExhausted, match=words):
+        listing.referrers(_repository(lying.host, http), digest_of(b"subject"))
+    assert len(lying.requests) < 15
