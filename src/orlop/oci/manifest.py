@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 # Registries refuse larger ones, too (OCI distribution spec, "Pushing manifests").
 DOCUMENT_MAX = 4 << 20
+# No more can be mounted; a document of the largest size could name tens of thousands.
+LAYERS_MAX = 1000
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -77,8 +79,9 @@ class _Shape(msgspec.Struct, rename="camel"):
 def parse(data: bytes, media_type: str) -> Manifest | Index:
     """The manifest or index in `data`, which was announced as `media_type`.
 
-    Raises InvalidArgument for a document that is too large, malformed, of an unknown type, or
-    ambiguous: one that is both a manifest and an index, or says to be what it is not.
+    Raises InvalidArgument for a document that is too large, has too many layers, is malformed, of
+    an unknown type, or ambiguous: one that is both a manifest and an index, or says to be what it
+    is not.
     """
     if len(data) > DOCUMENT_MAX:
         raise InvalidArgument(f"manifest of {len(data)} bytes is larger than {DOCUMENT_MAX}")
@@ -100,7 +103,14 @@ def parse(data: bytes, media_type: str) -> Manifest | Index:
     if is_index:
         raise InvalidArgument(f'document of type "{media_type}" is an index')
     manifest = _decode(data, Manifest, media_type)
+    check_layers(len(manifest.layers))
     return _checked(manifest, (manifest.config, *manifest.layers))
+
+
+def check_layers(count: int) -> None:
+    """Raises InvalidArgument for more layers than an image may have."""
+    if count > LAYERS_MAX:
+        raise InvalidArgument(f"image has {count} layers, {LAYERS_MAX} are the most")
 
 
 def parse_config(data: bytes) -> ImageConfig:

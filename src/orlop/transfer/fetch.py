@@ -186,9 +186,11 @@ class Fetcher:
 
     def adopt(self, parent: Descriptor, children: Sequence[Descriptor]) -> None:
         """Say of a stored document what it refers to."""
+        key = ref_key(parent)
         for child in children:
             known = self._parents.get(child.digest, ())
-            self._parents[child.digest] = (*known, ref_key(parent))
+            if key not in known:  # one may be named many times
+                self._parents[child.digest] = (*known, key)
         self.label(parent, child_labels(children))
 
     def say(self, event: str, wanted: Descriptor, done: int) -> None:

@@ -68,6 +68,7 @@ def test_manifest_and_index() -> None:
         ({"config": {**BLOB, "size": -1}, "layers": []}, mediatypes.OCI_MANIFEST, "size -1"),
         ({"config": 5, "layers": []}, mediatypes.OCI_MANIFEST, "does not parse"),
         ([], mediatypes.OCI_MANIFEST, "does not parse"),
+        ({"config": BLOB, "layers": [BLOB] * 1001}, mediatypes.OCI_MANIFEST, "has 1001 layers"),
     ],
 )
 def test_bad_documents(document: Any, media_type: str, complaint: str) -> None:

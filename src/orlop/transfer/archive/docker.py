@@ -27,7 +27,6 @@ _UNCOMPRESSED = "containerd.io/uncompressed"
 _GZIP, _ZSTD = f"{mediatypes.DOCKER_LAYER}.gzip", f"{mediatypes.DOCKER_LAYER}.zstd"
 _READ = 1 << 20
 _LEVEL = 2
-_LAYERS_MAX = 1000
 
 
 class _Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -70,8 +69,7 @@ class DockerArchive:
 
     def _manifest(self, entry: _Entry) -> Descriptor:
         files = entry.layers or ()
-        if len(files) > _LAYERS_MAX:
-            raise InvalidArgument(f'"{DOCKER}" has an image of {len(files)} layers')
+        documents.check_layers(len(files))
         config = _kept(self._intake.find(entry.config), mediatypes.DOCKER_CONFIG)
         layers = [self._layer(self._intake.find(name)) for name in files]
         found = documents.parse_config(self._parts.document(config))

@@ -1,0 +1,54 @@
+"""Documents and blobs of an image that somebody made to cost much, or left damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orlop.content import ContentStore
+from orlop.events import Exchange
+from orlop.metadata import Database
+from orlop.oci import reference
+from orlop.oci.manifest import Manifest, parse
+from orlop.registry import Http, RegistryClient
+from orlop.rpc import CallContext
+from orlop.transfer.fetch import Fetcher
+from orlop.transfer.progress import Progress
+from tests.lying_registry import MANIFEST, Registry
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Iterator[ContentStore]:
+    database = Database(tmp_path / "meta.db")
+    yield ContentStore(database, tmp_path / "content", Exchange())
+    database.close()
+
+
+@pytest.fixture
+def told() -> list[Progress]:
+    return []
+
+
+@pytest.fixture
+def fetcher(lying: Registry, content: ContentStore, told: list[Progress]) -> Iterator[Fetcher]:
+    with Http() as http:
+        client = RegistryClient(reference.parse(f"{lying.host}/x/y:latest"), http=http)
+        yield Fetcher(content, client, "ns", "", CallContext(), told.append)
+
+
+def test_a_layer_that_is_named_many_times(
+    lying: Registry, fetcher: Fetcher, told: list[Progress]
+) -> None:
+    layer = lying.image()
+    manifest = json.loads(lying.blobs[lying.tags["latest"]])
+    lying.tag(json.dumps({**manifest, "layers": [layer] * 900}).encode(), MANIFEST)
+    target = fetcher.client.resolve()
+    found = parse(fetcher.document(target), target.media_type)
+    assert isinstance(found, Manifest)
+    fetcher.adopt(target, found.layers)
+    told.clear()
+    fetcher.blob(found.layers[0])
+    assert {each.parents for each in told} == {(f"manifest-{target.digest}",)}
