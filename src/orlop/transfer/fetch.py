@@ -90,7 +90,7 @@ class Fetcher:
         self._fetched(len(data))
         with self.writer(wanted) as writer:
             if writer is not None:
-                if writer.offset != wanted.size:
+                if writer.digest() != wanted.digest:  # as what an earlier fetch left may be
                     writer.seek(0)
                     writer.write(data)
                 self.commit(writer, wanted)

@@ -16,6 +16,7 @@ from orlop.oci.manifest import Manifest, parse
 from orlop.registry import Http, RegistryClient
 from orlop.rpc import CallContext
 from orlop.transfer.fetch import Fetcher
+from orlop.transfer.labels import ref_key
 from orlop.transfer.progress import Progress
 from tests.lying_registry import MANIFEST, Registry
 
@@ -52,3 +53,16 @@ def test_a_layer_that_is_named_many_times(
     told.clear()
     fetcher.blob(found.layers[0])
     assert {each.parents for each in told} == {(f"manifest-{target.digest}",)}
+
+
+@pytest.mark.parametrize("left", [-5, 0])
+def test_a_document_of_which_something_else_was_left(
+    lying: Registry, fetcher: Fetcher, content: ContentStore, left: int
+) -> None:
+    lying.image()
+    target = fetcher.client.resolve()
+    with content.writer("ns", ref_key(target), total=target.size, expected=target.digest) as writer:
+        writer.write(bytes(target.size + left))
+    data = lying.blobs[target.digest]
+    assert fetcher.document(target) == data
+    assert content.read("ns", target.digest) == data
