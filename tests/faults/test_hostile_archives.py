@@ -103,6 +103,12 @@ def _device() -> bytes:
     return tar_of([("null", entry), *honest().items()])
 
 
+def _names() -> bytes:
+    """Long names of files and of what links lead to, all of which an import has to remember."""
+    files = [(f"{at}/{'n' * 3900}", b"") for at in range(2500)]
+    return tar_of([*files, *(link_to(f"l{at}", f"{at}/{'n' * 3900}") for at in range(2500))])
+
+
 def _docker_manifest(text: bytes) -> bytes:
     return tar_of({**docker("a:1"), "manifest.json": text})
 
@@ -153,6 +159,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], type[OrlopError], str]] = {
         lambda: tar_of({"/etc/passwd": b"", **honest()}), InvalidArgument, "leads out",
     ),
     "a long name": (lambda: tar_of({"a/" * 3000: b""}), InvalidArgument, "no proper name"),
+    "a long name of few letters": (
+        lambda: tar_of({"é" * 2100: b""}), InvalidArgument, "no proper name",
+    ),
+    "names without end": (_names, ResourceExhausted, "bytes of names"),
     "a device": (_device, InvalidArgument, "neither file, folder nor link"),
     "deep": (_deep, InvalidArgument, "too deeply"),
     "a bad tag": (lambda: tar_of(docker("A B")), InvalidArgument, "not a repository name"),

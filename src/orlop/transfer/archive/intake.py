@@ -23,7 +23,8 @@ LAYOUT, INDEX, DOCKER = "oci-layout", "index.json", "manifest.json"
 _DOCUMENTS = frozenset({LAYOUT, INDEX, DOCKER})
 _BLOBS = "blobs/"
 _ENTRIES_MAX = 100_000
-_NAME_MAX = 4096
+_NAME_MAX = 4096  # bytes
+_NAMES_MAX = 16 << 20  # of all entries and what they link to
 _SIZE_MAX = 1 << 50
 _LINKS_MAX = 8  # from link to link
 _SMALL = 64 << 10
@@ -45,6 +46,7 @@ class Intake:
         self._held: list[HeldFile] = []
         self._links: dict[str, str] = {}
         self._entries = 0
+        self._names = 0
         self._memory = 0
 
     def take(self, reader: TarReader) -> None:
@@ -57,6 +59,9 @@ class Intake:
             self._entries += 1
             if self._entries > _ENTRIES_MAX:
                 raise ResourceExhausted(f"archive has more than {_ENTRIES_MAX} entries")
+            self._names += len(entry.name) + len(entry.link)
+            if self._names > _NAMES_MAX:
+                raise ResourceExhausted(f"archive has more than {_NAMES_MAX} bytes of names")
             name = _clean(entry.name)
             if entry.size > _SIZE_MAX:
                 raise ResourceExhausted(f'archive entry "{name}" has {entry.size} bytes')
@@ -175,7 +180,7 @@ def _clean(name: bytes) -> str:
         text = name.decode()
     except UnicodeDecodeError:
         raise InvalidArgument(f"archive entry {name[:100]!r} is not named in UTF-8") from None
-    if len(text) > _NAME_MAX or not text.isprintable():
+    if len(name) > _NAME_MAX or not text.isprintable():
         raise InvalidArgument(f"archive entry {name[:100]!r} has no proper name")
     path = posixpath.normpath(text)
     if path.startswith("/") or path.split("/")[0] == "..":
