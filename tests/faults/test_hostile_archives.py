@@ -109,6 +109,19 @@ def _names() -> bytes:
     return tar_of([*files, *(link_to(f"l{at}", f"{at}/{'n' * 3900}") for at in range(2500))])
 
 
+def _documents() -> bytes:
+    """An index of manifests that are as large as they may be."""
+    files: Files = {}
+    made = image(files)
+    manifest = json.loads(files[path_of(made["digest"])])
+    notes = [{"at": f"{at}", "long": "n" * 4_190_000} for at in range(17)]
+    crowd = [
+        add(files, json.dumps({**manifest, "annotations": each}).encode(), MANIFEST)
+        for each in notes
+    ]
+    return tar_of(layout(files, named(index(files, *crowd), NAME)))
+
+
 def _docker_manifest(text: bytes) -> bytes:
     return tar_of({**docker("a:1"), "manifest.json": text})
 
@@ -163,6 +176,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], type[OrlopError], str]] = {
         lambda: tar_of({"é" * 2100: b""}), InvalidArgument, "no proper name",
     ),
     "names without end": (_names, ResourceExhausted, "bytes of names"),
+    "documents without end": (_documents, ResourceExhausted, "documents have more than"),
     "a device": (_device, InvalidArgument, "neither file, folder nor link"),
     "deep": (_deep, InvalidArgument, "too deeply"),
     "a bad tag": (lambda: tar_of(docker("A B")), InvalidArgument, "not a repository name"),

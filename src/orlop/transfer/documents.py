@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from orlop.errors import InvalidArgument, NotFound
+from orlop.errors import InvalidArgument, NotFound, ResourceExhausted
 from orlop.oci import manifest as documents
 from orlop.oci import mediatypes, platform
 from orlop.oci.descriptor import Descriptor, Platform
@@ -13,6 +13,7 @@ from orlop.oci.manifest import ImageConfig, Index, Manifest
 from orlop.transfer.fetch import Fetcher
 
 _DEPTH = 4  # indexes in indexes
+_KEPT_MAX = 64 << 20  # bytes of documents; parsed, they take up to three times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,19 @@ class Found:
     manifest: Manifest
     config: ImageConfig | None
     platform: Platform | None
+
+
+class Room:
+    """For the documents that one transfer keeps until its end."""
+
+    def __init__(self) -> None:
+        self._kept = 0
+
+    def keep(self, document: Descriptor) -> None:
+        """Raises ResourceExhausted when it is one too many."""
+        self._kept += document.size
+        if self._kept > _KEPT_MAX:
+            raise ResourceExhausted(f"documents have more than {_KEPT_MAX} bytes in all")
 
 
 class Documents:
@@ -36,6 +50,7 @@ class Documents:
         self._target = target
         self._indexes: dict[str, Index] = {}
         self._found: dict[str, Found] = {}
+        self._room = Room()
         # What was walked in vain: an index may name another thousands of times, and that one, too.
         self._barren: set[tuple[str, Platform, int]] = set()
 
@@ -111,7 +126,7 @@ class Documents:
             raise InvalidArgument(f'"{self._fetcher.reference}" nests indexes too deeply')
         index = self._indexes.get(target.digest)
         if index is None:
-            found = documents.parse(self._fetcher.document(target), target.media_type)
+            found = documents.parse(self._document(target), target.media_type)
             assert isinstance(found, Index)
             index = self._indexes[target.digest] = found
             self._fetcher.adopt(target, index.manifests)
@@ -123,14 +138,20 @@ class Documents:
             found = self._found[target.digest] = self._load(target)
         return found
 
+    def _document(self, wanted: Descriptor) -> bytes:
+        """One to be kept."""
+        data = self._fetcher.document(wanted)
+        self._room.keep(wanted)
+        return data
+
     def _load(self, target: Descriptor) -> Found:
-        manifest = documents.parse(self._fetcher.document(target), target.media_type)
+        manifest = documents.parse(self._document(target), target.media_type)
         assert isinstance(manifest, Manifest)
         self._fetcher.adopt(target, (manifest.config, *manifest.layers))
         if manifest.config.media_type not in mediatypes.CONFIGS:
             self._fetcher.blob(manifest.config)
             return Found(target, manifest, None, target.platform)
-        config = documents.parse_config(self._fetcher.document(manifest.config))
+        config = documents.parse_config(self._document(manifest.config))
         own = config.platform if config.os else None
         return Found(target, manifest, config, target.platform or own)
 

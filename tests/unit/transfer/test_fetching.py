@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from orlop.content import ContentStore
+from orlop.errors import ResourceExhausted
 from orlop.events import Exchange
 from orlop.metadata import Database
 from orlop.oci import reference
 from orlop.oci.manifest import Manifest, parse
 from orlop.registry import Http, RegistryClient
 from orlop.rpc import CallContext
+from orlop.transfer import documents
 from orlop.transfer.fetch import Fetcher
 from orlop.transfer.labels import ref_key
 from orlop.transfer.progress import Progress
-from tests.lying_registry import MANIFEST, Registry
+from tests.lying_registry import INDEX, MANIFEST, Registry
 
 
 @pytest.fixture
@@ -66,3 +68,24 @@ def test_a_document_of_which_something_else_was_left(
     data = lying.blobs[target.digest]
     assert fetcher.document(target) == data
     assert content.read("ns", target.digest) == data
+
+
+@pytest.mark.parametrize("most", [9_999, 1_000_000])
+def test_documents_without_end(
+    lying: Registry, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(documents, "_KEPT_MAX", most)
+    lying.image()
+    manifest = json.loads(lying.blobs[lying.tags["latest"]])
+    notes = [{"note": f"{at}{'n' * 2000}"} for at in range(5)]
+    crowd = [
+        lying.put(json.dumps({**manifest, "annotations": each}).encode(), MANIFEST)
+        for each in notes
+    ]
+    lying.tag(json.dumps({"schemaVersion": 2, "manifests": crowd}).encode(), INDEX)
+    wanted = documents.Documents(fetcher, fetcher.client.resolve())
+    if most < 10_000:
+        with pytest.raises(ResourceExhausted, match="more than 9999 bytes"):
+            wanted.choose([])
+    else:
+        assert len(wanted.choose([])) == 5

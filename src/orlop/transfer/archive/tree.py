@@ -10,7 +10,7 @@ from orlop.oci import mediatypes, platform
 from orlop.oci.descriptor import Descriptor, Platform
 from orlop.oci.manifest import Index, Manifest
 from orlop.transfer.archive.stored import StoredParts
-from orlop.transfer.documents import Found
+from orlop.transfer.documents import Found, Room
 
 _DEPTH = 4  # indexes in indexes
 _DOCUMENTS_MAX = 10_000
@@ -40,6 +40,7 @@ class Tree:
         self._limit = limit
         self._known: dict[tuple[str, Platform | None], _Images | NotFound] = {}
         self._kept: set[str] = set()
+        self._room = Room()
 
     def images(self, target: Descriptor) -> list[Found]:
         """The wanted images that `target` leads to; none if it is for another platform.
@@ -120,12 +121,14 @@ class Tree:
     def _manifest(self, target: Descriptor) -> Found:
         """A manifest of which everything is here."""
         manifest = self._read_manifest(target)
+        self._room.keep(target)
         for layer in manifest.layers:
             self._parts.blob(layer)
         if manifest.config.media_type not in mediatypes.CONFIGS:
             self._parts.blob(manifest.config)
             return Found(target, manifest, None, target.platform)
         config = documents.parse_config(self._parts.document(manifest.config))
+        self._room.keep(manifest.config)
         own = config.platform if config.os else None
         return Found(target, manifest, config, target.platform or own)
 
