@@ -44,6 +44,8 @@ _SIGNATURE = "dev.cosignproject.cosign/signature"
 _STATEMENT = "application/vnd.in-toto+json"
 # Other statements about an image, as of where it was built, are no consent to run it.
 _CONSENT = "https://sigstore.dev/cosign/sign/v1"
+# Where a registry tells what a bundle states, without its being read.
+_PREDICATE = "dev.sigstore.bundle.predicateType"
 
 _ARTIFACTS_MAX = 32
 _LAYERS_MAX = 64
@@ -145,6 +147,8 @@ def _signatures(
     client: RegistryClient, artifacts: Sequence[Descriptor], others: list[str]
 ) -> Iterator[Signature]:
     """Those that can be read; what is wrong with the rest goes to `others`."""
+    if len(artifacts) > _ARTIFACTS_MAX:
+        others.append(f"{len(artifacts) - _ARTIFACTS_MAX} more were not looked at")
     for artifact in artifacts[:_ARTIFACTS_MAX]:
         layers: Sequence[Descriptor] = ()
         with _telling(others, "one cannot be read"):
@@ -169,17 +173,21 @@ def _artifacts(
     tag = target.digest.replace(":", "-", 1)
     with _telling(others, "its tag of signatures cannot be looked up"), suppress(NotFound):
         yield [client.sibling(tag=f"{tag}.sig").resolve()]
-    kinds = _BUNDLES | {ARTIFACT}
     seen: set[str] = set()
     with _telling(others, "what refers to it cannot be listed"):
         for group in client.referrers(target.digest):
             fresh = {each.digest: each for each in group if each.digest not in seen}
             seen |= fresh.keys()
-            yield [
-                each
-                for each in fresh.values()
-                if each.artifact_type in kinds and each.media_type in mediatypes.MANIFESTS
-            ]
+            yield [each for each in fresh.values() if _may_sign(each)]
+
+
+def _may_sign(artifact: Descriptor) -> bool:
+    """Whether it is worth reading: attestations may be many, and look like signatures else."""
+    return (
+        artifact.artifact_type in _BUNDLES | {ARTIFACT}
+        and artifact.media_type in mediatypes.MANIFESTS
+        and artifact.annotations.get(_PREDICATE, _CONSENT) == _CONSENT
+    )
 
 
 @contextmanager

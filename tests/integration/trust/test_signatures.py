@@ -297,6 +297,42 @@ def test_a_registry_that_refuses_to_list_what_refers(
         proxy.close()
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_signature_among_many_attestations(
+    signer: Signer, host: str, tmp_path: Path, told: bool
+) -> None:
+    """A registry that tells what bundles state is not asked for each of them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    mine = _public(key, tmp_path / "mine.pub")
+    signer.bundle(key)
+    listed = signer.client.uploads().document(signer.target.digest.replace(":", "-"), INDEX)
+    assert listed is not None
+    (signature,) = json.loads(listed)["manifests"]
+    kind = "dev.sigstore.bundle.predicateType"
+    attestations = [
+        {**signature, "digest": digest_of(f"{at}".encode()),
+         "annotations": {kind: "https://slsa.dev/provenance/v1"} if told else {}}
+        for at in range(40)
+    ]  # fmt: skip
+    index = {
+        "schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [*attestations, {**signature, "annotations": {kind: CONSENT}}],
+    }  # fmt: skip
+    page = json.dumps(index).encode()
+    proxy = SpoilingProxy(host)
+    proxy.spoil = lambda request: "/referrers/" in request.path and request.answer(200, page)
+    try:
+        with Http() as http:
+            client = RegistryClient(reference.parse(f"{proxy.host}/team/app:1"), http=http)
+            if told:
+                assert verify(client, signer.target, Signers((mine,))) == str(mine)
+            else:
+                with pytest.raises(PermissionDenied, match="9 more were not looked at"):
+                    verify(client, signer.target, Signers((mine,)))
+    finally:
+        proxy.close()
+
+
 def test_the_command(signer: Signer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     mine, name = _public(key, tmp_path / "mine.pub"), str(signer.client.reference)
