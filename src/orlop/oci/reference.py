@@ -19,6 +19,9 @@ _NAME_MAX = 255
 _PORT_MAX = 65535
 
 DEFAULT_HOST = "docker.io"
+# Which serve the same.
+_ALIASES = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
+_TLS_PORT = 443
 _DEFAULT_FOLDER = "library"
 _DEFAULT_TAG = "latest"
 
@@ -76,6 +79,25 @@ def normalize(text: str) -> Reference:
         path = f"{_DEFAULT_FOLDER}/{path}"
     tag = found.tag or ("" if found.digest else _DEFAULT_TAG)
     return Reference(found.host, path, tag, found.digest)
+
+
+def canonical_host(host: str) -> str:
+    """One spelling for all those of a registry's host[:port], of which the port is TLS's."""
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or not port.isdecimal():
+        name = host.lower()
+    elif int(port) != _TLS_PORT:
+        name = f"{name}:{int(port)}"
+    return DEFAULT_HOST if name in _ALIASES else name
+
+
+def canonical_repository(repository: str) -> str:
+    """`host/path` as `normalize` has it, whatever way the host is spelled."""
+    host, slash, path = repository.partition("/")
+    host = canonical_host(host)
+    if host == DEFAULT_HOST and path and "/" not in path:
+        path = f"{_DEFAULT_FOLDER}/{path}"
+    return f"{host}{slash}{path}"
 
 
 def _is_host(component: str) -> bool:

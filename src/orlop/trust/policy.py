@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument
+from orlop.oci.reference import canonical_host, canonical_repository
 from orlop.trust.signers import NOBODY, Identity, Signers
 
 ACCEPT, REJECT, REQUIRE = "accept", "reject", "require"
@@ -77,8 +78,16 @@ def load(file: Path) -> Sequence[Policy]:
 
 
 def find(policies: Sequence[Policy], repository: str) -> Policy:
-    """The policy for `host/path`."""
-    return next(each for each in policies if fnmatchcase(repository, each.repository))
+    """The policy for `host/path`, however the host is spelled there or in the pattern."""
+    return next(each for each in policies if _matches(repository, each.repository))
+
+
+def _matches(repository: str, pattern: str) -> bool:
+    host, slash, path = pattern.partition("/")
+    canonical = f"{canonical_host(host)}{slash}{path}"
+    return fnmatchcase(repository, pattern) or fnmatchcase(
+        canonical_repository(repository), canonical
+    )
 
 
 def _policy(file: Path, where: str, table: Any) -> Policy:

@@ -29,6 +29,7 @@ from orlop.oci import mediatypes
 from orlop.oci.descriptor import Descriptor
 from orlop.oci.digest import Digest
 from orlop.oci.manifest import Manifest
+from orlop.oci.reference import canonical_repository
 from orlop.registry import RegistryClient
 from orlop.trust import keyless
 from orlop.trust.signers import Signers
@@ -88,7 +89,8 @@ def verify(
     from orlop.trust.keys import load_keys, made  # noqa: PLC0415 - see there
 
     trusted = load_keys(signers.keys)
-    wanted = Subject(target.digest, client.reference.repository if match_repository else "")
+    repository = canonical_repository(client.reference.repository) if match_repository else ""
+    wanted = Subject(target.digest, repository)
     others: list[str] = []
     for artifacts in _artifacts(client, target, others):
         bundles: list[bytes] = []
@@ -243,10 +245,10 @@ def _statement(kind: str, payload: bytes) -> Subject:
 
 
 def _repository(named: str) -> str:
-    """`host/path` of a reference that may have a tag or digest."""
+    """The canonical `host/path` of a reference that may have a tag or digest."""
     name = named.partition("@")[0]
     head, slash, tail = name.rpartition("/")
-    return f"{head}{slash}{tail.partition(':')[0]}"
+    return canonical_repository(f"{head}{slash}{tail.partition(':')[0]}")
 
 
 def _base64(text: str) -> bytes:

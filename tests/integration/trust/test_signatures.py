@@ -186,6 +186,11 @@ def test_a_signature_for_another_repository(signer: Signer, host: str, tmp_path:
     assert _verify(signer, mine) == str(mine)
     with pytest.raises(PermissionDenied, match=r'the repository "example\.com/elsewhere"'):
         _verify(signer, mine, match_repository=True)
+    signer.simple(key, repository="index.docker.io/team/app")  # as cosign has it
+    with Http() as http:
+        name = reference.parse("docker.io/team/app:1")
+        hub = RegistryClient(name, http=http, hosts=[Host("http", host)])
+        assert verify(hub, signer.target, Signers((mine,)), match_repository=True) == str(mine)
     signer.simple(key, repository=f"{host}/team/app")
     assert _verify(signer, mine, match_repository=True) == str(mine)
 

@@ -38,6 +38,32 @@ def test_the_first_that_matches_counts(tmp_path: Path) -> None:
     assert find(policies, "b.example/team/x").action == REJECT
 
 
+@pytest.mark.parametrize(
+    ("repository", "pattern", "matches"),
+    [
+        ("Registry.Example/team/app", "registry.example/team/*", True),
+        ("registry.example:443/team/app", "registry.example/team/*", True),
+        ("registry.example:0443/team/app", "registry.example/team/*", True),
+        ("registry.example/team/app", "REGISTRY.example:443/team/*", True),
+        ("registry.example:05000/team/app", "registry.example:5000/*", True),
+        ("registry.example:5000/team/app", "registry.example/team/*", False),
+        ("index.docker.io/library/busybox", "docker.io/library/*", True),
+        ("registry-1.docker.io:443/library/busybox", "docker.io/library/*", True),
+        ("Registry.Hub.Docker.com/library/busybox", "docker.io/*", True),
+        ("docker.io/library/busybox", "index.docker.io/library/busybox", True),
+        ("docker.io/busybox", "docker.io/library/*", True),
+        ("index.docker.io/team/app", "*.docker.io/*", True),
+        ("registry.example:443/team/app", "registry.example:*/team/app", True),
+        ("[::1]:443/team/app", "[[]::1]/team/app", True),
+        ("docker.io.evil.example/library/busybox", "docker.io/*", False),
+        ("evil.example/docker.io/app", "docker.io/*", False),
+    ],
+)
+def test_spellings_of_a_host(repository: str, pattern: str, matches: bool) -> None:
+    policies = [Policy(pattern, REJECT), Policy("*", ACCEPT)]
+    assert find(policies, repository).action == (REJECT if matches else ACCEPT)
+
+
 def test_without_a_file_all_is_accepted(tmp_path: Path) -> None:
     assert find(load(tmp_path / "none.toml"), "anything").action == ACCEPT
 
