@@ -66,7 +66,8 @@ class Reads:
             "Accept-Ranges": "bytes",
             **_FOR_EVER,
         }
-        asked = request.headers.get("range", "")
+        # Of anything but a GET a range is not looked at (RFC 9110, 14.2).
+        asked = request.headers.get("range", "") if request.method == "GET" else ""
         condition = request.headers.get("if-range", "")
         if not asked or (condition and condition != _etag(digest)):
             return _whole(request, blob, digest, headers)

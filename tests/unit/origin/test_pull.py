@@ -122,6 +122,9 @@ def test_ranges_of_a_blob(node: Node, files: Files) -> None:
         answer = node.ask("GET", path, headers={"Range": asked})
         assert answer.status == 416
         assert answer.headers["Content-Range"] == f"bytes */{size}"
+    head = node.ask("HEAD", path, headers={"Range": "bytes=0-9"})
+    assert (head.status, head.headers["Content-Length"]) == (200, str(size))
+    assert "Content-Range" not in head.headers
 
 
 def test_what_is_known_is_not_sent_again(node: Node, files: Files) -> None:
