@@ -48,6 +48,7 @@ _STOOD_IN_FOR = 3.0  # seconds of all pauses, where another host can answer inst
 _RETRIED = (408, 429)
 _SILENT = (NewConnectionError, ProxyError, HTTPTimeoutError)
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
+_REDIRECT_CODES_OF_POST = (307, 308)  # after the others it would be a GET
 # What is not worth a new connection to leave unread.
 _DRAIN_MAX = 16 * 1024
 _LENGTH_DIGITS = 19  # of a size in 63 bits
@@ -132,11 +133,12 @@ class Http:
         sent: Mapping[str, str] = {"User-Agent": USER_AGENT, **headers}
         for _ in range(_REDIRECTS + 1):
             response = self._persist(method, url, sent, body, tls, dial)
-            moved = response.status in _REDIRECT_CODES and "location" in response.headers
+            codes = _REDIRECT_CODES_OF_POST if method == "POST" else _REDIRECT_CODES
+            moved = response.status in codes and "location" in response.headers
             if response.status == 401 and not same_origin(url, asked):
                 # Not the one who was asked: its challenge is none of our credentials' business.
                 raise status_error(method, url, response)
-            if not moved or body is not None:
+            if not moved or body:
                 return response
             dispose(response)
             before = url

@@ -334,6 +334,21 @@ def test_an_upload_that_is_to_go_nowhere(
         _push(uploads, file)
 
 
+@pytest.mark.parametrize("status", [307, 308, 302])
+def test_opening_an_upload_may_be_redirected(
+    taker: Taker, uploads: Uploads, file: File, status: int
+) -> None:
+    taker.spoil = _once(
+        _is("POST"), lambda request: request.answer(status, Location=f"{request.path}?again=1")
+    )
+    if status == 302:
+        with pytest.raises(OrlopError, match="with status 302"):
+            _push(uploads, file)
+    else:
+        assert _push(uploads, file) == UPLOADED
+        assert taker.methods() == ["HEAD", "POST", "POST", "PUT"]
+
+
 def test_secrets_stay_when_an_upload_moves(taker: Taker, http: Http, file: File) -> None:
     other = Taker()
     try:
