@@ -23,7 +23,7 @@ from orlop.oci.descriptor import Descriptor, Platform
 from orlop.oci.manifest import Index, Manifest, parse
 from orlop.registry import RegistryClient, Uploads
 from orlop.rpc import CallContext
-from orlop.transfer.jobs import finish
+from orlop.transfer.jobs import side_by_side
 from orlop.transfer.labels import ref_key, source_labels, source_repositories
 from orlop.transfer.lease import holding
 from orlop.transfer.plan import Document, Plan, Planner
@@ -121,9 +121,7 @@ class _Push:
         for part in (*self._plan.blobs.values(), *self._documents()):
             self._say(WAITING, part, 0)
         with ThreadPoolExecutor(at_once, thread_name_prefix="push") as pool:
-            blobs = list(self._plan.blobs.values())
-            upload = self._upload
-            finish([pool.submit(tracing.carry(upload), blob) for blob in blobs], self._work)
+            side_by_side(pool, self._upload, list(self._plan.blobs.values()), self._work)
         for document in self._plan.documents.values():
             self._put(document, name if document.descriptor is root else "")
         self._tell(Progress(f"Completed push to {self._reference}"))

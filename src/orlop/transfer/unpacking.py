@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from orlop import tracing
 from orlop.diff.apply import Applier
@@ -17,7 +18,7 @@ from orlop.rpc import CallContext
 from orlop.snapshots import Snapshotter
 from orlop.tally import Timing
 from orlop.transfer.documents import Found
-from orlop.transfer.jobs import finish
+from orlop.transfer.jobs import side_by_side
 from orlop.transfer.parts import Parts
 from orlop.transfer.progress import about
 from orlop.transfer.unpack import LayerJob, Unpacker, layer_jobs
@@ -64,8 +65,7 @@ class Unpacking:
                 for snapshotter in snapshotters:
                     self._unpack(parts, each, snapshotter, pool, work)
                 if not snapshotters:
-                    layers, blob = each.manifest.layers, parts.blob
-                    finish([pool.submit(tracing.carry(blob), layer) for layer in layers], work)
+                    side_by_side(pool, parts.blob, each.manifest.layers, work)
 
     def _for(self, found: Found, targets: Sequence[Target]) -> list[Snapshotter]:
         names = [
@@ -91,8 +91,7 @@ class Unpacking:
         unpacker.skip_present(jobs)
         try:
             unpacker.ask(jobs)
-            prepare = self._prepare
-            finish([pool.submit(tracing.carry(prepare), unpacker, job) for job in jobs], work)
+            side_by_side(pool, partial(self._prepare, unpacker), jobs, work)
             unpacker.sync(jobs)
             for job in jobs:
                 unpacker.commit(job)
