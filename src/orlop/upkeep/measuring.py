@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ _DATABASE = "metadata.db"
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What something takes: files and folders, bytes as they are read, bytes of disk blocks."""
+    """What something takes: files, bytes as they are read, bytes of disk blocks with folders'."""
 
     kind: str
     files: int
@@ -61,11 +62,11 @@ def _taken(kind: str, paths: list[Path], seen: set[tuple[int, int]]) -> Taken:
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
-            files += 1
             on_disk += about.st_blocks * _BLOCK
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - many
+            if stat.S_ISDIR(about.st_mode):
                 if not os.path.ismount(path):  # of a container that runs
                     waiting += [entry.path for entry in os.scandir(path)]
             else:
+                files += 1
                 size += about.st_size
     return Taken(kind, files, size, on_disk)
