@@ -79,9 +79,9 @@ class _Shape(msgspec.Struct, rename="camel"):
 def parse(data: bytes, media_type: str) -> Manifest | Index:
     """The manifest or index in `data`, which was announced as `media_type`.
 
-    Raises InvalidArgument for a document that is too large, has too many layers, is malformed, of
-    an unknown type, or ambiguous: one that is both a manifest and an index, or says to be what it
-    is not.
+    Raises InvalidArgument for a document that is too large, malformed, of an unknown type, or
+    ambiguous: one that is both a manifest and an index, or says to be what it is not; and for an
+    image of too many layers.
     """
     if len(data) > DOCUMENT_MAX:
         raise InvalidArgument(f"manifest of {len(data)} bytes is larger than {DOCUMENT_MAX}")
@@ -103,7 +103,8 @@ def parse(data: bytes, media_type: str) -> Manifest | Index:
     if is_index:
         raise InvalidArgument(f'document of type "{media_type}" is an index')
     manifest = _decode(data, Manifest, media_type)
-    check_layers(len(manifest.layers))
+    if manifest.config.media_type in mediatypes.CONFIGS:  # an artifact may have more
+        check_layers(len(manifest.layers))
     return _checked(manifest, (manifest.config, *manifest.layers))
 
 

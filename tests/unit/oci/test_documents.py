@@ -16,6 +16,7 @@ from orlop.oci.manifest import Index, Manifest
 
 D = f"sha256:{'0' * 64}"
 BLOB = {"mediaType": "x/y", "digest": D, "size": 1}
+CONFIG = {**BLOB, "mediaType": mediatypes.OCI_CONFIG}
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,18 @@ def test_manifest_and_index() -> None:
         ({"config": {**BLOB, "size": -1}, "layers": []}, mediatypes.OCI_MANIFEST, "size -1"),
         ({"config": 5, "layers": []}, mediatypes.OCI_MANIFEST, "does not parse"),
         ([], mediatypes.OCI_MANIFEST, "does not parse"),
-        ({"config": BLOB, "layers": [BLOB] * 1001}, mediatypes.OCI_MANIFEST, "has 1001 layers"),
+        ({"config": CONFIG, "layers": [BLOB] * 1001}, mediatypes.OCI_MANIFEST, "has 1001 layers"),
     ],
 )
 def test_bad_documents(document: Any, media_type: str, complaint: str) -> None:
     with pytest.raises(InvalidArgument, match=complaint):
         _parse(document, media_type)
+
+
+def test_an_artifact_may_have_many_layers() -> None:
+    found = _parse({"config": BLOB, "layers": [BLOB] * 1001}, mediatypes.OCI_MANIFEST)
+    assert isinstance(found, Manifest)
+    assert len(found.layers) == 1001
 
 
 @given(st.binary(max_size=200))
