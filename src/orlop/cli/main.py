@@ -18,6 +18,7 @@ from orlop.cli import catalogue, rootless
 from orlop.cli.each import told
 from orlop.cli.protobuf import defer_pure_python
 from orlop.cli.terminal import window_size
+from orlop.descriptors import open_standard
 from orlop.errors import OrlopError
 
 USAGE_ERROR = 2
@@ -25,6 +26,7 @@ CANNOT_RUN = 125  # as docker and podman: the command failed before the containe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    open_standard()
     parser, arguments = _parser(), list(sys.argv[1:] if argv is None else argv)
     shared = parser.parse_args(arguments)
     if shared.command is None:

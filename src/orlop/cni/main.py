@@ -13,6 +13,7 @@ from typing import Any
 
 from orlop.cni import answers
 from orlop.cni.answers import VERSIONS, Problem
+from orlop.descriptors import open_standard
 
 _NEEDED = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -24,6 +25,7 @@ _NEEDED = {
 
 
 def main() -> int:
+    open_standard()
     version = VERSIONS[-1]
     try:
         text = sys.stdin.buffer.read() if os.environ.get("CNI_COMMAND") else b""

@@ -13,6 +13,7 @@ from orlop import __version__
 from orlop.daemon import check, lifecycle, logs, metrics, registry, status, tracing
 from orlop.daemon.config import LEVELS, NETWORKS, Config, ConfigError
 from orlop.daemon.config_file import dump, load
+from orlop.descriptors import open_standard
 from orlop.errors import OrlopError
 from orlop.sys.libc import limit_arenas
 
@@ -23,6 +24,7 @@ _ARENAS = 2
 
 def main() -> int:
     """Run orlopd; 0 after a clean stop, 1 when it cannot run, 2 for a wrong command or config."""
+    open_standard()
     args = _parser().parse_args()
     if args.command == "config" and args.action == "default":
         print(default_text(), end="")  # noqa: T201

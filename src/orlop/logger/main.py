@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from orlop.descriptors import is_open, open_standard
 from orlop.errors import OrlopError
 from orlop.logger import options, writer
 from orlop.logger.rotation import RotatingFile
@@ -24,8 +25,9 @@ USAGE_ERROR = 2
 
 
 def main() -> int:
+    open_standard()
     arguments = sys.argv[1:]
-    by_shim = all(map(_is_open, (writer.STDOUT, writer.STDERR, writer.READY)))
+    by_shim = all(map(is_open, (writer.STDOUT, writer.STDERR, writer.READY)))
     if not by_shim or len(arguments) % 2:
         sys.stderr.write(USAGE)
         return USAGE_ERROR
@@ -50,11 +52,3 @@ def _give_up(reason: str) -> int:
     """Descriptor 5 tells that a logger is ready; orlop's shim also reads there why it is not."""
     os.write(writer.READY, reason.encode())
     return FAILURE
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True

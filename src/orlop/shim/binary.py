@@ -17,6 +17,7 @@ from pathlib import Path
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
+from orlop.descriptors import open_standard
 from orlop.errors import OrlopError
 from orlop.shim.cleanup import cleanup
 from orlop.shim.files import read_text, remove
@@ -35,6 +36,7 @@ FEATURES_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/features/Feat
 
 
 def main() -> int:
+    open_standard()
     arguments = _parse(sys.argv[1:])
     if arguments.v:
         sys.stdout.write(f"{NAME}:\n  Version:  {VERSION}\n  Revision: \n")

@@ -326,3 +326,15 @@ def test_removed_by_force_while_it_removes_itself(orlopd: Orlopd, image: str) ->
         orlopd.orlop("run", "-d", "--rm", "--name", name, image, "sleep", "1000")
         assert orlopd.orlop("rm", "-f", name).stdout == f"{name}\n"
     assert orlopd.orlop("rm", "-f", "short-0", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_what_a_container_prints_goes_to_no_socket(orlopd: Orlopd, image: str, closed: str) -> None:
+    """The connection to orlopd, opened next, would become the descriptor that is closed."""
+    script = "head -c 200000 /dev/zero | tr '\\0' A | tee /dev/stderr; exit 42"
+    command = orlopd.orlop_command("run", "--rm", image, "sh", "-c", script)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 42, done.stderr.strip(b"A")
