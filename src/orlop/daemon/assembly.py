@@ -54,17 +54,21 @@ class Servers:
 
     def __init__(self, config: Config, table: ServiceTable, reactor: Reactor) -> None:
         self._config = config
-        private = config.grpc.uid < 0 and config.grpc.gid < 0
         counted = bool(config.metrics.address)
         self.calls = {"grpc": Calls(), "ttrpc": Calls()} if counted else {}
         self._grpc = GrpcServer(table, reactor, calls=self.calls.get("grpc"))
-        self._ttrpc = TtrpcServer(table, reactor, same_user=private, calls=self.calls.get("ttrpc"))
-        self._mode = 0o600 if private else 0o660
+        self._ttrpc = TtrpcServer(
+            table, reactor, same_user=config.grpc.private, calls=self.calls.get("ttrpc")
+        )
 
     def listen(self) -> None:
         """Take both sockets; FailedPrecondition when another server has one."""
-        self._grpc.add_unix(Path(self._config.address), self._mode)
-        self._ttrpc.add_unix(Path(self._config.ttrpc_address), self._mode)
+        wanted = self._config.grpc
+        for server, path in (
+            (self._grpc, self._config.address),
+            (self._ttrpc, self._config.ttrpc_address),
+        ):
+            server.add_unix(Path(path), wanted.mode, wanted.uid, wanted.gid)
 
     def serve(self) -> None:
         self._grpc.start()

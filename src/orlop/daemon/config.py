@@ -32,6 +32,15 @@ class Grpc:
     uid: int = -1
     gid: int = -1
 
+    @property
+    def private(self) -> bool:
+        """Whether only the daemon's own user may connect."""
+        return self.uid < 0 and self.gid < 0
+
+    @property
+    def mode(self) -> int:
+        return 0o600 if self.private else 0o660
+
 
 @dataclass(frozen=True, slots=True)
 class Log:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orlop.daemon import listening
-from orlop.daemon.config import Config, ConfigError, Shown
+from orlop.daemon.config import Config, ConfigError, Grpc, Shown
 
 # A configuration is checked before there are rooms, and who serves nothing pays nothing for it.
 if TYPE_CHECKING:
@@ -52,18 +51,19 @@ def check(section: str, shown: Shown, what: str) -> None:
 class Endpoint:
     """Listens from the start, serves after `start`, until `close`.
 
-    `name` is for the log and `what` for errors; `token` is for the site. Raises FailedPrecondition
-    when the address, a certificate or the token cannot be had.
+    `name` is for the log and `what` for errors; `token` is for the site; a Unix socket is of the
+    mode and the owners of the `clients'`. Raises FailedPrecondition when the address, a certificate
+    or the token cannot be had.
     """
 
-    def __init__(self, name: str, what: str, shown: Shown, mode: int, limits: Limits) -> None:
+    def __init__(self, name: str, what: str, shown: Shown, clients: Grpc, limits: Limits) -> None:
         from orlop.web import HttpServer, Tls, Token  # noqa: PLC0415 - see above
 
         self.token = Token(shown.token, what)
         tls = Tls(shown.cert, shown.key, shown.client_ca).context(what) if shown.cert else None
         self._path = shown.address if shown.address.startswith("/") else ""
         if self._path:
-            listener = _listen_unix(self._path, mode, what)
+            listener = _listen_unix(self._path, clients, what)
             self.address = self._path
         else:
             listener, self.address = _listen_tcp(name, shown.address, what)
@@ -82,9 +82,8 @@ class Endpoint:
 def listen(
     name: str, what: str, shown: Shown, config: Config, limits: Limits, closing: ExitStack
 ) -> Endpoint:
-    """An endpoint; its Unix socket has the mode of the clients' sockets. Raises as it does."""
-    private = config.grpc.uid < 0 and config.grpc.gid < 0
-    endpoint = Endpoint(name, what, shown, 0o600 if private else 0o660, limits)
+    """An endpoint, until `closing`. Raises as it does."""
+    endpoint = Endpoint(name, what, shown, config.grpc, limits)
     closing.callback(endpoint.close)
     return endpoint
 
@@ -98,17 +97,13 @@ def _listen_tcp(name: str, address: str, what: str) -> tuple[socket.socket, str]
     return listener, f"{shown}:{listener.getsockname()[1]}"
 
 
-def _listen_unix(path: str, mode: int, what: str) -> socket.socket:
+def _listen_unix(path: str, clients: Grpc, what: str) -> socket.socket:
     from orlop.errors import FailedPrecondition  # noqa: PLC0415 - see above
-    from orlop.rpc.dispatch import claim_socket_path  # noqa: PLC0415 - see above
+    from orlop.rpc.dispatch import bind_unix  # noqa: PLC0415 - see above
 
-    claim_socket_path(Path(path))
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(path)
-        os.chmod(path, mode)  # noqa: PTH101 - as the line above
-        listener.listen(_BACKLOG)
+        listener = bind_unix(Path(path), clients.mode, clients.uid, clients.gid)
     except OSError as error:
-        listener.close()
         raise FailedPrecondition(f'cannot serve {what} on "{path}": {error.strerror}') from error
+    listener.listen(_BACKLOG)
     return listener

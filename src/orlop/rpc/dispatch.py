@@ -86,6 +86,23 @@ def failure(
     return Unknown(f"{type(error).__name__}: {error}")
 
 
+def bind_unix(path: Path, mode: int, uid: int, gid: int) -> socket.socket:
+    """A socket at `path`, of that mode and these owners before it listens; -1 is our own.
+
+    Raises as `claim_socket_path` does, and OSError.
+    """
+    claim_socket_path(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(path))
+        os.chown(path, uid, gid)
+        path.chmod(mode)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def claim_socket_path(path: Path) -> None:
     """Make way for a new socket at `path`: remove one that nobody listens on.
 

@@ -148,12 +148,9 @@ class SocketServer:
         """Calls that wait for a thread."""
         return self._pool.waiting
 
-    def add_unix(self, path: Path, mode: int = 0o600) -> None:
-        """Listen at `path`; FailedPrecondition when another server does."""
-        dispatch.claim_socket_path(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(os.fspath(path))
-        path.chmod(mode)
+    def add_unix(self, path: Path, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
+        """Listen at `path`; raises as `dispatch.bind_unix` does."""
+        listener = dispatch.bind_unix(path, mode, uid, gid)
         listener.listen(dispatch.UNIX_BACKLOG)
         listener.setblocking(False)
         self._listeners.append((listener, path))
