@@ -27,7 +27,8 @@ from orlop.rpc.threads import ThreadPool
 
 _log = logging.getLogger(__name__)
 
-_THREADS = 4096
+# Most wait, for the end of a container, say; the kernel has room for twice as many (max_map_count).
+_THREADS = 1 << 14
 _PEER = struct.Struct("3i")
 _ACCEPT_PAUSE = 1.0
 _POLLED = "grpc.health.v1.Health"  # by clients, every few seconds

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from orlop.errors import NotFound
 from orlop.rpc import CallContext, inbox
 from orlop.rpc.client import Client
-from orlop.rpc.grpc import http2
+from orlop.rpc.grpc import http2, load
 from orlop.rpc.grpc.hpack import Decoder, encode
 from orlop.rpc.grpc.http2 import PREFACE, frame
 from orlop.wire.services import content_pb2
-from tests.patience import patient
+from tests.patience import patient, wait_for
 from tests.unit.rpc.guinea import CONTENT, Peer
 
 _HEAD = 9
@@ -484,6 +484,90 @@ def test_a_client_that_does_not_read_holds_up_nobody_else(peer: Peer) -> None:
         for _ in range(50):
             client.info(content_pb2.InfoRequest())
         assert time.monotonic() - started < patient(5)
+
+
+def test_answers_that_are_not_read_hold_few_threads(peer: Peer) -> None:
+    streams = range(1, 6001, 2)
+    with Raw(peer, (4, http2.WINDOW_MAX)) as raw:
+        raw.send(http2.credit(0, 1 << 30))
+        raw.send(b"".join(_call(stream, "Info", b"") for stream in streams))
+        assert _serves(peer)
+        assert peer.server.threads < 100
+        _read_ends(raw, len(streams))
+
+
+def test_answers_that_have_no_room_hold_few_threads(peer: Peer) -> None:
+    streams = range(1, 2001, 2)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "Info", b"") for stream in streams))
+        assert _serves(peer)
+        assert peer.server.threads < 100
+        raw.send(frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1000)))
+        _read_ends(raw, len(streams))
+
+
+def _read_ends(raw: Raw, count: int) -> None:
+    while count:
+        kind, flags, _, _ = raw.frame()
+        count -= kind == http2.HEADERS and bool(flags & http2.END_STREAM)
+
+
+def test_calls_that_wait_hold_up_none_beside_them(peer: Peer) -> None:
+    """As many as a client has containers whose ends it waits for."""
+    waiting = range(1, 601, 2)
+    entered = threading.Semaphore(0)
+
+    def status(request: Any, ctx: CallContext) -> Any:
+        ended = threading.Event()
+        ctx.on_cancel(ended.set)
+        entered.release()
+        assert ended.wait(20)
+        return content_pb2.StatusResponse()
+
+    peer.serve(status=status)
+    with Raw(peer) as raw:
+        raw.send(b"".join(_call(stream, "Status", b"") for stream in waiting))
+        for _ in waiting:
+            assert entered.acquire(timeout=10)
+        raw.call(1001, "Info")
+        assert raw.status(1001) == 0
+
+
+def test_calls_broken_off_while_they_wait_for_others_are_not_served(peer: Peer) -> None:
+    served = 0
+
+    def info(request: Any, ctx: CallContext) -> Any:
+        nonlocal served
+        served += 1
+        return content_pb2.InfoResponse()
+
+    peer.serve(info=info)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "Info", b"") for stream in range(1, 1001, 2)))
+        wait_for(lambda: served >= 64, 10)
+        (connection,) = peer.server._connections
+        wait_for(lambda: connection._load._size >= 64, 10)
+        for stream in range(1001, 2001, 2):
+            raw.send(_call(stream, "Info", b"") + http2.reset(stream, 8))
+        raw.send(frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1000)))
+        _read_ends(raw, 500)
+        raw.call(2001, "Info")
+        assert raw.status(2001) == 0
+    assert served == 501
+    wait_for(lambda: not peer.server._live._live, 10)
+
+
+def test_too_many_calls_that_wait_for_others_are_refused(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_QUEUE_MAX", 10)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "Info", b"") for stream in range(1, 4001, 2)))
+        stream, code = raw.until(http2.RST_STREAM)
+        assert int.from_bytes(code) == http2.REFUSED_STREAM
+        raw.send(frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1000)))
+        assert raw.status(1) == 0
+    assert stream > 2 * 64
 
 
 def test_a_server_that_stops_says_so(peer: Peer) -> None:

@@ -16,6 +16,7 @@ from orlop.rpc import dispatch, serving
 from orlop.rpc.context import LEASE_HEADER, NAMESPACE_HEADER, CallContext
 from orlop.rpc.grpc import http2, messages
 from orlop.rpc.grpc.http2 import Credit, Data, Fault, Opened, Reset, ServerProtocol, Settings
+from orlop.rpc.grpc.load import Load
 from orlop.rpc.grpc.messages import MessageReader
 from orlop.rpc.inbox import Inbox
 from orlop.rpc.outbox import Outbox
@@ -70,6 +71,7 @@ class Connection:
         self._protocol = ServerProtocol()
         self._outbox = Outbox(sock, serving.submit)
         self._streams: dict[int, _Stream] = {}
+        self._load: Load[_Stream] = Load(partial(serving.submit, self._serve))
         self._closed = False
         self._retired = False
         self._last = 0  # the newest stream that is served
@@ -104,7 +106,7 @@ class Connection:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._serving.reactor.unregister(self._socket, self._outbox.close)
         for stream in streams:
-            stream.context.cancel()
+            self._break_off(stream)
 
     # What comes in, on the reactor's thread
 
@@ -139,11 +141,9 @@ class Connection:
                 self._may_send(event)
             case Reset():
                 with self._lock:
-                    stream = self._streams.pop(event.stream, None)
-                    if stream is not None:
-                        stream.gone = True
+                    stream = self._streams.get(event.stream)
                 if stream is not None:
-                    stream.context.cancel()
+                    self._break_off(stream)
             case Settings():
                 # The client goes by them when it reads the acknowledgement, which must come before
                 # what a handler sends by them.
@@ -241,10 +241,22 @@ class Connection:
             stream.inbox.end()
 
     def _serve_soon(self, stream: _Stream) -> None:
-        if not stream.served:
-            stream.served = True
-            self._serving.live.add(stream.context)
-            self._serving.submit(self._serve, stream)
+        if stream.served:
+            return
+        stream.served = True
+        self._serving.live.add(stream.context)
+        if not self._load.add(stream.id, stream) or self._closed:
+            self._break_off(stream)
+            self._post(http2.reset(stream.id, http2.REFUSED_STREAM))
+
+    def _break_off(self, stream: _Stream) -> None:
+        """End a call; one that has not begun takes no thread."""
+        with self._lock:
+            self._streams.pop(stream.id, None)
+            stream.gone = True
+        self._load.drop(stream.id)
+        self._serving.live.remove(stream.context)
+        stream.context.cancel()
 
     def _hold(self, stream: _Stream) -> None:
         """From then on, until `_release`, which the handler's thread may have called before."""
@@ -300,6 +312,7 @@ class Connection:
     # What goes out, on the handler's thread
 
     def _serve(self, stream: _Stream) -> None:
+        self._load.take_off()
         service, _, name = stream.path.removeprefix("/").partition("/")
         try:
             self._serving.serve(
@@ -399,7 +412,14 @@ class Connection:
             stream.room = threading.Condition(self._lock)
             stream.context.on_cancel(partial(self._wake, stream.room))
         stream.context.check()
-        stream.room.wait()
+        assert stream.method is not None
+        # A client may let a stream lag, but neither a single answer nor all at once.
+        if stream.method.server_streaming and self._window > 0:
+            stream.room.wait()
+        else:
+            self._load.lay_on()
+            stream.room.wait()
+            self._load.take_off()
         stream.context.check()
 
     def _wake(self, room: threading.Condition) -> None:
@@ -413,10 +433,13 @@ class Connection:
     def _write(self, data: bytes) -> None:
         if self._closed:
             return
+        self._load.lay_on()
         try:
             self._outbox.send(data)
         except OSError:
             self.close()  # the client has gone
+        finally:
+            self._load.take_off()
 
     def _post(self, data: bytes) -> None:
         if self._closed:
