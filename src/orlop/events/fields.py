@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
 
 from orlop.metadata.filters import Path
-from orlop.rpc.convert import any_type
-from orlop.wire import events_pb2
-from orlop.wire.services import images_pb2, network_pb2
+from orlop.rpc.events import unpacked
 from orlop.wire.types_pb2 import Envelope
-
-_MESSAGES: tuple[type[Message], ...] = (
-    *(getattr(events_pb2, name) for name in events_pb2.DESCRIPTOR.message_types_by_name),
-    images_pb2.ImageCreate,
-    images_pb2.ImageUpdate,
-    images_pb2.ImageDelete,
-    network_pb2.NetworkCreate,
-    network_pb2.NetworkDelete,
-    network_pb2.NetworkAttach,
-    network_pb2.NetworkDetach,
-)
-_KNOWN = {message.DESCRIPTOR.full_name: message for message in _MESSAGES}
-
 
 Event = TypeVar("Event", bound=Message)
 
@@ -57,18 +41,8 @@ class EventFields:
                 return self._envelope.topic or None
             case ("event", *rest):
                 if not self._decoded:
-                    self._event, self._decoded = _decode(self._envelope.event), True
+                    self._event, self._decoded = unpacked(self._envelope.event), True
                 return None if self._event is None else _field(self._event, rest)
-        return None
-
-
-def _decode(event: Any) -> Message | None:
-    known = _KNOWN.get(any_type(event))
-    if known is None:
-        return None
-    try:
-        return known.FromString(event.value)
-    except DecodeError:
         return None
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from base64 import b64encode
 from datetime import UTC, datetime
+from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.json_format import Error, MessageToDict
 from google.protobuf.message import Message
 
 from orlop.client import Connection
 from orlop.rpc.convert import any_type, nanoseconds
-from orlop.wire import events_pb2
-from orlop.wire.services import events_pb2 as events_service_pb2
-from orlop.wire.services import images_pb2
+from orlop.rpc.events import unpacked
+from orlop.wire.events_pb2 import ContainerCreate
+from orlop.wire.services import events_pb2
 from orlop.wire.types_pb2 import Envelope
 
 
@@ -25,16 +28,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
-    request = events_service_pb2.SubscribeRequest(filters=args.filters)
+    request = events_pb2.SubscribeRequest(filters=args.filters)
     for envelope in connection.events.subscribe(request):
         print(_line(envelope, as_json=args.json), flush=True)
     return 0
 
 
 def _line(envelope: Envelope, *, as_json: bool) -> str:
-    seconds = nanoseconds(envelope.timestamp) / 1e9
-    time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    event = _decode(envelope)
+    time, event = _time(envelope), _event(envelope)
     if as_json:
         return json.dumps(
             {
@@ -47,10 +48,33 @@ def _line(envelope: Envelope, *, as_json: bool) -> str:
     return f"{time} {envelope.namespace} {envelope.topic} {json.dumps(event)}"
 
 
-def _decode(envelope: Envelope) -> object:
-    name = any_type(envelope.event).rpartition(".")[2]
-    kind: type[Message] | None = getattr(events_pb2, name, None) or getattr(images_pb2, name, None)
-    if kind is None:
-        return {"type": envelope.event.type_url}
-    message = kind.FromString(envelope.event.value)
-    return MessageToDict(message, preserving_proto_field_name=True)
+def _time(envelope: Envelope) -> str:
+    seconds = nanoseconds(envelope.timestamp) / 1e9
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):  # after the year 9999, or before the first
+        return f"{seconds:.3f}"
+
+
+def _event(envelope: Envelope) -> object:
+    """Its fields; type and bytes where these cannot be told, for anybody may publish anything."""
+    event = unpacked(envelope.event)
+    try:
+        return _packed(envelope.event) if event is None else _fields(event)
+    except (Error, ValueError):  # of a time within it
+        return _packed(envelope.event)
+
+
+def _fields(event: Message) -> dict[str, Any]:
+    options = None
+    if isinstance(event, ContainerCreate) and event.runtime.HasField("options"):
+        options = _packed(event.runtime.options)  # which are of the runtime's own type
+        event.runtime.ClearField("options")
+    found: dict[str, Any] = MessageToDict(event, preserving_proto_field_name=True)
+    if options is not None:
+        found["runtime"]["options"] = options
+    return found
+
+
+def _packed(value: AnyMessage) -> dict[str, str]:
+    return {"type": any_type(value), "value": b64encode(value.value).decode()}
