@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from orlop.wire import cgroups_v1_pb2 as v1
 from orlop.wire import cgroups_v2_pb2 as v2
@@ -29,10 +29,13 @@ class Figures(NamedTuple):
 
 
 def of_type(name: str, data: bytes) -> Figures | None:
-    """Of a message by its full name; None for statistics of another kind."""
+    """Of a message by its full name; None for statistics of another kind, or that do not parse."""
     for kind in (v1.Metrics, v2.Metrics):
         if kind.DESCRIPTOR.full_name == name:
-            return of_message(kind.FromString(data))
+            try:
+                return of_message(kind.FromString(data))
+            except DecodeError:
+                return None
     return None
 
 

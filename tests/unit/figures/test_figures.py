@@ -38,6 +38,7 @@ def test_both_cgroup_versions_say_the_same() -> None:
         packed = message.SerializeToString()
         assert figures.of_message(message) == wanted
         assert figures.of_type(message.DESCRIPTOR.full_name, packed) == wanted
+        assert figures.of_type(message.DESCRIPTOR.full_name, b"\xff") is None
     assert figures.of_type("example.Other", b"") is None
 
 
