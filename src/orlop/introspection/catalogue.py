@@ -18,13 +18,13 @@ class Catalogue:
         self._plugins = {(plugin.type, plugin.id): plugin for plugin in plugins}
 
     def list(self, wanted: Iterable[str] = ()) -> list[Plugin]:
-        """The plugins that any of the filters `wanted` match, by `type` and `id`."""
+        """The plugins that any of the filters `wanted` match.
+
+        Their fields are `type`, `id` and `capabilities`, all in one with "," between, as
+        containerd has them.
+        """
         chosen = filters.parse(wanted)
-        return [
-            plugin
-            for plugin in self._plugins.values()
-            if chosen.matches(filters.record({"type": plugin.type, "id": plugin.id}))
-        ]
+        return [plugin for plugin in self._plugins.values() if chosen.matches(_fields(plugin))]
 
     def get(self, type: str, id: str) -> Plugin:
         """One plugin; raises NotFound."""
@@ -39,3 +39,9 @@ class Catalogue:
         if plugin.info is None:
             raise Unimplemented(f'plugin "{type}.{id}" takes no info request')
         return plugin.info(question)
+
+
+def _fields(plugin: Plugin) -> filters.Lookup:
+    return filters.record(
+        {"type": plugin.type, "id": plugin.id, "capabilities": ",".join(plugin.capabilities)}
+    )

@@ -26,7 +26,9 @@ SEMVER = re.compile(r"2\.\d+\.\d+\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*")
 def service() -> IntrospectionService:
     catalogue = Catalogue(
         [
-            plugins.snapshotter("overlayfs", Path("/data/overlayfs"), LINUX),
+            plugins.snapshotter(
+                "overlayfs", Path("/data/overlayfs"), LINUX, capabilities=("rebase", "remap-ids")
+            ),
             plugins.snapshotter(
                 "erofs", Path("/data/erofs"), LINUX, error=Unavailable("kernel lacks erofs")
             ),
@@ -60,6 +62,8 @@ def test_plugin_filters(service: IntrospectionService) -> None:
 
     assert ids("id==overlayfs") == ["overlayfs"]
     assert ids("type~=snapshotter,id!=erofs", "type==io.test") == ["overlayfs", "mirror"]
+    assert ids("capabilities~=remap-ids") == ["overlayfs"]
+    assert ids('capabilities=="rebase,remap-ids"') == ["overlayfs"]
     with pytest.raises(InvalidArgument):
         ids("id==")
 
