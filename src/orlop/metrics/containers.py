@@ -20,7 +20,7 @@ from orlop.metrics.filesystems import Filesystems, Layer, Measured
 from orlop.metrics.labels import Labels
 from orlop.metrics.target import FILESYSTEM, Target
 from orlop.oci.healthcheck import LABEL as HEALTHCHECK
-from orlop.restart.rules import COUNT
+from orlop.restart.rules import COUNT, restarts
 from orlop.rpc.convert import any_type
 from orlop.runtime import TaskManager
 from orlop.runtime.shims import OWN_RUNTIMES
@@ -123,8 +123,7 @@ class Containers:
         )
         ended = task.exit is not None
         facts = [("orlop_container_state", f'state="{_state(task)}"', 1.0)]
-        count = record.labels.get(COUNT, "0")
-        facts.append(("orlop_container_restarts_total", "", int(count) if count.isdecimal() else 0))
+        facts.append(("orlop_container_restarts_total", "", restarts(record.labels)))
         if measured is not None:
             told = measured if measured.limit else measured[:-1]
             written = zip(FILESYSTEM, told, strict=False)

@@ -78,6 +78,14 @@ def explicitly_stopped(labels: Mapping[str, str]) -> bool:
     return labels.get(EXPLICITLY_STOPPED, "").lower() in ("1", "t", "true")
 
 
+def restarts(labels: Mapping[str, str]) -> int:
+    """How often a container was started again, to be shown: 0 where its label makes no sense."""
+    try:
+        return _number(COUNT, labels.get(COUNT) or "0")
+    except InvalidArgument:
+        return 0
+
+
 def _output(labels: Mapping[str, str]) -> str:
     uri = labels.get(LOG_URI) or labels.get(OWN_LOG_URI, "")
     if not labels.get(SHARED):

@@ -17,7 +17,7 @@ from orlop.errors import OrlopError
 from orlop.fork.shares import look
 from orlop.fork.worker import Spawner
 from orlop.oci.healthcheck import LABEL as HEALTHCHECK
-from orlop.restart.rules import COUNT
+from orlop.restart.rules import COUNT, restarts
 from orlop.rpc.convert import any_type
 from orlop.runtime import TaskManager
 from orlop.runtime.shims import OWN_RUNTIMES
@@ -122,7 +122,6 @@ def _container(
     namespace, name = key
     ended = task.exit if task is not None else None
     state = "created" if task is None else "exited" if ended else states.get(key, "unknown")
-    count = record.labels.get(COUNT, "0")
     return Container(
         namespace=namespace,
         id=name,
@@ -130,7 +129,7 @@ def _container(
         image=record.image,
         state=state,
         exit=ended.status if ended else 0,
-        restarts=int(count) if count.isascii() and count.isdecimal() else 0,
+        restarts=restarts(record.labels),
         health=found.health if found else "",
         started=found.started if found else 0.0,
         use=found.use if found else None,

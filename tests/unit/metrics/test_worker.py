@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from orlop.metrics.processes import INTERFACES_MAX, Processes
 from orlop.metrics.scraper import Outcomes
 from orlop.metrics.target import Target
 from orlop.metrics.worker import FAMILIES, Scrape, collect
+from orlop.restart.rules import COUNT
 from orlop.shim.cgroup import Cgroup
 from orlop.shim.stats import Collector
 from orlop.tally import Counter
@@ -232,6 +234,27 @@ def test_without_workers_what_is_lost_is_counted() -> None:
         outcomes.take(found)
     counted = {values: count for values, count in outcomes.failures.read().items() if count}
     assert counted == {("lost",): 2, ("gone",): 2}
+
+
+def test_a_count_of_restarts_that_makes_no_sense() -> None:
+    """Prometheus takes none of a scrape in which one number is too large."""
+    tasks: Any = SimpleNamespace(everything=lambda: [AnyTask("a"), AnyTask("b")])
+    counts = {"a": "9" * 400, "b": "3"}
+    facts = {
+        ("ns", each): Facts("image", "runtime", "overlayfs", "key", {COUNT: count})
+        for each, count in counts.items()
+    }
+    records: Any = SimpleNamespace(facts=lambda _: facts)
+    options = Options(Labels(), 10, Path("/none"))
+    containers = Containers(NoForks(), tasks, records, Filesystems(NoForks(), {}, 60), options)
+    targets = containers._targets(tasks.everything(), collections.Counter())
+    shown = {
+        target.id: value
+        for target in targets
+        for name, _, value in target.facts
+        if name == "orlop_container_restarts_total"
+    }
+    assert shown == {"a": 0, "b": 3}
 
 
 def test_statistics_of_strange_shims() -> None:
