@@ -147,24 +147,42 @@ def _add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespace) -> int:
+    failure = int(getattr(module, "FAILURE", 1))
     try:
-        if not getattr(module, "NEEDS_DAEMON", True):
-            args.address = shared.address  # for what is better known with one
-            return int(module.run(args))
-        rootless.enter(shared.address)
-        from orlop.client import Connection
-
-        with Connection(shared.address, shared.namespace) as connection:
-            return int(module.run(args, connection))
+        status = _status(module, args, shared)
+        sys.stdout.flush()
     except OrlopError as error:
         print(f"orlop: {told(error)}", file=sys.stderr)
-        return int(getattr(module, "FAILURE", 1))
+        return failure
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:  # most likely of our output: a full disk, say
+        reason = (error.strerror or str(error)).lower()
+        where = f'"{error.filename}": ' if error.filename else ""
+        print(f"orlop: {where}{reason}", file=sys.stderr)
+        _drop_output()
+        return failure
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _status(module: ModuleType, args: argparse.Namespace, shared: argparse.Namespace) -> int:
+    if not getattr(module, "NEEDS_DAEMON", True):
+        args.address = shared.address  # for what is better known with one
+        return int(module.run(args))
+    rootless.enter(shared.address)
+    from orlop.client import Connection
+
+    with Connection(shared.address, shared.namespace) as connection:
+        return int(module.run(args, connection))
+
+
+def _drop_output() -> None:
+    """Or what could not be written would be tried again at the exit, and told a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

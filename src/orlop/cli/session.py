@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import socket
@@ -369,4 +370,9 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # whoever shares it with us does not want to wait
+            room = select.poll()
+            room.register(fd, select.POLLOUT)
+            room.poll()
