@@ -8,9 +8,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from orlop.errors import (
@@ -164,6 +167,33 @@ def test_an_add_that_fails_half_way_is_undone(shop: Shop) -> None:
     assert caught.value.message == 'CNI plugin "two" (ADD): no: not ever (code 7)'
     assert shop.calls() == ["ADD one", "ADD two", "DEL two", "DEL one"]
     assert not shop.results.all()
+
+
+@pytest.mark.parametrize("last", ["one", "two"])
+def test_an_add_that_cannot_be_remembered_half_way_is_undone(shop: Shop, last: str) -> None:
+    for name in ("one", "two"):
+        in_the_way = f"[ $CNI_COMMAND = ADD ] && mkdir {shop.folder}/cache/results/.lab-box-eth0"
+        shop.plugin(name, in_the_way if name == last else "")
+    with pytest.raises(FailedPrecondition, match="cannot be remembered"):
+        shop.cni.add(chain("one", "two"), BOX)
+    run = ["one", "two"] if last == "two" else ["one"]
+    assert shop.calls() == [f"ADD {each}" for each in run] + [f"DEL {each}" for each in run[::-1]]
+    assert not shop.results.all()
+
+
+def test_the_first_add_of_a_plugin_goes_alone(shop: Shop) -> None:
+    """Some make what all share, as Debian's firewall its chains, and cannot do that at once."""
+    made = shop.folder / "made"
+    shop.plugin(
+        "one",
+        f"[ $CNI_COMMAND != ADD ] || [ -e {made} ] ||"
+        f" {{ mkdir {made}-half && sleep 0.3 && mv {made}-half {made}; }} || exit 1",
+    )
+    network = chain("one")
+    shop.cni.version(network)
+    boxes = [msgspec.structs.replace(BOX, container_id=f"box{number}") for number in range(4)]
+    with ThreadPoolExecutor(len(boxes)) as pool:
+        assert [*pool.map(partial(shop.cni.add, network), boxes)] == [RESULT] * len(boxes)
 
 
 def test_a_del_that_fails_is_told_to_all_and_can_be_tried_again(shop: Shop) -> None:

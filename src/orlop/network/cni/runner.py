@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, OrlopError
@@ -11,6 +12,7 @@ from orlop.network.cni import converting, model, parsing, versions
 from orlop.network.cni.model import Attachment, Json, NetworkConfig, PluginConfig
 from orlop.network.cni.plugins import Plugins
 from orlop.network.cni.results import Remembered, Results
+from orlop.turns import Turns
 
 _log = logging.getLogger(__name__)
 VALID = "cni.dev/valid-attachments"
@@ -26,6 +28,8 @@ class Cni:
     def __init__(self, plugins: Plugins, results: Results) -> None:
         self.plugins = plugins
         self.results = results
+        self._tried: set[str] = set()  # plugins whose first ADD has ended
+        self._first = Turns()
 
     def version(self, network: NetworkConfig) -> str:
         """The newest version that the network offers and all of its plugins speak.
@@ -67,16 +71,18 @@ class Cni:
             )
         version = self.version(network)
         result: Json | None = None
-        for number, plugin in enumerate(network.plugins):
-            # Some plugins know by the result alone what a DEL after a death of ours is about.
-            self._remember(network, attachment, result, note)
-            try:
-                result = self._add_one(network, version, plugin, attachment, result)
-            except BaseException:
-                self._undo(network, version, attachment, result, number)
-                raise
-        assert result is not None
+        run: list[PluginConfig] = []
         self._remember(network, attachment, result, note)
+        try:
+            for plugin in network.plugins:
+                run.append(plugin)
+                result = self._add_one(network, version, plugin, attachment, result)
+                # Some know by the result alone what a DEL after a death of ours is about.
+                self._remember(network, attachment, result, note)
+        except BaseException:
+            self._undo(network, version, attachment, result, run)
+            raise
+        assert result is not None
         return result
 
     def _remember(
@@ -105,11 +111,29 @@ class Cni:
         before: Json | None,
     ) -> Json:
         config = _config(network, version, plugin, attachment, before)
-        printed = self.plugins.call("ADD", plugin.type, config, attachment)
+        with self._alone_at_first(plugin.type):
+            printed = self.plugins.call("ADD", plugin.type, config, attachment)
         try:
             return converting.convert(converting.check(printed, version), version)
         except InvalidArgument as error:
             raise FailedPrecondition(f'CNI plugin "{plugin.type}" (ADD): {error.message}') from None
+
+    @contextmanager
+    def _alone_at_first(self, kind: str) -> Iterator[None]:
+        """Nobody else has a plugin ADD meanwhile, if it is its first time.
+
+        Some make what all of their attachments share, as chains of iptables, and fail where others
+        are just making the same.
+        """
+        if kind not in self._tried:
+            with self._first.take(kind):
+                if kind not in self._tried:
+                    try:
+                        yield
+                    finally:
+                        self._tried.add(kind)
+                    return
+        yield
 
     def _undo(
         self,
@@ -117,10 +141,9 @@ class Cni:
         version: str,
         attachment: Attachment,
         result: Json | None,
-        last: int,
+        run: Collection[PluginConfig],
     ) -> None:
-        """DEL of the plugins up to number `last`, that one included: it may have begun."""
-        run = network.plugins[: last + 1]
+        """DEL of the plugins that were run; the last one included: it may have begun."""
         failures = self._delete_all(network, version, run, attachment, result)
         for each in failures:
             _log.warning("undoing a failed ADD to CNI network %s: %s", network.name, each)
