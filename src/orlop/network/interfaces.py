@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -184,21 +186,35 @@ def move_link(namespaces: Namespaces, each: op.MoveLink, undo: Undo) -> None:
     index = namespaces.index(each.ns, each.name)
     before = _values(namespaces, each.ns, index)
     memory = Interface(namespaces, each.ns, each.name, sysctls=True)
-    name = {"ifname": there} if each.rename else {}
-    namespaces.netlink(each.ns).link("set", index=index, net_ns_fd=target, **name)
 
-    def move_back(**values: Any) -> None:
+    def move_back(name: str, **values: Any) -> None:
         values |= {"net_ns_fd": source, "ifname": each.name}
-        found = namespaces.index(each.to, there)
+        found = namespaces.index(each.to, name)
         namespaces.netlink(each.to).link("set", index=found, **values)
 
-    def back() -> None:
+    def back(name: str) -> None:
         try:
-            move_back(new_ifindex=index)
+            move_back(name, new_ifindex=index)
         except NetlinkError:  # another has that number by now
-            move_back()
+            move_back(name)
         memory.restore_sysctls()
         _change_back(namespaces, each.ns, namespaces.index(each.ns, each.name), before)
         memory.restore()
 
-    undo.append(back)
+    new = {"ifname": there} if each.rename else {}
+    try:
+        namespaces.netlink(each.ns).link("set", index=index, net_ns_fd=target, **new)
+    except NetlinkError:
+        if not _has(namespaces, each.ns, index):  # it was moved, and then refused its new name
+            undo.append(partial(back, each.name))
+        raise
+    undo.append(partial(back, there))
+
+
+def _has(namespaces: Namespaces, ns: str, index: int) -> bool:
+    with namespaces.inside(ns):
+        try:
+            socket.if_indextoname(index)
+        except OSError:
+            return False
+    return True

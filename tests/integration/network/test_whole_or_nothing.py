@@ -144,6 +144,24 @@ def test_an_operation_that_is_refused_half_way(
     _becomes(furnished)
 
 
+def test_one_that_moves_to_where_its_new_name_is_taken_comes_back(
+    kernel: Kernel, lab: Lab, furnished: str
+) -> None:
+    host = lab.host()
+    host.run("ip", "link", "add", "eth0", "type", "bridge")
+    links = host.run("ip", "link").stdout
+    for name in ("eth0", "lo"):
+        with pytest.raises(AlreadyExists) as told:
+            kernel.apply(MoveLink(name="xa", to=host.ns, rename=name))
+        assert "undoing" not in str(told.value)
+        _becomes(furnished)
+    assert host.run("ip", "link").stdout == links
+    host.run("ip", "link", "add", "xa", "type", "bridge")
+    with pytest.raises(AlreadyExists):
+        kernel.apply(MoveLink(name="xa", to=host.ns))  # it never leaves
+    _becomes(furnished)
+
+
 def test_a_neighbour_comes_back_that_the_kernel_has_found(kernel: Kernel, furnished: str) -> None:
     found = ("10.1.0.8", "lladdr", "02:00:00:00:00:08", "dev", "xa", "nud", "stale")
     run("ip", "neigh", "add", *found)
