@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from orlop.errors import OrlopError, Unimplemented
+from orlop.errors import NotFound, OrlopError, Unimplemented
 from orlop.events import Publisher
 from orlop.network import bridge, uplink
 from orlop.network.kernel import Kernel
-from orlop.network.model import Endpoint, Network
+from orlop.network.model import Endpoint, Link, Network
 from orlop.network.networks import Networks
 from orlop.network.operations import AnyOperation
 from orlop.wire.services.network_pb2 import NetworkAttach
@@ -35,7 +35,7 @@ class Cables:
             # What an earlier attempt left may be in the way, or the bridge be gone.
             self._networks.forget(network)
             mtu = self._networks.ensure(network)
-            self._kernel.apply(*_unplugging(network, endpoint, ns))
+            self._unplug(network, endpoint, ns)
             self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
         event = NetworkAttach(
             network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
@@ -49,7 +49,17 @@ class Cables:
         `ns`.
         """
         network = self._networks.get(endpoint.namespace, endpoint.network)
-        self._kernel.apply(*_unplugging(network, endpoint, ns))
+        self._unplug(network, endpoint, ns)
+
+    def _unplug(self, network: Network, endpoint: Endpoint, ns: str) -> None:
+        if network.is_bridge:
+            self._kernel.apply(*bridge.unplug(endpoint))
+            return
+        inside: list[Link] = []
+        if ns:
+            with suppress(NotFound):  # it has ended
+                inside = self._kernel.links(ns)
+        self._kernel.apply(*uplink.unplug(endpoint, ns, inside))
 
     def keep_worker(self) -> None:
         """Have the network worker at hand as long as somebody is in a network."""
@@ -64,7 +74,3 @@ def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterat
         yield from bridge.plug(network, endpoint, ns, mtu)
     else:
         yield from uplink.plug(network, endpoint, ns)
-
-
-def _unplugging(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
-    yield from bridge.unplug(endpoint) if network.is_bridge else uplink.unplug(endpoint, ns)

@@ -6,11 +6,11 @@ neither NAT nor a gateway of ours, and the host itself is not reached through it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orlop.errors import InvalidArgument
 from orlop.network.bridge import EVERYWHERE, ipv6_switch
-from orlop.network.model import Endpoint, Network
+from orlop.network.model import Endpoint, Link, Network
 from orlop.network.operations import (
     AddAddress,
     AddLink,
@@ -72,6 +72,7 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
         mode=network.mode or MODES[network.driver][0],
         mac=endpoint.mac,
         mtu=network.mtu,
+        alias=endpoint.link,  # by which it is known inside, whatever its name
     )
     yield MoveLink(name=endpoint.link, to=ns, rename=inside)
     yield from ipv6_switch(network, ns, inside)
@@ -107,8 +108,12 @@ def _announced(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
         yield SetSysctl(ns=ns, name=f"net/ipv6/conf/{link}/ndisc_notify", value="1")
 
 
-def unplug(endpoint: Endpoint, ns: str) -> Iterator[AnyOperation]:
-    """Of a container that goes on; with its namespace the interface goes as well."""
+def unplug(endpoint: Endpoint, ns: str, inside: Iterable[Link]) -> Iterator[AnyOperation]:
+    """Of a container that goes on, in whose namespace `ns` these are; others than ours stay.
+
+    With its namespace the interface goes as well.
+    """
     yield DeleteLink(name=endpoint.link, missing_ok=True)  # had it not been moved
-    if ns:
-        yield DeleteLink(ns=ns, name=endpoint.inside, missing_ok=True)
+    for each in inside:
+        if each.alias == endpoint.link:
+            yield DeleteLink(ns=ns, name=each.name, missing_ok=True)

@@ -144,6 +144,23 @@ def test_it_is_plugged_and_pulled_while_a_container_runs(daemon: Networked, outs
     assert "wire" in run("ip", "link").stdout  # which was never ours
 
 
+def test_a_container_s_own_interface_stays(daemon: Networked) -> None:
+    """No record knows of it: it was made by whoever has its namespace."""
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    daemon.box("box", "sleep", "1000")
+    inside = ("nsenter", f"--net=/proc/{daemon.pid_of('box')}/ns/net", "ip", "link")
+    run(*inside, "add", "eth1", "type", "bridge")
+    before, host = run(*inside).stdout, snapshot()["links"]
+    done = daemon.orlop("network", "connect", "phys", "box", check=False)
+    assert "already exists" in done.stderr
+    assert run(*inside).stdout == before and snapshot()["links"] == host
+    run(*inside, "set", "eth1", "name", "mine")
+    daemon.orlop("network", "connect", "phys", "box")
+    run(*inside, "set", "eth1", "down", "name", "theirs")
+    daemon.orlop("network", "disconnect", "phys", "box")
+    assert run(*inside).stdout == before.replace("eth1", "mine")
+
+
 def test_what_cannot_be_is_told(daemon: Networked) -> None:
     before = snapshot()
     for words, text in (
