@@ -18,6 +18,7 @@ from orlop.network.operations import SetLink
 from orlop.network.ports import HostPorts
 from orlop.network.processes import BEING_MADE, NOBODY, Pids, Process
 from orlop.network.store import GUEST, matching
+from orlop.rpc.context import validate_identifier
 from orlop.turns import Turns
 from orlop.wire.services.network_pb2 import NetworkDetach
 
@@ -147,6 +148,7 @@ class Connections:
 
     def attach(self, namespace: str, container: str, wish: Wish, pid: int) -> Endpoint:
         """Put a container that runs, as process `pid`, into one more network."""
+        validate_identifier("container", container)
         try:
             with Process(pid) as process:
                 if is_cni(wish.network):
@@ -238,6 +240,7 @@ class Connections:
 
         Raises what a plugin of CNI refuses: it is in there then.
         """
+        validate_identifier("container", container)  # "" would be all of them
         try:
             if is_cni(name):
                 self._leave_cni(namespace, container, name)
@@ -311,7 +314,7 @@ class Connections:
         Cables first: a network that nobody is in any more may be removed at once. What has no end
         on the host goes with the container's namespace, or out of that at the path `ns`.
         """
-        found = self._store.endpoints(namespace, container, network)
+        found = self._store.endpoints(namespace, container, network) if container else []
         if not found:
             return False
         published = self._store.ports_of(namespace, container)

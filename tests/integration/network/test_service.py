@@ -24,8 +24,9 @@ from orlop.errors import (
     ResourceExhausted,
 )
 from orlop.wire.runc_pb2 import Options
-from orlop.wire.services import leases_pb2, namespaces_pb2, tasks_pb2
+from orlop.wire.services import events_pb2, leases_pb2, namespaces_pb2, tasks_pb2
 from orlop.wire.services import network_pb2 as wire
+from orlop.wire.types_pb2 import Envelope
 from tests.integration.network.lab import run, snapshot
 from tests.integration.network.networked import Networked
 
@@ -119,6 +120,23 @@ def test_a_running_container_comes_and_goes(daemon: Networked) -> None:
         ):
             with pytest.raises(NotFound):
                 call(refused)
+
+
+def test_no_container_is_not_all_of_them(daemon: Networked) -> None:
+    daemon.box("box", "sleep", "1000")
+    daemon.box("brief", "sleep", "1000")
+    exit_of_nobody = AnyMessage(type_url="containerd.events.TaskExit", value=b"")
+    envelope = Envelope(namespace=daemon.namespace, topic="/tasks/exit", event=exit_of_nobody)
+    envelope.timestamp.GetCurrentTime()
+    with daemon.connect() as connection:
+        for name in ("bridge", "cni:none"):
+            with pytest.raises(InvalidArgument, match='container ""'):
+                connection.networks.detach(wire.DetachRequest(network=name))
+        connection.events.forward(events_pb2.ForwardRequest(envelope=envelope))
+    daemon.orlop("rm", "-f", "brief")
+    daemon.wait_for(lambda: daemon.gone("brief"))  # so the other has been heard, too
+    assert not daemon.gone("box")
+    assert "inet " in daemon.within("box", "ip", "addr", "show", "eth0")
 
 
 def test_named_namespaces_and_their_interfaces(daemon: Networked) -> None:
@@ -298,8 +316,6 @@ def _await_silence(daemon: Networked, heard: list[str]) -> None:
 
 def test_events_tell_what_happens(daemon: Networked) -> None:
     with daemon.connect() as connection:
-        from orlop.wire.services import events_pb2
-
         request = events_pb2.SubscribeRequest(filters=['topic~="/network/"'])
         heard: list[str] = []
 
