@@ -22,7 +22,7 @@ def subnet(
     reserved addresses that are not in it.
     """
     try:
-        network = ipaddress.ip_network(text)
+        network = ipaddress.ip_network(without_zone(text))
     except ValueError as error:
         raise InvalidArgument(f'subnet "{text}": {error}') from None
     if network.prefixlen > _SMALLEST[network.version]:
@@ -36,9 +36,19 @@ def subnet(
     return Subnet(str(network), chosen, ip_range and str(_part(network, ip_range)), kept)
 
 
+def without_zone(text: str) -> str:
+    """The text of an address or a prefix; ValueError for one with a zone, as fe80::1%eth0.
+
+    One of containers has none, and the packet filter would refuse all of its rules for it.
+    """
+    if "%" in text:
+        raise ValueError(f"'{text}' has a zone")
+    return text
+
+
 def _part(network: IpNetwork, text: str) -> IpNetwork:
     try:
-        part = ipaddress.ip_network(text)
+        part = ipaddress.ip_network(without_zone(text))
     except ValueError as error:
         raise InvalidArgument(f'range "{text}": {error}') from None
     if part.version != network.version or part[0] not in network or part[-1] not in network:
@@ -48,7 +58,7 @@ def _part(network: IpNetwork, text: str) -> IpNetwork:
 
 def _usable(network: IpNetwork, text: str) -> IpAddress:
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(without_zone(text))
     except ValueError as error:
         raise InvalidArgument(f'address "{text}": {error}') from None
     inside = address.version == network.version and address in network

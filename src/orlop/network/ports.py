@@ -21,6 +21,7 @@ import msgspec
 from orlop.errors import FailedPrecondition, InvalidArgument
 from orlop.network.loopback import ADDRESS, Loopback, Target
 from orlop.network.model import PROTOCOLS, Port
+from orlop.network.pools import without_zone
 
 _TYPES = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -61,7 +62,7 @@ def check(port: Port) -> None:
         )
     if port.host_address:
         try:
-            ipaddress.ip_address(port.host_address)
+            ipaddress.ip_address(without_zone(port.host_address))
         except ValueError as error:
             raise InvalidArgument(f"host address of a port: {error}") from None
 
@@ -118,7 +119,9 @@ class HostPorts:
     ) -> Port:
         check(port)
         if port.host_address:
-            versions = (ipaddress.ip_address(port.host_address).version,)
+            address = ipaddress.ip_address(port.host_address)
+            port = msgspec.structs.replace(port, host_address=str(address))
+            versions = (address.version,)
         port, sockets = self._choose(stack, port, versions)
         if target is not None and port.protocol == "tcp" and port.host_address in ("", ADDRESS):
             for step, bound in enumerate(sockets):

@@ -28,6 +28,8 @@ def test_a_subnet_has_its_gateway_first_or_where_it_is_wished() -> None:
         ("10.1.0.0/24", "10.2.0.1"),
         ("10.1.0.0/24", "fd00::1"),
         ("10.1.0.0/24", "gate"),
+        ("fd00:1::%x/64", ""),
+        ("fd00:1::/64", "fd00:1::1%x"),
     ],
 )
 def test_what_is_no_subnet_is_refused(text: str, gateway: str) -> None:
@@ -78,6 +80,10 @@ def test_an_address_of_ones_own_choice() -> None:
     wide = pools.subnet("fd00:1::/64")
     assert pools.choose(wide, [], "") == "fd00:1::2"
     assert pools.choose(wide, ["fd00:1::2"], "fd00:1::2") == "fd00:1::3"
+    with pytest.raises(FailedPrecondition, match="is taken"):
+        pools.choose(wide, ["fd00:1::2"], "", "fd00:1:0::2")
+    with pytest.raises(InvalidArgument, match="has a zone"):
+        pools.choose(wide, ["fd00:1::2"], "", "fd00:1::2%1")
 
 
 def test_a_range_is_where_addresses_are_chosen_and_what_is_reserved_is_not() -> None:

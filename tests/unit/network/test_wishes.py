@@ -53,6 +53,7 @@ def test_ports_are_those_of_cni() -> None:
         {"containerPort": 80, "hostPort": 80, "count": -1},
         {"containerPort": 80, "protocol": "icmp"},
         {"containerPort": 80, "hostIP": "here"},
+        {"containerPort": 80, "hostIP": "fe80::1%eth0"},
         {"hostPort": 80},
         {"containerPort": 80, "hostPort": 90, "hostPortEnd": 89},
         {"containerPort": 80, "hostPortEnd": 89},
@@ -152,6 +153,13 @@ def test_ports_of_sctp_are_taken_too() -> None:
             ports.release(("a", "b"))
             asked = msgspec.structs.replace(held, host_address=f"127.0.0.{number}")
             assert ports.hold(("a", str(number)), [asked], (4,)) == [asked]
+
+
+def test_an_address_of_the_host_has_one_name() -> None:
+    with closing(HostPorts(Loopback(ForkServer()), lambda *_: "")) as ports:
+        port = Port(container_port=80, protocol="udp", host_address="0:0::1")
+        (held,) = ports.hold(("a", "b"), [port], (6,))
+        assert held.host_address == "::1"
 
 
 def test_hosts_has_the_container_and_what_was_added() -> None:
