@@ -79,7 +79,7 @@ class _Asking:
             case "CHECK":
                 self._check()
             case "GC":
-                self._keep(self._config[_VALID])
+                self._keep(self._config[_VALID] or ())  # libcni says null for nobody
             case "STATUS":
                 self._ask_for_status()
         return None

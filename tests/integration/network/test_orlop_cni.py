@@ -13,6 +13,7 @@ import pytest
 
 from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, OrlopError
 from orlop.network.cni import Attachment, Cni, NetworkConfig, Plugins, Results, parsing
+from orlop.network.cni.runner import VALID
 from orlop.wire.services import network_pb2 as wire
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.lab import Host, Lab, run, snapshot
@@ -207,7 +208,16 @@ def test_gc_takes_out_all_but_the_valid_of_its_own_group(daemon: Networked, box:
     assert _places(daemon) == ["cni:elsewhere/guest/eth2", "cni:orlop/guest/eth1"]
     routes = box.host.run("ip", "route").stdout
     assert "eth1 proto static metric 1" in routes and "eth2 proto static metric 2" in routes
-    box.cni.collect(network, [])
+    config = {**network.plugins[0].config, "name": "orlop", "cniVersion": "1.1.0"}
+    for valid, code, left in (({}, 1, 2), ({VALID: None}, 0, 1)):  # null is nobody, for libcni
+        done = subprocess.run(
+            [HERE / "orlop-cni"],
+            input=json.dumps({**config, **valid}),
+            env={"CNI_COMMAND": "GC", "CNI_PATH": str(HERE)},
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code and len(_places(daemon)) == left
     box.cni.collect(elsewhere, [])
     assert _places(daemon) == []
 
