@@ -101,7 +101,7 @@ class Networks:
         if record.is_bridge:
             self._check_free(wanted.bridge)
         made = self.store.create(
-            record, self._host_prefixes(), ipv4=wanted.ipv4, ipv6=wanted.ipv6, lease=lease
+            record, *self._host_prefixes(), ipv4=wanted.ipv4, ipv6=wanted.ipv6, lease=lease
         )
         self._publisher.publish(
             namespace, "/network/create", NetworkCreate(id=made.id, name=made.name)
@@ -118,10 +118,18 @@ class Networks:
         self._publisher.publish(namespace, "/network/update", event)
         return made
 
-    def _host_prefixes(self) -> list[str]:
-        """Where the host has routes to: a subnet must be nowhere else."""
+    def _host_prefixes(self) -> tuple[list[str], list[str]]:
+        """Where the host is itself, and where it knows a router to, as into a company's network.
+
+        A subnet must be nowhere of the first; often the second are all that there are.
+        """
         mine = {each.bridge for each in self.store.all() if each.is_bridge}
-        return [each.destination for each in self._kernel.routes() if each.link not in mine]
+        here: list[str] = []
+        far: list[str] = []
+        for each in self._kernel.routes():
+            if each.link not in mine:
+                (here if each.link and not each.gateway else far).append(each.destination)
+        return here, far
 
     def get(self, namespace: str, name: str) -> Network:
         """A network by name or id; the default one is made when it is first asked for."""

@@ -70,24 +70,31 @@ def _usable(network: IpNetwork, text: str) -> IpAddress:
 def overlapping(wanted: Subnet, taken: Iterable[str]) -> str:
     """The first of `taken` that shares addresses with a subnet, "" for none."""
     network = ipaddress.ip_network(wanted.subnet)
-    for text in taken:
-        other = ipaddress.ip_network(text)
-        if other.version == network.version and other.prefixlen and network.overlaps(other):
-            return text
-    return ""
+    return next((str(each) for each in _narrow(taken, network) if network.overlaps(each)), "")
 
 
-def free_subnet(pool: str, prefix: int, taken: Collection[str]) -> Subnet:
-    """The first part of a pool that shares no address with `taken`; ResourceExhausted if none."""
-    others = [each for each in map(ipaddress.ip_network, taken) if each.prefixlen]
+def free_subnet(
+    pool: str, prefix: int, taken: Collection[str], avoided: Collection[str] = ()
+) -> Subnet:
+    """The first part of a pool that shares no address with `taken`; ResourceExhausted if none.
+
+    If there is one, it shares none with what is to be `avoided` either.
+    """
     network = ipaddress.ip_network(pool)
-    others = [each for each in others if each.version == network.version]
-    for each in network.subnets(new_prefix=prefix):
-        if not any(each.overlaps(other) for other in others):
-            return Subnet(str(each), str(each[1]))
+    for prefixes in ((*taken, *avoided), taken):
+        others = _narrow(prefixes, network)
+        for each in network.subnets(new_prefix=prefix):
+            if not any(each.overlaps(other) for other in others):
+                return Subnet(str(each), str(each[1]))
     raise ResourceExhausted(
         f'address pool "{pool}" has no free /{prefix} left; give a subnet, or remove networks'
     )
+
+
+def _narrow(prefixes: Iterable[str], like: IpNetwork) -> list[IpNetwork]:
+    """Those of one version of IP, but for such as lead everywhere: all, or one of its halves."""
+    found = map(ipaddress.ip_network, prefixes)
+    return [each for each in found if each.version == like.version and each.prefixlen > 1]
 
 
 def choose(wanted: Subnet, taken: Collection[str], last: str, asked: str = "") -> str:

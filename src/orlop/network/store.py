@@ -55,6 +55,7 @@ class NetworkStore:
         self,
         wanted: Network,
         taken: Iterable[str],
+        avoided: Collection[str] = (),
         *,
         ipv4: bool = True,
         ipv6: bool = False,
@@ -62,8 +63,9 @@ class NetworkStore:
     ) -> Network:
         """Add a network; without subnets it gets one of each family that it shall have.
 
-        `taken` are prefixes that the host has use for. Raises AlreadyExists, InvalidArgument,
-        NotFound for the lease, and FailedPrecondition for a subnet that overlaps another one.
+        `taken` are prefixes that the host has use for, `avoided` such as it gets from a pool only
+        if there are no others. Raises AlreadyExists, InvalidArgument, NotFound for the lease, and
+        FailedPrecondition for a subnet that overlaps another one.
         """
         validate_identifier("network", wanted.name)
         labels.validate(wanted.labels)
@@ -85,7 +87,8 @@ class NetworkStore:
                 raise AlreadyExists(f'network "{wanted.name}"')
             rows = tx.all("SELECT subnet FROM network_subnets")
             used = [row["subnet"] for row in rows]
-            subnets = self._subnets(wanted.subnets, [*used, *taken], ipv4=ipv4, ipv6=ipv6)
+            taken = [*used, *taken]
+            subnets = self._subnets(wanted.subnets, taken, avoided, ipv4=ipv4, ipv6=ipv6)
             ensure_namespace(tx, wanted.namespace)
             number = secrets.token_hex(6)
             made = Network(
@@ -119,8 +122,9 @@ class NetworkStore:
         return self._bridge if used is None else f"br-{number}"
 
     def _subnets(
-        self, asked: Sequence[Subnet], taken: list[str], *, ipv4: bool, ipv6: bool
-    ) -> tuple[Subnet, ...]:
+        self, asked: Sequence[Subnet], taken: list[str], avoided: Collection[str], *, ipv4: bool,
+        ipv6: bool,
+    ) -> tuple[Subnet, ...]:  # fmt: skip
         for each in asked:
             if other := pools.overlapping(each, taken):
                 raise FailedPrecondition(f'subnet "{each.subnet}" overlaps "{other}"')
@@ -129,9 +133,9 @@ class NetworkStore:
             raise InvalidArgument("a network has at most one subnet of each family")
         found = list(asked)
         if 4 not in families and ipv4:
-            found.append(pools.free_subnet(self._pools.v4, self._pools.v4_prefix, taken))
+            found.append(pools.free_subnet(self._pools.v4, self._pools.v4_prefix, taken, avoided))
         if 6 not in families and ipv6:
-            found.append(pools.free_subnet(self._pools.v6, self._pools.v6_prefix, taken))
+            found.append(pools.free_subnet(self._pools.v6, self._pools.v6_prefix, taken, avoided))
         if not found:
             raise InvalidArgument("a network without a subnet")
         return tuple(sorted(found, key=lambda each: each.version))

@@ -74,6 +74,21 @@ def test_a_network_that_cannot_be_is_refused(daemon: Networked) -> None:
     assert snapshot() == before
 
 
+def test_routers_to_everywhere_keep_no_network_from_being(daemon: Networked) -> None:
+    everywhere = ("0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", "192.168.0.0/16")
+    for each in everywhere:
+        run("ip", "route", "add", each, "via", "192.168.7.2")
+    assert daemon.create_network("one").subnets[0].subnet == "10.88.0.0/20"
+    daemon.create_network("two", subnets=["10.201.0.0/24"])
+    with pytest.raises(FailedPrecondition, match=r'overlaps "192\.168\.7\.0/24"'):
+        daemon.create_network("three", subnets=["192.168.0.0/16"])
+    for each in everywhere:
+        run("ip", "route", "del", each)
+    run("ip", "route", "add", "10.88.0.0/16", "via", "192.168.7.2")
+    assert daemon.create_network("three").subnets[0].subnet == "10.89.0.0/20"
+    run("ip", "route", "del", "10.88.0.0/16")
+
+
 def test_pools_end(lab: object, busybox_archive: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('[network]\npool = "10.210.0.0/23"\npool_prefix = 24\n')

@@ -46,6 +46,15 @@ def test_a_free_subnet_is_none_that_anybody_has_use_for() -> None:
         pools.free_subnet("10.0.0.0/23", 24, ["10.0.0.0/8"])
 
 
+def test_what_leads_everywhere_is_no_use_and_what_is_to_be_avoided_is_taken_last() -> None:
+    halves = ["0.0.0.0/1", "128.0.0.0/1"]  # as OpenVPN leads all into its tunnel
+    assert pools.free_subnet("10.88.0.0/13", 20, halves).subnet == "10.88.0.0/20"
+    assert pools.overlapping(pools.subnet("10.99.0.0/24"), halves) == ""
+    pool = ("10.0.0.0/23", 24)
+    assert pools.free_subnet(*pool, [], ["10.0.0.0/24"]).subnet == "10.0.1.0/24"
+    assert pools.free_subnet(*pool, ["10.0.0.0/24"], ["10.0.0.0/8"]).subnet == "10.0.1.0/24"
+
+
 def test_addresses_are_given_out_in_turn_until_none_is_left() -> None:
     subnet = pools.subnet("10.1.0.0/29")
     taken: list[str] = []
