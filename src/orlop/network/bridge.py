@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from orlop.network.model import Endpoint, Network
+from orlop.network.model import Endpoint, Link, Network
 from orlop.network.operations import (
     AddAddress,
     AddLink,
@@ -54,7 +54,6 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
         master=network.bridge,
         hairpin=True,  # for who reaches itself by a published port of the host
         mtu=mtu,
-        up=True,
     )
     yield from ipv6_switch(network, ns, endpoint.inside)
     yield from limits(endpoint, ns)
@@ -73,6 +72,17 @@ def plug(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[An
                     metric=endpoint.position,
                 ),
             )
+    yield SetLink(name=endpoint.link, up=True)  # last: see `is_whole`
+
+
+def is_whole(network: Network, endpoint: Endpoint, here: Iterable[Link]) -> bool:
+    """Whether a cable has been plugged in, to its end, by the interfaces of the host.
+
+    What its container has done to its own end since is that one's business.
+    """
+    return any(
+        each.name == endpoint.link and each.master == network.bridge and each.up for each in here
+    )
 
 
 def limits(endpoint: Endpoint, ns: str) -> Iterator[AddRateLimit]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from orlop.errors import FailedPrecondition, OrlopError
+from orlop.network import bridge, uplink
 from orlop.network.connections import Connections, PidOf
 from orlop.network.kernel import Kernel
 from orlop.network.model import Port
@@ -87,23 +88,24 @@ class Resuming:
     def _resume(self, key: Key, pid: int) -> None:
         if key not in self._left:
             return
+        if pid and self._pids.get(key, NOBODY) == pid:  # else it has ended, or was started again
+            self._mend(key, pid)
         self._left.discard(key)
-        if not pid or self._pids.get(key, NOBODY) != pid:  # it has ended, or was started again
-            return
+
+    def _mend(self, key: Key, pid: int) -> None:
         mine = self._store.endpoints(*key)
         if not mine:
             return
         if (ports := self._store.ports_of(*key)) and not self._ports.holds(key):
             self._hold_again(key, ports, mine[0].versions, loopback=True)
-        inside = {each.name: each for each in self._kernel.links(of_process(pid))}
-        here = {each.name: each for each in self._kernel.links()}
+        inside, here = self._kernel.links(of_process(pid)), self._kernel.links()
         for each in mine:
             network = self._networks.get(each.namespace, each.network)
             self._networks.ensure(network)
-            ours, theirs = here.get(each.link), inside.get(each.inside)
-            whole = theirs is not None and theirs.up
             if network.is_bridge:
-                whole = whole and ours is not None and ours.master == network.bridge
+                whole = bridge.is_whole(network, each, here)
+            else:
+                whole = uplink.is_whole(each, inside)
             if not whole:
                 self._cables.unplug(each, of_process(pid))
                 self._cables.plug(each, of_process(pid))

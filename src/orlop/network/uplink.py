@@ -96,6 +96,14 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
         )
 
 
+def is_whole(endpoint: Endpoint, inside: Iterable[Link]) -> bool:
+    """Whether a container's interface was made, to its end, by those of its namespace.
+
+    One that the container has set down has its addresses, or those of IPv4.
+    """
+    return any(each.alias == endpoint.link and (each.up or each.addresses) for each in inside)
+
+
 def _announced(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
     """Have the kernel tell the neighbours of an interface's addresses when it comes up.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orlop.errors import Unavailable
 from orlop.network.processes import BEING_MADE, NOBODY, Pids
 from orlop.network.resuming import Resuming
 
@@ -23,6 +24,7 @@ class Bench:
         self.running = {WEB: 7}
         self.pids = Pids()
         self.known = [WEB, GONE]
+        self.failing = False
         network = SimpleNamespace(is_bridge=False, driver="macvlan")
         store = SimpleNamespace(
             endpoints=self._endpoints, release=self._release, all=lambda: [network],
@@ -59,6 +61,8 @@ class Bench:
 
     def links(self, ns: str = "") -> list[Any]:
         """Those of the kernel: there are none."""
+        if ns and self.failing:
+            raise Unavailable("the worker died")
         if ns:
             self.looked_into.append(ns)
         return []
@@ -84,6 +88,15 @@ def test_who_runs_is_known_at_once_and_looked_after_once(bench: Bench) -> None:
     for _ in range(2):
         bench.resuming.resume(bench.pid_of)
         bench.resuming.forget_ended(bench.pid_of)
+    assert bench.plugged == ["web"]
+
+
+def test_who_could_not_be_looked_after_is_so_the_next_time(bench: Bench) -> None:
+    bench.resuming.forget_ended(bench.pid_of)
+    bench.failing = True
+    bench.resuming.resume(bench.pid_of)
+    bench.failing = False
+    bench.resuming.resume(bench.pid_of)
     assert bench.plugged == ["web"]
 
 
