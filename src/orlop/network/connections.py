@@ -110,7 +110,7 @@ class Connections:
             self.cni.publish(namespace, container, held)
             return
         first = self._networks.get(namespace, found[0].network)
-        if first.internal or not first.is_bridge:
+        if not first.publishes:
             kind = "an internal" if first.internal else f"{first.driver}: such a"
             raise InvalidArgument(f"{kind} network publishes no ports")
         key = (namespace, container)

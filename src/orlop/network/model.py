@@ -122,6 +122,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     def is_bridge(self) -> bool:
         return self.driver == "bridge"
 
+    @property
+    def publishes(self) -> bool:
+        """Whether ports of the host can lead into it."""
+        return self.is_bridge and not self.internal
+
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of a container's interface: bits in a second that come in and go out, 0 for none.

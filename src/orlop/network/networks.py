@@ -326,10 +326,12 @@ class Networks:
     def _ports_lead_to(
         self, namespace: str = "", container: str = ""
     ) -> dict[tuple[str, str], Sequence[str]]:
-        """The addresses of the place to which a container came first; of one, or of all."""
+        """The addresses of a container's first place in a network that publishes; of one, or all."""
         found: dict[tuple[str, str], Sequence[str]] = {}
+        publishing = {each.id for each in self.store.all() if each.publishes}
         for each in self.store.endpoints(namespace, container):
-            found.setdefault((each.namespace, each.container), each.addresses)
+            if each.network in publishing:
+                found.setdefault((each.namespace, each.container), each.addresses)
         return found
 
     def address_of(self, namespace: str, container: str) -> str:

@@ -15,6 +15,11 @@ from orlop.metadata import Transaction
 from orlop.network.model import Port
 
 _EVERY_VERSION = frozenset((4, 6))
+_PLACES = (
+    "network_endpoints JOIN networks ON networks.id = network AND driver = 'bridge'"
+    " AND NOT internal WHERE network_endpoints.namespace = ? AND container = ?"
+)
+"""Of a container, in networks that publish (`Network.publishes`)."""
 
 
 def replace(tx: Transaction, namespace: str, container: str, ports: Sequence[Port]) -> None:
@@ -29,6 +34,16 @@ def replace(tx: Transaction, namespace: str, container: str, ports: Sequence[Por
             (namespace, container, each.protocol, each.host_address, each.host_port,
              each.container_port, each.count),
         )  # fmt: skip
+
+
+def close_unled(tx: Transaction, namespace: str, container: str) -> None:
+    """Forget the ports of who is in no network any more to which they could lead."""
+    key = (namespace, container)
+    tx.execute(
+        "DELETE FROM network_ports WHERE namespace = ? AND container = ?"
+        f" AND NOT EXISTS (SELECT 1 FROM {_PLACES})",
+        (*key, *key),
+    )
 
 
 def port(row: sqlite3.Row) -> Port:
@@ -67,10 +82,9 @@ def _versions(tx: Transaction, namespace: str, container: str, host: str) -> fro
     if host:
         return frozenset((ipaddress.ip_address(host).version,))
     rows = tx.all(
-        "SELECT network, address FROM network_addresses"
-        " JOIN network_endpoints USING (namespace, container, network)"
-        " WHERE namespace = ? AND container = ? ORDER BY position",
-        (namespace, container),
+        "SELECT address FROM network_addresses WHERE namespace = ? AND container = ?"
+        f" AND network = (SELECT network FROM {_PLACES} ORDER BY position LIMIT 1)",
+        (namespace, container, namespace, container),
     )
-    first = [row["address"] for row in rows if row["network"] == rows[0]["network"]]
+    first = [row["address"] for row in rows]
     return frozenset(ipaddress.ip_address(each).version for each in first) or _EVERY_VERSION

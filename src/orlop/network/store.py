@@ -260,7 +260,7 @@ class NetworkStore:
     def release(self, namespace: str, container: str, network: str = "") -> list[Endpoint]:
         """Take a container out of a network, or of all; where it was.
 
-        Ports lead to nobody who is in no network any more.
+        Ports lead to nobody who is in no network any more that publishes them.
         """
         found = self.endpoints(namespace, container, network)
         with self._db.write() as tx:
@@ -271,12 +271,7 @@ class NetworkStore:
                     (namespace, container, each.network),
                 )
                 _note_loss(tx, each)
-            key = (namespace, container)
-            tx.execute(
-                "DELETE FROM network_ports WHERE namespace = ? AND container = ? AND NOT EXISTS"
-                " (SELECT 1 FROM network_endpoints WHERE namespace = ? AND container = ?)",
-                (*key, *key),
-            )
+            port_records.close_unled(tx, namespace, container)
         return found
 
     # Ports

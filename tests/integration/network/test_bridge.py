@@ -291,6 +291,22 @@ def test_the_end_of_a_container_frees_all_and_a_start_takes_it_again(daemon: Net
     assert fetch("http://192.168.7.1:8080") == "web"
 
 
+def test_a_port_leads_to_networks_that_publish_only(daemon: Networked, outside: Host) -> None:
+    daemon.create_network("shut", internal=True)
+    daemon.create_network("open")
+    daemon.box(
+        "web", networks=[{"network": each} for each in ("bridge", "shut", "open")], ports=WEB
+    )
+    url = "http://192.168.7.1:8080"
+    assert fetch(url, outside) == "web"
+    daemon.orlop("network", "disconnect", "bridge", "web")
+    assert fetch(url, outside) == "web" and fetch("http://[::1]:8080") == "web"
+    daemon.orlop("network", "disconnect", "open", "web")
+    assert not daemon.inspect("web").ports and refused(url, outside)
+    with socket.socket() as free:
+        free.bind(("", 8080))
+
+
 def test_a_restart_policy_connects_again(daemon: Networked) -> None:
     daemon.box("web", ports=WEB, options=["--restart", "always"])
     pid = daemon.pid_of("web")

@@ -132,10 +132,25 @@ def test_ports_are_kept_and_go_with_the_container(store: NetworkStore) -> None:
     assert store.ports() == {}
 
 
+def test_ports_go_with_the_last_network_that_publishes(store: NetworkStore) -> None:
+    lan = network(store, "lan", "10.1.0.0/24", driver="macvlan", bridge="eth0")
+    made = [lan, network(store, "two"), network(store, "shut", internal=True)]
+    for each in made:
+        store.reserve(each, "box", Wish(network=each.name))
+    store.publish("default", "box", [Port(container_port=80, host_port=8080)])
+    store.release("default", "box", made[2].id)
+    assert store.ports_of("default", "box")
+    store.release("default", "box", made[1].id)
+    assert not store.ports_of("default", "box")
+
+
 def test_a_port_leads_to_one_container(store: NetworkStore) -> None:
     """Whatever the protocol, and whatever the sockets say."""
     four = network(store, "four", "10.1.0.0/24")
-    six = network(store, "six", "fd00:1::/64", driver="macvlan", bridge="eth0")
+    subnets = (pools.subnet("fd00:1::/64"),)
+    six = store.create(
+        Network(id="", namespace="default", name="six", subnets=subnets), [], ipv4=False
+    )
     for where, name in ((four, "box"), (four, "other"), (six, "six")):
         store.reserve(where, name, Wish(network=where.name))
     held = Port(container_port=80, host_port=8080, protocol="sctp", count=3)
