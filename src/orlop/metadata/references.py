@@ -14,6 +14,11 @@ def ensure_namespace(tx: Transaction, namespace: str) -> None:
     tx.execute("INSERT OR IGNORE INTO namespaces VALUES (?)", (namespace,))
 
 
+def namespace_is_gone(tx: Transaction, namespace: str, name: str) -> bool:
+    """Whether what has this name in a namespace should have gone with that (`sweeping.Dead`)."""
+    return tx.one("SELECT 1 FROM namespaces WHERE name = ?", (namespace,)) is None
+
+
 def attach_to_lease(
     tx: Transaction, namespace: str, lease: str, resource_type: str, resource_id: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,13 @@ from google.protobuf.message import Message
 from orlop.errors import NotFound
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, fieldmask, filters, labels
-from orlop.metadata.references import LEASED, attach_to_lease, ensure_namespace
+from orlop.metadata.references import (
+    LEASED,
+    attach_to_lease,
+    detach_from_lease,
+    ensure_namespace,
+    namespace_is_gone,
+)
 from orlop.metadata.sweeping import Dead, Key
 from orlop.network.namespaces import PinnedNamespaces
 from orlop.wire.services.network_pb2 import NetNSCreate, NetNSDelete, NetNSUpdate
@@ -36,6 +43,7 @@ class NamedNamespaces:
         self.pins = pins
         self._db = database
         self._publisher = publisher
+        self._changing = threading.Lock()
 
     def create(
         self, namespace: str, name: str, own: Mapping[str, str], *, lease: str = ""
@@ -45,17 +53,25 @@ class NamedNamespaces:
         kept = {key: value for key, value in own.items() if value}
         if lease:
             kept[LEASED] = lease
-        path = self.pins.create(namespace, name)
-        try:
-            with self._db.write() as tx:
-                ensure_namespace(tx, namespace)
-                labels.replace(tx, _KIND, namespace, name, kept)
-                attach_to_lease(tx, namespace, lease, RESOURCE, name)
-        except BaseException:
-            self.pins.delete(namespace, name)
-            raise
+        with self._changing:
+            path = self._create(namespace, name, kept, lease)
         self._tell(namespace, "create", NetNSCreate(name=name, path=str(path), labels=kept))
         return Named(name, path, kept)
+
+    def _create(self, namespace: str, name: str, kept: Mapping[str, str], lease: str) -> Path:
+        """The pin last: of what a crash leaves without one `reap` takes the labels away."""
+        self.pins.check_free(namespace, name)
+        with self._db.write() as tx:
+            ensure_namespace(tx, namespace)
+            labels.replace(tx, _KIND, namespace, name, kept)
+            attach_to_lease(tx, namespace, lease, RESOURCE, name)
+        try:
+            return self.pins.create(namespace, name)
+        except BaseException:
+            with self._db.write() as tx:
+                labels.remove(tx, _KIND, namespace, name)
+                detach_from_lease(tx, namespace, lease, RESOURCE, name)
+            raise
 
     def list(self, namespace: str, wanted: Iterable[str] = ()) -> list[Named]:
         """Those that any of the filters match, by name; they see name and labels."""
@@ -87,9 +103,10 @@ class NamedNamespaces:
 
     def delete(self, namespace: str, name: str) -> None:
         """Give up a name: the namespace ends with its last process. Raises NotFound."""
-        self.pins.delete(namespace, name)
-        with self._db.write() as tx:
-            labels.remove(tx, _KIND, namespace, name)
+        with self._changing:
+            self.pins.delete(namespace, name)
+            with self._db.write() as tx:
+                labels.remove(tx, _KIND, namespace, name)
         self._tell(namespace, "delete", NetNSDelete(name=name))
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
@@ -114,9 +131,14 @@ class NamedNamespaces:
         return True
 
     def leave_namespace(self, namespace: str) -> None:
-        """A namespace of the daemon has gone: what it had goes as well."""
-        for name in self.pins.names(namespace):
-            self.delete(namespace, name)
+        """A namespace of the daemon has gone, unless it is there again: so does what it had."""
+        keys = [(namespace, name) for name in self.pins.names(namespace)]
+        self.collect(keys, namespace_is_gone)
+
+    def leave_gone(self) -> None:
+        """Namespaces may have gone while nobody heard of it."""
+        for namespace in self.pins.namespaces():
+            self.leave_namespace(namespace)
 
     def reap(self) -> None:
         """Forget what is no more, after the host has been started anew or a crash."""

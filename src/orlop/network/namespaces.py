@@ -27,11 +27,9 @@ class PinnedNamespaces:
 
     def create(self, namespace: str, name: str) -> Path:
         """Make one with nothing but lo, which is up; where it is pinned. Raises AlreadyExists."""
-        validate_identifier("network namespace", name)
         path = self.folder / namespace / name
         with self._creating:
-            if is_pinned(path):
-                raise AlreadyExists(f'network namespace "{name}"')
+            self.check_free(namespace, name)
             _touch(path)
             try:
                 self._kernel.pin(str(path))
@@ -39,6 +37,12 @@ class PinnedNamespaces:
                 self._discard(path)  # the worker may have died behind it
                 raise
         return path
+
+    def check_free(self, namespace: str, name: str) -> None:
+        """Raise AlreadyExists if there is one of that name; InvalidArgument if none can be."""
+        validate_identifier("network namespace", name)
+        if is_pinned(self.folder / namespace / name):
+            raise AlreadyExists(f'network namespace "{name}"')
 
     def _discard(self, path: Path) -> None:
         if is_pinned(path):
@@ -60,6 +64,10 @@ class PinnedNamespaces:
         if not is_pinned(path):
             raise NotFound(f'network namespace "{name}"')
         return path
+
+    def namespaces(self) -> list[str]:
+        """The containerd namespaces in which some are pinned."""
+        return sorted({path.parent.name for path in self.folder.glob("*/*")})
 
     def names(self, namespace: str) -> list[str]:
         return sorted(path.name for path in self._pins(namespace))

@@ -15,6 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from orlop.errors import AlreadyExists, FailedPrecondition, NotFound, OrlopError
 from orlop.events import Publisher
 from orlop.metadata import fieldmask
+from orlop.metadata.references import namespace_is_gone
 from orlop.metadata.sweeping import Dead, Key
 from orlop.network import bridge, uplink
 from orlop.network.cni_records import is_cni
@@ -181,12 +182,14 @@ class Networks:
                 pass
         return removed
 
-    def prune(self, namespace: str, wanted: Iterable[str] = ()) -> list[Network]:
-        """Remove all that nobody uses and any of the filters match."""
+    def prune(
+        self, namespace: str, wanted: Iterable[str] = (), dead: Dead | None = None
+    ) -> list[Network]:
+        """Remove all that nobody uses, any of the filters match, and that are `dead` if given."""
         found = []
         for each in self.store.of_namespace(namespace, wanted):
             with suppress(FailedPrecondition, NotFound):
-                found.append(self.remove(namespace, each.id))
+                found.append(self.remove(namespace, each.id, dead))
         return found
 
     def ensure(self, network: Network) -> int:
@@ -326,7 +329,7 @@ class Networks:
     def _ports_lead_to(
         self, namespace: str = "", container: str = ""
     ) -> dict[tuple[str, str], Sequence[str]]:
-        """The addresses of a container's first place in a network that publishes; of one, or all."""
+        """Addresses of a container's first place in a network that publishes; of one, or all."""
         found: dict[tuple[str, str], Sequence[str]] = {}
         publishing = {each.id for each in self.store.all() if each.publishes}
         for each in self.store.endpoints(namespace, container):
@@ -340,8 +343,13 @@ class Networks:
         return next(iter(found.get((namespace, container), ())), "")
 
     def leave_namespace(self, namespace: str) -> None:
-        """A namespace is about to go: the networks in it that nobody uses go with it."""
+        """A namespace has gone, unless it is there again: so do networks that nobody uses."""
         try:
-            self.prune(namespace)
+            self.prune(namespace, dead=namespace_is_gone)
         except OrlopError as error:
             _log.warning("namespace=%s networks stay: %s", namespace, error)
+
+    def leave_gone(self) -> None:
+        """Namespaces may have gone while nobody heard of it."""
+        for namespace in sorted({each.namespace for each in self.store.all()}):
+            self.leave_namespace(namespace)

@@ -71,6 +71,8 @@ class NetworkWatch:
         self._resuming.resume(self._pid_of)
         self._own.follow_all()
         self._hosts.refresh_all()
+        self._networks.leave_gone()
+        self._named.leave_gone()
 
     def _heard(self, envelope: Envelope) -> None:
         namespace, topic = envelope.namespace, envelope.topic

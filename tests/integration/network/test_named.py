@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import NotFound
+from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.events import Exchange
 from orlop.metadata import Database, Transaction
 from orlop.metadata.references import attach_to_lease
@@ -19,6 +19,7 @@ from orlop.network.named import RESOURCE, NamedNamespaces
 pytestmark = pytest.mark.root
 
 _KEY = ("test", "lab")
+_PINS = "orlop.network.namespaces.PinnedNamespaces"
 
 
 @pytest.fixture
@@ -81,3 +82,52 @@ def test_one_that_was_half_given_up_is_forgotten_at_the_start(
         named.delete(*_KEY)
     with database.read() as tx:
         assert tx.one("SELECT 1 FROM labels WHERE kind = 'netns'") is None
+
+
+def test_a_namespace_that_is_there_again_keeps_what_it_has(
+    named: NamedNamespaces, database: Database
+) -> None:
+    """It is heard late that it had gone, or not at all."""
+    named.leave_namespace("test")
+    named.leave_gone()
+    assert [each.name for each in named.list("test")] == ["lab"]
+    with database.write() as tx:
+        for table in ("lease_resources", "leases", "namespaces"):
+            tx.execute(f"DELETE FROM {table}")
+    named.leave_gone()
+    assert named.list("test") == []
+
+
+@pytest.mark.parametrize("at", ["orlop.metadata.labels.replace", f"{_PINS}.create"])
+def test_one_that_was_half_made_is_no_more_at_the_next_start(
+    named: NamedNamespaces, database: Database, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A pin that no record knows would stay for good."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for each in (at, "orlop.metadata.labels.remove", f"{_PINS}.delete"):  # nor is it undone
+            patch.setattr(each, killed)
+        with pytest.raises(KeyboardInterrupt):
+            named.create("test", "two", {"a": "b"}, lease="first")
+    named.reap()
+    assert named.pins.names("test") == ["lab"]
+    with database.read() as tx:
+        assert tx.one("SELECT 1 FROM labels WHERE owner = 'two'") is None
+
+
+def test_one_that_could_not_be_made_leaves_nothing(
+    named: NamedNamespaces, database: Database
+) -> None:
+    for name, error in (("lab", AlreadyExists), ("no such", InvalidArgument), ("x", NotFound)):
+        with pytest.raises(error):
+            named.create("test", name, {"a": "b"}, lease="none" if name == "x" else "second")
+    (named.pins.folder / "test" / "two").mkdir()
+    with pytest.raises(OSError, match="two"):
+        named.create("test", "two", {"a": "b"}, lease="second")
+    with database.read() as tx:
+        assert len(tx.all("SELECT * FROM lease_resources")) == 1
+        assert len(tx.all("SELECT * FROM labels")) == 1
+    (named.pins.folder / "test" / "two").rmdir()

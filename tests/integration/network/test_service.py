@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from orlop.errors import (
     OrlopError,
     ResourceExhausted,
 )
+from orlop.wire.events_pb2 import NamespaceDelete
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.services import events_pb2, leases_pb2, namespaces_pb2, tasks_pb2
 from orlop.wire.services import network_pb2 as wire
@@ -314,6 +316,34 @@ def test_what_a_namespace_has_goes_with_it(daemon: Networked) -> None:
         connection.namespaces.delete(namespaces_pb2.DeleteNamespaceRequest(name="elsewhere"))
         daemon.wait_for(lambda: not connection.netns.list(wire.ListNetNSRequest()).netns)
         assert not connection.networks.list(wire.ListNetworksRequest()).networks
+
+
+def test_a_namespace_that_is_there_keeps_what_it_has(daemon: Networked) -> None:
+    """Whatever an event says; one that has gone unheard loses it at the next start."""
+    gone = AnyMessage(type_url="containerd.events.NamespaceDelete")
+    envelope = Envelope(namespace="elsewhere", topic="/namespaces/delete", event=gone)
+    envelope.event.value = NamespaceDelete(name="elsewhere").SerializeToString()
+    envelope.timestamp.GetCurrentTime()
+    with daemon.connect("elsewhere") as connection:
+        connection.networks.create(wire.CreateNetworkRequest(network=wire.Network(name="one")))
+        connection.netns.create(wire.CreateNetNSRequest(name="lab"))
+        connection.events.forward(events_pb2.ForwardRequest(envelope=envelope))
+    daemon.box("brief", "sleep", "1000")
+    daemon.orlop("rm", "-f", "brief")
+    daemon.wait_for(lambda: daemon.gone("brief"))  # so the other has been heard, too
+    assert _what_is_elsewhere(daemon) == ["lab", "one"]
+    daemon.stop()
+    with closing(sqlite3.connect(daemon.root / "metadata.db")) as database, database:
+        database.execute("DELETE FROM namespaces WHERE name = 'elsewhere'")
+    daemon.start()
+    daemon.wait_for(lambda: _what_is_elsewhere(daemon) == [])
+
+
+def _what_is_elsewhere(daemon: Networked) -> list[str]:
+    with daemon.connect("elsewhere") as connection:
+        pins = connection.netns.list(wire.ListNetNSRequest()).netns
+        networks = connection.networks.list(wire.ListNetworksRequest()).networks
+        return [each.name for each in (*pins, *networks)]
 
 
 def _await_silence(daemon: Networked, heard: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +36,14 @@ def firewall() -> Firewall:
 
 
 @pytest.fixture
-def networks(tmp_path: Path, firewall: Firewall) -> Networks:
-    store = NetworkStore(Database(tmp_path / "metadata.db"), "orlop0", Pools())
+def database(tmp_path: Path) -> Iterator[Database]:
+    with closing(Database(tmp_path / "metadata.db")) as made:
+        yield made
+
+
+@pytest.fixture
+def networks(database: Database, firewall: Firewall) -> Networks:
+    store = NetworkStore(database, "orlop0", Pools())
     kernel = SimpleNamespace(apply=lambda *_: None, links=list, routes=list)
     names = SimpleNamespace(moved=None, ports=list, leave=lambda _: None)
     forwarding = SimpleNamespace(closed={})
@@ -70,3 +78,16 @@ def test_whoever_makes_the_rules_meanwhile(
     assert firewall.names == (["goes", "stays"] if refused else ["stays"])
     networks.refresh()
     assert firewall.names == (["goes", "stays"] if refused else ["stays"])
+
+
+def test_a_namespace_that_is_there_again_keeps_its_networks(
+    networks: Networks, database: Database
+) -> None:
+    """It is heard late that it had gone, or not at all."""
+    networks.leave_namespace(NS)
+    networks.leave_gone()
+    assert len(networks.store.all()) == 2
+    with database.write() as tx:
+        tx.execute("DELETE FROM namespaces")
+    networks.leave_gone()
+    assert not networks.store.all()
