@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import leases, restarts
+from orlop.client import labels, leases, restarts
 from orlop.client.connection import Connection
 from orlop.client.containers import CHECKPOINT_LABEL
 from orlop.errors import AlreadyExists, NotFound, OrlopError
@@ -64,7 +63,7 @@ def create(
         request = tasks_pb2.CheckpointTaskRequest(container_id=container.id, options=pack(wanted))
         for made in held.tasks.checkpoint(request).descriptors:
             if made.media_type == _IMAGES:
-                _label(held, container, name, made.digest)
+                labels.change(held, container.id, {CHECKPOINT_LABEL + name: made.digest})
 
 
 @contextmanager
@@ -112,7 +111,7 @@ def remove(
         shutil.rmtree(place)
         return
     digest = _digest(container, name)
-    _label(connection, container, name, "")
+    labels.change(connection, container.id, {CHECKPOINT_LABEL + name: ""})
     if digest not in [each for other, each in _kept(container).items() if other != name]:
         _delete_blob(connection, digest)
 
@@ -166,18 +165,6 @@ def _digest(container: containers_pb2.Container, name: str) -> str:
         return _kept(container)[name]
     except KeyError:
         raise NotFound(f'checkpoint "{name}" of container "{container.id}"') from None
-
-
-def _label(
-    connection: Connection, container: containers_pb2.Container, name: str, digest: str
-) -> None:
-    key = CHECKPOINT_LABEL + name
-    changed = containers_pb2.Container(id=container.id, labels={key: digest} if digest else {})
-    connection.containers.update(
-        containers_pb2.UpdateContainerRequest(
-            container=changed, update_mask=FieldMask(paths=[f"labels.{key}"])
-        )
-    )
 
 
 def _delete_blob(connection: Connection, digest: str) -> None:

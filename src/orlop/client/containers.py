@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,15 +31,11 @@ SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 STOP_SIGNAL_LABEL = "io.containerd.image.config.stop-signal"
 STOP_TIMEOUT_LABEL = "orlop/stop-timeout"
-AUTO_REMOVE_LABEL = "orlop/auto-remove"
-"""On a container that the daemon removes when it ends: the value is "true", or what `attended` says
-of a client that removes it itself, if that lives then."""
 NAMESPACES_LABEL = "orlop/namespaces"
 """A JSON object as {"pid": ID}: whose namespaces the daemon gives a container at each start."""
 CHECKPOINT_LABEL = "containerd.io/gc.ref.content.checkpoint."
 """With a checkpoint's name after it, on a container that has it; the value is its digest."""
 
-_ATTENDED = "client:"
 _STOP_GRACE = 10.0
 
 
@@ -197,19 +192,6 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
         from orlop.client import checkpoints
 
         checkpoints.remove_all(connection, container)
-
-
-def is_removed_at_its_end(container: containers_pb2.Container) -> bool:
-    """Whether it was run with `--rm`; other values of `AUTO_REMOVE_LABEL` mean nothing."""
-    value = container.labels.get(AUTO_REMOVE_LABEL, "")
-    return value == "true" or value.startswith(_ATTENDED)
-
-
-def attended() -> str:
-    """For `AUTO_REMOVE_LABEL`: that this process sees the container's end."""
-    from orlop.sys.process import mark
-
-    return f"{_ATTENDED}{mark(os.getpid())}"
 
 
 def _end_task(connection: Connection, container: str) -> None:

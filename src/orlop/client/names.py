@@ -13,8 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from google.protobuf.field_mask_pb2 import FieldMask
-
+from orlop.client import labels
 from orlop.client.connection import Connection
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound
 from orlop.rpc.context import validate_identifier
@@ -82,12 +81,7 @@ def rename(connection: Connection, container: Record, name: str) -> None:
     validate_identifier("container", name)
     with naming(connection):
         _refuse_taken(connection, name)
-        changed = Record(id=container.id, labels={LABEL: "" if name == container.id else name})
-        connection.containers.update(
-            containers_pb2.UpdateContainerRequest(
-                container=changed, update_mask=FieldMask(paths=[f"labels.{LABEL}"])
-            )
-        )
+        labels.change(connection, container.id, {LABEL: "" if name == container.id else name})
 
 
 def _refuse_taken(connection: Connection, name: str) -> Record | None:

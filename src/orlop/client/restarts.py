@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from google.protobuf.field_mask_pb2 import FieldMask
-
 from orlop.client.connection import Connection
+from orlop.client.labels import change
 from orlop.errors import InvalidArgument
 from orlop.wire.services import containers_pb2
 from orlop.wire.task_types_pb2 import STOPPED, Process
@@ -41,9 +38,9 @@ def expect(connection: Connection, container: containers_pb2.Container, *, runni
     if not has_policy(container):
         return
     if running:
-        _label(connection, container, {STATUS: "running", _STOPPED: "false", _COUNT: ""})
+        change(connection, container.id, {STATUS: "running", _STOPPED: "false", _COUNT: ""})
     else:
-        _label(connection, container, {STATUS: "", _STOPPED: "true"})
+        change(connection, container.id, {STATUS: "", _STOPPED: "true"})
 
 
 def choose(
@@ -59,18 +56,7 @@ def choose(
         wanted[_STOPPED] = ""
     elif task is None or not comes_back(container, task.exit_status):
         wanted[STATUS] = ""  # as for one that nobody has started yet
-    _label(connection, container, wanted)
-
-
-def _label(
-    connection: Connection, container: containers_pb2.Container, labels: Mapping[str, str]
-) -> None:
-    """Set labels; an empty one is removed."""
-    changed = containers_pb2.Container(id=container.id, labels=labels)
-    mask = FieldMask(paths=[f"labels.{each}" for each in labels])
-    connection.containers.update(
-        containers_pb2.UpdateContainerRequest(container=changed, update_mask=mask)
-    )
+    change(connection, container.id, wanted)
 
 
 def has_policy(container: containers_pb2.Container) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from orlop.client import restarts, states
+from orlop.client import autoremoval, restarts, states
 from orlop.client.connection import Connection
-from orlop.client.containers import SPEC_TYPE, is_removed_at_its_end, spec_of
+from orlop.client.containers import SPEC_TYPE, spec_of
 from orlop.errors import FailedPrecondition
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import STOPPED
@@ -52,7 +52,7 @@ def update_policy(connection: Connection, container: containers_pb2.Container, p
     Raises InvalidArgument for what is no policy, FailedPrecondition for a container that is
     removed when it ends.
     """
-    if policy != "no" and is_removed_at_its_end(container):
+    if policy != "no" and autoremoval.is_wanted(container):
         raise FailedPrecondition(
             f'container "{container.id}" was run with --rm: it is removed when it ends'
         )

@@ -163,8 +163,14 @@ class AutoRemover:
     def _remove_all(self, namespace: str, container: Container) -> None:
         name = container.id
         try:
-            # Somebody else may be faster, and make another one.
-            if self._is_another(namespace, container):
+            # Somebody else may be faster, and make another one, or start this one again.
+            found = self._containers.get(namespace, name)
+            if found.created_at != container.created_at or not _concerns(found):
+                return
+            status = self._status(namespace, name, lost=STOPPED)
+            if status == UNKNOWN:
+                self._look_later(namespace, container)
+            if status != STOPPED:
                 return
             with suppress(NotFound):
                 self._delete_task(namespace, name)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
+from orlop.client import labels
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
 _LABEL = "orlop/auto-remove"
+_SLEEPER = ("sh", "-c", "echo up >> /starts; sleep 1000")
 
 
 def test_a_label_that_says_no_removes_nothing(orlopd: Orlopd, busybox: str) -> None:
@@ -22,3 +28,64 @@ def test_a_label_that_says_no_removes_nothing(orlopd: Orlopd, busybox: str) -> N
     orlopd.orlop("run", "-d", "--rm", "--name", "yes", busybox, "true")
     orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "no\n")
     orlopd.orlop("rm", "no")
+
+
+def test_a_restart_is_no_end(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--rm", "--name", "web", busybox, *_SLEEPER)
+    _starts(orlopd, 1)
+    for number in (2, 3):
+        orlopd.orlop("restart", "-t", "0", "web")
+        _starts(orlopd, number)
+    refused = orlopd.orlop("restart", "--signal", "NONE", "web", check=False)
+    assert refused.returncode == 1
+    orlopd.orlop("stop", "-t", "0", "web")
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def test_a_restart_is_no_end_to_an_attached_client(orlopd: Orlopd, busybox: str) -> None:
+    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+        _starts(orlopd, 1)
+        orlopd.orlop("restart", "-t", "0", "web")
+        assert client.wait(patient(20)) == 137
+    _starts(orlopd, 2)
+    orlopd.orlop("stop", "-t", "0", "web")
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def test_a_client_that_sees_the_end_late_leaves_what_was_started_again(
+    orlopd: Orlopd, busybox: str
+) -> None:
+    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+        _starts(orlopd, 1)
+        client.send_signal(signal.SIGSTOP)
+        orlopd.orlop("restart", "-t", "0", "web")
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(patient(20)) == 137
+    _starts(orlopd, 2)
+    orlopd.orlop("stop", "-t", "0", "web")
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def test_the_label_is_read_again_before_a_removal(orlopd: Orlopd, busybox: str) -> None:
+    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+        client.send_signal(signal.SIGSTOP)
+        orlopd.orlop("stop", "-t", "0", "web")  # from here on the daemon waits for the client
+        with orlopd.connect() as connection:
+            labels.change(connection, "web", {_LABEL: "false"})
+        client.kill()
+    orlopd.orlop("run", "-d", "--rm", "--name", "other", busybox, "sleep", "5")
+    orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "web\n")  # longer than its patience
+    orlopd.orlop("rm", "web")
+
+
+def _starts(orlopd: Orlopd, number: int) -> None:
+    """Wait until the container has been started so often; its files have seen all of it."""
+    orlopd.wait_for(
+        lambda: orlopd.orlop("exec", "web", "cat", "/starts", check=False).stdout == "up\n" * number
+    )

@@ -6,7 +6,7 @@ import argparse
 
 from orlop.cli.each import for_each
 from orlop.cli.options import add_stopping
-from orlop.client import Connection, containers
+from orlop.client import Connection, autoremoval, containers
 from orlop.client.starting import start, stop
 
 
@@ -18,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, connection: Connection) -> int:
     def restart(name: str) -> None:
         container = containers.get(connection, name)
-        stop(connection, container, grace=args.time, signal_name=args.signal)
-        start(connection, container)
+        with autoremoval.put_off(connection, container):
+            stop(connection, container, grace=args.time, signal_name=args.signal)
+            start(connection, container)
 
     return for_each(args.containers, restart)

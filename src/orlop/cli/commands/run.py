@@ -23,6 +23,7 @@ from orlop.cli.session import Left
 from orlop.client import (
     Connection,
     attach,
+    autoremoval,
     containers,
     creating,
     images,
@@ -197,7 +198,8 @@ def _labels(args: argparse.Namespace, connection: Connection, container: str) ->
     if log:
         labels[log_files.LABEL] = log
     if args.rm:
-        labels[containers.AUTO_REMOVE_LABEL] = "true" if args.detach else containers.attended()
+        by = autoremoval.BY_DAEMON if args.detach else autoremoval.attended()
+        labels[autoremoval.LABEL] = by
     return labels
 
 
@@ -273,7 +275,7 @@ def _attached(
             return farewell(left)
     if args.rm:
         with suppress(Unavailable):  # the next daemon does it, once we have gone
-            containers.remove(connection, record, force=True)
+            autoremoval.remove(connection, record)
     return status
 
 
@@ -297,5 +299,5 @@ def _attached_alone(
                 return farewell(left)
     if args.rm:
         with suppress(Unavailable):  # the next daemon does it, once we have gone
-            containers.remove(connection, record, force=True)
+            autoremoval.remove(connection, record)
     return status
