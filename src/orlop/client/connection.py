@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orlop.errors import Unavailable
 from orlop.rpc.client import Client
 from orlop.rpc.ttrpc.client import TtrpcChannel
+from orlop.rpc.ttrpc.protocol import ABSURD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,9 @@ class Connection:
     def _connect(self) -> TtrpcChannel:
         socket = f"{self.address}.ttrpc"
         try:
-            return TtrpcChannel.connect(socket, peer=f'orlopd at "{self.address}"')
+            # Lists of all that there is may be long.
+            peer = f'orlopd at "{self.address}"'
+            return TtrpcChannel.connect(socket, peer=peer, answer_max=ABSURD)
         except OSError as error:
             raise Unavailable(
                 f'cannot reach orlopd at "{socket}" ({error.strerror}); is it running, and are you '

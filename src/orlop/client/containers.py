@@ -161,8 +161,7 @@ def get(connection: Connection, container: str) -> containers_pb2.Container:
 
 
 def list_records(connection: Connection) -> list[containers_pb2.Container]:
-    answer = connection.containers.list(containers_pb2.ListContainersRequest())
-    return list(answer.containers)
+    return names.listed(connection)
 
 
 def remove(connection: Connection, container: containers_pb2.Container, *, force: bool) -> None:

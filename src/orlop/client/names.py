@@ -45,13 +45,19 @@ def find(connection: Connection, wanted: str) -> Record:
         return renamed[0]
     if by_id is not None:
         return by_id
-    found = [each for each in _list(connection, []) if _begins(each, wanted)] if wanted else []
+    found = [each for each in listed(connection) if _begins(each, wanted)] if wanted else []
     if len(found) > 1:
         names = ", ".join(sorted(of(each) for each in found))
         raise InvalidArgument(f'"{wanted}" begins the names of several containers: {names}')
     if not found:
         raise NotFound(f'container "{wanted}"')
     return found[0]
+
+
+def listed(connection: Connection, *filters: str) -> list[Record]:
+    """The containers that any of the filters match, or all; one message could not hold them."""
+    request = containers_pb2.ListContainersRequest(filters=filters)
+    return [each.container for each in connection.containers.list_stream(request)]
 
 
 @contextmanager
@@ -109,9 +115,4 @@ def _with_id(connection: Connection, id: str) -> Record | None:
 
 def _renamed(connection: Connection, name: str) -> list[Record]:
     # A string of the filter grammar is one of Go's, as of JSON.
-    return _list(connection, [f'labels."{LABEL}"=={json.dumps(name)}'])
-
-
-def _list(connection: Connection, filters: list[str]) -> list[Record]:
-    request = containers_pb2.ListContainersRequest(filters=filters)
-    return list(connection.containers.list(request).containers)
+    return listed(connection, f'labels."{LABEL}"=={json.dumps(name)}')

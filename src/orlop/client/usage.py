@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from orlop.client import snapshots, states
+from orlop.client import containers, snapshots, states
 from orlop.client.connection import Connection
+from orlop.client.images import list_all
 from orlop.errors import Cancelled, DeadlineExceeded, NotFound, OrlopError
-from orlop.wire.services import containers_pb2, content_pb2, images_pb2, snapshots_pb2
+from orlop.wire.services import containers_pb2, content_pb2, snapshots_pb2
 
 _CONTENT = "containerd.io/gc.ref.content"
 _SNAPSHOT = "containerd.io/gc.ref.snapshot."
@@ -89,8 +90,8 @@ def of(connection: Connection) -> Usage:
     Blobs that it shares with other namespaces are counted in each.
     """
     store = _store(connection)
-    records = connection.containers.list(containers_pb2.ListContainersRequest()).containers
-    images = connection.images.list(images_pb2.ListImagesRequest()).images
+    records = containers.list_records(connection)
+    images = list_all(connection)
     in_use = {record.image for record in records}
     parts = {image.name: _reachable(store, [("content", image.target.digest)]) for image in images}
     # Two names of one image share all of it: to remove one of them frees nothing.

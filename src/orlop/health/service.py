@@ -26,21 +26,23 @@ class ContainerHealthService(Service):
 
     def list(self, request: wire.ListHealthRequest, ctx: CallContext) -> wire.ListHealthResponse:
         found = self._monitor.all(ctx.require_namespace())
-        return wire.ListHealthResponse(health=[_to_wire(*pair) for pair in found])
+        return wire.ListHealthResponse(health=[_brief(*pair) for pair in found])
+
+
+def _brief(container: str, health: Health) -> wire.ContainerHealth:
+    """Without the results, whose output may be 20 KiB of each container."""
+    return wire.ContainerHealth(
+        container_id=container, status=health.status, failing_streak=health.failing_streak
+    )
 
 
 def _to_wire(container: str, health: Health) -> wire.ContainerHealth:
-    return wire.ContainerHealth(
-        container_id=container,
-        status=health.status,
-        failing_streak=health.failing_streak,
-        results=[
-            wire.CheckResult(
-                start=timestamp(each.start),
-                end=timestamp(each.end),
-                exit_code=each.exit_code,
-                output=each.output,
-            )
-            for each in health.results
-        ],
-    )
+    found = _brief(container, health)
+    for each in health.results:
+        found.results.add(
+            start=timestamp(each.start),
+            end=timestamp(each.end),
+            exit_code=each.exit_code,
+            output=each.output,
+        )
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orlop.wire.services import health_pb2
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
 
@@ -72,6 +73,9 @@ def test_healthy_and_unhealthy_and_healthy_again(orlopd: Orlopd, busybox: str) -
     assert report["FailingStreak"] >= 2
     last = report["Log"][-1]
     assert (last["ExitCode"], last["Output"]) == (1, "ill\n")
+    with orlopd.connect() as connection:
+        (listed,) = connection.health.list(health_pb2.ListHealthRequest()).health
+    assert (listed.container_id, listed.status, list(listed.results)) == ("one", "unhealthy", [])
     assert last["Start"] < last["End"]
     orlopd.orlop("exec", "one", "sh", "-c", "echo well > /state")
     becomes(orlopd, "healthy")

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orlop.errors import Cancelled, DeadlineExceeded, Internal, Unavailable
+from orlop.errors import Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable
+from orlop.rpc import CallContext
 from orlop.rpc.client import Client
 from orlop.rpc.reactor import Reactor
 from orlop.rpc.ttrpc import protocol
@@ -85,6 +87,38 @@ def test_a_reader_that_gives_up_hands_over(peer: Peer) -> None:
     peer.guinea.ended.set()
     _ends(second)
     assert isinstance(late[0], bytes)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_answers_as_long_as_a_client_takes_them(peer: Peer, shared: bool) -> None:
+    def info(request: content_pb2.InfoRequest, _: CallContext) -> content_pb2.InfoResponse:
+        return content_pb2.InfoResponse(info=content_pb2.Info(digest="d" * int(request.digest)))
+
+    def asked(answer_max: int, size: int) -> int:
+        reactor = peer.reactor if shared else None
+        with closing(TtrpcChannel.connect(str(peer.path), reactor, answer_max=answer_max)) as mine:
+            request = content_pb2.InfoRequest(digest=str(size))
+            return len(Client(CONTENT, mine).info(request).info.digest)
+
+    peer.serve(info=info)
+    usual, more = protocol.PAYLOAD_MAX, 3 * protocol.PAYLOAD_MAX
+    assert asked(more, more - 100) == more - 100
+    with pytest.raises(ResourceExhausted):
+        asked(usual, usual)
+    with pytest.raises(ResourceExhausted):
+        asked(more, more)
+    assert asked(usual, 1) == 1
+
+
+def test_no_client_is_given_more_than_is_sane(peer: Peer) -> None:
+    peer.serve(info=lambda *_: content_pb2.InfoResponse(
+        info=content_pb2.Info(digest="d" * protocol.ABSURD)
+    ))  # fmt: skip
+    with (
+        closing(TtrpcChannel.connect(str(peer.path), answer_max=1 << 40)) as mine,
+        pytest.raises(ResourceExhausted),
+    ):
+        Client(CONTENT, mine).info(content_pb2.InfoRequest())
 
 
 def _descriptors() -> int:

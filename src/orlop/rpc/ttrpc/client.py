@@ -40,6 +40,8 @@ class TtrpcChannel:
 
     `on_close` is called once, when the peer has gone or the channel is closed, by the thread that
     notices; pending calls then fail with Unavailable. Without a reactor, only a call notices.
+
+    A peer that is orlopd may give answers of up to `answer_max` bytes, if it is asked for such.
     """
 
     namespace_header = NAMESPACE_HEADER_TTRPC
@@ -50,12 +52,15 @@ class TtrpcChannel:
         reactor: Watcher | None = None,
         on_close: Callable[[], None] | None = None,
         peer: str = "a ttrpc server",
+        answer_max: int = protocol.PAYLOAD_MAX,
     ) -> None:
         self._socket = sock
         self._peer = peer
         self._reactor = reactor
         self._on_close = on_close
-        self._frames = FrameReader(protocol.ABSURD)
+        self._frames = FrameReader(protocol.ABSURD, most=answer_max)
+        longer = answer_max > protocol.PAYLOAD_MAX
+        self._asked = {protocol.ANSWER_MAX: str(answer_max)} if longer else {}
         self._send_lock = threading.Lock()
         self._lock = threading.Lock()
         self._pending: dict[int, Replies] = {}
@@ -82,6 +87,7 @@ class TtrpcChannel:
         on_close: Callable[[], None] | None = None,
         timeout: float | None = None,
         peer: str = "",
+        answer_max: int = protocol.PAYLOAD_MAX,
     ) -> TtrpcChannel:
         """Connect to the Unix socket at `path`; OSError when nobody answers there.
 
@@ -101,7 +107,7 @@ class TtrpcChannel:
         except OSError:
             sock.close()
             raise
-        return cls(sock, reactor, on_close, peer or f'"{path}"')
+        return cls(sock, reactor, on_close, peer or f'"{path}"', answer_max)
 
     @property
     def closed(self) -> bool:
@@ -138,6 +144,7 @@ class TtrpcChannel:
 
         `timeout` is what the peer is told.
         """
+        metadata = {**metadata, **self._asked}
         replies = self._open(
             lambda number: protocol.encode_request(
                 number, service, method, request, metadata=metadata, timeout=timeout

@@ -224,7 +224,8 @@ class Connection:
         response = method.handler(request, context)
         if not method.server_streaming:
             context.sent += 1
-            return protocol.encode_response(call.stream, response.SerializeToString())
+            data = response.SerializeToString()
+            return protocol.encode_response(call.stream, data, most=call.answer_max)
         for item in response:
             context.check()
             context.sent += 1

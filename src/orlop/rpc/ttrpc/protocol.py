@@ -1,10 +1,11 @@
 """ttrpc frames and envelopes, sans I/O.
 
 A frame is a header of ten bytes (length and stream id, big-endian, 32 bits each; type; flags) and a
-payload of up to 4 MiB. Clients use odd, growing stream ids. A request opens a stream, data frames
-carry further messages either way. A unary call ends with a response. A stream ends with an empty
-data frame that says "remote closed", or early with a response that carries an error; after a
-response without one, a client in Go would take a further, empty message.
+payload of up to 4 MiB; an answer may be longer for a client that has said so (`ANSWER_MAX`).
+Clients use odd, growing stream ids. A request opens a stream, data frames carry further messages
+either way. A unary call ends with a response. A stream ends with an empty data frame that says
+"remote closed", or early with a response that carries an error; after a response without one, a
+client in Go would take a further, empty message.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 1, 2, 4
 PAYLOAD_MAX = 4 << 20
 ABSURD = 64 << 20
 """Nobody means a frame of so many bytes."""
+ANSWER_MAX = "orlop-answer-max"
+"""Of a request's metadata: how long a payload its client takes, in bytes, if more than usual."""
 _HEADER = struct.Struct(">IIBB")
 HEADER_LENGTH = _HEADER.size
 
@@ -52,8 +55,9 @@ class FrameReader:
     With `absurd`, a length beyond it is taken for noise: DataLoss.
     """
 
-    def __init__(self, absurd: int = 0) -> None:
+    def __init__(self, absurd: int = 0, *, most: int = PAYLOAD_MAX) -> None:
         self._absurd = absurd
+        self._most = most
         self._buffer = bytearray()
         self._skip = 0
 
@@ -80,7 +84,7 @@ class FrameReader:
         length, stream, kind, flags = _HEADER.unpack_from(self._buffer)
         if self._absurd and length > self._absurd:
             raise DataLoss(f"frame of {length} bytes: the peer does not speak ttrpc")
-        if length > PAYLOAD_MAX:
+        if length > self._most:
             del self._buffer[:HEADER_LENGTH]
             self._skip = length
             return Frame(stream, kind, flags, None)
@@ -92,11 +96,11 @@ class FrameReader:
         return Frame(stream, kind, flags, payload)
 
 
-def encode(stream: int, kind: int, flags: int, payload: bytes) -> bytes:
-    """A frame as bytes; ResourceExhausted when the payload is too long."""
-    if len(payload) > PAYLOAD_MAX:
+def encode(stream: int, kind: int, flags: int, payload: bytes, *, most: int = PAYLOAD_MAX) -> bytes:
+    """A frame as bytes; ResourceExhausted when the payload is longer than `most`."""
+    if len(payload) > most:
         raise ResourceExhausted(
-            f"message of {len(payload)} bytes is longer than the {PAYLOAD_MAX} of ttrpc"
+            f"message of {len(payload)} bytes is longer than the {most} of ttrpc"
         )
     return _HEADER.pack(len(payload), stream, kind, flags) + payload
 
@@ -119,10 +123,10 @@ def encode_request(
     return encode(stream, REQUEST, flags, request.SerializeToString())
 
 
-def encode_response(stream: int, payload: bytes) -> bytes:
+def encode_response(stream: int, payload: bytes, *, most: int = PAYLOAD_MAX) -> bytes:
     """The frame that ends a unary call well. Old clients insist on a status, so it has one."""
     response = Response(status=Status(), payload=payload)
-    return encode(stream, RESPONSE, 0, response.SerializeToString())
+    return encode(stream, RESPONSE, 0, response.SerializeToString(), most=most)
 
 
 def encode_error(stream: int, error: OrlopError) -> bytes:
@@ -155,7 +159,10 @@ def decode_response(payload: bytes | None) -> bytes:
 
 
 class Call(NamedTuple):
-    """A stream that a client has opened; `open` tells whether it will send further messages."""
+    """A stream that a client has opened; `open` tells whether it will send further messages.
+
+    An answer's payload is to have no more than `answer_max` bytes.
+    """
 
     stream: int
     service: str
@@ -164,6 +171,7 @@ class Call(NamedTuple):
     metadata: Mapping[str, str]
     timeout: float | None
     open: bool
+    answer_max: int = PAYLOAD_MAX
 
 
 class Message(NamedTuple):
@@ -238,4 +246,9 @@ class ServerProtocol:
             metadata,
             request.timeout_nano / 1e9 if request.timeout_nano > 0 else None,
             bool(frame.flags & REMOTE_OPEN),
+            _answer_max(metadata.get(ANSWER_MAX, "")),
         )
+
+
+def _answer_max(asked: str) -> int:
+    return min(int(asked), ABSURD) if asked.isdecimal() else PAYLOAD_MAX
