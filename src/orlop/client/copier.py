@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import sys
 from collections.abc import Iterator
@@ -46,10 +47,13 @@ PACK, UNPACK = "pack", "unpack"
 def main() -> int:
     order = json.loads(sys.argv[1])
     try:
+        root = _enter(order["place"])
+        if not _ends_with(order["parent"]):
+            return 1
         if order["action"] == PACK:
-            _pack(order, _enter(order["place"]))
+            _pack(order, root)
         else:
-            _unpack(order, _enter(order["place"]))
+            _unpack(order, root)
     except BrokenPipeError:
         return 1  # the other end has failed, and says why
     except OrlopError as error:
@@ -62,6 +66,12 @@ def main() -> int:
 def _fail(error: OrlopError) -> int:
     sys.stderr.write(json.dumps({"code": error.code, "message": error.message}))
     return 1
+
+
+def _ends_with(parent: int) -> bool:
+    """Be killed when our parent dies; False if it has died. A change of credentials undoes it."""
+    process.set_parent_death_signal(signal.SIGKILL)
+    return os.getppid() == parent
 
 
 # Where

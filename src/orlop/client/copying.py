@@ -63,8 +63,8 @@ def copy(
         unpack = _unpack(connection, target, stack, owner=owner, as_is=False)
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            packing = _start(pack, stdin=subprocess.DEVNULL, stdout=write)
-            unpacking = _start(unpack, stdin=read, stdout=subprocess.DEVNULL)
+            packing = _start(pack, stack, stdin=subprocess.DEVNULL, stdout=write)
+            unpacking = _start(unpack, stack, stdin=read, stdout=subprocess.DEVNULL)
         finally:
             os.close(read)
             os.close(write)
@@ -78,7 +78,8 @@ def copy_out(connection: Connection, source: Place, out: int, *, follow: bool = 
     """Write a file or folder as a tar to the descriptor `out`."""
     with ExitStack() as stack:
         pack = _pack(connection, source, stack, follow=follow)
-        failure = _failure(_start(pack, stdin=subprocess.DEVNULL, stdout=out), source)
+        packing = _start(pack, stack, stdin=subprocess.DEVNULL, stdout=out)
+        failure = _failure(packing, source)
     if failure is not None:
         raise failure
 
@@ -90,7 +91,8 @@ def copy_in(connection: Connection, archive: int, target: Place) -> None:
     """
     with ExitStack() as stack:
         unpack = _unpack(connection, target, stack, owner=None, as_is=True)
-        failure = _failure(_start(unpack, stdin=archive, stdout=subprocess.DEVNULL), target)
+        unpacking = _start(unpack, stack, stdin=archive, stdout=subprocess.DEVNULL)
+        failure = _failure(unpacking, target)
     if failure is not None:
         raise failure
 
@@ -117,16 +119,25 @@ def _unpack(
     return {"action": "unpack", "path": path, "owner": owner, "as_is": as_is, "place": place}
 
 
-def _start(order: Order, *, stdin: int, stdout: int) -> Process:
-    return subprocess.Popen(
-        [*_COMMAND, json.dumps(order)],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        # Ctrl-C ends it by the pipe that breaks, once we have ended.
-        start_new_session=True,
+def _start(order: Order, stack: ExitStack, *, stdin: int, stdout: int) -> Process:
+    """Start a copier; it ends with the stack, before what it was given, and with this process."""
+    process = stack.enter_context(
+        subprocess.Popen(
+            [*_COMMAND, json.dumps({**order, "parent": os.getpid()})],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for us: we kill it
+        )
     )
+    stack.callback(_end, process)
+    return process
+
+
+def _end(process: Process) -> None:
+    process.kill()
+    process.wait()
 
 
 def _path(place: Place) -> str:
@@ -139,9 +150,9 @@ def _path(place: Place) -> str:
 
 def _failure(process: Process, place: Place) -> OrlopError | None:
     """How an end failed, unless it did not, or only as the other one did."""
-    with process:
-        assert process.stderr is not None
-        told = process.stderr.read().decode(errors="replace").strip()
+    assert process.stderr is not None
+    told = process.stderr.read().decode(errors="replace").strip()
+    process.wait()
     if process.returncode == 0 or (process.returncode == 1 and not told):
         return None
     where = "this host" if place.container is None else f'container "{place.container.id}"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import tarfile
 import threading
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from orlop.sys.process import is_alive, mark
 from tests import nasty_tree
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 from tests.tree import describe
 
 pytestmark = pytest.mark.root
@@ -303,3 +306,52 @@ def test_a_reader_that_goes_away(orlopd: Orlopd, busybox: str) -> None:
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     orlopd.orlop("rm", "-f", "box")
+
+
+_IN, _OUT = ("-", "box:/tmp"), ("box:/bin", "-")
+
+
+def test_a_copy_ends_with_its_command(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--name", "box", busybox, "sleep", "1000")
+    _interrupted(orlopd, _IN, signal.SIGINT)
+    _interrupted(orlopd, _IN, signal.SIGKILL)
+    _interrupted(orlopd, _OUT, signal.SIGTERM)
+    _interrupted(orlopd, _OUT, signal.SIGHUP)
+    orlopd.orlop("rm", "-f", "box")
+
+
+def _interrupted(orlopd: Orlopd, places: tuple[str, str], number: signal.Signals) -> None:
+    command = orlopd.orlop_command("cp", *places)
+    # Nobody serves its streams.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        orlopd.wait_for(lambda: len(_copiers(client.pid)) == 1)
+        copiers = _copiers(client.pid)
+        client.send_signal(number)
+        client.wait(patient(20))
+        orlopd.wait_for(lambda: not any(map(is_alive, copiers)))
+    assert client.returncode == (130 if number == signal.SIGINT else -number)
+
+
+def test_a_copy_ends_at_both_ends(orlopd: Orlopd, box: str, tmp_path: Path) -> None:
+    (tmp_path / "much").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "tmp").mkdir()
+    command = orlopd.orlop_command("cp", str(tmp_path / "much"), f"{box}:/d")
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": f"{tmp_path}/tmp"}) as client:
+        orlopd.wait_for(lambda: len(_copiers(client.pid)) == 2)
+        copiers = _copiers(client.pid)
+        os.kill(int(copiers[0].partition("-")[0]), signal.SIGSTOP)  # so that the other one waits
+        client.send_signal(signal.SIGINT)
+        assert client.wait(patient(20)) == 130
+        assert not is_alive(copiers[0])
+        orlopd.wait_for(lambda: not any(map(is_alive, copiers)))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def _copiers(parent: int) -> list[str]:
+    """The marks of a command's copiers."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [
+        mark(int(each))
+        for each in children
+        if b"orlop.client.copier" in Path(f"/proc/{each}/cmdline").read_bytes()
+    ]
