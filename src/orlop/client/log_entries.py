@@ -38,11 +38,19 @@ def parser(format: str) -> Parser:
 
 
 def nanoseconds(time: str) -> int:
-    """A time of a log, RFC 3339, as Unix time in nanoseconds."""
+    """A time of a log, RFC 3339, as Unix time in nanoseconds; raises ValueError, OverflowError."""
     fraction = _FRACTION.search(time)
     whole = datetime.fromisoformat(_FRACTION.sub("", time))
     digits = fraction[1] if fraction else ""
     return int(whole.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0"))
+
+
+def is_within(time: str, since: int, until: int) -> bool:
+    """Whether a time of a log is in a span of nanoseconds; a damaged one is in none."""
+    try:
+        return since <= nanoseconds(time) < until
+    except (ValueError, OverflowError):
+        return False
 
 
 class _Line(msgspec.Struct):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orlop.client import containers, log_files, restarts
 from orlop.client.connection import Connection
-from orlop.client.log_entries import Entry, nanoseconds, parser
+from orlop.client.log_entries import Entry, is_within, parser
 from orlop.client.log_reader import LogReader
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unavailable
 from orlop.wire.services import containers_pb2, tasks_pb2
@@ -81,9 +81,7 @@ def _filtered(
     for batch in batches:
         entries = batch
         if wanted.by_time:
-            entries = [
-                each for each in batch if wanted.since <= nanoseconds(each.time) < wanted.until
-            ]
+            entries = [each for each in batch if is_within(each.time, wanted.since, wanted.until)]
         if entries:
             yield entries
 

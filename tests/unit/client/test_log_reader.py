@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orlop.client import log_reader
-from orlop.client.log_entries import Entry, nanoseconds, parser
+from orlop.client.log_entries import Entry, is_within, nanoseconds, parser
 from orlop.client.log_reader import LogReader
 from orlop.logger.formats import encoder
 from orlop.logger.rotation import RotatingFile
@@ -185,3 +185,9 @@ def test_times() -> None:
     assert nanoseconds("2026-11-25T18:00:00.5Z") == 1795629600_500000000
     assert nanoseconds("2026-11-25T20:00:00.000000001+02:00") == 1795629600_000000001
     assert nanoseconds("2026-11-25T18:00:00Z") == 1795629600_000000000
+
+
+@pytest.mark.parametrize("time", ["", "soon", "2026-11-25T18:00:00.5Z\x1b", "0001-01-01T00:00:00"])
+def test_damaged_times_are_in_no_span(time: str) -> None:
+    assert not is_within(time, 0, 1 << 63)
+    assert is_within("2026-11-25T18:00:00.5Z", 0, 1 << 63)
