@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from orlop.cli.terminal import printable
 from orlop.errors import AlreadyExists, NotFound, OrlopError
 
 
@@ -33,6 +34,7 @@ def failed(error: OrlopError, *, about: str = "") -> int:
 
 def told(error: OrlopError) -> str:
     """An error for people: what class it is of goes without saying, but for what is not there."""
-    if isinstance(error, (NotFound, AlreadyExists)):
-        return str(error)
-    return str(error).removesuffix(f": {error.phrase}")
+    text = str(error)
+    if not isinstance(error, (NotFound, AlreadyExists)):
+        text = text.removesuffix(f": {error.phrase}")
+    return "\n".join(map(printable, text.expandtabs().split("\n")))

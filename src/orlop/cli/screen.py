@@ -12,7 +12,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from orlop.cli.terminal import window_size
+from orlop.cli.terminal import printable, window_size
 from orlop.errors import InvalidArgument
 
 _ENTER = "\x1b[?1049h\x1b[?25l"  # the other screen, without a cursor
@@ -56,7 +56,7 @@ class Screen:
         """
         columns, rows = self.size
         shown = [
-            f"{style}{_shown(line)[:columns]}{PLAIN}"
+            f"{style}{printable(line)[:columns]}{PLAIN}"
             for line, style in zip(lines[:rows], styles, strict=False)
         ]
         picture = f"{_HOME}{_NEXT_LINE.join(shown)}{_REST_OF_SCREEN}"
@@ -136,8 +136,3 @@ def _signals() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(read)
         os.close(write)
-
-
-def _shown(text: str) -> str:
-    """Names are given by others: nothing in them speaks to the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

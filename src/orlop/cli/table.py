@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from orlop.cli.terminal import printable
+
 _GAP = 3
 _UNITS = ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"))
 
 
 def show(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print `rows` under `header`."""
-    lines = [tuple(header), *map(tuple, rows)]
+    lines = [tuple(header), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         cells = (cell.ljust(width + _GAP) for cell, width in zip(line, widths, strict=True))

@@ -10,6 +10,11 @@ from contextlib import contextmanager, suppress
 from orlop.errors import InvalidArgument
 
 
+def printable(text: str) -> str:
+    """What others have given as a name or a label, on one line: it does not speak to a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 @contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
     """Pass every key through, Ctrl-C included, until the block ends."""

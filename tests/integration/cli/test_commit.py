@@ -55,10 +55,11 @@ def test_diff(orlopd: Orlopd, busy: str) -> None:
 
 
 def test_diff_of_a_folder_that_was_replaced(orlopd: Orlopd, busybox: str) -> None:
-    command = "mv /etc /old; mkdir /etc; echo x > /etc/passwd"
+    command = "mv /etc /old; mkdir /etc; echo x > /etc/passwd; touch /$(printf '\\033]0;b')"
     orlopd.orlop("run", "--name", "moved", busybox, "sh", "-c", command)
     lines = orlopd.orlop("diff", "moved").stdout.splitlines()
     assert {"C /etc", "C /etc/passwd", "D /etc/group", "A /old", "A /old/group"} <= set(lines)
+    assert "A /?]0;b" in lines  # a name says nothing to the terminal
     orlopd.orlop("rm", "moved")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from orlop.cli.terminal import printable
 from orlop.client import Connection, containers
 from orlop.client.changes import changes_of
 
@@ -15,6 +16,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, connection: Connection) -> int:
     for kind, path in changes_of(connection, containers.get(connection, args.container)):
-        printable = path.encode(errors="replace").decode()
-        print(kind.value, printable)
+        print(kind.value, printable(path))
     return 0
