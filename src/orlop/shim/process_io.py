@@ -16,7 +16,17 @@ from orlop.shim.logger import Logger
 from orlop.shim.loop import Loop, Task
 from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import NULL
-from orlop.shim.stdio import Sink, StdinPump, Stdio, open_error, open_sink, split_uri, thaw_sink
+from orlop.shim.stdio import (
+    FileSink,
+    HeldSink,
+    Sink,
+    StdinPump,
+    Stdio,
+    open_error,
+    open_sink,
+    split_uri,
+    thaw_sink,
+)
 
 DRAIN_LIMIT = 2.0
 """Seconds that a delete waits for output which other processes still hold open."""
@@ -154,9 +164,14 @@ class ProcessIO:
             )
             self._stdout, self._stderr = self._logger.stdout, self._logger.stderr
             return
-        self._stdout = open_sink(self._loop, stdio.stdout, copied=stdio.terminal)
-        if not stdio.terminal:
-            self._stderr = open_sink(self._loop, stdio.stderr, held=self._hub is None)
+        copied = stdio.terminal or self._hub is not None
+        self._stdout = open_sink(self._loop, stdio.stdout, copied=copied)
+        if stdio.terminal:
+            return
+        if stdio.stderr == stdio.stdout and isinstance(self._stdout, FileSink | HeldSink):
+            self._stderr = FileSink(os.dup(self._stdout.fd))  # both in the order of writing
+        else:
+            self._stderr = open_sink(self._loop, stdio.stderr, copied=copied, held=not copied)
 
     def _share(self, hub: Hub) -> None:
         """Put the clients of a hub between the process and its outputs."""

@@ -4,7 +4,7 @@ A path or `fifo://` is the client's fifo, `file://` a file to append to, `binary
 process, and "" nothing. Without a terminal the process writes into the client's fifo itself: no
 copy, and a client may detach and come back (stderr is the exception, see `HeldSink`). The shim
 keeps a read end, so that the process never blocks in open nor gets SIGPIPE, and the bytes wait in
-the pipe while no client is there.
+the pipe while no client is there. A file is the host's: the process has a pipe, which is copied.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sink:
 
 
 class FileSink(Sink):
-    """Appends to a file: its descriptor."""
+    """Appends to a file, or to a fifo that has its reader: its descriptor."""
 
     kind = "file"
 
@@ -72,16 +72,28 @@ class FileSink(Sink):
         self.fd = fd
 
     @classmethod
-    def open(cls, path: str) -> FileSink:
-        """The file is made, with its folders, if need be."""
+    def open(cls, path: str, *, copied: bool) -> FileSink:
+        """The file is made, with its folders, if need be.
+
+        Raises OSError, ENXIO for a fifo that nobody reads: to wait for one would hold up the shim.
+        """
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        return cls(os.open(path, flags, 0o644))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(path, flags, 0o644)
+        os.set_blocking(fd, not copied)
+        return cls(fd)
+
+    @property
+    def is_fifo(self) -> bool:
+        return stat.S_ISFIFO(os.fstat(self.fd).st_mode)
 
     def freeze(self, luggage: Luggage) -> list[Any]:
         return [self.kind, luggage.put(self.fd)] if self.fd != NULL else [Sink.kind]
 
     def child_has_it(self) -> None:
+        self.close()
+
+    async def finish(self) -> None:
         self.close()
 
     def close(self) -> None:
@@ -193,15 +205,16 @@ def _widen(pipe: int) -> None:
 
 
 class HeldSink(Sink):
-    """A pipe whose bytes go on to a client's fifo, but only once the process has been started.
+    """A pipe whose bytes go on to a client's fifo or file once the process has been started.
 
     runc writes its own errors to the stderr that it is given, and the client gets them in the
-    answer of the call: they must not come twice.
+    answer of the call: they must not come twice. And if root in a container had the file itself, it
+    could truncate it, or make it a program that runs as root on the host.
     """
 
     kind = "held"
 
-    def __init__(self, loop: Loop, target: FifoSink, reader: int, writer: int) -> None:
+    def __init__(self, loop: Loop, target: Sink, reader: int, writer: int) -> None:
         self._loop = loop
         self._target = target
         self._reader = reader
@@ -209,9 +222,13 @@ class HeldSink(Sink):
         self._copy: Copy | None = None
 
     @classmethod
-    def open(cls, loop: Loop, path: str) -> HeldSink:
-        target = FifoSink.open(loop, path, copied=True)
-        return cls(loop, target, *os.pipe2(os.O_CLOEXEC))
+    def open(cls, loop: Loop, target: Sink) -> HeldSink:
+        """The target, which this process must be able to write to without waiting, is its own."""
+        try:
+            return cls(loop, target, *os.pipe2(os.O_CLOEXEC))
+        except OSError:
+            target.close()
+            raise
 
     def freeze(self, luggage: Luggage) -> list[Any]:
         if self._copy is None:
@@ -222,7 +239,7 @@ class HeldSink(Sink):
     @classmethod
     def thaw(cls, loop: Loop, luggage: Luggage, state: list[Any]) -> HeldSink:
         _, target, reader, copying = state
-        sink = cls(loop, FifoSink.thaw(loop, luggage, target), luggage.claim(reader), NULL)
+        sink = cls(loop, thaw_sink(loop, luggage, target), luggage.claim(reader), NULL)
         sink._copy = Copy(loop, sink._reader, sink._target, ended=not copying)
         return sink
 
@@ -250,7 +267,10 @@ class HeldSink(Sink):
 
 
 class Copy:
-    """Copies from a non-blocking descriptor to a sink until either has ended."""
+    """Copies from a non-blocking descriptor to a sink until the former has ended.
+
+    What the sink does not take, as a full disk, is lost: the process must not be held up for ever.
+    """
 
     def __init__(self, loop: Loop, source: int, sink: Sink, *, ended: bool = False) -> None:
         self._loop = loop
@@ -277,7 +297,7 @@ class Copy:
             try:
                 await self._loop.write(sink.fd, data)
             except OSError:
-                return
+                pass
             finally:
                 self._holding = False
 
@@ -382,6 +402,8 @@ class StdinPump:
 def open_sink(loop: Loop, uri: str, *, copied: bool = False, held: bool = False) -> Sink:
     """The sink of a stdout or stderr URI other than `binary://`; see `FifoSink` and `HeldSink`.
 
+    `copied` tells that this process writes to it, and must not block.
+
     Raises NotFound for a missing fifo, InvalidArgument for a scheme that is not known.
     """
     scheme, path = split_uri(uri)
@@ -391,8 +413,10 @@ def open_sink(loop: Loop, uri: str, *, copied: bool = False, held: bool = False)
         return Sink()
     try:
         if scheme == "file" or not stat.S_ISFIFO(os.stat(path).st_mode):
-            return FileSink.open(path)
-        return HeldSink.open(loop, path) if held else FifoSink.open(loop, path, copied=copied)
+            file = FileSink.open(path, copied=copied)
+            return file if copied or file.is_fifo else HeldSink.open(loop, file)
+        fifo = FifoSink.open(loop, path, copied=copied or held)
+        return HeldSink.open(loop, fifo) if held else fifo
     except OSError as error:
         raise open_error(path, error) from error
 

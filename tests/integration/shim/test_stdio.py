@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def read_some(fd: int, until: bytes, timeout: float = 10) -> bytes:
         if select.select([fd], [], [], 0.1)[0]:
             data += os.read(fd, 65536)
     return data
+
+
+def has_lines(path: Path, count: int) -> bool:
+    return path.read_text().count("\n") == count
 
 
 def start(shim: Shim, name: str = "one") -> Callable[[], int]:
@@ -223,6 +228,67 @@ def test_a_file(shim: Shim) -> None:
         shim.client.delete(id=word)
     assert path.read_text() == "first\nsecond\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_file_is_not_in_the_hands_of_the_container(shim: Shim) -> None:
+    """Its root cannot truncate it, nor make it a program that runs as root on the host."""
+    path = shim.folder / "one.log"
+    path.write_text("before\n")
+    path.chmod(0o600)
+    script = "busybox chmod 4755 /proc/self/fd/1; : > /proc/self/fd/1; echo out; echo err >&2"
+    shim.create("one", ["sh", "-c", script], stdout=f"file://{path}", stderr=f"file://{path}")
+    start(shim)()
+    shim.client.delete(id="one")
+    assert path.read_text() == "before\nout\nerr\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_gets_what_is_printed_while_the_shim_sleeps(shim: Shim) -> None:
+    path, keys = shim.folder / "one.log", shim.fifo("in")
+    uri = f"file://{path}"
+    script = "echo one; read x; echo two; read x; echo three >&2"
+    shim.create("one", ["sh", "-c", script], stdin=keys, stdout=uri, stderr=uri)
+    wait = start(shim)
+    writer = os.open(keys, os.O_WRONLY)
+    for lines in (1, 2):
+        wait_until(partial(has_lines, path, lines))
+        shim.fall_asleep()
+        os.write(writer, b"\n")
+    assert wait() == 0
+    wait_until(partial(has_lines, path, 3))
+    assert path.read_text() == "one\ntwo\nthree\n"
+    os.close(writer)
+    shim.client.delete(id="one")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_full_disk_does_not_hold_up_who_prints(shim: Shim, terminal: bool) -> None:
+    script = "head -c 300000 /dev/zero; exit 5"
+    shim.create("one", ["sh", "-c", script], terminal=terminal, stdout="file:///dev/full")
+    assert start(shim)() == 5
+    shim.client.delete(id="one")
+
+
+def test_a_fifo_as_a_file_is_not_copied(shim: Shim) -> None:
+    path = shim.fifo("out")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    pid = shim.create("one", ["echo", "out"], stdout=f"file://{path}", stderr=f"file://{path}")
+    for fd in (1, 2):
+        assert str(Path(f"/proc/{pid}/fd/{fd}").readlink()) == path
+        flags = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().partition("flags:")[2].split()[0]
+        assert not int(flags, 8) & os.O_NONBLOCK
+    start(shim)()
+    assert os.read(reader, 100) == b"out\n"
+    assert os.read(reader, 100) == b""  # nobody else has it open
+    os.close(reader)
+    shim.client.delete(id="one")
+
+
+def test_a_fifo_as_a_file_that_nobody_reads(shim: Shim) -> None:
+    """To wait for its reader would hold up all that the shim does."""
+    path = shim.fifo("out")
+    with pytest.raises(errors.Unknown, match="out"):
+        shim.create("one", ["true"], stdout=f"file://{path}")
 
 
 LOGGER = """#!/bin/sh
