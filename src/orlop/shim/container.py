@@ -134,19 +134,21 @@ class Container:
                     criu.kept_plan(checkpoint)
                     self._checkpoint = checkpoint
                     return
-                ended = await self._launcher.create(init)
+                self._watch(await self._launcher.create(init))
             except Exception:
                 init.io.close()
                 await self._undo_create()
                 raise
-            self._watch(ended)
 
     def _watch(self, ended: Promise[Exit]) -> None:
         """There is a first process now: see to it."""
         self._init_ended = ended
         self._own_pid_namespace = _leads_pid_namespace(self.init.pid)
         self.cgroup = cgroup.of_process(self.init.pid)
-        self._oom_watch = OomWatch.start(self._host.loop, self.cgroup, self._report_oom)
+        try:
+            self._oom_watch = OomWatch.start(self._host.loop, self.cgroup, self._report_oom)
+        except OSError as error:
+            self._host.log.warning(f"out of memory would not be told: {error}", container=self.id)
         self._host.loop.spawn(self._await_init_exit(ended))
 
     async def _undo_create(self) -> None:
@@ -174,11 +176,10 @@ class Container:
     async def _restore(self, images: str) -> None:
         """Make the container out of a checkpoint; when it fails, it is as it was before."""
         try:
-            ended = await self._launcher.restore(self.init, images, self._criu_work)
+            self._watch(await self._launcher.restore(self.init, images, self._criu_work))
         except Exception:
             await self._logged(self._runc.wipe(self.id))
             raise
-        self._watch(ended)
 
     def add_exec(self, exec_id: str, stdio: Stdio, spec: bytes) -> None:
         """Remember a process to start: `spec` is the JSON of the runtime spec's Process."""

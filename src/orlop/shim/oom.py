@@ -29,7 +29,7 @@ class OomWatch:
 
     @classmethod
     def start(cls, loop: Loop, cgroup: Cgroup, report: Callable[[], None]) -> OomWatch | None:
-        """None where nothing counts the memory."""
+        """None where nothing counts the memory. Raises OSError when it cannot be watched."""
         try:
             if cgroup.unified is not None:
                 path = f"{cgroup.unified}/memory.events"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -357,6 +359,39 @@ def test_out_of_memory_is_told(shim: Shim) -> None:
     waiting.result(20)
     shim.client.delete(id="one")
     assert "oom" in shim.daemon.topics(5, timeout=5)
+
+
+UNWATCHED = """#!/bin/sh
+runc "$@" || exit
+case " $* " in *" create "*)
+    for file in /sys/fs/cgroup/memory/GROUP/cgroup.event_control /sys/fs/cgroup/GROUP/memory.events
+    do [ ! -e "$file" ] || mount --bind SOCKET "$file"; done
+esac
+"""
+
+
+def test_where_out_of_memory_cannot_be_told_containers_run(shim: Shim) -> None:
+    """The file by which it is watched cannot be opened when the container has been made."""
+    program, path = shim.folder / "runtime", shim.folder / "socket"
+    group = f"{NAMESPACE}/one"
+    program.write_text(UNWATCHED.replace("GROUP", group).replace("SOCKET", str(path)))
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(path))
+        try:
+            options = Options(binary_name=str(program))
+            shim.create("one", ["sleep", "60"], options=packed(options))
+            shim.client.start(id="one")
+        finally:
+            hidden = (f"memory/{group}/cgroup.event_control", f"{group}/memory.events")
+            made = [unmount(Path("/sys/fs/cgroup") / each) for each in hidden]
+    assert any(made)
+    shim.finish("one")
+
+
+def unmount(path: Path) -> bool:
+    """Whether there was something to unmount."""
+    return subprocess.run(["umount", path], check=False, capture_output=True).returncode == 0
 
 
 def test_several_containers_in_one_shim(shim: Shim) -> None:
