@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 from google.protobuf.any_pb2 import Any
@@ -54,7 +54,10 @@ class RunningSandbox:
         self.shim = shim
         self.log = log
         self.stranded = False
+        self.leaving = 0
+        """How many calls are shutting it down: that its shim ends is what they want."""
         self._changed = threading.Condition()
+        self._removed = False
         self._ended: wire.WaitSandboxResponse | None = None
 
     def reconnect(self, lost: Shim, shim: Shim) -> bool:
@@ -66,32 +69,42 @@ class RunningSandbox:
             self._changed.notify_all()
         return True
 
-    def end(self, ended: wire.WaitSandboxResponse) -> None:
-        """It was cleared up after its shim."""
+    def end(self, ended: wire.WaitSandboxResponse | None) -> None:
+        """Nothing is left of it; `ended` is how, if it was cleared up after its shim."""
         with self._changed:
-            self._ended = ended
+            self._removed, self._ended = True, ended
             self._changed.notify_all()
 
     def after(self, lost: Shim, ctx: CallContext) -> wire.WaitSandboxResponse | None:
         """Wait until all is settled after a lost shim.
 
-        How the sandbox ended, or None when it goes on with another connection.
+        How the sandbox ended, or None when it goes on with another connection. Raises NotFound for
+        one that was shut down.
         """
+        if not self._wait(lambda: self._removed or self.shim is not lost, ctx):
+            raise Unavailable(f'shim of sandbox "{self.bundle.id}" is lost')
+        if self._removed and self._ended is None:
+            raise NotFound(f'sandbox "{self.bundle.id}"')
+        return self._ended
+
+    def await_removal(self, ctx: CallContext) -> None:
+        """Wait until somebody else, who ends it, has removed it."""
+        if not self._wait(lambda: self._removed, ctx):
+            raise Unavailable(f'sandbox "{self.bundle.id}" is still being removed')
+
+    def _wait(self, settled: Callable[[], bool], ctx: CallContext) -> bool:
+        """Whether it has come to that in time."""
 
         def wake() -> None:
             with self._changed:
                 self._changed.notify_all()
 
-        def settled() -> bool:
-            return self._ended is not None or self.shim is not lost or ctx.cancelled
-
         ctx.on_cancel(wake)
         with self._changed:
-            self._changed.wait_for(settled, BURIAL_TIMEOUT)
-            if self._ended is None and self.shim is lost:
+            self._changed.wait_for(lambda: settled() or ctx.cancelled, BURIAL_TIMEOUT)
+            if not settled():
                 ctx.check()
-                raise Unavailable(f'shim of sandbox "{self.bundle.id}" is lost')
-            return self._ended
+            return settled()
 
 
 class SandboxManager:
@@ -277,11 +290,27 @@ class SandboxManager:
         except NotFound:
             return
         request = wire.ShutdownSandboxRequest(sandbox_id=id)
-        with suppress(NotFound):
-            self._ask(found, ctx, "ShutdownSandbox", request, wire.ShutdownSandboxResponse)
-        if self._take(found):
-            self._shims.release(found.shim, found.bundle)
-            self._remove(found)
+        with self._leaving(found):
+            with suppress(NotFound):
+                self._ask(found, ctx, "ShutdownSandbox", request, wire.ShutdownSandboxResponse)
+            if self._take(found):
+                self._shims.release(found.shim, found.bundle)
+                self._remove(found)
+                return
+        found.await_removal(ctx)
+
+    @contextmanager
+    def _leaving(self, sandbox: RunningSandbox) -> Iterator[None]:
+        """Let the shim end without being buried, unless nothing comes of the shutdown."""
+        with self._lock:
+            sandbox.leaving += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                sandbox.leaving -= 1
+            if sandbox.shim.closed.is_set():
+                self._shim_died(sandbox.shim)
 
     def _give_up(self, sandbox: RunningSandbox) -> None:
         """Remove one that did not start."""
@@ -319,7 +348,7 @@ class SandboxManager:
 
     def _bury_one(self, sandbox: RunningSandbox, shim: Shim) -> None:
         bundle = sandbox.bundle
-        if self._reconnected(sandbox, shim) or not self._take(sandbox):
+        if sandbox.leaving or self._reconnected(sandbox, shim) or not self._take(sandbox):
             return
         _log.warning("namespace=%s sandbox=%s shim has died", shim.namespace, bundle.id)
         self._shims.forget(sandbox.shim)
@@ -330,8 +359,7 @@ class SandboxManager:
             last = Exit(_UNKNOWN_STATUS, time.time_ns())
         ended = wire.WaitSandboxResponse(exit_status=last.status, exited_at=timestamp(last.at))
         self._publish_exit(bundle.namespace, bundle.id, ended)
-        self._remove(sandbox)
-        sandbox.end(ended)
+        self._remove(sandbox, ended)
 
     def _reconnected(self, sandbox: RunningSandbox, lost: Shim) -> bool:
         """Whether only the connection was lost: the shim listens."""
@@ -346,7 +374,9 @@ class SandboxManager:
             self._reactor.call_later(RETRY, lambda: self._shim_died(lost))
             return True
         sandbox.stranded = False
-        self._shims.forget(lost if sandbox.reconnect(lost, shim) else shim)
+        # By its bundle, which may be that of another one by now.
+        mine = self._is_current(sandbox) and sandbox.reconnect(lost, shim)
+        self._shims.forget(lost if mine else shim)
         if shim.closed.is_set():
             # One that is dying accepts for a moment. Nobody was told of this end.
             self._reactor.call_later(RETRY, lambda: self._shim_died(shim))
@@ -356,14 +386,23 @@ class SandboxManager:
         """Whether the caller is the one to end a sandbox."""
         bundle = sandbox.bundle
         with self._lock:
-            return self._running.pop((bundle.namespace, bundle.id), None) is sandbox
+            if not self._is_current(sandbox):
+                return False
+            del self._running[bundle.namespace, bundle.id]
+        return True
 
-    def _remove(self, sandbox: RunningSandbox) -> None:
+    def _is_current(self, sandbox: RunningSandbox) -> bool:
+        return self._running.get((sandbox.bundle.namespace, sandbox.bundle.id)) is sandbox
+
+    def _remove(
+        self, sandbox: RunningSandbox, ended: wire.WaitSandboxResponse | None = None
+    ) -> None:
         sandbox.log.close()
         try:
             sandbox.bundle.delete()
         except OSError as error:
             _log.warning("sandbox=%s bundle stays: %s", sandbox.bundle.id, error)
+        sandbox.end(ended)
 
     def recover(self) -> None:
         """Adopt the sandboxes of an earlier daemon, before its tasks; clear up after the others.

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orlop.errors import NotFound, Unavailable
+from orlop.rpc import CallContext
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.model import Exit
 from orlop.runtime.sandboxes import RunningSandbox, SandboxManager
@@ -25,6 +26,7 @@ class Shims:
         self.on_death: list[Callable[[Any], None]] = []
         self.behave: Callable[[str], Any]
         self.forgotten: list[Any] = []
+        self.released: list[Any] = []
 
     def connect(self, bundle: Any) -> Any:
         return self.behave(bundle.id)
@@ -32,30 +34,40 @@ class Shims:
     def forget(self, shim: Any) -> None:
         self.forgotten.append(shim)
 
+    def release(self, shim: Any, bundle: Any) -> None:
+        self.released.append(shim)
+
     def clean_up(self, bundle: Any) -> Exit:
         return Exit(137, 1, 7)
 
 
 class Publisher:
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+
     def publish(self, namespace: str, topic: str, event: Any) -> None:
-        pass
+        self.topics.append(topic)
+
+
+def _nobody(_: str) -> Any:
+    raise Unavailable("nobody listens")
 
 
 class Sandboxes:
     """A manager, with sandboxes that have lost their shims."""
 
     def __init__(self, *names: str) -> None:
-        self.reactor, self.shims = Reactor(), Shims()
+        self.reactor, self.shims, self.publisher = Reactor(), Shims(), Publisher()
         self.manager = SandboxManager(
             SimpleNamespace(),  # type: ignore[arg-type]
             self.shims,  # type: ignore[arg-type]
-            Publisher(),  # type: ignore[arg-type]
+            self.publisher,  # type: ignore[arg-type]
             self.reactor,
         )
         self.lost = {name: _shim() for name in names}
-        self.found = {name: self._add(name) for name in names}
+        self.found = {name: self.add(name) for name in names}
 
-    def _add(self, name: str) -> RunningSandbox:
+    def add(self, name: str) -> RunningSandbox:
         bundle = SimpleNamespace(
             namespace="ns", id=name, path=Path("/none"), delete=lambda: None, endpoint=None
         )
@@ -134,3 +146,85 @@ def test_one_that_is_told_twice_has_one_connection(two: Sandboxes) -> None:
     dropped = next(each for each in made if each is not kept)
     assert two.lost["one"] in two.shims.forgotten
     assert dropped in two.shims.forgotten
+
+
+def test_a_shutdown_is_no_death(two: Sandboxes) -> None:
+    """Its shim ends before the shutdown has gone on to take the sandbox away."""
+    two.shims.behave = _nobody
+    shim = two.lost["one"]
+
+    def ask(*_: Any, **__: Any) -> Any:
+        shim.closed.set()
+        two.tell("one")
+        time.sleep(0.2)  # for a burial to begin
+
+    shim.ask = ask
+    two.manager.shutdown(CallContext(), "ns", "one")
+    assert two.shims.released == [shim]
+    assert two.publisher.topics == []
+    assert not two.has("one")
+
+
+def test_a_shutdown_that_comes_to_nothing_is_followed_by_a_burial(two: Sandboxes) -> None:
+    two.shims.behave = _nobody
+    shim = two.lost["one"]
+
+    def ask(*_: Any, **__: Any) -> Any:
+        shim.closed.set()
+        two.tell("one")
+        raise Unavailable("it has died")
+
+    shim.ask = ask
+    with pytest.raises(Unavailable):
+        two.manager.shutdown(CallContext(), "ns", "one")
+    _until(lambda: two.publisher.topics == ["/sandboxes/exit"])
+    assert two.shims.released == []
+
+
+def test_a_shutdown_waits_for_a_burial(two: Sandboxes) -> None:
+    """Who shuts a sandbox down may make another of its name."""
+    shim, bundle = two.lost["one"], two.found["one"].bundle
+    burying, asked, deleted, may_delete = (threading.Event() for _ in range(4))
+
+    def behave(_: str) -> Any:
+        burying.set()
+        asked.wait(patient(20))
+        raise Unavailable("nobody listens")
+
+    def ask(*_: Any, **__: Any) -> Any:
+        asked.set()
+        _until(lambda: not two.has("one"))
+        threading.Timer(0.2, may_delete.set).start()
+
+    def delete() -> None:
+        may_delete.wait(patient(20))
+        deleted.set()
+
+    two.shims.behave, shim.ask = behave, ask
+    bundle.delete = delete  # type: ignore[method-assign]
+    two.tell("one")
+    burying.wait(patient(20))
+    two.manager.shutdown(CallContext(), "ns", "one")
+    assert deleted.is_set()
+
+
+def test_a_late_burial_leaves_another_of_the_name_alone(two: Sandboxes) -> None:
+    going, may_go = threading.Event(), threading.Event()
+    newer = _shim()
+
+    def behave(_: str) -> Any:
+        going.set()
+        may_go.wait(patient(20))
+        return newer
+
+    two.shims.behave = behave
+    older = two.found["one"]
+    two.tell("one")
+    going.wait(patient(20))
+    two.lost["one"] = newer
+    added = two.add("one")
+    may_go.set()
+    _until(lambda: two.shims.forgotten == [newer])
+    assert older.shim is not newer
+    assert not two.manager._take(older)
+    assert two.manager.get("ns", "one") is added
