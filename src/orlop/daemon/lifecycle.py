@@ -46,9 +46,7 @@ def run(config: Config) -> None:
         forks = ForkServer(_preloaded(config))
         forks.start()
         closing.callback(forks.stop)
-        # A task takes two descriptors, a client one or more. After the fork server's start:
-        # containers inherit their limits from that one.
-        use_all_descriptors()
+        use_all_descriptors()  # a task takes two, a client one or more
 
         from orlop.daemon import assembly  # noqa: PLC0415 - see above
 

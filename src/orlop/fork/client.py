@@ -14,6 +14,7 @@ from typing import Any
 from orlop import tracing
 from orlop.errors import Unavailable
 from orlop.fork.server import MAX_REQUEST
+from orlop.sys.limits import limit_as_at_first
 from orlop.tally import Counter, Timing
 
 # Seconds for an answer, and for an end; one that takes longer is stuck, and replaced.
@@ -118,6 +119,7 @@ class ForkServer:
                 cwd="/",
                 env=_environ(),
             )
+        limit_as_at_first(self._process.pid)  # before it is asked for anything
         ours.settimeout(_LIMIT)
         self._control, self._ready = ours, False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orlop.errors import DeadlineExceeded, Unknown
+from orlop.sys.limits import limit_as_at_first
 
 OUTPUT_MAX = 1 << 20
 """Bytes of output after which a program is not at its senses, and is killed."""
@@ -69,6 +70,7 @@ class Program:
                 process_group=0,
                 pass_fds=fds,
             )
+        limit_as_at_first(self._process.pid)
 
     def result(self, timeout: float) -> Done:
         """Wait for its end, `timeout` seconds at most.

@@ -302,3 +302,25 @@ def test_a_child_that_nobody_was_told_of_does_not_begin(tmp_path: Path, told: bo
         assert mark.exists() == told
         errors.seek(0)
         assert errors.read() == b""
+
+
+LIMITED = """
+import resource
+from orlop.fork.client import ForkServer
+from orlop.sys.limits import use_all_descriptors
+from orlop.sys.program import Program
+
+use_all_descriptors()
+forks = ForkServer()
+forks.start()
+print(resource.prlimit(forks.pid, resource.RLIMIT_NOFILE)[0])
+forks.stop()
+print(Program(["sh", "-c", "sleep 0.5; ulimit -n"], b"").result(10).stdout.decode())
+"""
+
+
+def test_a_limit_that_its_owner_has_raised_is_not_inherited() -> None:
+    """Neither by a fork server that replaces one from before, nor by programs."""
+    command = ["sh", "-c", 'ulimit -Sn 300 && exec "$0" -c "$1"', sys.executable, LIMITED]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=patient(30))
+    assert done.stdout.split() == [b"300", b"300"]
