@@ -10,17 +10,19 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from orlop.shim.files import read_text
-from orlop.shim.keeper import BORN, EXIT, STOP, Ended, ask_for_helper
+from orlop.shim.keeper import BORN, EXIT, STOP, Ended, ask_for_helper, confirm
 from orlop.shim.loop import Lock, Loop, Promise
 from orlop.sys.bare import Socket
 
 # How pidfd_open(2) says so; a number that is left to a group or session of others is "invalid".
 _NOBODY = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+CONFIRMED = 256
+"""Exits after which the keeper is told that they are known."""
 
 
 class Exit(NamedTuple):
@@ -41,8 +43,7 @@ class Children:
         self._control = control
         self._on_stop = on_stop
         self._watched: dict[int, Promise[Exit]] = {}
-        self._early: dict[int, Exit] = {}
-        self._expecting = 0
+        self._expecting: list[Expecting] = []
         self.told = 0
         """How many exits the keeper has told of."""
         self._asking = Lock(loop)
@@ -51,35 +52,40 @@ class Children:
         loop.on_signal(signal.SIGCHLD, self._reap)
         loop.spawn(self._listen())
 
-    def expecting(self) -> Children:
-        """A context that keeps the exits of unknown processes for `exit_of`.
+    @contextmanager
+    def expecting(self) -> Iterator[Expecting]:
+        """Keep the exits of unknown processes for the `exit_of` of what this gives.
 
         runc tells the pid of what it started only afterwards, and that may have ended by then.
-        Outside such blocks the exits of orphans are of no interest.
+        Outside such blocks the exits of orphans are of no interest; and those of before a block are
+        of none in it, for numbers are used again.
         """
-        return self
-
-    def __enter__(self) -> None:
-        self._expecting += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._expecting -= 1
-        if not self._expecting:
-            self._early.clear()
+        block = Expecting(self)
+        self._expecting.append(block)
+        try:
+            yield block
+        finally:
+            self._expecting.remove(block)
 
     def exit_of(self, pid: int) -> Promise[Exit]:
-        """The promise of a child's exit; ask once, right after the spawn or while `expecting`."""
+        """The promise of a child's exit; ask once, right after the spawn."""
+        promise = self._watched[pid] = Promise(self._loop)
+        return promise
+
+    def early_exit_of(self, pid: int, exit: Exit) -> Promise[Exit]:
+        """The promise of an exit that a block has kept: no other one has any use for it."""
+        for each in self._expecting:
+            each.early.pop(pid, None)
         promise: Promise[Exit] = Promise(self._loop)
-        if pid in self._early:
-            promise.resolve(self._early.pop(pid))
-        else:
-            self._watched[pid] = promise
+        promise.resolve(exit)
         return promise
 
     def take_in(self, ended: Iterable[Ended]) -> None:
         """Exits that the keeper has reaped."""
         for each in ended:
             self.told += 1
+            if self.told % CONFIRMED == 0:
+                confirm(self._control, self.told)
             if each.pid == STOP:
                 self._on_stop()
             else:
@@ -130,8 +136,25 @@ class Children:
         promise = self._watched.pop(pid, None)
         if promise is not None:
             promise.resolve(exit)
-        elif self._expecting:
-            self._early[pid] = exit
+        else:
+            for each in self._expecting:
+                each.early[pid] = exit
+
+
+class Expecting:
+    """The time in which a runtime makes a process; see `Children.expecting`."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self.early: dict[int, Exit] = {}
+        """The exits of unknown processes since it began."""
+
+    def exit_of(self, pid: int) -> Promise[Exit]:
+        """The promise of the exit of what was made; ask once."""
+        early = self.early.get(pid)
+        if early is not None:
+            return self._children.early_exit_of(pid, early)
+        return self._children.exit_of(pid)
 
 
 def send_signal(pid: int, number: int, *, to_group: bool = False) -> None:

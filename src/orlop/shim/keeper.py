@@ -12,7 +12,8 @@ the shim is dead then, which the daemon knows how to deal with.
 
     hand → keeper   parts of a `marshal`ed state, each after one byte, `+` or, for the last, `.`;
                     descriptors travel with the parts; or `!` and a request to fork a helper;
-                    or `=`: the shim has been told whose it is, and takes its name
+                    or `=`: the shim has been told whose it is, and takes its name; or `#` and how
+                    many exits it has been told of, which the keeper may forget
     keeper → hand   one `EXIT` for each process that ended, or for a signal to stop; one `BORN` for
                     each helper
 """
@@ -39,7 +40,8 @@ NAME = "orlop-shim"
 HAND = "orlop-shim-hand"
 _PART = 32 * 1024
 _PART_FDS = 200
-_MORE, _LAST, _FORK, _NAME = b"+", b".", b"!", b"="
+_MORE, _LAST, _FORK, _NAME, _HEARD = b"+", b".", b"!", b"=", b"#"
+_COUNT = struct.Struct("=q")
 _SIGKILL, _SIGTERM, _SIGCHLD = 9, 15, 17
 _PAUSE = 0.1
 """Seconds before a hand is forked again for which the system had no room."""
@@ -80,7 +82,10 @@ class Awakening(NamedTuple):
 
 
 def leave(control: bare.Socket, rest: Rest) -> None:
-    """A hand's last act: hand its state over. The process must end then."""
+    """A hand's last act: hand its state over. The process must end then.
+
+    Raises OSError if that cannot be begun, as when too many descriptors are on their way already.
+    """
     body = marshal.dumps((rest.state, dict(rest.watched), list(rest.awaited), rest.seen))
     parts = [body[at : at + _PART] for at in range(0, len(body), _PART)]
     fds = [rest.fds[at : at + _PART_FDS] for at in range(0, len(rest.fds), _PART_FDS)]
@@ -88,7 +93,15 @@ def leave(control: bare.Socket, rest: Rest) -> None:
     control.setblocking(True)
     for number, part in enumerate(parts):
         mark = _LAST if number == len(parts) - 1 else _MORE
-        bare.send(control, mark + part, fds[number] if number < len(fds) else ())
+        while True:
+            try:
+                bare.send(control, mark + part, fds[number] if number < len(fds) else ())
+                break
+            except OSError:
+                if not number:
+                    control.setblocking(False)
+                    raise
+            time.sleep(_PAUSE)  # there is no way back; and without the keeper we die
 
 
 def ask_for_helper(control: bare.Socket, request: bytes, fds: Sequence[int]) -> None:
@@ -99,6 +112,17 @@ def ask_for_helper(control: bare.Socket, request: bytes, fds: Sequence[int]) -> 
 def take_name(control: bare.Socket) -> None:
     """Have the keeper called a shim: it was a spare one."""
     bare.send(control, _NAME)
+
+
+def confirm(control: bare.Socket, told: int) -> None:
+    """Have the keeper forget the exits that the hand has been told of, if there is room to say so.
+
+    A hand that never rests, as that of a container with many probes, would make it remember all.
+    """
+    try:
+        bare.send(control, _HEARD + _COUNT.pack(told))
+    except BlockingIOError:
+        pass  # the next one says it as well
 
 
 class Keeper:
@@ -118,6 +142,7 @@ class Keeper:
         self._watched: Mapping[int, int] = {}
         self._awaited: Container[int] | None = None
         self._ended: list[Ended] = []
+        self._forgotten = 0
         self._news: list[bytes] = []
         self._pid = 0
         self._code: int | None = None
@@ -159,7 +184,7 @@ class Keeper:
         ours.setblocking(False)
         for fd in self._fds:
             os.close(fd)
-        self._fds, self._state = [], b""
+        self._fds, self._state, self._forgotten = [], b"", 0
         self._news, self._awaited, self._code = [], None, None
         return ours
 
@@ -195,6 +220,9 @@ class Keeper:
                     part, fds = self._take_part(control)
                     if part[:1] == _FORK:
                         self._news.append(BORN.pack(self._fork_helper(part[1:], fds)))
+                        continue
+                    if part[:1] == _HEARD:
+                        self._forget(*_COUNT.unpack(part[1:]))
                         continue
                     if part[:1] == _NAME:
                         bare.set_name(NAME)
@@ -243,7 +271,13 @@ class Keeper:
     def _remember(self, body: bytes) -> None:
         self._state, self._watched, awaited, seen = marshal.loads(body)
         self._awaited = {STOP, *awaited}
-        self._ended = [each for each in self._ended[seen:] if each.pid in self._awaited]
+        self._forget(seen)
+        self._ended = [each for each in self._ended if each.pid in self._awaited]
+
+    def _forget(self, told: int) -> None:
+        """Drop the first of all the exits that this hand was told of."""
+        del self._ended[: told - self._forgotten]
+        self._forgotten = told
 
     def _await_hand(self) -> int:
         """It has said its last word; its copies of all descriptors are closed after this."""

@@ -91,10 +91,10 @@ class Launcher:
         if process.stdio.terminal:
             console = ConsoleSocket(loop, self._bundle, f".console-{process.id}")
         try:
-            with children.expecting():
+            with children.expecting() as expected:
                 await checked(action, launch(process.io.child_fds, console.path if console else ""))
                 process.pid = int(files.read_text(pid_file))
-                ended = children.exit_of(process.pid)
+                ended = expected.exit_of(process.pid)
             process.io.started(await console.master() if console else None)
             return ended
         finally:

@@ -120,14 +120,13 @@ class Hand:
         """Leave everything to the keeper, or stay for as long again as so far."""
         luggage = Luggage()
         try:
-            rest = self._freeze(luggage)
+            leave(self._control, self._freeze(luggage))
         except Exception as error:  # noqa: BLE001 - whatever it is, the containers live on
             if not isinstance(error, Busy):
                 self._loop.report(error)
             self._patience = min(self._patience * 2, MAX_PATIENCE)
             self._loop.when_idle(self._patience, self._rest)
             return
-        leave(self._control, rest)
         os._exit(0)
 
     def _freeze(self, luggage: Luggage) -> Rest:

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from orlop.shim.children import send_signal
+from orlop.shim.children import Children, send_signal
+from orlop.shim.keeper import Ended
+from orlop.shim.loop import Loop
+from orlop.sys import bare
 from orlop.sys.process import mark
 
 
@@ -50,3 +53,41 @@ def test_a_child_gets_it_and_its_group_if_that_is_meant(parent: subprocess.Popen
     with subprocess.Popen(["sleep", "100"]) as ungrouped:
         send_signal(ungrouped.pid, signal.SIGKILL, to_group=True)
         assert ungrouped.wait(10) == -signal.SIGKILL
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    before = signal.getsignal(signal.SIGCHLD)
+    loop = Loop(lambda _: None)
+    ours, theirs = bare.seqpacket_pair()
+    made = Children(loop, ours, lambda: None)
+    loop.timer(0).subscribe(lambda _: loop.stop())
+    loop.run()
+    yield made
+    loop.close()
+    signal.signal(signal.SIGCHLD, before)
+    ours.close()
+    theirs.close()
+
+
+def test_an_exit_that_comes_before_the_pid_is_known(children: Children) -> None:
+    with children.expecting() as expected:
+        children.take_in([Ended(7, 3 << 8, 1)])
+        assert expected.exit_of(7).result() == (3, 1)
+        assert not expected.exit_of(7).done
+
+
+def test_an_exit_of_before_is_not_that_of_a_number_used_again(children: Children) -> None:
+    """Also while another runtime hangs."""
+    with children.expecting() as hanging:
+        children.take_in([Ended(7, 0, 1)])
+        with children.expecting() as expected:
+            assert not expected.exit_of(7).done
+        assert hanging.early
+
+
+def test_an_exit_belongs_to_one(children: Children) -> None:
+    with children.expecting() as first, children.expecting() as second:
+        children.take_in([Ended(7, 0, 1)])
+        assert first.exit_of(7).done
+        assert not second.exit_of(7).done
