@@ -19,6 +19,7 @@ from orlop.errors import InvalidArgument
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
 from orlop.sys.overlay import clone_tree, move_mount
+from orlop.sys.process import set_parent_death_signal
 
 # The same number on every architecture.
 _SYS_MOUNT_SETATTR = 442
@@ -101,12 +102,15 @@ class IdMapping:
     def namespace(self) -> Iterator[int]:
         """A descriptor of a user namespace that maps so."""
         ready, told = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
         child = os.fork()
         if not child:
             with suppress(BaseException):
                 call("unshare", _CLONE_NEWUSER, about="unshare")
-                os.write(told, b"x")
-                signal.pause()
+                set_parent_death_signal(signal.SIGKILL)  # which the unshare would have cleared
+                if os.getppid() == parent:
+                    os.write(told, b"x")
+                    signal.pause()
             os._exit(1)
         try:
             os.close(told)
