@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -150,17 +150,23 @@ class _Run:
         self._lock = threading.Lock()
 
     def __enter__(self) -> _Run:
-        os.mkfifo(self._path, 0o600)
-        self._fifo = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        with ExitStack() as opened:
+            os.mkfifo(self._path, 0o600)
+            opened.callback(self._path.unlink, missing_ok=True)
+            self._fifo = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.callback(os.close, self._fifo)
+            self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            opened.callback(self._close_told)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def _close_told(self) -> None:
         with self._lock:
             os.close(self._told)
             self._told = -1
-        os.close(self._fifo)
-        self._path.unlink(missing_ok=True)
 
     def ended(self, status: int) -> bool:
         """It has ended; whether that is still of interest."""
