@@ -376,8 +376,11 @@ class Container:
                 flags += ["--parent-path", options.parent_path]
             os.makedirs(work, mode=0o700, exist_ok=True)
             try:
-                await self._runc.checkpoint(self.id, path, work, flags, env)
                 images.keep(plan)
+                await self._runc.checkpoint(self.id, path, work, flags, env)
+            except OSError as error:
+                images.discard()
+                raise Unknown(f"checkpoint cannot be written: {error}") from error
             except RuncError as error:
                 images.discard()
                 reason = error.message + criu.told(f"{work}/dump.log")

@@ -62,7 +62,11 @@ class Images:
         self._had = set(os.listdir(path)) if self._there else set()
 
     def keep(self, plan: Plan) -> None:
-        """For a restore, whoever asks for it."""
+        """For a restore, whoever asks for it; before the checkpoint, which may end the container.
+
+        Raises OSError.
+        """
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
         text = json.dumps({"flags": plan.flags, "outside": plan.outside})
         files.write(f"{self.path}/{_PLAN}", text.encode(), create=True)
 

@@ -361,6 +361,27 @@ def test_out_of_memory_is_told(shim: Shim) -> None:
     assert "oom" in shim.daemon.topics(5, timeout=5)
 
 
+def test_a_checkpoint_on_a_full_disk_is_not_begun(shim: Shim) -> None:
+    """It could end the container, and then not be written to its end."""
+    program, disk, begun = (shim.folder / name for name in ("runtime", "disk", "begun"))
+    runtime = f"case ' $* ' in *' checkpoint '*) mkdir -p {disk}/images; : > {begun}; exit; esac"
+    program.write_text(f'#!/bin/sh\n{runtime}\nexec runc "$@"\n')
+    program.chmod(0o755)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "full", disk], check=True)
+    try:
+        (disk / "full").write_bytes(bytes(4096))
+        shim.create("one", ["sleep", "60"], options=packed(Options(binary_name=str(program))))
+        shim.client.start(id="one")
+        with pytest.raises(errors.Unknown, match=r"(?i)no space left"):
+            shim.client.checkpoint(id="one", path=str(disk / "images"))
+        assert not begun.exists()
+        assert names(disk) == {"full"}
+        shim.finish("one")
+    finally:
+        unmount(disk)
+
+
 UNWATCHED = """#!/bin/sh
 runc "$@" || exit
 case " $* " in *" create "*)
