@@ -66,7 +66,8 @@ def _belongs_to(pid: str, bundle: str) -> bool:
     with suppress(OSError):
         if os.path.samefile(f"/proc/{pid}/cwd", bundle):  # which may be named by a link
             return True
-    return bundle in read_or_empty(f"/proc/{pid}/cmdline")
+    arguments = read_or_empty(f"/proc/{pid}/cmdline").split("\0")
+    return any(each == bundle or each.startswith(f"{bundle}/") for each in arguments)
 
 
 def _remove_cgroups(bundle: str) -> None:
