@@ -93,8 +93,11 @@ class RotatingFile:
 
     def _reopen(self) -> None:
         old = self._fd
-        self._open()
-        os.close(old)
+        try:
+            self._open()
+        finally:  # also when the new one is open, and cannot be written to
+            if self._fd != old:
+                os.close(old)
 
 
 class PatientFile:

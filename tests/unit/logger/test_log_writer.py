@@ -6,6 +6,7 @@ import base64
 import fcntl
 import json
 import os
+import resource
 import subprocess
 import tempfile
 from pathlib import Path
@@ -253,3 +254,23 @@ def test_the_program(tmp_path: Path, terminate: bool) -> None:
     if terminate:
         os.close(ends["stdout"][1])
         os.close(ends["stderr"][1])
+
+
+def test_a_new_file_that_cannot_be_written_to_costs_no_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    file = RotatingFile(str(path), 0, 1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number in range(3):
+        torn = tmp_path / f"torn{number}"
+        torn.write_bytes(b"torn entry")
+        torn.rename(path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                file.write(b"entry\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    file.write(b"entry\n")
+    file.close()
