@@ -91,9 +91,10 @@ class Console:
         return cls(loop, luggage.claim(master), sink, ended=not copying)
 
     def resize(self, width: int, height: int) -> None:
-        """Set the size in characters; no effect after the terminal is gone."""
+        """Set the size in characters, modulo 65536; no effect after the terminal is gone."""
         if self._master != NONE:
-            fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+            size = struct.pack("HHHH", height & 0xFFFF, width & 0xFFFF, 0, 0)
+            fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def input(self) -> int:
         """A descriptor of its own for what is typed."""

@@ -343,6 +343,17 @@ def test_terminal(shim: Shim) -> None:
     shim.client.delete(id="one")
 
 
+def test_a_size_that_no_terminal_has(shim: Shim) -> None:
+    """Containerd's shim takes 16 bits of it."""
+    shim.create("one", ["sleep", "60"], terminal=True, stdout=shim.fifo("out"))
+    start(shim)
+    shim.client.resize_pty(id="one", width=65536 + 97, height=65536 + 31)
+    pid = shim.client.state(id="one").pid
+    with Path(f"/proc/{pid}/root/dev/pts/0").open("rb") as terminal:
+        assert os.get_terminal_size(terminal.fileno()) == (97, 31)
+    shim.finish("one")
+
+
 def test_terminal_of_an_exec_resized_before_its_start(shim: Shim) -> None:
     shim.create("one", ["sleep", "60"])
     start(shim)
