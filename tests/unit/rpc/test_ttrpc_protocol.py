@@ -25,6 +25,24 @@ def test_a_call_in_any_pieces() -> None:
         assert events == [Call(1, "pkg.Service", "Do", b"payload", {"key": "v"}, 2.5, open=False)]
 
 
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        (str(protocol.PAYLOAD_MAX + 1), protocol.PAYLOAD_MAX + 1),
+        (str(1 << 40), protocol.ABSURD),
+        ("0", protocol.PAYLOAD_MAX),
+        ("-1", protocol.PAYLOAD_MAX),
+        ("\u00b2", protocol.PAYLOAD_MAX),
+        ("9" * 5000, protocol.PAYLOAD_MAX),
+    ],
+)
+def test_how_long_an_answer_may_be(asked: str, taken: int) -> None:
+    data = protocol.encode_request(1, "S", "Do", b"", metadata={protocol.ANSWER_MAX: asked})
+    (call,) = ServerProtocol().feed(data)
+    assert isinstance(call, Call)
+    assert call.answer_max == taken
+
+
 def test_header_is_as_specified() -> None:
     frame = protocol.encode(5, protocol.DATA, 1, b"abc")
     assert frame == struct.pack(">IIBB", 3, 5, 3, 1) + b"abc"

@@ -38,6 +38,7 @@ ANSWER_MAX = "orlop-answer-max"
 """Of a request's metadata: how long a payload its client takes, in bytes, if more than usual."""
 _HEADER = struct.Struct(">IIBB")
 HEADER_LENGTH = _HEADER.size
+_DIGITS_MAX = 20  # of a number of 64 bits
 
 
 class Frame(NamedTuple):
@@ -251,4 +252,6 @@ class ServerProtocol:
 
 
 def _answer_max(asked: str) -> int:
-    return min(int(asked), ABSURD) if asked.isdecimal() else PAYLOAD_MAX
+    if not asked.isdecimal() or len(asked) > _DIGITS_MAX:
+        return PAYLOAD_MAX
+    return max(PAYLOAD_MAX, min(int(asked), ABSURD))
