@@ -27,8 +27,9 @@ from orlop.rpc.threads import ThreadPool
 
 _log = logging.getLogger(__name__)
 
-# Most wait, for the end of a container, say; the kernel has room for twice as many (max_map_count).
-_THREADS = 1 << 14
+# Most wait, for the end of a container, say. Each takes two of the 65530 maps that the kernel lets
+# a process have (max_map_count); gRPC and ttrpc have so many each, and together half of the maps.
+_THREADS = 1 << 13
 _PEER = struct.Struct("3i")
 _ACCEPT_PAUSE = 1.0
 _POLLED = "grpc.health.v1.Health"  # by clients, every few seconds
