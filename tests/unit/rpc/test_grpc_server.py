@@ -287,8 +287,9 @@ def test_what_is_sent_waits_for_room(peer: Peer) -> None:
         assert raw.status(1) == 0
 
 
-def test_a_thousand_calls_that_wait_for_room(peer: Peer) -> None:
+def test_a_thousand_calls_that_wait_for_room(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each gets it for itself; if all looked each time, it would take a million wakings."""
+    monkeypatch.setattr(load, "_LAGGING_MAX", 1000)
     request = content_pb2.ReadContentRequest(size=100).SerializeToString()
     streams = range(1, 2001, 2)
     with Raw(peer, (4, 0)) as raw:
@@ -504,6 +505,29 @@ def test_answers_that_have_no_room_hold_few_threads(peer: Peer) -> None:
         assert peer.server.threads < 100
         raw.send(frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1000)))
         _read_ends(raw, len(streams))
+
+
+def test_streams_that_lag_hold_few_threads(peer: Peer) -> None:
+    streams = range(1, 2001, 2)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "List", b"") for stream in streams))
+        (connection,) = peer.server._connections
+        wait_for(lambda: connection._load._lagging >= load._LAGGING_MAX + load._MOST, 10)
+        assert _serves(peer)
+        assert peer.server.threads < load._LAGGING_MAX + 2 * load._MOST
+        raw.send(frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, 1000)))
+        _read_ends(raw, len(streams))
+
+
+def test_some_streams_that_lag_hold_up_no_call(peer: Peer) -> None:
+    streams = range(1, 2 * load._LAGGING_MAX, 2)
+    with Raw(peer, (4, 0)) as raw:
+        raw.send(b"".join(_call(stream, "List", b"") for stream in streams))
+        (connection,) = peer.server._connections
+        wait_for(lambda: connection._load._lagging == len(streams), 10)
+        raw.call(1001, "Info")
+        raw.send(http2.credit(1001, 1000))
+        assert raw.status(1001) == 0
 
 
 def _read_ends(raw: Raw, count: int) -> None:

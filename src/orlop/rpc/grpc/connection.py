@@ -413,9 +413,11 @@ class Connection:
             stream.context.on_cancel(partial(self._wake, stream.room))
         stream.context.check()
         assert stream.method is not None
-        # A client may let a stream lag, but neither a single answer nor all at once.
+        # A client may let some streams lag, but neither a single answer nor all at once.
         if stream.method.server_streaming and self._window > 0:
+            self._load.lag()
             stream.room.wait()
+            self._load.catch_up()
         else:
             self._load.lay_on()
             stream.room.wait()

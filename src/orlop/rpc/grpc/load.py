@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 # With so much, other calls wait.
 _MOST = 64
+# Streams that may lag before more of them count.
+_LAGGING_MAX = 256
 # Calls that may wait so.
 _QUEUE_MAX = 1 << 14
 
@@ -17,14 +19,15 @@ Call = TypeVar("Call")
 class Load(Generic[Call]):
     """Calls that a thread is about to begin or whose answers are not taken, and who waits for them.
 
-    Calls under way do not count. Those that wait take no thread; `begin` gives a call to one, which
-    says `take_off` when it has it.
+    Calls under way do not count, nor do some hundreds of streams that lag. Those that wait take no
+    thread; `begin` gives a call to one, which says `take_off` when it has it.
     """
 
     def __init__(self, begin: Callable[[Call], None]) -> None:
         self._begin = begin
         self._lock = threading.Lock()
         self._size = 0
+        self._lagging = 0
         self._queue: dict[int, Call] = {}
 
     def add(self, id: int, call: Call) -> bool:
@@ -50,7 +53,17 @@ class Load(Generic[Call]):
             self._size -= 1
             self._begin_some()
 
+    def lag(self) -> None:
+        """A stream waits for its client to make room, until `catch_up`."""
+        with self._lock:
+            self._lagging += 1
+
+    def catch_up(self) -> None:
+        with self._lock:
+            self._lagging -= 1
+            self._begin_some()
+
     def _begin_some(self) -> None:
-        while self._queue and self._size < _MOST:
+        while self._queue and self._size + max(0, self._lagging - _LAGGING_MAX) < _MOST:
             self._size += 1
             self._begin(self._queue.pop(next(iter(self._queue))))
