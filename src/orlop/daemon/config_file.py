@@ -85,7 +85,13 @@ _MINIMUM = {
     "network.pool6_prefix": 1,
     "network.cni_timeout": 1,
 }
-_MAXIMUM = {"gc.pause_threshold": 0.5, "tracing.sampling_ratio": 1.0}
+_ID_MAX = (1 << 32) - 2  # the one after is, as -1, no owner
+_MAXIMUM = {
+    "grpc.uid": _ID_MAX,
+    "grpc.gid": _ID_MAX,
+    "gc.pause_threshold": 0.5,
+    "tracing.sampling_ratio": 1.0,
+}
 
 
 def load(path: Path | None, overrides: Mapping[str, str | None]) -> Config:
@@ -183,9 +189,10 @@ class _Reader:
         return value
 
     def _number(self, key: str, value: int) -> int:
-        least = _MINIMUM[key]
-        if value < least:
-            raise self._wrong(key, f"a whole number of at least {least}", value)
+        least, most = _MINIMUM[key], _MAXIMUM.get(key, math.inf)
+        if not least <= value <= most:
+            bounds = f"of at least {least}" if math.isinf(most) else f"from {least} to {most}"
+            raise self._wrong(key, f"a whole number {bounds}", value)
         return value
 
     def _fraction(self, key: str, value: float) -> float:

@@ -69,6 +69,8 @@ def test_folders_are_named_without_links() -> None:
         ('[log]\nlevel = "loud"', "log.level"),
         ('[log]\nlevl = "info"', 'did you mean "log.level"'),
         ("nonsense = 1", 'unknown key "nonsense"'),
+        ("[grpc]\nuid = 4294967295", "grpc.uid must be a whole number from -1 to 4294967294"),
+        ("[grpc]\ngid = 4294967296", "grpc.gid must be"),
         ("[diff]\nmax_size = 0", "diff.max_size"),
         ("[diff]\nmax_size = true", "diff.max_size"),
         ('[runtimes]\n"a.b" = "shim"', 'runtimes."a.b"'),
