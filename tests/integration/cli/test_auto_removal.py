@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
-from orlop.client import labels
+from orlop.cli.main import main
+from orlop.client import autoremoval, labels
+from orlop.errors import FailedPrecondition
 from tests.daemon_fixture import Orlopd
 from tests.patience import patient
 
@@ -81,6 +83,22 @@ def test_the_label_is_read_again_before_a_removal(orlopd: Orlopd, busybox: str) 
         client.kill()
     orlopd.orlop("run", "-d", "--rm", "--name", "other", busybox, "sleep", "5")
     orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "web\n")  # longer than its patience
+    orlopd.orlop("rm", "web")
+
+
+def test_the_exit_status_is_the_containers_when_it_cannot_be_removed(
+    orlopd: Orlopd,
+    busybox: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise FailedPrecondition('container "web" is running')
+
+    monkeypatch.setattr(autoremoval, "remove", refuse)
+    _, *rest = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, "sh", "-c", "exit 3")
+    assert main(rest) == 3
+    assert 'container "web" is running' in capfd.readouterr().err
     orlopd.orlop("rm", "web")
 
 

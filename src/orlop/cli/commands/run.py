@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from orlop.cli import (
@@ -18,7 +18,7 @@ from orlop.cli import (
     run_values,
 )
 from orlop.cli.attaching import farewell, joined, joined_by
-from orlop.cli.each import told
+from orlop.cli.each import failed, told
 from orlop.cli.session import Left
 from orlop.client import (
     Connection,
@@ -274,8 +274,7 @@ def _attached(
         except Left as left:
             return farewell(left)
     if args.rm:
-        with suppress(Unavailable):  # the next daemon does it, once we have gone
-            autoremoval.remove(connection, record)
+        _remove(connection, record)
     return status
 
 
@@ -298,6 +297,15 @@ def _attached_alone(
             except Left as left:
                 return farewell(left)
     if args.rm:
-        with suppress(Unavailable):  # the next daemon does it, once we have gone
-            autoremoval.remove(connection, record)
+        _remove(connection, record)
     return status
+
+
+def _remove(connection: Connection, record: Record) -> None:
+    """Remove the container that has ended: whether that can be done, the exit status is its own."""
+    try:
+        autoremoval.remove(connection, record)
+    except Unavailable:
+        pass  # the next daemon does it, once we have gone
+    except OrlopError as error:
+        failed(error)
