@@ -100,6 +100,16 @@ def canonical_repository(repository: str) -> str:
     return f"{host}{slash}{path}"
 
 
+def spellings(repository: str) -> tuple[str, ...]:
+    """`canonical_repository`, and the same with TLS's port where it names no other."""
+    canonical = canonical_repository(repository)
+    host, slash, path = canonical.partition("/")
+    _, colon, port = host.rpartition(":")
+    if colon and port.isdecimal():
+        return (canonical,)
+    return canonical, f"{host}:{_TLS_PORT}{slash}{path}"
+
+
 def _is_host(component: str) -> bool:
     """A first component with a dot, a colon, or the name localhost is a host."""
     looks_so = "." in component or ":" in component or component == "localhost"

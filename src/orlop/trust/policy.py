@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from orlop.errors import InvalidArgument
-from orlop.oci.reference import canonical_host, canonical_repository
+from orlop.oci.reference import canonical_host, canonical_repository, spellings
 from orlop.trust.signers import NOBODY, Identity, Signers
 
 ACCEPT, REJECT, REQUIRE = "accept", "reject", "require"
 _ACTIONS = (ACCEPT, REJECT, REQUIRE)
+_WILD = frozenset("*?[")
 _KEYS = {
     "repository": str,
     "action": str,
@@ -83,11 +84,14 @@ def find(policies: Sequence[Policy], repository: str) -> Policy:
 
 
 def _matches(repository: str, pattern: str) -> bool:
+    if fnmatchcase(repository, pattern):
+        return True
     host, slash, path = pattern.partition("/")
-    canonical = f"{canonical_host(host)}{slash}{path}"
-    return fnmatchcase(repository, pattern) or fnmatchcase(
-        canonical_repository(repository), canonical
-    )
+    if _WILD.isdisjoint(host):
+        pattern = f"{canonical_host(host)}{slash}{path}"
+        return fnmatchcase(canonical_repository(repository), pattern)
+    # Another spelling of a wildcard, as without its port, could stand for other hosts, too.
+    return any(fnmatchcase(each, pattern) for each in spellings(repository))
 
 
 def _policy(file: Path, where: str, table: Any) -> Policy:
