@@ -124,7 +124,8 @@ class Http:
         """Make a request and give its response, whose body is not read yet.
 
         Connection failures, 408, 429 and 5xx are tried again, with growing pauses or as Retry-After
-        says, for as long as `dial` allows; redirects are followed, unless a body would go along.
+        says, for as long as `dial` allows; redirects are followed, unless a body would go along, or
+        a POST would become a GET. The response's `url` is where they led.
         Raises Unavailable when that does not help, Unauthenticated when another host than the one
         asked wants authorization, and Cancelled after `abort`. `tls` is how the host is trusted,
         `dial` how it is reached.
@@ -247,6 +248,7 @@ class Http:
                     self._dump(response_head(response.status, response.reason, response.headers))
             finally:
                 self._answered(parts.netloc or host, code)
+        response.url = url
         return response
 
     def _manager(self, tls: Tls | None, proxy: Url | None) -> PoolManager:

@@ -142,7 +142,8 @@ def _following(url: str, response: Response) -> str | None:
     link = _NEXT.search(response.headers.get("link", ""))
     if link is None:
         return None
-    target = resolve(url, link[1])
-    if not same_origin(url, target):
+    answered = response.url or url  # perhaps elsewhere, by a redirect
+    target = resolve(answered, link[1])
+    if not (same_origin(url, target) or same_origin(answered, target)):
         raise InvalidArgument(f'{plain(url)} goes on at "{plain(target)}", which is elsewhere')
     return target

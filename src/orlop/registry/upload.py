@@ -139,7 +139,7 @@ class _Upload:
         if response.status != 202:
             raise status_error("POST", url, response)
         self._offset = 0
-        self._note(url, response)
+        self._note(response)
         least = response.headers.get("oci-chunk-min-length", "")
         if _LENGTH.fullmatch(least):
             self._chunk_min = max(self._chunk_min, int(least))
@@ -204,7 +204,7 @@ class _Upload:
             if response.status not in (202, 204):
                 return response
             before, self._offset = self._offset, end
-            self._note(self._location, response)
+            self._note(response)
             if self._offset <= before:
                 raise Unavailable(f"{plain(self._location)} takes no more of the upload")
             rest = self._blob.size - self._offset
@@ -237,7 +237,7 @@ class _Upload:
             dispose(response)
             return True
         self._offset = 0
-        self._note(self._location, response)
+        self._note(response)
         return False
 
     def _arrived(self) -> bool:
@@ -247,9 +247,10 @@ class _Upload:
         dispose(response)
         return response.status == 200
 
-    def _note(self, url: str, response: Response) -> None:
+    def _note(self, response: Response) -> None:
         """Where the session goes on, and how far it is (spec, "Pushing a blob in chunks")."""
         dispose(response)
+        url = response.url or ""
         location = response.headers.get("location", "")
         if not location and not self._location:
             raise Unavailable(f"{plain(url)} opens an upload without saying where")

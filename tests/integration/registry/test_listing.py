@@ -121,6 +121,31 @@ def test_lists_that_make_no_sense(
         list(listing.tags(repository))
 
 
+@pytest.mark.parametrize("goes_back", [False, True])
+def test_lists_that_another_registry_has(lying: Registry, http: Http, goes_back: bool) -> None:
+    """They go on there, unless the link names the registry that was asked."""
+    other = Registry()
+    place = "/v2/a/one/tags/list"
+    link = f"<{f'http://{lying.host}' if goes_back else ''}{place}?last=a>; rel=next"
+
+    def redirect(request: BaseHTTPRequestHandler) -> bool:
+        if "last=a" in request.path:
+            return send(request, 200, b'{"tags": ["here"]}')
+        return send(request, 307, b"", {"Location": f"http://{other.host}{place}"})
+
+    def answer(request: BaseHTTPRequestHandler) -> bool:
+        if "last=a" in request.path:
+            return send(request, 200, b'{"tags": ["there"]}')
+        return send(request, 200, b'{"tags": ["a"]}', {"Link": link})
+
+    lying.spoil, other.spoil = redirect, answer
+    try:
+        found = list(listing.tags(_repository(lying.host, http)))
+    finally:
+        other.close()
+    assert found == ["a", "here" if goes_back else "there"]
+
+
 def _following(request: BaseHTTPRequestHandler) -> dict[str, str]:
     """A link to ever another page."""
     return {"Link": f"<{request.path.partition('?')[0]}?last={random()}>; rel=next"}

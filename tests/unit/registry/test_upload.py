@@ -349,6 +349,22 @@ def test_opening_an_upload_may_be_redirected(
         assert taker.methods() == ["HEAD", "POST", "POST", "PUT"]
 
 
+def test_where_an_upload_goes_on_is_for_who_opened_it_to_say(
+    taker: Taker, uploads: Uploads, file: File
+) -> None:
+    """By an address without a host, that of another registry to which the first one redirects."""
+    other = Taker()
+    try:
+        there = f"http://{other.host}/v2/x/y/blobs/uploads/"
+        taker.spoil = _once(_is("POST"), lambda request: request.answer(307, Location=there))
+        assert _push(uploads, file) == UPLOADED
+        assert other.blobs[file.blob.digest] == file.data
+        assert taker.methods() == ["HEAD", "POST"]
+        assert other.methods() == ["POST", "PUT"]
+    finally:
+        other.close()
+
+
 def test_secrets_stay_when_an_upload_moves(taker: Taker, http: Http, file: File) -> None:
     other = Taker()
     try:
