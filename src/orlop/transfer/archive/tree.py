@@ -41,6 +41,7 @@ class Tree:
         self._known: dict[tuple[str, Platform | None], _Images | NotFound] = {}
         self._kept: set[str] = set()
         self._room = Room()
+        self._found: _Images = {}
 
     def images(self, target: Descriptor) -> list[Found]:
         """The wanted images that `target` leads to; none if it is for another platform.
@@ -73,8 +74,9 @@ class Tree:
     def _look(self, target: Descriptor, where: Platform | None, depth: int) -> _Images:
         if target.media_type in mediatypes.MANIFESTS:
             found = self._manifest(target)
-            serves = where is None or platform.rank(where, found.platform) is not None
-            return {target.digest: found} if serves else {}
+            if where is not None and platform.rank(where, found.platform) is None:
+                return {}
+            return {target.digest: self._keep(found)}
         images: _Images = {}
         missing: NotFound | None = None
         for child in _ranked(self._index(target, depth), where):
@@ -121,16 +123,24 @@ class Tree:
     def _manifest(self, target: Descriptor) -> Found:
         """A manifest of which everything is here."""
         manifest = self._read_manifest(target)
-        self._room.keep(target)
         for layer in manifest.layers:
             self._parts.blob(layer)
         if manifest.config.media_type not in mediatypes.CONFIGS:
             self._parts.blob(manifest.config)
             return Found(target, manifest, None, target.platform)
         config = documents.parse_config(self._parts.document(manifest.config))
-        self._room.keep(manifest.config)
         own = config.platform if config.os else None
         return Found(target, manifest, config, target.platform or own)
+
+    def _keep(self, found: Found) -> Found:
+        """To the end, and once, however many of the platforms it serves."""
+        target = found.descriptor
+        if target.digest not in self._found:
+            self._room.keep(target)
+            if found.config is not None:
+                self._room.keep(found.manifest.config)
+            self._found[target.digest] = found
+        return self._found[target.digest]
 
 
 def _ranked(index: Index, where: Platform | None) -> list[Descriptor]:
