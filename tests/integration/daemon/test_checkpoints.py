@@ -8,6 +8,7 @@ criu.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -289,32 +290,47 @@ def test_what_is_no_checkpoint(box: Box, tmp_path: Path) -> None:
     box.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="box"))
 
 
-def test_streams_that_are_fifos_or_files(box: Box, busybox: str, tmp_path: Path) -> None:
+def test_streams_that_are_fifos(box: Box, busybox: str, tmp_path: Path) -> None:
     """criu is told that they are outside, and what to put in their place."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        _run_again(box, busybox, f"file://{fifo}")
+        images, _ = box.checkpoint()
+        (line,) = (tmp_path / "told-criu").read_text().splitlines()
+        assert line == f"external file[{_mount_of(reader):x}:{fifo.stat().st_ino:x}]"
+        box.kill()
+        box.create(images)
+        box.start()
+        name = line.partition(" ")[2]
+        assert (tmp_path / "told-criu").read_text().splitlines()[1:] == [f"inherit-fd fd[1]:{name}"]
+        box.kill()
+    finally:
+        os.close(reader)
+
+
+def test_streams_that_are_pipes_or_nothing(box: Box, busybox: str, tmp_path: Path) -> None:
+    """The runtime tells criu of them; a file of the host's is behind a pipe."""
     box.checkpoint()
-    assert not (tmp_path / "told-criu").exists()
-    box.kill()
-    box.orlopd.ctr("containers", "rm", "box")
-    runtime = str(tmp_path / "runtime")
-    options = ("-d", "--runc-binary", runtime, "--log-uri", f"file://{tmp_path}/log")
-    box.orlopd.ctr("run", *options, busybox, "box", "sleep", "1000")
+    _run_again(box, busybox, f"file://{tmp_path}/log")
     images, _ = box.checkpoint()
-    (line,) = (tmp_path / "told-criu").read_text().splitlines()
-    assert (
-        line
-        == f"external file[{_mount_of(tmp_path / 'log'):x}:{(tmp_path / 'log').stat().st_ino:x}]"
-    )
     box.kill()
     box.create(images)
     box.start()
-    name = line.partition(" ")[2]
-    assert (tmp_path / "told-criu").read_text().splitlines()[1:] == [f"inherit-fd fd[1]:{name}"]
     box.kill()
+    assert not (tmp_path / "told-criu").exists()
 
 
-def _mount_of(path: Path) -> int:
-    with path.open() as file:
-        facts = Path(f"/proc/self/fdinfo/{file.fileno()}").read_text()
+def _run_again(box: Box, image: str, log: str) -> None:
+    box.kill()
+    box.orlopd.ctr("containers", "rm", "box")
+    options = ("-d", "--runc-binary", str(box.folder / "runtime"), "--log-uri", log)
+    box.orlopd.ctr("run", *options, image, "box", "sleep", "1000")
+
+
+def _mount_of(fd: int) -> int:
+    facts = Path(f"/proc/self/fdinfo/{fd}").read_text()
     return int(facts.partition("mnt_id:")[2].split()[0])
 
 
