@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def reported() -> list[Exception]:
 
 
 @pytest.fixture
-def loop(reported: list[Exception]) -> Loop:
-    return Loop(reported.append)
+def loop(reported: list[Exception]) -> Iterator[Loop]:
+    loop = Loop(reported.append)
+    yield loop
+    loop.close()
 
 
 def test_many_await_one_promise(loop: Loop) -> None:
@@ -218,6 +221,7 @@ def test_a_client_waits_while_there_is_no_descriptor(
         server = Hub(loop, str(tmp_path / "s"), listener)
     client = socket.socket(socket.AF_UNIX, kind)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    gc.collect()  # what other tests have left open must not make room later
     free = os.dup(0)
     os.close(free)
 
