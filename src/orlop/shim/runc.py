@@ -50,6 +50,13 @@ ENVIRONMENT = {key: value for key, value in os.environb.items() if key not in _D
 Environment = Mapping[bytes, bytes]
 
 
+OURS_ALONE: set[int] = set()
+"""Descriptors that no program has, not even while it is being started.
+
+Close-on-exec comes too late for who counts the ends of a pipe: `posix_spawn` returns before it.
+"""
+
+
 class RuncError(Unknown):
     """A command of the runtime failed; the message is the runtime's own."""
 
@@ -67,7 +74,9 @@ def spawn(
     `own_group` it outlives a kill of the shim's process group. Raises OSError when there is no such
     program.
     """
-    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in fds.items()]
+    # First: a target may have the number of one of them.
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_CLOSE, fd) for fd in OURS_ALONE]
+    actions += [(os.POSIX_SPAWN_DUP2, source, target) for target, source in fds.items()]
     group: dict[str, Any] = {"setpgroup": 0} if own_group else {}
     return os.posix_spawnp(
         argv[0], argv, env, file_actions=actions, setsigdef=RESTORED_SIGNALS, **group

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.shim.loop import Loop, Promise, Task
 from orlop.shim.rest import NONE, Busy, Luggage
-from orlop.shim.runc import NULL
+from orlop.shim.runc import NULL, OURS_ALONE
 from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
@@ -116,6 +116,8 @@ class FifoSink(Sink):
         self._reader = reader
         self._writer = writer
         self._handover: Task[None] | None = None
+        if reader != NONE:
+            OURS_ALONE.add(reader)  # a copy in a runtime would pass for a client
 
     @classmethod
     def open(cls, loop: Loop, path: str, *, copied: bool) -> FifoSink:
@@ -151,8 +153,7 @@ class FifoSink(Sink):
         self.child_has_it()
         await self._loop.event(self._reader, 0)  # hang-up: nobody writes any more
         self._writer = _reopen(self._reader, os.O_WRONLY | os.O_CLOEXEC)
-        os.close(self._reader)
-        self._reader = NONE
+        self._close_reader()
         if self._client_reads():
             self.child_has_it()
         else:
@@ -162,7 +163,11 @@ class FifoSink(Sink):
         if self._handover is not None:
             self._handover.cancel()
         self.child_has_it()
+        self._close_reader()
+
+    def _close_reader(self) -> None:
         if self._reader != NONE:
+            OURS_ALONE.discard(self._reader)
             os.close(self._reader)
             self._reader = NONE
 
