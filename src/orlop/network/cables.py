@@ -59,7 +59,7 @@ class Cables:
         if ns:
             with suppress(NotFound):  # it has ended
                 inside = self._kernel.links(ns)
-        self._kernel.apply(*uplink.unplug(endpoint, ns, inside))
+        self._kernel.apply(*uplink.unplug(network, endpoint, ns, inside))
 
     def keep_worker(self) -> None:
         """Have the network worker at hand as long as somebody is in a network."""

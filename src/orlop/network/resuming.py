@@ -105,7 +105,7 @@ class Resuming:
             if network.is_bridge:
                 whole = bridge.is_whole(network, each, here)
             else:
-                whole = uplink.is_whole(each, inside)
+                whole = uplink.is_whole(network, each, inside)
             if not whole:
                 self._cables.unplug(each, of_process(pid))
                 self._cables.plug(each, of_process(pid))

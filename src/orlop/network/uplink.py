@@ -72,7 +72,7 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
         mode=network.mode or MODES[network.driver][0],
         mac=endpoint.mac,
         mtu=network.mtu,
-        alias=endpoint.link,  # by which it is known inside, whatever its name
+        alias=_half(endpoint),
     )
     yield MoveLink(name=endpoint.link, to=ns, rename=inside)
     yield from ipv6_switch(network, ns, inside)
@@ -94,14 +94,33 @@ def plug(network: Network, endpoint: Endpoint, ns: str) -> Iterator[AnyOperation
                 metric=endpoint.position,
             ),
         )
+    yield SetLink(ns=ns, name=inside, alias=endpoint.link)  # last: see `is_whole`
 
 
-def is_whole(endpoint: Endpoint, inside: Iterable[Link]) -> bool:
+def _half(endpoint: Endpoint) -> str:
+    """The alias of one that is being made."""
+    return f"{endpoint.link}, half"
+
+
+def is_whole(network: Network, endpoint: Endpoint, inside: Iterable[Link]) -> bool:
     """Whether a container's interface was made, to its end, by those of its namespace.
 
-    One that the container has set down has its addresses, or those of IPv4.
+    What the container has done to it since is that one's business.
     """
-    return any(each.alias == endpoint.link and (each.up or each.addresses) for each in inside)
+    return any(each.alias != _half(endpoint) for each in ours(network, endpoint, inside))
+
+
+def ours(network: Network, endpoint: Endpoint, inside: Iterable[Link]) -> list[Link]:
+    """A container's interface, among those of its namespace, by what it may not have changed."""
+    return [each for each in inside if _is_ours(network, endpoint, each)]
+
+
+def _is_ours(network: Network, endpoint: Endpoint, link: Link) -> bool:
+    if link.alias in (endpoint.link, _half(endpoint)):
+        return True
+    addresses = {each.partition("/")[0] for each in link.addresses}
+    same = link.mac == endpoint.mac.lower() or not addresses.isdisjoint(endpoint.addresses)
+    return link.kind == network.driver and same
 
 
 def _announced(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
@@ -116,12 +135,13 @@ def _announced(network: Network, ns: str, link: str) -> Iterator[SetSysctl]:
         yield SetSysctl(ns=ns, name=f"net/ipv6/conf/{link}/ndisc_notify", value="1")
 
 
-def unplug(endpoint: Endpoint, ns: str, inside: Iterable[Link]) -> Iterator[AnyOperation]:
+def unplug(
+    network: Network, endpoint: Endpoint, ns: str, inside: Iterable[Link]
+) -> Iterator[AnyOperation]:
     """Of a container that goes on, in whose namespace `ns` these are; others than ours stay.
 
     With its namespace the interface goes as well.
     """
     yield DeleteLink(name=endpoint.link, missing_ok=True)  # had it not been moved
-    for each in inside:
-        if each.alias == endpoint.link:
-            yield DeleteLink(ns=ns, name=each.name, missing_ok=True)
+    for each in ours(network, endpoint, inside):
+        yield DeleteLink(ns=ns, name=each.name, missing_ok=True)

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from orlop.network import Kernel, PinnedNamespaces, uplink
+from orlop.network.model import Endpoint, Network, Subnet
 from tests.daemon_fixture import BUSYBOX
-from tests.integration.network.lab import Host, run, snapshot
+from tests.integration.network.lab import Host, Lab, run, snapshot
 from tests.integration.network.networked import Networked, fetch, refused
 from tests.killing import kill
 
@@ -157,8 +159,50 @@ def test_a_container_s_own_interface_stays(daemon: Networked) -> None:
     run(*inside, "set", "eth1", "name", "mine")
     daemon.orlop("network", "connect", "phys", "box")
     run(*inside, "set", "eth1", "down", "name", "theirs")
+    run(*inside, "set", "theirs", "alias", "odd")
     daemon.orlop("network", "disconnect", "phys", "box")
     assert run(*inside).stdout == before.replace("eth1", "mine")
+
+
+def test_a_container_s_own_changes_outlive_the_daemon(daemon: Networked) -> None:
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    names = [f"box{number}" for number in range(3)]
+    for name in names:
+        daemon.box(name, "sleep", "1000", networks=[{"network": "phys"}])
+    ip = [("nsenter", f"--net=/proc/{daemon.pid_of(name)}/ns/net", "ip") for name in names]
+    run(*ip[0], "link", "set", "eth0", "down", "name", "wan0")
+    run(*ip[0], "addr", "flush", "dev", "wan0")
+    run(*ip[1], "link", "set", "eth0", "down", "alias", "odd")
+    before = [run(*each, "link").stdout for each in ip[:2]]
+    run(*ip[2], "link", "del", "eth0")
+    daemon.kill9()
+    daemon.start()
+    daemon.wait_for(lambda: "eth0" in run(*ip[2], "link").stdout)  # the last one
+    assert [run(*each, "link").stdout for each in ip[:2]] == before
+
+
+def test_one_that_is_half_made_is_known_and_not_whole(
+    kernel: Kernel, pins: PinnedNamespaces, lab: Lab
+) -> None:
+    """Whichever step a worker has died at."""
+    lab.neighbour("192.168.7.1/24", "192.168.7.2/24")
+    subnets = (Subnet("192.168.7.0/24", "192.168.7.2"), Subnet("fd77::/64", "fd77::2"))
+    network = Network(
+        id="n", namespace="test", name="phys", driver="macvlan", bridge="wire", subnets=subnets
+    )
+    endpoint = Endpoint(
+        namespace="test", container="box", network="n", position=0, link="veth00000000001",
+        inside="eth0", mac="02:00:00:00:00:AB", addresses=("192.168.7.9", "fd77::9"),
+    )  # fmt: skip
+    ns = str(pins.create("test", "lab"))
+    steps = [*uplink.plug(network, endpoint, ns)]
+    for done in range(1, len(steps) + 1):
+        kernel.apply(*steps[:done])
+        inside = kernel.links(ns)
+        assert uplink.is_whole(network, endpoint, inside) == (done == len(steps))
+        kernel.apply(*uplink.unplug(network, endpoint, ns, inside))
+        assert [each.name for each in kernel.links(ns)] == ["lo"]
+        assert "veth" not in run("ip", "link").stdout
 
 
 def test_what_cannot_be_is_told(daemon: Networked) -> None:
