@@ -10,7 +10,7 @@ from orlop.errors import FailedPrecondition, OrlopError
 from orlop.network import bridge, uplink
 from orlop.network.connections import Connections, PidOf
 from orlop.network.kernel import Kernel
-from orlop.network.model import Port
+from orlop.network.model import Endpoint, Port
 from orlop.network.namespaces import of_process
 from orlop.network.networks import Networks
 from orlop.network.operations import DeleteLink
@@ -97,7 +97,7 @@ class Resuming:
         if not mine:
             return
         if (ports := self._store.ports_of(*key)) and not self._ports.holds(key):
-            self._hold_again(key, ports, mine[0].versions, loopback=True)
+            self._hold_again(key, ports, self._versions(mine), loopback=True)
         inside, here = self._kernel.links(of_process(pid)), self._kernel.links()
         for each in mine:
             network = self._networks.get(each.namespace, each.network)
@@ -119,7 +119,12 @@ class Resuming:
         if not all(each.link in here for each in mine):
             self._connections.release(*key)
         elif ports := self._store.ports_of(*key):
-            self._hold_again(key, ports, mine[0].versions, loopback=True)
+            self._hold_again(key, ports, self._versions(mine), loopback=True)
+
+    def _versions(self, mine: Sequence[Endpoint]) -> Sequence[int]:
+        """By which versions of IP ports lead to a container: to its first place that publishes."""
+        publishing = {each.id for each in self._store.all() if each.publishes}
+        return next((each.versions for each in mine if each.network in publishing), ())
 
     def _resume_cni(self, pid_of: PidOf) -> None:
         def lives(key: Key) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from orlop.errors import Unavailable
+from orlop.network.model import Network, Port
 from orlop.network.processes import BEING_MADE, NOBODY, Pids
 from orlop.network.resuming import Resuming
 
@@ -25,10 +27,13 @@ class Bench:
         self.pids = Pids()
         self.known = [WEB, GONE]
         self.failing = False
-        network = SimpleNamespace(is_bridge=False, driver="macvlan")
+        network = Network(id="n", namespace="ns", name="n", driver="macvlan")
+        self.networks = [network]
+        self.ports: list[Port] = []
+        self.held: list[Sequence[int]] = []
         store = SimpleNamespace(
-            endpoints=self._endpoints, release=self._release, all=lambda: [network],
-            ports_of=lambda *_: [],
+            endpoints=self._endpoints, release=self._release, all=lambda: self.networks,
+            ports_of=lambda *_: self.ports,
         )  # fmt: skip
         self.plugged: list[str] = []
         cables = SimpleNamespace(
@@ -44,15 +49,24 @@ class Bench:
             store=store, get=lambda *_: network, ensure=lambda _: None, refresh=lambda: None,
             names=SimpleNamespace(resume=lambda: None),
         )  # fmt: skip
-        ports = SimpleNamespace(release=lambda _: None)
+        ports = SimpleNamespace(
+            release=lambda _: None, holds=lambda _: False,
+            hold=lambda _key, _ports, versions, loopback: self.held.append(versions),
+        )  # fmt: skip
         self.resuming = Resuming(*map(_any, (connections, networks, self, ports)))
 
     def _endpoints(self, *key: str) -> list[Any]:
         return [
             SimpleNamespace(
-                namespace=ns, container=name, network="n", link="l", inside="eth0", versions=[4]
+                namespace=ns,
+                container=name,
+                network=network.id,
+                link="l",
+                inside="eth0",
+                versions=[6] if network.publishes else [4],
             )
             for ns, name in self.known
+            for network in self.networks
             if key in {(), (ns, name)}
         ]
 
@@ -98,6 +112,15 @@ def test_who_could_not_be_looked_after_is_so_the_next_time(bench: Bench) -> None
     bench.failing = False
     bench.resuming.resume(bench.pid_of)
     assert bench.plugged == ["web"]
+
+
+def test_ports_are_held_where_they_lead_to(bench: Bench) -> None:
+    """Not where the container came first: no port leads into that network."""
+    bench.networks.append(Network(id="b", namespace="ns", name="b", bridge="b"))
+    bench.ports.append(Port(container_port=80, host_port=8080))
+    bench.resuming.forget_ended(bench.pid_of)
+    bench.resuming.resume(bench.pid_of)
+    assert bench.held == [[6]]
 
 
 @pytest.mark.parametrize(("known", "found"), [(8, 7), (BEING_MADE, 0)])
