@@ -190,10 +190,30 @@ def test_the_first_add_of_a_plugin_goes_alone(shop: Shop) -> None:
         f" {{ mkdir {made}-half && sleep 0.3 && mv {made}-half {made}; }} || exit 1",
     )
     network = chain("one")
-    shop.cni.version(network)
+    made.with_name("made-half").mkdir()
+    with pytest.raises(OrlopError):
+        shop.cni.add(network, BOX)  # which is none
+    made.with_name("made-half").rmdir()
     boxes = [msgspec.structs.replace(BOX, container_id=f"box{number}") for number in range(4)]
     with ThreadPoolExecutor(len(boxes)) as pool:
         assert [*pool.map(partial(shop.cni.add, network), boxes)] == [RESULT] * len(boxes)
+
+
+def test_a_first_add_that_hangs_holds_others_up_for_a_while_only(shop: Shop) -> None:
+    goes_on = shop.folder / "on"
+    shop.plugin("one", f"[ $CNI_CONTAINERID = slow ] && until [ -e {goes_on} ]; do sleep 0.1; done")
+    network, slow = chain("one"), msgspec.structs.replace(BOX, container_id="slow")
+    cni = Cni(shop.plugins, shop.results, patience=0.2)
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(cni.add, network, slow)
+        try:
+            while not shop.log.exists():
+                time.sleep(0.01)
+            assert cni.add(network, BOX) == RESULT
+            assert not hanging.done()
+        finally:
+            goes_on.touch()
+        assert hanging.result() == RESULT
 
 
 def test_a_del_that_fails_is_told_to_all_and_can_be_tried_again(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,9 @@ from orlop.network.cni import converting, model, parsing, versions
 from orlop.network.cni.model import Attachment, Json, NetworkConfig, PluginConfig
 from orlop.network.cni.plugins import Plugins
 from orlop.network.cni.results import Remembered, Results
-from orlop.turns import Turns
 
 _log = logging.getLogger(__name__)
+_PATIENCE = 5.0
 VALID = "cni.dev/valid-attachments"
 
 
@@ -25,11 +26,12 @@ class Cni:
     the same network: that is the caller's to see to.
     """
 
-    def __init__(self, plugins: Plugins, results: Results) -> None:
+    def __init__(self, plugins: Plugins, results: Results, *, patience: float = _PATIENCE) -> None:
         self.plugins = plugins
         self.results = results
-        self._tried: set[str] = set()  # plugins whose first ADD has ended
-        self._first = Turns()
+        self._patience = patience
+        self._tried: set[str] = set()  # plugins of which an ADD has succeeded
+        self._first: dict[str, threading.Lock] = {}
 
     def version(self, network: NetworkConfig) -> str:
         """The newest version that the network offers and all of its plugins speak.
@@ -123,17 +125,22 @@ class Cni:
         """Nobody else has a plugin ADD meanwhile, if it is its first time.
 
         Some make what all of their attachments share, as chains of iptables, and fail where others
-        are just making the same.
+        are just making the same. One that hangs holds others up for `patience` seconds only.
         """
-        if kind not in self._tried:
-            with self._first.take(kind):
-                if kind not in self._tried:
-                    try:
-                        yield
-                    finally:
-                        self._tried.add(kind)
-                    return
-        yield
+        if kind in self._tried:
+            yield
+            return
+        first = self._first.setdefault(kind, threading.Lock())
+        alone = first.acquire(timeout=self._patience)
+        if alone and kind in self._tried:
+            first.release()
+            alone = False
+        try:
+            yield
+            self._tried.add(kind)
+        finally:
+            if alone:
+                first.release()
 
     def _undo(
         self,
