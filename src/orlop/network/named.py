@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from orlop.errors import NotFound
+from orlop.errors import FailedPrecondition, NotFound
 from orlop.events import Publisher
 from orlop.metadata import Database, Transaction, fieldmask, filters, labels
 from orlop.metadata.references import (
@@ -24,6 +25,7 @@ from orlop.metadata.sweeping import Dead, Key
 from orlop.network.namespaces import PinnedNamespaces
 from orlop.wire.services.network_pb2 import NetNSCreate, NetNSDelete, NetNSUpdate
 
+_log = logging.getLogger(__name__)
 RESOURCE = "netns"
 _KIND = "netns"
 
@@ -110,12 +112,20 @@ class NamedNamespaces:
         self._tell(namespace, "delete", NetNSDelete(name=name))
 
     def collect(self, keys: Iterable[Key], dead: Dead) -> int:
-        """Give up those that were made for a lease and that nothing keeps; how many."""
+        """Give up those that were made for a lease and that nothing keeps; how many.
+
+        One that the host does not let go of stays, and keeps no other.
+        """
         removed = 0
         for namespace, name in keys:
-            if self._collect(namespace, name, dead):
-                self._tell(namespace, "delete", NetNSDelete(name=name))
-                removed += 1
+            try:
+                if not self._collect(namespace, name, dead):
+                    continue
+            except FailedPrecondition as error:
+                _log.warning("namespace=%s stays: %s", namespace, error)
+                continue
+            self._tell(namespace, "delete", NetNSDelete(name=name))
+            removed += 1
         return removed
 
     def _collect(self, namespace: str, name: str, dead: Dead) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import AlreadyExists, InvalidArgument, NotFound
+from orlop.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from orlop.events import Exchange
 from orlop.metadata import Database, Transaction
 from orlop.metadata.references import attach_to_lease
@@ -94,6 +94,28 @@ def test_a_namespace_that_is_there_again_keeps_what_it_has(
     with database.write() as tx:
         for table in ("lease_resources", "leases", "namespaces"):
             tx.execute(f"DELETE FROM {table}")
+    named.leave_gone()
+    assert named.list("test") == []
+
+
+def test_one_that_the_host_does_not_let_go_of_keeps_no_other(
+    named: NamedNamespaces, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named.create("test", "two", {})
+    with database.write() as tx:
+        for table in ("lease_resources", "leases", "namespaces"):
+            tx.execute(f"DELETE FROM {table}")
+    delete = named.pins.delete
+
+    def busy(namespace: str, name: str) -> None:
+        if name == "lab":
+            raise FailedPrecondition("busy")
+        delete(namespace, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(named.pins, "delete", busy)
+        named.leave_gone()
+    assert [each.name for each in named.list("test")] == ["lab"]
     named.leave_gone()
     assert named.list("test") == []
 
