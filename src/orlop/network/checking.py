@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orlop.errors import FailedPrecondition, NotFound, OrlopError
+from orlop.network import uplink
 from orlop.network.cni_records import is_cni
 from orlop.network.connections import Connections, PidOf
 from orlop.network.kernel import Kernel
@@ -84,13 +85,15 @@ def check_place(kernel: Kernel, network: Network, endpoint: Endpoint, netns: str
 
     The other one is looked for in the namespace `netns`, if that is known.
     """
-    if network.is_bridge:
-        bridge = network.bridge
-        outside = [each.master for each in kernel.links() if each.name == endpoint.link]
-        if outside != [bridge]:
-            raise FailedPrecondition(f'"{endpoint.link}" is no more on bridge "{bridge}"')
+    outside = [each for each in kernel.links() if each.name == endpoint.link]
+    if network.is_bridge and [each.master for each in outside] != [network.bridge]:
+        raise FailedPrecondition(f'"{endpoint.link}" is no more on bridge "{network.bridge}"')
     if netns:
-        inside = [each for each in kernel.links(netns) if each.name == endpoint.inside]
+        links = kernel.links(netns)
+        if network.is_bridge:  # whatever the container calls it
+            inside = [each for each in links if each.index == outside[0].parent]
+        else:
+            inside = uplink.ours(network, endpoint, links)
         have = {address.partition("/")[0] for each in inside for address in each.addresses}
         if missing := [each for each in endpoint.addresses if each not in have]:
             raise FailedPrecondition(

@@ -20,6 +20,13 @@ def _flaws(daemon: Networked, network: str) -> list[str]:
     return found
 
 
+def _rename(inside: tuple[str, ...], old: str, new: str) -> None:
+    """Also one that is up, of a kernel of any age; its addresses of IPv6 stay."""
+    run(*inside, "sysctl", "-qw", f"net.ipv6.conf.{old}.keep_addr_on_down=1")
+    run(*inside, "ip", "link", "set", old, "down", "name", new)
+    run(*inside, "ip", "link", "set", new, "up")
+
+
 def test_who_is_no_more_as_it_was_connected(daemon: Networked) -> None:
     daemon.create_network("one", ipv6=True)
     for name in ("web", "other"):
@@ -27,6 +34,9 @@ def test_who_is_no_more_as_it_was_connected(daemon: Networked) -> None:
     assert _flaws(daemon, "one") == []
     (place,) = daemon.inspect("web").endpoints
     inside = ("nsenter", f"--net=/proc/{daemon.pid_of('web')}/ns/net")
+    _rename(inside, "eth0", "wan0")
+    assert _flaws(daemon, "one") == []
+    _rename(inside, "wan0", "eth0")
     run(*inside, "ip", "addr", "del", f"{place.addresses[0]}/20", "dev", "eth0")
     (flaw,) = _flaws(daemon, "one")
     assert flaw.startswith('container "web": interface "eth0" in ')
@@ -45,6 +55,9 @@ def test_on_an_interface_of_the_host(daemon: Networked) -> None:
     daemon.orlop("run", "-d", "--name", "box", "--network", "lan", BUSYBOX, "sleep", "1000")
     assert _flaws(daemon, "lan") == []
     inside = ("nsenter", f"--net=/proc/{daemon.pid_of('box')}/ns/net")
+    _rename(inside, "eth0", "wan0")
+    assert _flaws(daemon, "lan") == []
+    _rename(inside, "wan0", "eth0")
     run(*inside, "ip", "addr", "flush", "dev", "eth0")
     (flaw,) = _flaws(daemon, "lan")
     assert 'container "box": interface "eth0" in ' in flaw
