@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orlop.cli.protobuf import defer_pure_python
@@ -79,7 +79,7 @@ class _Asking:
             case "CHECK":
                 self._check()
             case "GC":
-                self._keep(self._config[_VALID] or ())  # libcni says null for nobody
+                self._keep(self._config[_VALID])
             case "STATUS":
                 self._ask_for_status()
         return None
@@ -121,7 +121,11 @@ class _Asking:
             text = f"{', '.join(missing)} not in prevResult"
             raise Problem(answers.REFUSED, "addresses are not those of the result", text)
 
-    def _keep(self, valid: Iterable[Mapping[str, str]]) -> None:
+    def _keep(self, valid: Sequence[Mapping[str, str]] | None) -> None:
+        if valid is None:  # as libcni says for nobody
+            valid = ()
+        elif not isinstance(valid, list):
+            raise Problem(answers.BAD_CONFIG, f"{_VALID} must be a list")
         ids = [wire.NamespaceID(id=each["containerID"], interface=each["ifname"]) for each in valid]
         self._networks.keep_namespaces(wire.KeepNamespacesRequest(group=self._group, ids=ids))
 

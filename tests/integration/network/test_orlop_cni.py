@@ -209,7 +209,11 @@ def test_gc_takes_out_all_but_the_valid_of_its_own_group(daemon: Networked, box:
     routes = box.host.run("ip", "route").stdout
     assert "eth1 proto static metric 1" in routes and "eth2 proto static metric 2" in routes
     config = {**network.plugins[0].config, "name": "orlop", "cniVersion": "1.1.0"}
-    for valid, code, left in (({}, 1, 2), ({VALID: None}, 0, 1)):  # null is nobody, for libcni
+    malformed: list[object] = [False, 0, "", {}]
+    tries: list[tuple[dict[str, object], int, int]] = [({}, 1, 2)]
+    tries += [({VALID: each}, 1, 2) for each in malformed]
+    tries += [({VALID: None}, 0, 1)]  # null is nobody, for libcni
+    for valid, code, left in tries:
         done = subprocess.run(
             [HERE / "orlop-cni"],
             input=json.dumps({**config, **valid}),
