@@ -75,13 +75,16 @@ class FileSink(Sink):
     def open(cls, path: str, *, copied: bool) -> FileSink:
         """The file is made, with its folders, if need be.
 
+        Only a fifo goes to the process itself, unless its output is `copied`, and then blocks: of
+        any other file, which may be a terminal that is stopped, this process is the writer.
+
         Raises OSError, ENXIO for a fifo that nobody reads: to wait for one would hold up the shim.
         """
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(path, flags, 0o644)
-        os.set_blocking(fd, not copied)
-        return cls(fd)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        file = cls(os.open(path, flags, 0o644))
+        os.set_blocking(file.fd, file.is_fifo and not copied)
+        return file
 
     @property
     def is_fifo(self) -> bool:

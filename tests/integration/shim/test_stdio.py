@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -267,6 +268,25 @@ def test_a_full_disk_does_not_hold_up_who_prints(shim: Shim, terminal: bool) -> 
     shim.create("one", ["sh", "-c", script], terminal=terminal, stdout="file:///dev/full")
     assert start(shim)() == 5
     shim.client.delete(id="one")
+
+
+def test_a_stopped_terminal_as_a_file_holds_up_nobody_else(shim: Shim) -> None:
+    ours, terminal = os.openpty()
+    path = os.ttyname(terminal)
+    termios.tcflow(terminal, termios.TCOOFF)
+    try:
+        shim.create("one", ["sh", "-c", "echo out; exit 5"], stdout=f"file://{path}")
+        wait = start(shim)
+        time.sleep(0.3)  # enough for the shim to have come to the output
+        state = shim.client.begin("state", id="one").result(patient(10))
+        assert task.StateResponse.FromString(state).id == "one"
+    finally:
+        termios.tcflow(terminal, termios.TCOON)
+    assert read_some(ours, b"out") == b"out\r\n"
+    assert wait() == 5
+    shim.client.delete(id="one")
+    os.close(ours)
+    os.close(terminal)
 
 
 def test_a_fifo_as_a_file_is_not_copied(shim: Shim) -> None:
