@@ -272,8 +272,10 @@ class SharedSink(Sink):
             if wanted:
                 try:
                     await self._loop.write(self.target.fd, data)
-                except OSError:
+                except BrokenPipeError:
                     wanted = False  # the logger has died; the clients are here still
+                except OSError:
+                    pass  # lost; a disk that is full may have room again
             await self._hub.tell(self._stream, data)
             self._holding = False
 

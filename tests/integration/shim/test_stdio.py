@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import subprocess
 import termios
 import threading
 import time
@@ -268,6 +269,33 @@ def test_a_full_disk_does_not_hold_up_who_prints(shim: Shim, terminal: bool) -> 
     shim.create("one", ["sh", "-c", script], terminal=terminal, stdout="file:///dev/full")
     assert start(shim)() == 5
     shim.client.delete(id="one")
+
+
+@pytest.mark.parametrize("shared", ["", "attach+"])
+def test_a_disk_that_has_room_again_gets_what_is_printed_then(shim: Shim, shared: str) -> None:
+    disk, keys, news = shim.folder / "disk", shim.fifo("in"), shim.fifo("news")
+    reader = os.open(news, os.O_RDONLY | os.O_NONBLOCK)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "full", disk], check=True)
+    try:
+        log, filler = disk / "one.log", disk / "filler"
+        log.touch()
+        filler.write_bytes(bytes(1 << 20))
+        script = "head -c 300000 /dev/zero; echo printed >&2; read x; echo again"
+        out, err = f"{shared}file://{log}", f"{shared}fifo://{news}"
+        shim.create("one", ["sh", "-c", script], stdin=keys, stdout=out, stderr=err)
+        wait = start(shim)
+        writer = os.open(keys, os.O_WRONLY)
+        read_some(reader, b"printed")  # a pipe full of zeros may still be on its way
+        filler.unlink()
+        os.write(writer, b"\n")
+        os.close(writer)
+        wait()
+        shim.client.delete(id="one")
+        assert log.read_bytes().endswith(b"again\n")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+        os.close(reader)
 
 
 def test_a_stopped_terminal_as_a_file_holds_up_nobody_else(shim: Shim) -> None:
