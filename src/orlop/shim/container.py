@@ -362,7 +362,7 @@ class Container:
     async def checkpoint(self, path: str, options: CheckpointOptions) -> None:
         """Write the state of all processes to the folder `path`, which then goes on, or ends.
 
-        When it fails the container goes on, and nothing is left in the folder.
+        When it fails the container goes on, and nothing of it is left in the folder.
         """
         images = criu.Images(path)
         work = options.work_path or f"{self.bundle}/criu-work"
@@ -376,8 +376,9 @@ class Container:
                 flags += ["--parent-path", options.parent_path]
             os.makedirs(work, mode=0o700, exist_ok=True)
             try:
-                images.keep(plan)
+                images.prepare(plan)
                 await self._runc.checkpoint(self.id, path, work, flags, env)
+                images.keep()
             except OSError as error:
                 images.discard()
                 raise Unknown(f"checkpoint cannot be written: {error}") from error

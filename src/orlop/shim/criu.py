@@ -17,7 +17,7 @@ from orlop.shim.runc import ENVIRONMENT
 from orlop.wire.runc_pb2 import CheckpointOptions
 
 # Beside criu's images, which are restored with the same flags.
-_PLAN = "orlop.json"
+_PLAN, _NEW_PLAN = "orlop.json", ".orlop.json.new"
 _TOLD_MAX = 3
 _FLAGS = (
     ("open_tcp", "--tcp-established"),
@@ -59,16 +59,20 @@ class Images:
             raise InvalidArgument(f'path of a checkpoint "{path}" is not absolute')
         self.path = path
         self._there = os.path.isdir(path)
-        self._had = set(os.listdir(path)) if self._there else set()
+        self._had = set(os.listdir(path)) - {_NEW_PLAN} if self._there else set()
 
-    def keep(self, plan: Plan) -> None:
-        """For a restore, whoever asks for it; before the checkpoint, which may end the container.
+    def prepare(self, plan: Plan) -> None:
+        """Write down what a restore needs; before the checkpoint, which may end the container.
 
-        Raises OSError.
+        An older checkpoint in the folder has its own until `keep`. Raises OSError.
         """
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         text = json.dumps({"flags": plan.flags, "outside": plan.outside})
-        files.write(f"{self.path}/{_PLAN}", text.encode(), create=True)
+        files.write(f"{self.path}/{_NEW_PLAN}", text.encode(), create=True)
+
+    def keep(self) -> None:
+        """The checkpoint has been made. Raises OSError."""
+        os.rename(f"{self.path}/{_NEW_PLAN}", f"{self.path}/{_PLAN}")
 
     def discard(self) -> None:
         """Remove what a checkpoint that failed has left."""

@@ -382,6 +382,23 @@ def test_a_checkpoint_on_a_full_disk_is_not_begun(shim: Shim) -> None:
         unmount(disk)
 
 
+def test_a_checkpoint_that_fails_spoils_no_older_one(shim: Shim) -> None:
+    """What a restore of the older one needs stays as it is."""
+    program, images = shim.folder / "runtime", shim.folder / "images"
+    fails = f"case ' $* ' in *' checkpoint '*) : > {images}/half-made.img; exit 1; esac"
+    program.write_text(f'#!/bin/sh\n{fails}\nexec runc "$@"\n')
+    program.chmod(0o755)
+    images.mkdir()
+    (images / "orlop.json").write_text("of the older one")
+    shim.create("one", ["sleep", "60"], options=packed(Options(binary_name=str(program))))
+    shim.client.start(id="one")
+    with pytest.raises(errors.Unknown, match="checkpoint failed"):
+        shim.client.checkpoint(id="one", path=str(images))
+    assert names(images) == {"orlop.json"}
+    assert (images / "orlop.json").read_text() == "of the older one"
+    shim.finish("one")
+
+
 UNWATCHED = """#!/bin/sh
 runc "$@" || exit
 case " $* " in *" create "*)
