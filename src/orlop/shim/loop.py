@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
+from orlop.shim.openings import Openings
+
 T = TypeVar("T")
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 _PAUSE = 0.1
@@ -168,6 +170,7 @@ class Loop:
         self.report = report
         self.current: Task[Any] | None = None
         """The task that runs, or ran last."""
+        self.openings = Openings()
         self._epoll = select.epoll()
         self._ready: deque[tuple[Callable[[Promise[Any]], None], Promise[Any]]] = deque()
         self._watches: dict[int, list[tuple[int, Promise[None]]]] = {}
@@ -201,6 +204,7 @@ class Loop:
     def close(self) -> None:
         """Give back what the loop itself holds; it cannot run again."""
         self._epoll.close()
+        self.openings.close()
         if self._signal_pipe >= 0:
             signal.set_wakeup_fd(-1)
             os.close(self._signal_pipe)

@@ -104,6 +104,7 @@ class Hand:
             loop, listener, self._service.find, on_connect=self._publisher.retry_now
         )
         if state:
+            loop.openings.thaw(luggage, state["openings"])
             self._service.thaw(luggage, state["service"])
             self._server.thaw(luggage, state["server"])
         luggage.drop_rest()
@@ -135,7 +136,13 @@ class Hand:
         server = self._server.freeze(luggage)
         service = self._service.freeze(luggage)
         log = luggage.put(STDERR)  # what is in it waits for a daemon, which may be down
-        state = {"args": self._args, "server": server, "service": service, "log": log}
+        state = {
+            "args": self._args,
+            "openings": self._loop.openings.freeze(luggage),
+            "server": server,
+            "service": service,
+            "log": log,
+        }
         interests = self._loop.interests()
         interests.pop(self._control.fileno(), None)
         watched = {luggage.put(fd): mask for fd, mask in interests.items()}

@@ -21,11 +21,9 @@ from orlop.errors import InvalidArgument, NotFound, OrlopError, Unknown
 from orlop.shim.loop import Loop, Promise, Task
 from orlop.shim.rest import NONE, Busy, Luggage
 from orlop.shim.runc import NULL, OURS_ALONE
-from orlop.sys.inotify import IN_OPEN, add_watch, open_inotify
 
 CHUNK = 64 * 1024
 _PIPE_SIZE = 128 * 1024
-CLOSE_DELAY = 1.0
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
 
@@ -182,20 +180,11 @@ class FifoSink(Sink):
 
     async def _hand_over(self) -> None:
         """Keep the pipe and its bytes until a client opens it, then let it see their end."""
-        notify = open_inotify()
         try:
-            add_watch(notify, f"/proc/self/fd/{self._writer}", IN_OPEN)
-            while not self._client_reads():
-                await self._loop.read(notify, CHUNK)
-        finally:
-            # The kernel takes up to 40 ms for that: not while somebody waits for a delete.
-            self._loop.spawn(_close_later(self._loop, notify))
+            await self._loop.openings.until(self._loop, self._client_reads, self._writer)
+        except OSError:
+            pass  # for want of descriptors or inotify: who comes only now finds nothing
         self.child_has_it()
-
-
-async def _close_later(loop: Loop, fd: int) -> None:
-    await loop.sleep(CLOSE_DELAY)
-    os.close(fd)
 
 
 def _widen(pipe: int) -> None:

@@ -26,3 +26,8 @@ def add_watch(fd: int, path: str, mask: int) -> int:
         ctypes.c_uint32(mask),
         about=path,
     )
+
+
+def remove_watch(fd: int, watch: int) -> None:
+    """End a watch, of which an event tells; raises OSError if there is none."""
+    call("inotify_rm_watch", fd, watch)

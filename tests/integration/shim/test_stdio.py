@@ -118,6 +118,37 @@ def test_a_late_reader_of_nothing_gets_its_end(shim: Shim) -> None:
     shim.client.delete(id="one")
 
 
+def test_many_that_nobody_reads_hold_one_inotify(shim: Shim) -> None:
+    """Asleep as well as awake; and each client that comes gets what is its own, and its end."""
+    fifos = {}
+    for name in ("one", "two", "three"):
+        fifos[name] = out, err = shim.fifo(f"{name}-out"), shim.fifo(f"{name}-err")
+        script = f"echo {name}; echo {name}! >&2"
+        shim.create(name, ["sh", "-c", script], stdout=out, stderr=err)
+        start(shim, name)()
+        shim.fall_asleep()
+
+    def inotifies() -> int:
+        count = 0
+        with suppress(FileNotFoundError):  # the hand has just gone
+            for path in Path(f"/proc/{shim.hand or shim.pid}/fd").iterdir():
+                with suppress(FileNotFoundError):  # it was closed just now
+                    count += "inotify" in str(path.readlink())
+        return count
+
+    for _ in range(2):
+        shim.fall_asleep()
+        wait_until(lambda: inotifies() == 1)
+        shim.client.state(id="one")
+        wait_until(lambda: inotifies() == 1)
+    for name, (out, err) in fifos.items():
+        assert reading(err)() == f"{name}!\n".encode()
+        assert reading(out)() == f"{name}\n".encode()
+        shim.client.delete(id=name)
+    shim.fall_asleep()
+    assert inotifies() == 0
+
+
 def test_nobody_ever_reads(shim: Shim) -> None:
     """There is nobody to drain for, which takes two seconds where there is."""
     taken = []
