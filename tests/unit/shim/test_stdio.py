@@ -21,11 +21,8 @@ def test_input_of_a_process_that_is_still_to_be_started_is_not_forgotten(tmp_pat
         pump.freeze(Luggage())
 
 
-def test_a_program_that_is_being_started_does_not_pass_for_a_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_is_being_started_does_not_pass_for_a_client(tmp_path: Path) -> None:
     """What nobody has read yet stays, although the program has not closed its copies yet."""
-    monkeypatch.setattr("orlop.shim.stdio.CLOSE_DELAY", 0)
     loop = Loop(lambda error: pytest.fail(str(error)))
     path = tmp_path / "out"
     os.mkfifo(path)
