@@ -13,24 +13,23 @@ from orlop.wire.services import containers_pb2
 
 LABEL = "orlop/auto-remove"
 """On a container that the daemon removes when it ends: the value is `BY_DAEMON`, or what `attended`
-says of a client that removes it itself, if that lives then. Other values mean nothing."""
+says of a client that removes it itself, if that lives then. Before it stands who restarts it, and
+how often: while one of these lives, nobody removes it. Other values mean nothing."""
 BY_DAEMON = "true"
 
-_ATTENDED = "client:"
+_ATTENDED, _RESTARTING = "client:", "restarting:"
 Record = containers_pb2.Container
 
 
 def attended() -> str:
     """For the label: that this process sees the container's end."""
-    from orlop.sys.process import mark
-
-    return f"{_ATTENDED}{mark(os.getpid())}"
+    return f"{_ATTENDED}{_mark()}"
 
 
 def is_wanted(container: Record) -> bool:
     """Whether it was run with `--rm`."""
     value = container.labels.get(LABEL, "")
-    return value == BY_DAEMON or value.startswith(_ATTENDED)
+    return value == BY_DAEMON or value.startswith((_ATTENDED, _RESTARTING))
 
 
 @contextmanager
@@ -39,12 +38,22 @@ def put_off(connection: Connection, container: Record) -> Iterator[None]:
     if not is_wanted(container):
         yield
         return
-    labels.change(connection, container.id, {LABEL: ""})
+    ours = f"{_RESTARTING}{_mark()}:"
+    labels.change(connection, container.id, {LABEL: ours + container.labels[LABEL]})
     try:
         yield
     finally:
         with suppress(NotFound):  # it was removed by name
-            labels.change(connection, container.id, {LABEL: container.labels[LABEL]})
+            # Somebody else may have begun, or ended, to restart it as well.
+            request = containers_pb2.GetContainerRequest(id=container.id)
+            value = connection.containers.get(request).container.labels.get(LABEL, "")
+            labels.change(connection, container.id, {LABEL: value.replace(ours, "", 1)})
+
+
+def _mark() -> str:
+    from orlop.sys.process import mark
+
+    return mark(os.getpid())
 
 
 def remove(connection: Connection, container: Record) -> None:

@@ -1,7 +1,8 @@
 """Containers that were run with `--rm`: removed by the daemon when they end.
 
 The client that started them has gone; their label says what it wanted. One that is still attached
-does it itself, once it has the exit status: it is given time, for as long as it lives.
+does it itself, once it has the exit status: it is given time, for as long as it lives. So is one
+that restarts the container.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from orlop.wire.types_pb2 import Envelope
 LABEL = "orlop/auto-remove"
 LOG_LABEL = "orlop/log-uri"
 
-_BY_DAEMON, _BY_CLIENT = "true", "client:"
+_BY_DAEMON, _BY_CLIENT, _RESTARTING = "true", "client:", "restarting:"
 _WANTED = [f'labels."{LABEL}"']
 _CLIENT_PATIENCE = 2.0
 _HANDS = 4  # a shim that hangs must not keep the others' containers
@@ -121,8 +122,8 @@ class AutoRemover:
             return UNKNOWN
 
     def _remove(self, namespace: str, container: Container) -> None:
-        """Have a container removed that has ended, if its client is not there to do so."""
-        if is_alive(container.labels[LABEL].removeprefix(_BY_CLIENT)):
+        """Have a container removed that has ended, if no client is there that cares for it."""
+        if _is_cared_for(container):
             self._look_later(namespace, container)
         else:
             self._hands.submit(self._remove_all, namespace, container)
@@ -137,7 +138,8 @@ class AutoRemover:
     def _look_again(self, namespace: str, container: Container) -> None:
         """Remove a container that has ended, unless its client has done so, or is about to."""
         try:
-            if self._is_another(namespace, container):
+            found = self._containers.get(namespace, container.id)
+            if found.created_at != container.created_at or not _concerns(found):
                 return
         except NotFound:
             return
@@ -148,7 +150,7 @@ class AutoRemover:
         if status == UNKNOWN:
             self._look_later(namespace, container)  # its exit was heard: no event will come
         elif status == STOPPED:
-            self._remove(namespace, container)
+            self._remove(namespace, found)
 
     def _is_about(self, namespace: str, container: Container, event: TaskExit) -> bool:
         """Whether an event, which may be late, is not of an earlier container of the name."""
@@ -168,8 +170,9 @@ class AutoRemover:
             if found.created_at != container.created_at or not _concerns(found):
                 return
             status = self._status(namespace, name, lost=STOPPED)
-            if status == UNKNOWN:
+            if status == UNKNOWN or _is_cared_for(found):
                 self._look_later(namespace, container)
+                return
             if status != STOPPED:
                 return
             with suppress(NotFound):
@@ -215,4 +218,9 @@ class AutoRemover:
 def _concerns(container: Container) -> bool:
     """Whether it is to be removed; any other value, such as "false", is somebody's who says no."""
     value = container.labels.get(LABEL, "")
-    return value == _BY_DAEMON or value.startswith(_BY_CLIENT)
+    return value == _BY_DAEMON or value.startswith((_BY_CLIENT, _RESTARTING))
+
+
+def _is_cared_for(container: Container) -> bool:
+    """Whether a client lives that removes it itself, or that restarts it."""
+    return any(map(is_alive, container.labels[LABEL].split(":")))

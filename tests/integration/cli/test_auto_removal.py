@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
 from orlop.cli.main import main
-from orlop.client import autoremoval, labels
+from orlop.client import autoremoval, containers, labels
+from orlop.client.autoremoval import put_off
 from orlop.errors import FailedPrecondition
 from tests.daemon_fixture import Orlopd
 from tests.patience import patient
@@ -100,6 +102,42 @@ def test_the_exit_status_is_the_containers_when_it_cannot_be_removed(
     assert main(rest) == 3
     assert 'container "web" is running' in capfd.readouterr().err
     orlopd.orlop("rm", "web")
+
+
+def test_a_restart_that_is_killed_leaves_it_to_the_daemon(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--rm", "--name", "web", busybox, *_SLEEPER)
+    _starts(orlopd, 1)
+    with subprocess.Popen(orlopd.orlop_command("restart", "-t", "1000", "web")) as restart:
+        orlopd.wait_for(lambda: _label(orlopd) != "true")
+        restart.kill()
+    orlopd.orlop("stop", "-t", "0", "web")
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def test_a_restart_that_fails_is_an_end(orlopd: Orlopd, busybox: str) -> None:
+    sleeper = ("sh", "-c", "rm /bin/sh; echo up >> /starts; sleep 1000")
+    orlopd.orlop("run", "-d", "--rm", "--name", "web", busybox, *sleeper)
+    _starts(orlopd, 1)
+    assert orlopd.orlop("restart", "-t", "0", "web", check=False).returncode == 1
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def test_of_two_restarts_the_last_to_end_is_waited_for(orlopd: Orlopd, busybox: str) -> None:
+    orlopd.orlop("run", "-d", "--rm", "--name", "web", busybox, *_SLEEPER)
+    _starts(orlopd, 1)
+    with orlopd.connect() as connection, ExitStack() as first, ExitStack() as second:
+        for each in (first, second):
+            each.enter_context(put_off(connection, containers.get(connection, "web")))
+        first.close()
+        orlopd.orlop("stop", "-t", "0", "web")
+        orlopd.orlop("run", "-d", "--rm", "--name", "other", busybox, "sleep", "5")
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-aq").stdout == "web\n")  # it had its time
+    orlopd.wait_for(lambda: not orlopd.orlop("ps", "-aq").stdout)
+
+
+def _label(orlopd: Orlopd) -> str:
+    with orlopd.connect() as connection:
+        return containers.get(connection, "web").labels.get(_LABEL, "")
 
 
 def _starts(orlopd: Orlopd, number: int) -> None:
