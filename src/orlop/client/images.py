@@ -177,6 +177,14 @@ def _has_snapshot(connection: Connection, snapshotter: str, key: str) -> bool:
     return True
 
 
+def _hold_snapshot(connection: Connection, snapshotter: str, key: str) -> bool:
+    """Have the connection's lease hold a snapshot; False if there is none."""
+    if not _has_snapshot(connection, snapshotter, key):
+        return False
+    leases.hold(connection, f"snapshots/{snapshotter}", key)
+    return _has_snapshot(connection, snapshotter, key)  # it may have gone before it was held
+
+
 def _unpack(
     connection: Connection,
     snapshotter: str,
@@ -184,10 +192,10 @@ def _unpack(
     diff_ids: list[Digest],
     chains: list[str],
 ) -> None:
-    """Apply the layers one on the other, skipping those that are there."""
+    """Apply the layers one on the other, skipping those that are there and may be held."""
     parent = ""
     for layer, diff_id, name in zip(layers, diff_ids, chains, strict=True):
-        if not _has_snapshot(connection, snapshotter, name):
+        if not _hold_snapshot(connection, snapshotter, name):
             _apply(connection, snapshotter, layer, str(diff_id), name, parent)
         parent = name
 

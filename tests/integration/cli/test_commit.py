@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orlop.client import images
+from orlop.client import Connection, images, leases
 from orlop.wire.services import tasks_pb2
 from orlop.wire.task_types_pb2 import RUNNING
 from tests.daemon_fixture import Orlopd
@@ -109,6 +109,31 @@ def test_commit_again_and_again(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop(*job, "sh", "-c", "rm /etc/group; touch /etc/motd")
     assert orlopd.orlop("diff", "job").stdout == "C /etc\nD /etc/group\nA /etc/motd\n"
     orlopd.orlop("rm", "job")
+
+
+def test_a_layer_goes_before_its_image_is_unpacked(
+    orlopd: Orlopd, busybox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when it was looked for, and not held yet by who unpacks what is above it."""
+    orlopd.orlop("run", "--name", "job", busybox, "touch", "/one")
+    orlopd.orlop("commit", "job", "second:1")
+    orlopd.orlop("rm", "job")
+    there = images._has_snapshot
+
+    def has_snapshot(connection: Connection, snapshotter: str, key: str) -> bool:
+        found = there(connection, snapshotter, key)
+        if found:
+            monkeypatch.setattr(images, "_has_snapshot", there)
+            orlopd.orlop("rmi", busybox)
+            leases.collect(connection)
+            assert not there(connection, snapshotter, key)
+        return found
+
+    monkeypatch.setattr(images, "_has_snapshot", has_snapshot)
+    with orlopd.connect() as connection:
+        images.view(connection, images.get(connection, "docker.io/library/second:1"))
+        assert images._has_snapshot is there
+    assert orlopd.orlop("run", "--rm", "second:1", "ls", "/one").stdout == "/one\n"
 
 
 def test_commit_without_a_name_or_a_pause(orlopd: Orlopd, busy: str) -> None:
