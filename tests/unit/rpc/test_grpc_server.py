@@ -18,6 +18,7 @@ from orlop.errors import NotFound
 from orlop.rpc import CallContext, inbox
 from orlop.rpc.client import Client
 from orlop.rpc.grpc import http2, load
+from orlop.rpc.grpc.connection import Connection
 from orlop.rpc.grpc.hpack import Decoder, encode
 from orlop.rpc.grpc.http2 import PREFACE, frame
 from orlop.wire.services import content_pb2
@@ -294,11 +295,8 @@ def test_a_thousand_calls_that_wait_for_room(peer: Peer, monkeypatch: pytest.Mon
     streams = range(1, 2001, 2)
     with Raw(peer, (4, 0)) as raw:
         raw.send(b"".join(_call(stream, "Read", request) for stream in streams))
+        connection = _connection(peer)
         end = time.monotonic() + 20
-        while not (connections := list(peer.server._connections)):
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        (connection,) = connections
         while sum(each.room is not None for each in list(connection._streams.values())) < 1000:
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -454,7 +452,7 @@ def test_a_call_that_is_read_after_its_client_has_gone_is_not_served(peer: Peer)
     """A thread that sends finds out first; the reader still has what was sent before."""
     with Raw(peer) as raw:
         raw.frame()
-        (connection,) = peer.server._connections
+        connection = _connection(peer)
         connection.close()
         path = f"/{CONTENT.full_name}/Status"
         headers = {":path": path, "content-type": "application/grpc"}
@@ -511,7 +509,7 @@ def test_streams_that_lag_hold_few_threads(peer: Peer) -> None:
     streams = range(1, 2001, 2)
     with Raw(peer, (4, 0)) as raw:
         raw.send(b"".join(_call(stream, "List", b"") for stream in streams))
-        (connection,) = peer.server._connections
+        connection = _connection(peer)
         wait_for(lambda: connection._load._lagging >= load._LAGGING_MAX + load._MOST, 10)
         assert _serves(peer)
         assert peer.server.threads < load._LAGGING_MAX + 2 * load._MOST
@@ -523,11 +521,19 @@ def test_some_streams_that_lag_hold_up_no_call(peer: Peer) -> None:
     streams = range(1, 2 * load._LAGGING_MAX, 2)
     with Raw(peer, (4, 0)) as raw:
         raw.send(b"".join(_call(stream, "List", b"") for stream in streams))
-        (connection,) = peer.server._connections
-        wait_for(lambda: connection._load._lagging == len(streams), 10)
+        connection = _connection(peer)
+        wait_for(lambda: connection._load._lagging == len(streams))
         raw.call(1001, "Info")
         raw.send(http2.credit(1001, 1000))
         assert raw.status(1001) == 0
+
+
+def _connection(peer: Peer) -> Connection:
+    """The only one, as soon as the server has it."""
+    wait_for(lambda: len(peer.server._connections) == 1)
+    connection: Connection
+    (connection,) = peer.server._connections
+    return connection
 
 
 def _read_ends(raw: Raw, count: int) -> None:
@@ -569,7 +575,7 @@ def test_calls_broken_off_while_they_wait_for_others_are_not_served(peer: Peer) 
     with Raw(peer, (4, 0)) as raw:
         raw.send(b"".join(_call(stream, "Info", b"") for stream in range(1, 1001, 2)))
         wait_for(lambda: served >= 64, 10)
-        (connection,) = peer.server._connections
+        connection = _connection(peer)
         wait_for(lambda: connection._load._size >= 64, 10)
         for stream in range(1001, 2001, 2):
             raw.send(_call(stream, "Info", b"") + http2.reset(stream, 8))
@@ -622,7 +628,7 @@ def test_what_a_client_is_told_to_ask_elsewhere_is_not_served(peer: Peer) -> Non
     with Raw(peer) as raw:
         raw.call(1, "Status")
         assert peer.guinea.entered.wait(5)
-        (connection,) = peer.server._connections
+        connection = _connection(peer)
         connection.retire()
         _, payload = raw.until(http2.GOAWAY)
         assert payload == struct.pack(">II", 1, http2.NO_ERROR)
