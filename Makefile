@@ -16,8 +16,7 @@ setup: $(STAMP) ## install Debian packages and the virtual environment (quick th
 
 $(STAMP): pyproject.toml scripts/install-packages.sh
 	@scripts/install-packages.sh
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@scripts/make-venv.sh $(VENV) $(PYTHON)
 	@touch $(STAMP)
 
 # Tests start some ten thousand interpreters, none of which shall have to compile, whatever
