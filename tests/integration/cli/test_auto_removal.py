@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -47,9 +48,7 @@ def test_a_restart_is_no_end(orlopd: Orlopd, busybox: str) -> None:
 
 
 def test_a_restart_is_no_end_to_an_attached_client(orlopd: Orlopd, busybox: str) -> None:
-    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
-        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+    with _attached(orlopd, busybox) as client:
         _starts(orlopd, 1)
         orlopd.orlop("restart", "-t", "0", "web")
         assert client.wait(patient(20)) == 137
@@ -61,9 +60,7 @@ def test_a_restart_is_no_end_to_an_attached_client(orlopd: Orlopd, busybox: str)
 def test_a_client_that_sees_the_end_late_leaves_what_was_started_again(
     orlopd: Orlopd, busybox: str
 ) -> None:
-    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
-        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+    with _attached(orlopd, busybox) as client:
         _starts(orlopd, 1)
         client.send_signal(signal.SIGSTOP)
         orlopd.orlop("restart", "-t", "0", "web")
@@ -75,9 +72,7 @@ def test_a_client_that_sees_the_end_late_leaves_what_was_started_again(
 
 
 def test_the_label_is_read_again_before_a_removal(orlopd: Orlopd, busybox: str) -> None:
-    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
-        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+    with _attached(orlopd, busybox) as client:
         client.send_signal(signal.SIGSTOP)
         orlopd.orlop("stop", "-t", "0", "web")  # from here on the daemon waits for the client
         with orlopd.connect() as connection:
@@ -138,6 +133,15 @@ def test_of_two_restarts_the_last_to_end_is_waited_for(orlopd: Orlopd, busybox: 
 def _label(orlopd: Orlopd) -> str:
     with orlopd.connect() as connection:
         return containers.get(connection, "web").labels.get(_LABEL, "")
+
+
+@contextmanager
+def _attached(orlopd: Orlopd, busybox: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A client that has run "web" with `--rm`, and stays."""
+    command = orlopd.orlop_command("run", "--rm", "--name", "web", busybox, *_SLEEPER)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as client:
+        orlopd.wait_for(lambda: orlopd.orlop("ps", "-q").stdout == "web\n")
+        yield client
 
 
 def _starts(orlopd: Orlopd, number: int) -> None:

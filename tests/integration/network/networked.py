@@ -69,6 +69,24 @@ class Networked(Orlopd):
     def pid_of(self, name: str) -> int:
         return int(json.loads(self.orlop("inspect", name).stdout)[0]["State"]["Pid"])
 
+    def keep_over_a_restart(self, network: str, *changes: tuple[str, ...]) -> None:
+        """What ip does in containers stays; one whose interface is gone gets another."""
+        names = [f"box{number}" for number in range(len(changes) + 1)]
+        for name in names:
+            self.box(name, "sleep", "1000", networks=[{"network": network}])
+        *kept, lost = [
+            f"nsenter --net=/proc/{self.pid_of(name)}/ns/net ip".split() for name in names
+        ]
+        for ip, commands in zip(kept, changes, strict=True):
+            for command in commands:
+                run(*ip, *command.split())
+        before = [run(*ip, "link").stdout for ip in kept]
+        run(*lost, "link", "del", "eth0")
+        self.kill9()
+        self.start()
+        self.wait_for(lambda: "eth0" in run(*lost, "link").stdout)  # the last one
+        assert [run(*ip, "link").stdout for ip in kept] == before
+
     def within(self, name: str, *command: str, check: bool = True) -> str:
         """What a command prints in a container; with `check`, its failure fails the test."""
         return self.orlop("exec", name, *command, check=check).stdout

@@ -334,19 +334,8 @@ def test_connections_outlive_the_daemon(daemon: Networked, outside: Host) -> Non
 
 def test_a_container_s_own_changes_outlive_the_daemon(daemon: Networked) -> None:
     daemon.create_network("six", ipv6=True)
-    names = [f"box{number}" for number in range(3)]
-    for name in names:
-        daemon.box(name, "sleep", "1000", networks=[{"network": "six"}])
-    ip = [("nsenter", f"--net=/proc/{daemon.pid_of(name)}/ns/net", "ip") for name in names]
-    run(*ip[0], "link", "set", "eth0", "down", "name", "wan0")
-    run(*ip[0], "link", "set", "wan0", "up")
-    run(*ip[1], "link", "set", "eth0", "down")
-    before = [run(*each, "link").stdout for each in ip[:2]]
-    run(*ip[2], "link", "del", "eth0")
-    daemon.kill9()
-    daemon.start()
-    daemon.wait_for(lambda: "eth0" in run(*ip[2], "link").stdout)  # the last one
-    assert [run(*each, "link").stdout for each in ip[:2]] == before
+    renamed = ("link set eth0 down name wan0", "link set wan0 up")
+    daemon.keep_over_a_restart("six", renamed, ("link set eth0 down",))
 
 
 @pytest.mark.timeout(600)

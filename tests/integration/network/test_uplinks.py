@@ -166,19 +166,8 @@ def test_a_container_s_own_interface_stays(daemon: Networked) -> None:
 
 def test_a_container_s_own_changes_outlive_the_daemon(daemon: Networked) -> None:
     assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
-    names = [f"box{number}" for number in range(3)]
-    for name in names:
-        daemon.box(name, "sleep", "1000", networks=[{"network": "phys"}])
-    ip = [("nsenter", f"--net=/proc/{daemon.pid_of(name)}/ns/net", "ip") for name in names]
-    run(*ip[0], "link", "set", "eth0", "down", "name", "wan0")
-    run(*ip[0], "addr", "flush", "dev", "wan0")
-    run(*ip[1], "link", "set", "eth0", "down", "alias", "odd")
-    before = [run(*each, "link").stdout for each in ip[:2]]
-    run(*ip[2], "link", "del", "eth0")
-    daemon.kill9()
-    daemon.start()
-    daemon.wait_for(lambda: "eth0" in run(*ip[2], "link").stdout)  # the last one
-    assert [run(*each, "link").stdout for each in ip[:2]] == before
+    renamed = ("link set eth0 down name wan0", "addr flush dev wan0")
+    daemon.keep_over_a_restart("phys", renamed, ("link set eth0 down alias odd",))
 
 
 def test_one_that_is_half_made_is_known_and_not_whole(

@@ -148,33 +148,33 @@ def test_one_that_is_told_twice_has_one_connection(two: Sandboxes) -> None:
     assert dropped in two.shims.forgotten
 
 
-def test_a_shutdown_is_no_death(two: Sandboxes) -> None:
-    """Its shim ends before the shutdown has gone on to take the sandbox away."""
+def _end_when_asked(two: Sandboxes, then: Callable[[], None]) -> None:
+    """The shim of the first ends for good when it is asked for anything."""
     two.shims.behave = _nobody
     shim = two.lost["one"]
 
-    def ask(*_: Any, **__: Any) -> Any:
+    def ask(*_: Any, **__: Any) -> None:
         shim.closed.set()
         two.tell("one")
-        time.sleep(0.2)  # for a burial to begin
+        then()
 
     shim.ask = ask
+
+
+def test_a_shutdown_is_no_death(two: Sandboxes) -> None:
+    """Its shim ends before the shutdown has gone on to take the sandbox away."""
+    _end_when_asked(two, lambda: time.sleep(0.2))  # for a burial to begin
     two.manager.shutdown(CallContext(), "ns", "one")
-    assert two.shims.released == [shim]
+    assert two.shims.released == [two.lost["one"]]
     assert two.publisher.topics == []
     assert not two.has("one")
 
 
 def test_a_shutdown_that_comes_to_nothing_is_followed_by_a_burial(two: Sandboxes) -> None:
-    two.shims.behave = _nobody
-    shim = two.lost["one"]
-
-    def ask(*_: Any, **__: Any) -> Any:
-        shim.closed.set()
-        two.tell("one")
+    def fail() -> None:
         raise Unavailable("it has died")
 
-    shim.ask = ask
+    _end_when_asked(two, fail)
     with pytest.raises(Unavailable):
         two.manager.shutdown(CallContext(), "ns", "one")
     _until(lambda: two.publisher.topics == ["/sandboxes/exit"])
