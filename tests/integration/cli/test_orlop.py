@@ -297,8 +297,9 @@ def test_an_interactive_terminal(orlopd: Orlopd, image: str) -> None:
         terminal.type(b"until stty size | grep '33 10[1]'; do sleep 0.1; done; tty\n")
         terminal.expect(b"33 101")
         terminal.expect(b"/dev/pts/0")
-        terminal.type(b"echo slee''ping; sleep 100\n")
-        terminal.expect(b"sleeping")  # the terminal is as commands have it
+        # The terminal is as commands have it, and who is to be interrupted has it by then.
+        terminal.type(b"sh -c 'echo slee\"\"ping; sleep 100'\n")
+        terminal.expect(b"sleeping")
         terminal.type(b"\x03")
         terminal.type(b"echo interrupted $?\n")
         terminal.expect(b"interrupted 130")

@@ -63,6 +63,7 @@ def _run_held(connection: Connection, image: str, name: str) -> int:
     record, mounts = creating.create(
         connection, creating.Wanted(image=view, id=f"{name}-plain", command=["sleep", "1000"])
     )
+    leases.hold(connection, f"snapshots/{record.snapshotter}", record.snapshot_key)
     connection.containers.delete(containers_pb2.DeleteContainerRequest(id=record.id))
     record.id, record.sandbox = name, "pod"
     spec = json.loads(record.spec.value)
@@ -86,7 +87,7 @@ def _end(connection: Connection) -> None:
 
 
 def test_the_life_of_a_sandbox(orlopd: Orlopd, busybox: str) -> None:
-    with orlopd.connect() as connection, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, orlopd.connect() as connection:
         shim = _create(connection)
         orlopd.wait_for(lambda: Path(f"/proc/{shim}/comm").read_text() == "orlop-shim\n")
         assert _state(connection) == "SANDBOX_READY"

@@ -87,7 +87,7 @@ def _is_gone(daemon: StrangeOrlopd, connection: Connection) -> bool:
 
 
 def test_the_life_of_a_sandbox(daemon: StrangeOrlopd) -> None:
-    with daemon.connect() as connection, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, daemon.connect() as connection:
         control = connection.sandbox_controller
         _create(
             connection,
@@ -296,7 +296,7 @@ def test_one_that_does_not_start(daemon: StrangeOrlopd) -> None:
 
 
 def test_who_waits_for_one_whose_shim_dies(daemon: StrangeOrlopd) -> None:
-    with daemon.connect() as connection, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, daemon.connect() as connection:
         heard = connection.events.subscribe(
             SubscribeRequest(filters=[f'topic=="/sandboxes/exit",namespace=={daemon.namespace}'])
         )
