@@ -167,7 +167,7 @@ def loops_below(folder: Path) -> list[str]:
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             shown = path.read_text().strip()
-        except FileNotFoundError:
+        except OSError:  # another's has just gone
             continue
         if shown.startswith(f"{folder}/"):
             found.append(shown)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orlop.errors import FailedPrecondition
-from orlop.metadata import disk
+from orlop.metadata import access, disk
 from orlop.tally import Timing
 
 SCHEMA_VERSION = 8
@@ -84,18 +84,22 @@ class Database:
         self._closed = False
         self.on_write: Callable[[], None] = lambda: None
         self.transactions = Timing("kind")
-        disk.make_shared_memory(path)
+        access.remove_copies(path.parent)
+        self._address = access.address(path)
         try:
             self._writer = self._connect()
             self._migrate()
-            disk.place_shared_memory(path)
         except sqlite3.DatabaseError as error:
             self._explain(error)
             raise
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._address,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            uri=True,
         )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")

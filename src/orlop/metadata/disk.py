@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import DataLoss, OrlopError, ResourceExhausted, Unavailable
-from orlop.sys import btrfs
-from orlop.sys.fs import sync_filesystem
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNUSABLE = (
@@ -24,31 +22,8 @@ _UNUSABLE = (
 # The memory that processes share is a file as well, for which there was no room.
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _ROOM = 1 << 16  # bytes, which SQLite at least needs
+_SCARCE = 16 << 20  # bytes
 _PRIMARY = 0xFF  # the part of an error code that says which error it is
-
-
-def make_shared_memory(database: Path) -> None:
-    """The file that SQLite's connections share in memory, before they are there.
-
-    btrfs writes anything to a new place, so that on a full disk a change of such memory ends the
-    process (SIGBUS): it is told to write this where it is. Other filesystems do so anyway.
-    """
-    with suppress(OSError):
-        fd = os.open(f"{database}-shm", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            btrfs.write_in_place(fd)
-        finally:
-            os.close(fd)
-
-
-def place_shared_memory(database: Path) -> None:
-    """Have what SQLite has made of that file on disk: only then it has a place to be written at.
-
-    With all else that is there: whoever opens that file gives up SQLite's locks when he closes it.
-    """
-    with suppress(OSError):
-        btrfs.check(database.parent)
-        sync_filesystem(str(database.parent))
 
 
 def told(error: sqlite3.DatabaseError, path: Path) -> OrlopError | None:
@@ -56,6 +31,8 @@ def told(error: sqlite3.DatabaseError, path: Path) -> OrlopError | None:
     code = getattr(error, "sqlite_errorcode", 0)
     unusable = code & _PRIMARY in _UNUSABLE
     refusal = _refusal(path.parent) if unusable else 0
+    if not refusal and code == sqlite3.SQLITE_IOERR_FSYNC and _is_scarce(path.parent):
+        refusal = errno.ENOSPC  # so btrfs says it, and a moment later there may be room
     if code in _FULL or refusal in (errno.ENOSPC, errno.EDQUOT):
         return ResourceExhausted(
             f'no space left for the database "{path}"; free some or enlarge the disk'
@@ -66,13 +43,19 @@ def told(error: sqlite3.DatabaseError, path: Path) -> OrlopError | None:
             "the kernel tells of a bad disk, and start orlopd again when that is mended"
         )
     if unusable:
-        return Unavailable(f'database "{path}" cannot be used: {error}')
+        name = getattr(error, "sqlite_errorname", "no code")
+        return Unavailable(f'database "{path}" cannot be used: {error} ({name})')
     if code & _PRIMARY in _DAMAGED:
         return DataLoss(
             f'database "{path}" is damaged ({error}); stop orlopd, see what '
             "`orlopd check` says, and put a backup in its place"
         )
     return None
+
+
+def _is_scarce(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _SCARCE
 
 
 def _refusal(folder: Path) -> int:

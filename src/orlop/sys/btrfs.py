@@ -12,12 +12,9 @@ _SNAP_DESTROY = 0x5000940F
 _SNAP_CREATE_V2 = 0x50009417
 _FS_INFO = 0x8400941F
 _QGROUP_LIMIT = 0x8030942B
-_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
-_NO_COW = 0x00800000
 _LIMIT_EXCLUSIVE = 2
 _ARGS = struct.Struct("=q4088s")
 _LIMITS = struct.Struct("=6Q")
-_FLAGS = struct.Struct("=I4x")  # an int, whatever the number of the call says
 _ARGS_V2 = struct.Struct("=qQQ32x4040s")
 
 
@@ -49,12 +46,6 @@ def snapshot(source: Path, path: Path) -> None:
 def delete(path: Path) -> None:
     """A subvolume, with all that is in it but other subvolumes."""
     _tell(path, _SNAP_DESTROY, _ARGS.pack(0, os.fsencode(path.name)))
-
-
-def write_in_place(fd: int) -> None:
-    """Have an empty file's bytes overwritten where they are; OSError where that is not known."""
-    (flags,) = _FLAGS.unpack(fcntl.ioctl(fd, _GET_FLAGS, bytes(_FLAGS.size)))
-    fcntl.ioctl(fd, _SET_FLAGS, _FLAGS.pack(flags | _NO_COW))
 
 
 def limit(path: Path, size: int) -> None:

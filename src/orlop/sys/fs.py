@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+from pathlib import Path
 
 from orlop.sys.libc import call, syscall
 from orlop.sys.libc import path as encode
@@ -14,6 +16,7 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+_FICLONE = 0x40049409
 _SYS_OPENAT2 = 437  # the same number on every architecture
 
 
@@ -48,6 +51,17 @@ def filesystem_type(fd: int) -> int:
     buffer = (ctypes.c_long * 32)()
     call("fstatfs", fd, ctypes.byref(buffer), about="fstatfs")
     return int(buffer[0]) & 0xFFFFFFFF
+
+
+def clone(source: Path, path: Path) -> None:
+    """Another file of the same blocks, 0600; OSError where the filesystem cannot (FICLONE)."""
+    with source.open("rb") as old, path.open("xb") as new:
+        try:
+            fcntl.ioctl(new, _FICLONE, old.fileno())
+        except OSError:
+            path.unlink()
+            raise
+        os.fchmod(new.fileno(), 0o600)
 
 
 def sync_filesystem(folder: str) -> None:

@@ -6,7 +6,6 @@ daemon, which makes it, removes them after the worker, however that has ended.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -14,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_FICLONE = 0x40049409
+from orlop.sys.fs import clone
+
 _CHUNK = 1 << 20
 
 Way = Callable[[Path, Path], None]
@@ -39,13 +39,7 @@ def linked(source: Path, path: Path) -> None:
 
 def cloned(source: Path, path: Path) -> None:
     """Another file of the same blocks."""
-    with source.open("rb") as old, path.open("xb") as new:
-        try:
-            fcntl.ioctl(new, _FICLONE, old.fileno())
-        except OSError:
-            path.unlink()
-            raise
-        os.fchmod(new.fileno(), 0o600)
+    clone(source, path)
 
 
 def copied(source: Path, path: Path) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from orlop.fork.worker import Report
-from orlop.metadata import Transaction
+from orlop.metadata import Transaction, access
 from orlop.sys.process import be_patient
 from orlop.upkeep import comparing, findings, rows
 from orlop.upkeep.findings import Finding
@@ -90,7 +90,7 @@ class Inspection:
     @contextmanager
     def _reading(self) -> Iterator[Transaction]:
         """The database as it is now, whoever writes to it."""
-        with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
+        with access.reading(self._database) as connection:
             connection.row_factory = sqlite3.Row
             connection.isolation_level = None
             connection.execute("BEGIN")

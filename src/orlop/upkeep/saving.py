@@ -20,7 +20,7 @@ import msgspec
 
 from orlop.errors import DataLoss, ResourceExhausted
 from orlop.fork.worker import Report
-from orlop.metadata import Transaction, belonging
+from orlop.metadata import Transaction, access, belonging
 from orlop.sys.process import be_patient
 from orlop.upkeep import comparing
 from orlop.upkeep.bringing import bring, cloned, copied, linked
@@ -126,9 +126,8 @@ class _Saving:
 
     def _copy_database(self) -> list[str]:
         """All of the database as it is now; the digests of its blobs."""
-        source = f"file:{self._root / DATABASE}?mode=ro"
         with (
-            closing(sqlite3.connect(source, uri=True)) as ours,
+            access.reading(self._root / DATABASE) as ours,
             closing(sqlite3.connect(self._target / WHOLE)) as copy,
         ):
             ours.backup(copy)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,29 @@ def test_containers_on_subvolumes(orlopd: Orlopd, registry: str) -> None:
     orlopd.wait_for(lambda: not subprocess.check_output(listing).strip())
 
 
-def test_shared_memory_of_the_database_is_written_in_place(orlopd: Orlopd) -> None:
-    """Also by a daemon that finds that of one which was killed."""
-    memory = str(orlopd.root / "metadata.db-shm")
-    for _ in range(2):
-        listed = subprocess.run(["lsattr", memory], check=True, capture_output=True, text=True)
-        assert "C" in listed.stdout.split()[0]
-        orlopd.kill9()
-        orlopd.start()
+def test_the_database_shares_no_memory_which_a_full_disk_would_take(
+    orlopd: Orlopd, busybox: str, tmp_path: Path
+) -> None:
+    """It is the daemon's alone; check and backup read what is there now all the same."""
+    memory, before = orlopd.root / "metadata.db-shm", set(orlopd.root.iterdir())
+    assert not memory.exists()
+    with (
+        closing(sqlite3.connect(orlopd.root / "metadata.db", timeout=0)) as other,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        other.execute("SELECT * FROM images")
+    orlopd.orlop("tag", busybox, "just-now")
+    assert "no damage" in orlopd.orlop("store", "check").stderr
+    orlopd.orlop("store", "backup", str(tmp_path / "backup"))
+    orlopd.kill9()
+    killed = orlopd.root / "metadata-read-1"  # a reader that was killed as well
+    killed.mkdir()
+    orlopd.start()
+    assert not memory.exists() and not killed.exists()
+    assert set(orlopd.root.iterdir()) == before
+    with closing(sqlite3.connect(tmp_path / "backup/metadata.db")) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM images")]
+    assert any(each.endswith("just-now:latest") for each in names), names
 
 
 def test_usage_of_trees_that_containers_make(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orlop.errors import NotFound, Unavailable
-from orlop.metadata import Database
+from orlop.errors import NotFound, ResourceExhausted, Unavailable
+from orlop.metadata import Database, disk
 
 _INSERT = "INSERT INTO namespaces VALUES (?)"
 
@@ -114,3 +114,15 @@ def test_writers_take_turns(database: Database) -> None:
     assert _names(database) == sorted(names)
     found = database.transactions.read()
     assert sum(found[("write",)].counts) == len(names) == sum(found[("wait",)].counts)
+
+
+def test_a_disk_that_has_no_room_to_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As btrfs says it; with much room it is a disk that does not work."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    monkeypatch.setattr(disk, "_SCARCE", 1 << 62)
+    assert isinstance(disk.told(error, tmp_path / "meta.db"), ResourceExhausted)
+    monkeypatch.setattr(disk, "_SCARCE", 0)
+    assert isinstance(disk.told(error, tmp_path / "meta.db"), Unavailable)
