@@ -12,7 +12,7 @@ from contextlib import suppress
 from orlop.errors import NotFound, OrlopError
 from orlop.rpc.reactor import Reactor
 from orlop.runtime.bundle import Bundle
-from orlop.runtime.model import Exit
+from orlop.runtime.model import Exit, ProcessState
 from orlop.runtime.shim import Shim
 from orlop.runtime.shimlog import ShimLog
 from orlop.runtime.task import Task
@@ -75,8 +75,7 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
         log.close()
         raise
     try:
-        state = task.state()
-        task.pid, task.exit = state.pid, state.exit
+        state = _ask(task)
         if state.status == Status.CREATED and not state.pid:
             tasks.forget_network(task)
     except NotFound:
@@ -90,8 +89,14 @@ def _adopt(tasks: TaskManager, reactor: Reactor, bundle: Bundle, name: str) -> b
     task.recovered = True
     tasks.register(task)
     with suppress(OrlopError):
-        task.state()  # once more, for good: while it is awake that costs nothing
+        _ask(task)  # once more, for good: while it is awake that costs nothing
     return True
+
+
+def _ask(task: Task) -> ProcessState:
+    state = task.state()
+    task.exit = task.exit or state.exit
+    return state
 
 
 def _end(tasks: TaskManager, shim: Shim, bundle: Bundle) -> None:

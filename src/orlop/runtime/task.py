@@ -53,7 +53,7 @@ class Task:
         self.log = log
         self.pid = pid
         self.exit: Exit | None = None
-        self._told_for = False
+        self._told = self._told_for = False
         self.recovered = False
         self.when_restored: Callable[[int], None] | None = None
         self._stdio = stdio
@@ -70,11 +70,14 @@ class Task:
         return None if self.shim.lost else self._known
 
     def note_exit(self, ended: Exit) -> bool:
-        """The shim has told how the first process ended; False if that was told in its place."""
+        """The shim has told how the first process ended; False if that has been told before.
+
+        In its place, or by itself: who is not answered in time says it again.
+        """
         with self._changed:
-            if self._told_for:
+            if self._told_for or self._told:
                 return False
-            self.exit = ended
+            self.exit, self._told = ended, True
         self._change()
         return True
 
@@ -255,6 +258,7 @@ class Task:
             lambda: self._call("State", request, wire.StateResponse, ctx, QUERY_TIMEOUT),
         )
         if not exec_id:
+            self.pid = self.pid or state.pid  # an earlier daemon's may not have been told in time
             self._learn(state, changes)
         return state
 

@@ -12,7 +12,9 @@ from orlop.rpc.convert import pack, timestamp
 from orlop.runtime.exits import ExitWatch
 from orlop.runtime.model import Exit
 from orlop.runtime.task import Task
+from orlop.wire import task_v3_pb2 as wire
 from orlop.wire.events_pb2 import TaskExit, TaskOOM, TaskPaused
+from orlop.wire.task_types_pb2 import Status
 from orlop.wire.types_pb2 import Envelope
 
 
@@ -62,3 +64,15 @@ def test_how_a_task_ended_is_told_by_its_shim_or_in_its_place() -> None:
     assert told.note_exit(ended) and told.tell_exit(killed) is told.exit is ended
     assert lost.tell_exit(killed) is killed
     assert not lost.note_exit(ended) and lost.exit is killed
+    assert not told.note_exit(ended)  # it was not answered in time, and says it again
+
+
+def test_a_pid_that_was_not_told_in_time_comes_with_a_later_answer() -> None:
+    told = wire.StateResponse(id="one", pid=7, status=Status.RUNNING)
+    bundle: Any = SimpleNamespace(namespace="n", id="one")
+    shim: Any = SimpleNamespace(own=True, lost=False, call=lambda *_, **__: told)
+    nobody: Any = None
+    task = Task(bundle, shim, nobody)
+    assert task.pid == 0
+    task.state()
+    assert task.pid == 7
