@@ -171,9 +171,7 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
     started again.
     """
     if force:
-        with suppress(Unavailable):  # the database is read-only: it is killed all the same
-            restarts.expect(connection, container, running=False)
-        _end_task(connection, container.id)
+        _end_task(connection, container)
     elif states.of(container, states.task_of(connection, container.id)).alive:
         raise FailedPrecondition(
             f'container "{names.of(container)}" is running: stop it first, or give --force'
@@ -193,14 +191,19 @@ def remove(connection: Connection, container: containers_pb2.Container, *, force
         checkpoints.remove_all(connection, container)
 
 
-def _end_task(connection: Connection, container: str) -> None:
-    """Kill a task and delete it, or else the one that was started in its place meanwhile."""
+def _end_task(connection: Connection, container: containers_pb2.Container) -> None:
+    """Kill a task and delete it, or else the one that was started in its place meanwhile.
+
+    Either is not to be started again, whatever who started the second one has said.
+    """
     for last in (False, True):
-        _kill(connection, container)
+        with suppress(Unavailable):  # the database is read-only: it is killed all the same
+            restarts.expect(connection, container, running=False)
+        _kill(connection, container.id)
         try:
-            delete_task(connection, container)
+            delete_task(connection, container.id)
         except OrlopError:
-            task = states.task_of(connection, container)
+            task = states.task_of(connection, container.id)
             if task is None:
                 return
             if last or task.status == STOPPED:

@@ -15,6 +15,7 @@ from orlop.client.connection import Connection
 from orlop.client.log_entries import Entry, is_within, parser
 from orlop.client.log_reader import LogReader
 from orlop.errors import InvalidArgument, NotFound, OrlopError, Unavailable
+from orlop.rpc.convert import nanoseconds
 from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.task_types_pb2 import STOPPED
 
@@ -201,7 +202,11 @@ class _End:
             if self._closed.wait(_RESTART_PATIENCE):
                 return False
             try:
-                return bool(connection.tasks.get(request).process.status != STOPPED)
+                process = connection.tasks.get(request).process
+                if process.status != STOPPED:
+                    return True
+                if nanoseconds(container.updated_at) <= nanoseconds(process.exited_at):
+                    return False  # no restart was counted since
             except NotFound:  # the last task has gone, and the next one is being made
                 if not self._has_record(connection):
                     return False

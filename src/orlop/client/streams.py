@@ -18,6 +18,7 @@ from orlop.wire import transfer_types_pb2 as types
 from orlop.wire.services.streaming_pb2 import StreamInit
 
 _JOIN = 1.0
+_LAST_WORDS = 10.0
 
 
 def stream_id(purpose: str) -> str:
@@ -97,6 +98,17 @@ class ProgressStream(MessageStream):
     def __init__(self, connection: Connection, on_progress: Callable[[Progress], None]) -> None:
         self._on_progress = on_progress
         super().__init__(connection, "progress")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:  # the daemon has answered, and ends this stream once all is said
+            self._outgoing.put(None)
+            self._thread.join(_LAST_WORDS)
+        super().__exit__(kind, error, trace)
 
     def handle(self, message: Any) -> None:
         found = types.Progress.FromString(message.value)

@@ -124,6 +124,8 @@ def test_removed_while_somebody_starts_it(
         kill(connection, container)
         if next(starts):
             watchful.orlop("start", container)
+        else:
+            time.sleep(1)  # in which the monitor could start it once more
 
     _run(watchful, image, "sleep 1000")
     monkeypatch.setattr(containers, "_kill", killed_in_vain)
@@ -146,7 +148,9 @@ def test_stopped_while_it_comes_back(watchful: Orlopd, image: str) -> None:
 def _stays_stopped(daemon: Orlopd) -> bool:
     """Whether it is, and for longer than the monitor waits; it may have begun before."""
     for _ in range(4):
-        if _status(daemon) not in ("", "STOPPED"):
+        status = _status(daemon)
+        being_made = not status and "bundles" in daemon.leftovers()
+        if being_made or status not in ("", "STOPPED"):
             return False
         time.sleep(patient(0.3))
     return True
