@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from orlop.errors import NotFound, OrlopError, Unimplemented
+from orlop.errors import AlreadyExists, NotFound, OrlopError, Unimplemented
 from orlop.events import Publisher
 from orlop.network import bridge, uplink
 from orlop.network.kernel import Kernel
@@ -13,6 +14,9 @@ from orlop.network.model import Endpoint, Link, Network
 from orlop.network.networks import Networks
 from orlop.network.operations import AnyOperation
 from orlop.wire.services.network_pb2 import NetworkAttach
+
+_DYING, _PAUSE = 10.0, 0.05  # seconds
+_IN_USE = "(EADDRINUSE)"
 
 
 class Cables:
@@ -36,11 +40,28 @@ class Cables:
             self._networks.forget(network)
             mtu = self._networks.ensure(network)
             self._unplug(network, endpoint, ns)
-            self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
+            self._plug(network, endpoint, ns, mtu)
         event = NetworkAttach(
             network_id=network.id, container_id=endpoint.container, addresses=endpoint.addresses
         )
         self._publisher.publish(endpoint.namespace, "/network/attach", event)
+
+    def _plug(self, network: Network, endpoint: Endpoint, ns: str, mtu: int) -> None:
+        """A container that has just ended may have its hardware address on the parent still.
+
+        The kernel removes the interfaces of a network namespace in its own time, after the last
+        process.
+        """
+        end = time.monotonic() + _DYING
+        while True:
+            try:
+                self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
+            except AlreadyExists as error:
+                if network.is_bridge or _IN_USE not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
     def unplug(self, endpoint: Endpoint, ns: str = "") -> None:
         """Take away what there is of it.

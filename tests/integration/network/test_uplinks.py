@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
 import pytest
 
@@ -32,7 +34,7 @@ def test_a_container_is_a_host_on_the_wire(daemon: Networked, outside: Host) -> 
     link = daemon.within("near", "ip", "link", "show", "eth0")
     assert "02:00:00:00:00:77" in link
     assert daemon.address_of("near") == "192.168.7.3"  # .1 is the host's, .2 the gateway
-    outside.run("busybox", "ping", "-c1", "-W5", "192.168.7.3")
+    outside.run("busybox", "ping", "-c1", "-W20", "192.168.7.3")
     neighbours = outside.run("ip", "neighbour").stdout
     assert "02:00:00:00:00:77" in neighbours
     assert refused("http://192.168.7.50")  # the host itself is apart from them
@@ -54,7 +56,7 @@ def test_the_neighbours_hear_who_has_an_address_now(daemon: Networked, outside: 
         return [each[each.index("lladdr") + 1] for each in found if each[0] in wish.values()]
 
     for address in (wish["ip"], wish["ip6"]):
-        outside.run("busybox", "ping", "-c1", "-W5", address)
+        outside.run("busybox", "ping", "-c1", "-W20", address)
     first = daemon.inspect("first").endpoints[0].mac
     assert known() == [first, first]
     daemon.orlop("rm", "-f", "first")
@@ -123,6 +125,20 @@ def test_they_know_each_other_s_names_by_their_files(daemon: Networked, outside:
     daemon.wait_for(lambda: "orlop" not in daemon.within("close", "cat", "/etc/hosts"))
     left = daemon.within("close", "cat", "/etc/hosts")
     assert left.endswith("10.1.1.1 mine\n") and "localhost" in left
+
+
+def test_a_start_while_the_last_interface_is_still_there(daemon: Networked, outside: Host) -> None:
+    """The kernel removes a namespace's interfaces in its own time; both have one address."""
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+    daemon.box("web", "sleep", "1000", networks=[{"network": "phys"}])
+    last = os.open(f"/proc/{daemon.pid_of('web')}/ns/net", os.O_RDONLY)
+    gone = threading.Timer(2, os.close, [last])
+    daemon.orlop("kill", "web")
+    daemon.orlop("wait", "web")
+    gone.start()
+    daemon.orlop("start", "web")
+    gone.join()
+    assert "192.168.7." in daemon.within("web", "ip", "-4", "address", "show", "eth0")
 
 
 def test_it_is_plugged_and_pulled_while_a_container_runs(daemon: Networked, outside: Host) -> None:
