@@ -15,6 +15,8 @@ link.bind(("out", 0))
 frame = b"\\xff" * 6 + b"\\x02" * 6 + b"\\x88\\xb5" + bytes(size - 14)
 for number in range(count):
     link.send(frame)
+    if number % 200 == 199:
+        time.sleep(0.01)  # the kernel queues no more than a thousand
     if pause:
         time.sleep(pause * (1 + number // 200 % 3))  # it comes and goes
 """

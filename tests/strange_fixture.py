@@ -18,12 +18,13 @@ from orlop.errors import OrlopError
 from orlop.wire import events_pb2
 from orlop.wire.runc_pb2 import Options
 from orlop.wire.services import containers_pb2, tasks_pb2
-from orlop.wire.services.events_pb2 import SubscribeRequest
+from orlop.wire.services.events_pb2 import PublishRequest, SubscribeRequest
 from tests.daemon_fixture import Orlopd
 from tests.strange_shim.manners import Manners
 
 RUNTIME = "io.example.strange.v1"
 SPEC_TYPE = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+_HERE = "/tasks/here"
 _SOCKETS = Path("/run/containerd/s")
 
 
@@ -133,15 +134,17 @@ class Heard:
 
 @contextmanager
 def listening(daemon: Orlopd) -> Iterator[Heard]:
-    """Hears the events of tasks meanwhile."""
-    heard = Heard()
+    """Hears the events of tasks meanwhile, from the beginning."""
+    heard, there = Heard(), threading.Event()
     with daemon.connect() as connection:
         stream = connection.events.subscribe(SubscribeRequest(filters=["topic~=^/tasks/"]))
 
         def listen() -> None:
             try:
                 for envelope in stream:
-                    if envelope.namespace == daemon.namespace:
+                    if envelope.topic == _HERE:
+                        there.set()
+                    elif envelope.namespace == daemon.namespace:
                         heard.take(envelope.topic, envelope.event.value)
             except OrlopError:
                 pass  # the connection was closed
@@ -149,6 +152,9 @@ def listening(daemon: Orlopd) -> Iterator[Heard]:
         thread = threading.Thread(target=listen)
         thread.start()
         try:
+            while not there.wait(0.05):
+                assert thread.is_alive()
+                connection.events.publish(PublishRequest(topic=_HERE, event=Any(type_url="x")))
             yield heard
         finally:
             stream.close()

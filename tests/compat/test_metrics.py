@@ -126,7 +126,8 @@ def test_names_labels_and_figures_are_containerds(tmp_path: Path, busybox_archiv
         assert _labels(theirs, name) == _labels(ours, name), name
     for name in VERSION.same:
         want = theirs.one(name, container_id="worker")
-        assert ours.one(name, container_id="worker") == pytest.approx(want, rel=0.05, abs=_MIB), (
+        slack = _MIB if name.endswith("_bytes") else 0
+        assert ours.one(name, container_id="worker") == pytest.approx(want, rel=0.05, abs=slack), (
             name
         )
     assert ours.one(VERSION.held) == pytest.approx(_HELD, rel=0.05)

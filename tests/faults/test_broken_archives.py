@@ -69,7 +69,7 @@ class Slow(io.RawIOBase):
         if data := self._data.read(size):
             return data
         self.waits.set()
-        self.go_on.wait(20)
+        self.go_on.wait(patient(90))
         return b""
 
 
@@ -86,13 +86,13 @@ def _import_and_kill(orlopd: Orlopd, slow: Slow, pause: float = 0) -> list[Orlop
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert slow.waits.wait(10)
+    assert slow.waits.wait(patient(60))
     if pause:
         slow.go_on.set()
         time.sleep(pause)
     orlopd.kill9()
     slow.go_on.set()
-    thread.join(10)
+    thread.join(patient(30))
     assert not thread.is_alive()
     orlopd.start()
     return failures
@@ -130,7 +130,7 @@ def test_a_client_that_goes_away_leaves_nothing(orlopd: Orlopd) -> None:
     connection = orlopd.connect()
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(import_images, connection, slow)  # type: ignore[arg-type]
-        assert slow.waits.wait(10)
+        assert slow.waits.wait(patient(60))
         connection.close()
         slow.go_on.set()
         assert isinstance(working.exception(patient(20)), OrlopError)

@@ -63,11 +63,13 @@ def test_what_was_confirmed_is_there_and_whole(pushable_daemon: Served) -> None:
         stop = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             pusher = pool.submit(_pushing(pushable_daemon, said, stop))
-            if number == 0:
-                daemon.wait_for(lambda: bool(said))
-            time.sleep(0.2 + 0.4 * random.random())
-            daemon.kill9()
-            stop.set()
+            try:
+                if number == 0:
+                    daemon.wait_for(lambda: bool(said))
+                time.sleep(0.2 + 0.4 * random.random())
+                daemon.kill9()
+            finally:
+                stop.set()
             pusher.result(60)
         daemon.start()
     assert said

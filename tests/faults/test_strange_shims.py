@@ -167,9 +167,12 @@ def _prepare(daemon: StrangeOrlopd, connection: Connection, heard: Heard, step: 
 def _others_do_not_notice(connection: Connection) -> None:
     began = time.monotonic()
     request = tasks_pb2.GetRequest(container_id="calm")
-    process = connection.tasks.get(request, timeout=patient(20)).process
+    process = None
+    while process is None:
+        with suppress(DeadlineExceeded):  # a shim has two seconds, and the machine may be busy
+            process = connection.tasks.get(request, timeout=patient(20)).process
+        assert time.monotonic() - began < patient(10)
     assert process.status == RUNNING
-    assert time.monotonic() - began < patient(10)
 
 
 def _is_gone(daemon: StrangeOrlopd, pid: int) -> bool:
@@ -198,8 +201,13 @@ def test_a_shim_of_every_release(daemon: StrangeOrlopd, release: str) -> None:
         assert waited.exit_status == 7
         daemon.restart()
     with daemon.connect() as connection, listening(daemon) as heard:
-        found = connection.tasks.list(ListTasksRequest()).tasks
-        assert {each.id: each.status for each in found} == {"one": RUNNING, "two": STOPPED}
+
+        def listed() -> dict[str, int]:
+            """Without those who do not tell in two seconds."""
+            found = connection.tasks.list(ListTasksRequest()).tasks
+            return {each.id: each.status for each in found}
+
+        daemon.wait_for(lambda: listed() == {"one": RUNNING, "two": STOPPED})
         assert _end(connection, "one") == 137
         connection.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="two"))
         daemon.wait_for(lambda: heard.counts["/tasks/delete", "one"] == 1)
@@ -462,14 +470,17 @@ def test_a_flood_of_events(daemon: StrangeOrlopd, reads_answers: bool) -> None:
         before = _size(daemon.pid)
         daemon.manners(Manners(flood=100_000, reads_answers=reads_answers))
         run(connection, "odd")
-        slowest, threads = 0.0, 0
+        slowest, threads, told = 0.0, 0, 0
         end = time.monotonic() + 8
         while time.monotonic() < end:
             began = time.monotonic()
-            connection.tasks.get(tasks_pb2.GetRequest(container_id="calm"), timeout=20)
+            with suppress(DeadlineExceeded):  # a shim has two seconds, and the machine is busy
+                connection.tasks.get(tasks_pb2.GetRequest(container_id="calm"), timeout=20)
+                told += 1
             slowest = max(slowest, time.monotonic() - began)
             threads = max(threads, len(list(Path(f"/proc/{daemon.pid}/task").iterdir())))
             time.sleep(0.05)
+        assert told > 3
         assert slowest < 15
         assert threads < 200
         assert _size(daemon.pid) - before < 64 << 10

@@ -114,7 +114,7 @@ def test_a_restored_one_is_in_its_networks_again(
     assert fetch("http://127.0.0.1:8080") == "kept"
     assert "10.9.0.77" in daemon.inspect("web").endpoints[0].addresses
     assert daemon.within("near", "wget", "-qO-", "http://web").strip() == "kept"
-    daemon.within("web", "ping", "-c1", "-W5", "127.0.0.1")
-    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.within("web", "ping", "-c1", "-W20", "127.0.0.1")
+    daemon.within("web", "ping", "-c1", "-W20", "192.168.7.2")
     daemon.orlop("stop", "-t", "0", "web")
     daemon.wait_for(lambda: daemon.gone("web"), 60)

@@ -139,7 +139,8 @@ def test_mounts(dockerd: Dockerd, tmp_path: Path) -> None:
 
 def test_init(dockerd: Dockerd) -> None:
     assert "docker-init" in run(dockerd, "--init", "cat /proc/1/cmdline | tr '\\0' ' '")
-    zombies = "(sleep 0 & exec true) & sleep 0.3; ps -o stat | grep -c Z; true"
+    look = "n=0; while ps -o stat | grep -q Z && [ $((n=n+1)) -lt 200 ]; do sleep 0.1; done"
+    zombies = f"(sleep 0 & exec true) & sleep 0.3; {look}; ps -o stat | grep -c Z; true"
     assert run(dockerd, "--init", zombies) == "0"
 
 

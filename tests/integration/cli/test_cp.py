@@ -333,13 +333,19 @@ def _interrupted(orlopd: Orlopd, places: tuple[str, str], number: signal.Signals
 
 
 def test_a_copy_ends_at_both_ends(orlopd: Orlopd, box: str, tmp_path: Path) -> None:
-    (tmp_path / "much").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "much").write_bytes(os.urandom(1 << 20) * 64)
     (tmp_path / "tmp").mkdir()
     command = orlopd.orlop_command("cp", str(tmp_path / "much"), f"{box}:/d")
+    copiers: list[str] = []
+
+    def held() -> bool:
+        copiers[:] = _copiers(client.pid)
+        for each in copiers[:1]:
+            os.kill(int(each.partition("-")[0]), signal.SIGSTOP)  # so that the other one waits
+        return len(copiers) == 2
+
     with subprocess.Popen(command, env={**os.environ, "TMPDIR": f"{tmp_path}/tmp"}) as client:
-        orlopd.wait_for(lambda: len(_copiers(client.pid)) == 2)
-        copiers = _copiers(client.pid)
-        os.kill(int(copiers[0].partition("-")[0]), signal.SIGSTOP)  # so that the other one waits
+        orlopd.wait_for(held)
         client.send_signal(signal.SIGINT)
         assert client.wait(patient(20)) == 130
         assert not is_alive(copiers[0])

@@ -45,6 +45,16 @@ def log_of(daemon: Orlopd, name: str) -> Path:
         return log_files.find(connection, containers.get(connection, name)).path
 
 
+def _await_word(daemon: Orlopd, word: bytes) -> None:
+    """Until it is in the log of container `one`: what comes later is told apart from it."""
+
+    def told() -> bool:
+        shown = logs(daemon, "one")
+        return word in shown.stdout + shown.stderr
+
+    daemon.wait_for(told)
+
+
 def remove(daemon: Orlopd, *names: str) -> None:
     daemon.orlop("rm", "-f", *names)
     for name in names:
@@ -53,8 +63,10 @@ def remove(daemon: Orlopd, *names: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_streams_and_tails(orlopd: Orlopd, busybox: str, driver: str) -> None:
-    script = r"echo err >&2; sleep 0.3; seq 1 100; printf 'a\r\nb\377\n'; printf 'no newline'"
+    script = rf"echo err >&2; {GO}; seq 1 100; printf 'a\r\nb\377\n'; printf 'no newline'"
     run(orlopd, busybox, "one", script, "--log-driver", driver)
+    _await_word(orlopd, b"err")  # what is ready at once has no order
+    orlopd.orlop("exec", "one", "touch", "/go")
     orlopd.orlop("wait", "one")
     seq = b"".join(b"%d\n" % number for number in range(1, 101))
     shown = logs(orlopd, "one")
@@ -72,7 +84,11 @@ def test_streams_and_tails(orlopd: Orlopd, busybox: str, driver: str) -> None:
 
 
 def test_times(orlopd: Orlopd, busybox: str) -> None:
-    run(orlopd, busybox, "one", "echo early; sleep 1.5; echo late; sleep 1.5; echo last")
+    script = f"echo early; {GO}; rm /go; echo late; {GO}; echo last"
+    run(orlopd, busybox, "one", script)
+    for word in (b"early", b"late"):
+        _await_word(orlopd, word)
+        orlopd.orlop("exec", "one", "touch", "/go")
     orlopd.orlop("wait", "one")
     stamped = [line.split(b" ") for line in logs(orlopd, "--timestamps", "one").stdout.splitlines()]
     assert [text for _, text in stamped] == [b"early", b"late", b"last"]

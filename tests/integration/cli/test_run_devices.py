@@ -51,7 +51,8 @@ devices:
 
 
 def test_an_init(orlopd: Orlopd, busybox: str) -> None:
-    script = "(sleep 0.1 &) ; sleep 1; ps -o pid,stat,comm"
+    look = "i=0; while ps -o stat | grep -q Z && [ $i -lt 200 ]; do sleep 0.1; i=$((i+1)); done"
+    script = f"(sleep 0.1 &) ; sleep 1; {look}; ps -o pid,stat,comm"
     shown = orlopd.orlop("run", "--rm", "--init", busybox, "sh", "-c", script).stdout
     first = shown.splitlines()[1].split()
     assert (first[0], first[2]) == ("1", "docker-init")

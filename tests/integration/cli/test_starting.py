@@ -105,7 +105,7 @@ def test_top(orlopd: Orlopd, sleeper: str) -> None:
 def test_restart_policies(orlopd: Orlopd, busybox: str) -> None:
     run = ("run", "-d", "--name", "again", "--restart", "always", busybox)
     # The third run stays, so that nothing is being started while it is stopped.
-    script = "echo up; echo >> /n; [ $(wc -l < /n) -ne 3 ] || exec sleep 1000; sleep 0.1"
+    script = "echo >> /n; echo up; [ $(wc -l < /n) -ne 3 ] || exec sleep 1000; sleep 0.1"
     orlopd.orlop(*run, "sh", "-c", script)
     orlopd.wait_for(lambda: orlopd.orlop("logs", "again").stdout.count("up") >= 3)
     orlopd.orlop("stop", "-t", "0.1", "again")
@@ -152,6 +152,7 @@ def test_another_policy_later(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("run", "-d", "-i", "--name", "one", busybox, "sh", "-c", script)
     orlopd.orlop("update", "--restart", "on-failure:1", "one")
     assert _labels(orlopd, "one") == {"status": "running", "policy": "on-failure:1"}
+    orlopd.wait_for(lambda: orlopd.orlop("logs", "one").stdout == "up\n")
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "one")
     orlopd.wait_for(lambda: orlopd.orlop("logs", "one").stdout == "up\n" * 2)
     orlopd.wait_for(lambda: _status(orlopd, "one") == RUNNING)

@@ -104,8 +104,8 @@ def test_labels_and_leases_of_ctr(orlopd: Orlopd, tmp_path: Path) -> None:
 
 
 def test_what_ends_by_itself(orlopd: Orlopd) -> None:
-    orlopd.ctr("leases", "create", "--id", "brief", "--expires", "10s")
-    end = (datetime.now(UTC) + timedelta(seconds=10)).isoformat()
+    orlopd.ctr("leases", "create", "--id", "brief", "--expires", "25s")
+    end = (datetime.now(UTC) + timedelta(seconds=25)).isoformat()
     with orlopd.connect(lease="brief") as connection:
         connection.images.create(
             images_pb2.CreateImageRequest(
@@ -119,7 +119,7 @@ def test_what_ends_by_itself(orlopd: Orlopd) -> None:
             )
         )  # fmt: skip
     assert orlopd.ctr("images", "ls", "-q").stdout == "brief\n"
-    orlopd.wait_for(lambda: _listed(orlopd, "leases", "ls") == [], timeout=40)
+    orlopd.wait_for(lambda: _listed(orlopd, "leases", "ls") == [], timeout=60)
     orlopd.wait_for(lambda: orlopd.ctr("images", "ls", "-q").stdout == "")
 
 

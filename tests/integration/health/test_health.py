@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -118,6 +119,7 @@ def test_paused_containers_are_not_checked(orlopd: Orlopd, busybox: str) -> None
     run(orlopd, busybox, *QUICK, "--health-cmd", "true")
     becomes(orlopd, "healthy")
     orlopd.orlop("pause", "one")
+    orlopd.wait_for(lambda: fifos(orlopd) == [])  # what had just ended is being noted
     time.sleep(0.5)
     before = health(orlopd)
     time.sleep(1)
@@ -174,7 +176,9 @@ def test_it_survives_the_daemon(orlopd: Orlopd, busybox: str, hard: bool) -> Non
     run(orlopd, busybox, *QUICK, "--health-cmd", check)
     becomes(orlopd, "healthy")
     orlopd.orlop("exec", "one", "touch", "/hang")
-    orlopd.wait_for(lambda: "sleep 1000" in orlopd.orlop("top", "one").stdout)
+    # Not the shell's, whose words these are as well.
+    hangs = re.compile(r" sleep 1000$", re.MULTILINE)
+    orlopd.wait_for(lambda: hangs.search(orlopd.orlop("top", "one").stdout) is not None)
     orlopd.wait_for(lambda: len(health(orlopd)["Log"]) > 0)
     before, (hanging,) = health(orlopd), execs(orlopd)
     if hard:

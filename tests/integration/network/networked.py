@@ -14,6 +14,12 @@ from tests.integration.network.lab import Host, run
 SERVE = "mkdir -p /w; hostname >/w/index.html; exec httpd -f -p 80 -h /w"
 
 
+def _is_settled(ip: list[str]) -> bool:
+    """Whether every interface that is set up is up, which the kernel tells a moment later."""
+    up = [each for each in run(*ip, "link").stdout.splitlines() if ",UP" in each]
+    return all(": lo:" in each or "state UP" in each for each in up)
+
+
 class Networked(Orlopd):
     """Its containers are in a network unless they are told otherwise."""
 
@@ -80,6 +86,7 @@ class Networked(Orlopd):
         for ip, commands in zip(kept, changes, strict=True):
             for command in commands:
                 run(*ip, *command.split())
+        self.wait_for(lambda: all(map(_is_settled, kept)))
         before = [run(*ip, "link").stdout for ip in kept]
         run(*lost, "link", "del", "eth0")
         self.kill9()

@@ -338,7 +338,6 @@ def test_a_container_s_own_changes_outlive_the_daemon(daemon: Networked) -> None
     daemon.keep_over_a_restart("six", renamed, ("link set eth0 down",))
 
 
-@pytest.mark.timeout(600)
 def test_a_cable_of_somebody_else_s_stays_on_our_bridge(daemon: Networked) -> None:
     daemon.box("web")
     ours = "veth0123456789a"  # as a crash could have left it
@@ -352,6 +351,7 @@ def test_a_cable_of_somebody_else_s_stays_on_our_bridge(daemon: Networked) -> No
     run("ip", "link", "del", "theirs")
 
 
+@pytest.mark.timeout(600)
 def test_kill9_at_any_moment_leaks_nothing(daemon: Networked) -> None:
     """Around the start of a container, its removal, and that of its network."""
     daemon.box("stays", ports=WEB)

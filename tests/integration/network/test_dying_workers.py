@@ -109,7 +109,7 @@ def test_one_that_dies_while_it_undoes(orders: Path, kernel: Kernel) -> None:
 def test_one_that_hangs_is_ended(
     orders: Path, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_side, "_LIMIT", patient(5))
+    monkeypatch.setattr(daemon_side, "_LIMIT", patient(15))
     kernel = Kernel(forks, idle=1.0)
     kernel.links()
     pid = kernel.pid

@@ -74,7 +74,7 @@ def test_rules_of_others_are_asked_before_anybody_goes_out(
     ping = ("ping", "-c1", "-W1", "192.168.7.2")
     assert daemon.orlop("exec", "web", *ping, check=False).returncode == 1
     run("iptables", "-D", *theirs)
-    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.within("web", "ping", "-c1", "-W20", "192.168.7.2")
     run("iptables", "-P", "FORWARD", "ACCEPT")
 
 
@@ -95,8 +95,8 @@ def test_a_policy_that_forwards_nothing_stops_no_container(
     ping = ("ping", "-c1", "-W1", "192.168.7.2")
     assert daemon.orlop("exec", "web", *ping, check=False).returncode == 1
     run("iptables", "-D", *theirs)
-    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
-    daemon.within("web", "ping", "-6", "-c1", "-W5", "fd77::2")
+    daemon.within("web", "ping", "-c1", "-W20", "192.168.7.2")
+    daemon.within("web", "ping", "-6", "-c1", "-W20", "fd77::2")
     assert daemon.orlop("exec", "shut", *ping, check=False).returncode == 1
     for url in ("http://192.168.7.1:8080", "http://[fd77::1]:8080"):
         assert fetch(url, outside) == "web"
@@ -129,7 +129,7 @@ def test_what_docker_leaves_to_the_policy_is_not_reached(daemon: Networked, lab:
     run("iptables", "-P", "FORWARD", "DROP")
     daemon.box("web", ports=PORTS)
     ping = ("ping", "-c1", "-W2")
-    daemon.within("web", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.within("web", "ping", "-c1", "-W20", "192.168.7.2")
     assert daemon.orlop("exec", "web", *ping, "172.17.0.2", check=False).returncode == 1
     asked = daemon.orlop("exec", "web", "nc", "-w5", "172.17.0.2", "81", check=False)
     assert "refused" in asked.stderr  # by the container: nobody listens, but it has been asked
@@ -173,7 +173,7 @@ def test_what_others_flush_is_made_again(daemon: Networked, outside: Host) -> No
     assert is_there()
     flush()
     daemon.wait_for(is_there, 30)
-    daemon.within("one", "ping", "-c1", "-W5", "192.168.7.2")
+    daemon.within("one", "ping", "-c1", "-W20", "192.168.7.2")
 
 
 def _published(*addresses: str, protocol: str = "tcp") -> Ruleset:

@@ -75,8 +75,8 @@ def test_the_first_container_makes_no_router(
         for who, four, six in ((near, "192.168.77", "fd77"), (far, "192.168.78", "fd78")):
             assert fetch(f"http://{four}.1:8080", who) == "web"
             assert fetch(f"http://[{six}::1]:8080", who) == "web"
-            daemon.within("web", "ping", "-c1", "-W5", f"{four}.2")
-            daemon.within("web", "ping", "-6", "-c1", "-W5", f"{six}::2")
+            daemon.within("web", "ping", "-c1", "-W20", f"{four}.2")
+            daemon.within("web", "ping", "-6", "-c1", "-W20", f"{six}::2")
         assert not any(passing())
         _others_containers_are_their_own_affair(daemon, lab, far, firewall)
         daemon.prune()
@@ -85,7 +85,7 @@ def test_the_first_container_makes_no_router(
         daemon.wait_for(lambda: not any(passing()), 30)
         daemon.restart()
         daemon.box("again", "sleep", "1000")
-        daemon.within("again", "ping", "-c1", "-W5", "192.168.78.2")
+        daemon.within("again", "ping", "-c1", "-W20", "192.168.78.2")
         assert not any(passing())
         daemon.prune()
         daemon.stop()

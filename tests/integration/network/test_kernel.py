@@ -219,6 +219,7 @@ def test_pins_come_and_go(kernel: Kernel, pins: PinnedNamespaces) -> None:
 
 
 def test_a_worker_that_died_is_replaced(kernel: Kernel) -> None:
+    kernel.keep = True  # it must not have ended by itself
     kernel.links()
     first = kernel.pid
     assert first is not None
@@ -227,6 +228,7 @@ def test_a_worker_that_died_is_replaced(kernel: Kernel) -> None:
         kernel.links()
     except Unavailable as error:
         assert f"network worker {first} died" in str(error)
+    kernel.keep = False
     kernel.links()
     assert kernel.pid != first
 

@@ -327,7 +327,7 @@ class Shim:
             self.client.kill(id=id, signal=9, all=True)
         except errors.NotFound:
             pass
-        waiting.result(10)
+        waiting.result(60)
         return self.client.delete(id=id)
 
     @property

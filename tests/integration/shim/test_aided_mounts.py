@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from orlop import errors
 from orlop.fork.client import ForkServer
 from orlop.wire.types_pb2 import Mount
 from tests import aided_fixture
-from tests.integration.shim.harness import Shim
+from tests.integration.shim.harness import Shim, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -51,8 +52,16 @@ def test_a_disk_in_a_file(shim: Shim) -> None:
     source = aided_fixture.disk(image, shim.rootfs)
     _run(shim, [Mount(type="ext4", source=source, options=["loop", "rw"])])
     assert aided_fixture.of_disk(image, "made") == "x\n"
-    devices = Path("/sys/block").glob("loop*/loop/backing_file")
-    assert source not in [each.read_text().strip() for each in devices]
+    wait_until(lambda: source not in _attached())
+
+
+def _attached() -> list[str]:
+    """What loop devices show."""
+    found = []
+    for each in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # another's has just gone
+            found.append(each.read_text().strip())
+    return found
 
 
 def test_a_program_for_fuse(aided: Shim) -> None:

@@ -32,7 +32,7 @@ def test_ten_idle_shims(fork_server: ForkServer, folder: Path, rootfs: Path) -> 
             shims[-1].client.connect(id="none")
         for number, shim in enumerate(shims):
             name = f"c{number}"
-            shim.create(name, ["sleep", "60"], stdout=shim.fifo("o"), stderr=shim.fifo("e"))
+            shim.create(name, ["sleep", "1000"], stdout=shim.fifo("o"), stderr=shim.fifo("e"))
             shim.client.start(id=name)
             shim.daemon.wait_for(2)
         for shim in shims:

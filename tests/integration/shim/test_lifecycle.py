@@ -47,8 +47,8 @@ def test_full_life(shim: Shim) -> None:
     assert state.exited_at.seconds < 0  # Go's zero time, not 1970
     waiters = [shim.client.begin("wait", id="one") for _ in range(5)]
     assert shim.client.start(id="one").pid == pid
-    assert [waited(waiter.result(10)) for waiter in waiters] == [3] * 5
-    assert waited(shim.client.begin("wait", id="one").result(10)) == 3
+    assert [waited(waiter.result(60)) for waiter in waiters] == [3] * 5
+    assert waited(shim.client.begin("wait", id="one").result(60)) == 3
     state = shim.client.state(id="one")
     assert (state.status, state.exit_status) == (Status.STOPPED, 3)
     deleted = shim.client.delete(id="one")
@@ -68,7 +68,7 @@ def test_version_two_is_the_same(shim: Shim) -> None:
     with pytest.raises(errors.Unimplemented):
         shim.connect("containerd.task.v9.Task").connect(id="none")
     with pytest.raises(errors.Unimplemented):
-        client.send("Frobnicate", b"").result(5)
+        client.send("Frobnicate", b"").result(60)
 
 
 def test_a_bundle_that_is_named_by_a_link(shim: Shim) -> None:
@@ -91,14 +91,14 @@ def test_signals_end_in_128_and_more(shim: Shim, signal: int, status: int) -> No
     waiting = shim.client.begin("wait", id="one")
     wait_until(lambda: up.read_text() == "up\n")
     shim.client.kill(id="one", signal=signal)
-    assert waited(waiting.result(10)) == status
+    assert waited(waiting.result(60)) == status
     with pytest.raises(errors.NotFound, match="process already finished"):
         shim.client.kill(id="one", signal=9)
     shim.client.delete(id="one")
 
 
 def test_what_a_state_forbids(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     with pytest.raises(errors.OrlopError, match="cannot pause"):
         shim.client.pause(id="one")
     shim.client.start(id="one")
@@ -121,7 +121,7 @@ def test_created_but_never_started(shim: Shim) -> None:
     pid = shim.create("one", ["true"])
     waiting = shim.client.begin("wait", id="one")
     assert shim.client.delete(id="one").exit_status == 137
-    assert waited(waiting.result(5)) == 137
+    assert waited(waiting.result(60)) == 137
     assert not process_exists(pid)
     assert shim.daemon.topics(3) == ["create", "exit", "delete"]
 
@@ -167,14 +167,14 @@ def packed(options: Options) -> AnyMessage:
 def test_runtime_options(shim: Shim) -> None:
     root = shim.folder / "runc-state"
     options = Options(binary_name="/usr/sbin/runc", root=str(root), no_new_keyring=True, io_uid=7)
-    shim.create("one", ["sleep", "60"], options=packed(options), stdout=shim.fifo("out"))
+    shim.create("one", ["sleep", "1000"], options=packed(options), stdout=shim.fifo("out"))
     assert names(root / NAMESPACE) == {"one"}
     assert (shim.folder / "out").stat().st_uid in (0, 7)  # runc gives it to the process's user
     shim.finish("one")
 
 
 def test_exec(shim: Shim) -> None:
-    init = shim.create("one", ["sleep", "60"])
+    init = shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     shim.exec("one", "two", ["sh", "-c", "exit 7"])
     with pytest.raises(errors.AlreadyExists):
@@ -184,7 +184,7 @@ def test_exec(shim: Shim) -> None:
         shim.client.kill(id="one", exec_id="two", signal=9)
     waiting = shim.client.begin("wait", id="one", exec_id="two")
     pid = shim.client.start(id="one", exec_id="two").pid
-    assert waited(waiting.result(10)) == 7
+    assert waited(waiting.result(60)) == 7
     with pytest.raises(errors.NotFound, match="process already finished"):
         shim.client.kill(id="one", exec_id="two", signal=9)
     deleted = shim.client.delete(id="one", exec_id="two")
@@ -200,7 +200,7 @@ def test_exec(shim: Shim) -> None:
 
 
 def test_an_exec_that_cannot_start(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     shim.exec("one", "two", ["nope"])
     with pytest.raises(
@@ -215,7 +215,7 @@ def test_an_exec_that_cannot_start(shim: Shim) -> None:
 
 @pytest.mark.parametrize("spec", [b"", b"not JSON", b"[]"])
 def test_an_exec_of_nonsense(shim: Shim, spec: bytes) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     with pytest.raises(errors.InvalidArgument, match='exec "two"'):
         shim.client.exec(id="one", exec_id="two", spec={"type_url": "x", "value": spec})
@@ -223,9 +223,9 @@ def test_an_exec_of_nonsense(shim: Shim, spec: bytes) -> None:
 
 
 def test_an_exec_is_killed(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
-    shim.exec("one", "two", ["sleep", "60"])
+    shim.exec("one", "two", ["sleep", "1000"])
     pid = shim.client.start(id="one", exec_id="two").pid
     infos = {entry.pid: entry.info for entry in shim.client.pids(id="one").processes}
     assert len(infos) == 2
@@ -233,12 +233,12 @@ def test_an_exec_is_killed(shim: Shim) -> None:
     assert ProcessDetails.FromString(infos[pid].value).exec_id == "two"
     waiting = shim.client.begin("wait", id="one", exec_id="two")
     shim.client.kill(id="one", exec_id="two", signal=9)
-    assert waited(waiting.result(10)) == 137
+    assert waited(waiting.result(60)) == 137
     shim.finish("one")
 
 
 def test_many_execs_at_once(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
 
     def run(number: int) -> int:
@@ -266,10 +266,10 @@ def test_many_execs_at_once(shim: Shim) -> None:
 
 
 def test_the_init_exits_last(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     for number in range(5):
-        shim.exec("one", f"exec-{number}", ["sleep", "60"])
+        shim.exec("one", f"exec-{number}", ["sleep", "1000"])
         shim.client.start(id="one", exec_id=f"exec-{number}")
     shim.finish("one")
     exits = [message.id for topic, message in shim.daemon.wait_for(18) if topic == "exit"]
@@ -286,7 +286,7 @@ def test_a_shared_pid_namespace_leaves_nobody_behind(shim: Shim) -> None:
     shim.client.start(id="one", exec_id="two")
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
-    assert waited(waiting.result(10)) == 0
+    assert waited(waiting.result(60)) == 0
     shim.client.delete(id="one")
     exits = [message.id for topic, message in shim.daemon.wait_for(7) if topic == "exit"]
     assert exits == ["two", "one"]
@@ -302,9 +302,9 @@ def command_lines() -> list[list[str]]:
 
 
 def test_pause_resume_and_kill_while_paused(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
-    shim.exec("one", "two", ["sleep", "60"])
+    shim.exec("one", "two", ["sleep", "1000"])
     shim.client.start(id="one", exec_id="two")
     shim.client.pause(id="one")
     assert shim.client.state(id="one").status == Status.PAUSED
@@ -323,7 +323,7 @@ def test_pause_resume_and_kill_while_paused(shim: Shim) -> None:
 
 def test_update_and_stats(shim: Shim) -> None:
     memory = {"memory": {"limit": 64 << 20}}
-    shim.create("one", ["sleep", "60"], resources=memory)
+    shim.create("one", ["sleep", "1000"], resources=memory)
     shim.client.start(id="one")
     shim.client.update(
         id="one",
@@ -358,7 +358,7 @@ def test_out_of_memory_is_told(shim: Shim) -> None:
     shim.client.start(id="one")
     waiting.result(20)
     shim.client.delete(id="one")
-    assert "oom" in shim.daemon.topics(5, timeout=5)
+    assert "oom" in shim.daemon.topics(5, timeout=60)
 
 
 def test_a_checkpoint_on_a_full_disk_is_not_begun(shim: Shim) -> None:
@@ -371,7 +371,7 @@ def test_a_checkpoint_on_a_full_disk_is_not_begun(shim: Shim) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "full", disk], check=True)
     try:
         (disk / "full").write_bytes(bytes(4096))
-        shim.create("one", ["sleep", "60"], options=packed(Options(binary_name=str(program))))
+        shim.create("one", ["sleep", "1000"], options=packed(Options(binary_name=str(program))))
         shim.client.start(id="one")
         with pytest.raises(errors.Unknown, match=r"(?i)no space left"):
             shim.client.checkpoint(id="one", path=str(disk / "images"))
@@ -390,7 +390,7 @@ def test_a_checkpoint_that_fails_spoils_no_older_one(shim: Shim) -> None:
     program.chmod(0o755)
     images.mkdir()
     (images / "orlop.json").write_text("of the older one")
-    shim.create("one", ["sleep", "60"], options=packed(Options(binary_name=str(program))))
+    shim.create("one", ["sleep", "1000"], options=packed(Options(binary_name=str(program))))
     shim.client.start(id="one")
     with pytest.raises(errors.Unknown, match="checkpoint failed"):
         shim.client.checkpoint(id="one", path=str(images))
@@ -418,7 +418,7 @@ def test_where_out_of_memory_cannot_be_told_containers_run(shim: Shim) -> None:
         there.bind(str(path))
         try:
             options = Options(binary_name=str(program))
-            shim.create("one", ["sleep", "60"], options=packed(options))
+            shim.create("one", ["sleep", "1000"], options=packed(options))
             shim.client.start(id="one")
         finally:
             hidden = (f"memory/{group}/cgroup.event_control", f"{group}/memory.events")
@@ -434,7 +434,7 @@ def unmount(path: Path) -> bool:
 
 def test_several_containers_in_one_shim(shim: Shim) -> None:
     for name in ("one", "two", "three"):
-        shim.create(name, ["sleep", "60"])
+        shim.create(name, ["sleep", "1000"])
         shim.client.start(id=name)
     shim.finish("two")
     shim.client.shutdown(id="two")
@@ -449,11 +449,11 @@ def test_events_wait_for_the_daemon(fork_server: ForkServer, folder: Path, rootf
         shim.create("one", ["true"])
         waiting = shim.client.begin("wait", id="one")
         shim.client.start(id="one")
-        waiting.result(10)
+        waiting.result(60)
         time.sleep(0.5)
         shim.daemon.start()
         Client(shim.path).close()  # a daemon that is back finds its shims: no need to wait
-        assert shim.daemon.topics(3, timeout=10) == ["create", "start", "exit"]
+        assert shim.daemon.topics(3, timeout=60) == ["create", "start", "exit"]
         shim.daemon.stop()
         shim.client.delete(id="one")
         shim.daemon.start()
@@ -464,7 +464,7 @@ def test_events_wait_for_the_daemon(fork_server: ForkServer, folder: Path, rootf
 
 
 def test_bad_frames_end_their_own_connection_only(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     waiting = shim.client.begin("wait", id="one")
     other = shim.connect()
@@ -473,15 +473,15 @@ def test_bad_frames_end_their_own_connection_only(shim: Shim) -> None:
     other.close()
     bad = shim.connect()
     with pytest.raises(errors.InvalidArgument):
-        bad.send("State", b"\xff\xff\xff").result(5)
+        bad.send("State", b"\xff\xff\xff").result(60)
     gone = shim.connect()
     gone.begin("wait", id="one")
     gone.close()
     assert not waiting.done()
     with pytest.raises(errors.DeadlineExceeded):
-        shim.client.send("Wait", task.WaitRequest(id="one").SerializeToString(), 0.2).result(5)
+        shim.client.send("Wait", task.WaitRequest(id="one").SerializeToString(), 0.2).result(60)
     shim.finish("one")
-    assert waited(waiting.result(5)) == 137
+    assert waited(waiting.result(60)) == 137
 
 
 def test_a_terminated_shim_stays_while_it_holds_containers(shim: Shim) -> None:

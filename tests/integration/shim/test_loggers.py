@@ -145,6 +145,7 @@ def test_a_logger_that_is_killed_under_load(shim: Shim) -> None:
         with suppress(AssertionError):  # it has had all
             wait_until(lambda: log.stat().st_size > size + 100_000, 1)  # noqa: B023
         os.kill(int(pids.read_text().split()[-1]), signal.SIGKILL)
+    wait_until(lambda: len(pids.read_text().split()) == 4)
     Path(f"/proc/{pid}/root/dev/go").touch()
     assert task.WaitResponse.FromString(waiting.result(30)).exit_status == 7
     assert len(pids.read_text().split()) == 4

@@ -136,7 +136,7 @@ def test_a_call_that_a_listener_answers(shim: Shim, folder: Path) -> None:
         fcntl.ioctl(fds[0], _SEND, bytearray(struct.pack("QqiI", number, 0, -122, 0)))
         os.close(fds[0])
 
-    thread = threading.Thread(target=answer)
+    thread = threading.Thread(target=answer, daemon=True)
     thread.start()
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -146,7 +146,7 @@ def test_a_call_that_a_listener_answers(shim: Shim, folder: Path) -> None:
     }
     create(shim, ["sh", "-c", "kill -0 1 || exit 9"], linux={"seccomp": profile})
     assert run(shim) == 9
-    thread.join(10)
+    thread.join(60)
     listener.close()
     assert (heard[0]["metadata"], heard[0]["state"]["id"]) == ("deck", "one")
     shim.client.delete(id="one")
@@ -185,7 +185,7 @@ def test_a_cgroup_for_the_shim(shim: Shim) -> None:
 
 
 def test_owners_of_pipes(shim: Shim) -> None:
-    pid = shim.create("one", ["sleep", "60"], options=packed(Options(io_uid=7, io_gid=8)),
+    pid = shim.create("one", ["sleep", "1000"], options=packed(Options(io_uid=7, io_gid=8)),
                       stdin=shim.fifo("in"))  # fmt: skip
     info = Path(f"/proc/{pid}/fd/0").stat()
     assert info.st_gid == 8

@@ -51,11 +51,11 @@ def recorder(folder: Path) -> Recorder:
 
 def live(shim: Shim, recorder: Recorder, **changes: Any) -> int:
     """From create to delete, with a signal in the middle; the exit status."""
-    shim.create("one", ["sleep", "60"], options=recorder.options, **changes)
+    shim.create("one", ["sleep", "1000"], options=recorder.options, **changes)
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
     shim.client.kill(id="one", signal=9)
-    status = waited(waiting.result(10))
+    status = waited(waiting.result(60))
     shim.client.delete(id="one")
     return status
 
@@ -79,7 +79,7 @@ def test_hooks_at_the_end_are_left_to_runc(shim: Shim, recorder: Recorder, folde
     create_with(shim, {"poststop": [hook]}, "true", options=recorder.options)
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
-    assert waited(waiting.result(10)) == 0
+    assert waited(waiting.result(60)) == 0
     shim.client.delete(id="one")
     assert recorder.commands == ["create", "delete"]
     assert json.loads(mark.read_text())["status"] == "stopped"
@@ -89,7 +89,7 @@ def test_a_signal_right_after_the_start_is_the_program_s(shim: Shim) -> None:
     """Not that of runc's init, which it would end: the first process of a pid namespace has
     nothing to fear from a signal that it does not handle."""
     hook = {"path": "/bin/sleep", "args": ["sleep", "0.3"]}  # which holds init up after the start
-    create_with(shim, {"startContainer": [hook]}, "sleep", "60")
+    create_with(shim, {"startContainer": [hook]}, "sleep", "1000")
     shim.client.start(id="one")
     shim.client.kill(id="one", signal=signal.SIGTERM)
     state = shim.client.state(id="one")
@@ -108,18 +108,18 @@ def create_with(shim: Shim, hooks: dict[str, Any], *command: str, **options: Any
 
 
 def test_a_paused_container_is_killed_by_runc(shim: Shim, recorder: Recorder) -> None:
-    shim.create("one", ["sleep", "60"], options=recorder.options)
+    shim.create("one", ["sleep", "1000"], options=recorder.options)
     shim.client.start(id="one")
     shim.client.pause(id="one")
     waiting = shim.client.begin("wait", id="one")
     shim.client.kill(id="one", signal=9)
-    assert waited(waiting.result(10)) == 128 + signal.SIGKILL
+    assert waited(waiting.result(60)) == 128 + signal.SIGKILL
     shim.client.delete(id="one")
     assert "kill" in recorder.commands
 
 
 def test_a_signal_that_does_not_exist(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     with pytest.raises(errors.Unknown, match="signal"):
         shim.client.kill(id="one", signal=99)
@@ -141,7 +141,7 @@ def test_cgroups_within_the_container_are_left_to_runc(shim: Shim, recorder: Rec
         (group / "inner").mkdir()
     waiting = shim.client.begin("wait", id="one")
     shim.client.start(id="one")
-    waiting.result(10)
+    waiting.result(60)
     shim.client.delete(id="one")
     assert recorder.commands == ["create", "delete"]
 

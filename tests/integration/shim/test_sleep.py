@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.root
 
 
 def test_it_sleeps_and_wakes(shim: Shim) -> None:
-    pid = shim.create("one", ["sleep", "60"])
+    pid = shim.create("one", ["sleep", "1000"])
     shim.fall_asleep()
     assert shim.client.state(id="one").status == Status.CREATED
     shim.client.start(id="one")
@@ -53,13 +54,13 @@ def test_it_sleeps_and_wakes(shim: Shim) -> None:
 
 
 def test_an_exit_wakes_it_and_is_told_once(shim: Shim) -> None:
-    pid = shim.create("one", ["sleep", "60"])
+    pid = shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     waiting = shim.client.begin("wait", id="one")
     shim.fall_asleep()
     before = time.time_ns()
     kill(pid)
-    assert waited(waiting.result(10)) == 128 + signal.SIGKILL
+    assert waited(waiting.result(60)) == 128 + signal.SIGKILL
     shim.fall_asleep()
     answer = shim.client.delete(id="one")
     assert answer.exited_at.ToNanoseconds() >= before
@@ -68,7 +69,7 @@ def test_an_exit_wakes_it_and_is_told_once(shim: Shim) -> None:
 
 
 def test_waits_outlive_the_hand_and_end_with_their_client(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     other = shim.connect()
     lost = other.begin("wait", id="one")
@@ -76,11 +77,11 @@ def test_waits_outlive_the_hand_and_end_with_their_client(shim: Shim) -> None:
     shim.fall_asleep()
     other.close()
     with pytest.raises(ConnectionError):
-        lost.result(10)
+        lost.result(60)
     shim.fall_asleep()
     assert not kept.done()
     shim.finish("one")
-    assert waited(kept.result(10)) == 128 + signal.SIGKILL
+    assert waited(kept.result(60)) == 128 + signal.SIGKILL
 
 
 def test_streams_go_on(shim: Shim) -> None:
@@ -96,7 +97,7 @@ def test_streams_go_on(shim: Shim) -> None:
             keyboard.write(word)
     shim.fall_asleep()
     shim.client.close_io(id="one", stdin=True)
-    waited(shim.client.begin("wait", id="one").result(10))
+    waited(shim.client.begin("wait", id="one").result(60))
     shim.fall_asleep()
     shim.client.delete(id="one")
     assert out() == b"out a\nout b\n"
@@ -116,7 +117,7 @@ def test_a_terminal_goes_on(shim: Shim) -> None:
         keyboard.write(b"stty size\n")
         shim.fall_asleep()
         keyboard.write(b"exit 4\n")
-    assert waited(shim.client.begin("wait", id="one").result(10)) == 4
+    assert waited(shim.client.begin("wait", id="one").result(60)) == 4
     shim.client.delete(id="one")
     assert b"33 77" in out()
 
@@ -132,7 +133,7 @@ def test_a_logger_goes_on(shim: Shim, folder: Path) -> None:
     shim.exec("one", "two", ["echo", "hello"], stdout=f"binary://{program}")
     waiting = shim.client.begin("wait", id="one", exec_id="two")
     shim.client.start(id="one", exec_id="two")
-    waiting.result(10)
+    waiting.result(60)
     shim.fall_asleep()
     shim.client.delete(id="one", exec_id="two")
     assert kept.read_bytes() == b"hello\n"
@@ -140,23 +141,23 @@ def test_a_logger_goes_on(shim: Shim, folder: Path) -> None:
 
 
 def test_execs_are_remembered(shim: Shim) -> None:
-    shim.create("one", ["sleep", "60"])
+    shim.create("one", ["sleep", "1000"])
     shim.client.start(id="one")
     shim.exec("one", "added", ["sh", "-c", "exit 5"])
-    shim.exec("one", "running", ["sleep", "60"])
+    shim.exec("one", "running", ["sleep", "1000"])
     shim.client.start(id="one", exec_id="running")
     shim.fall_asleep()
     assert shim.client.state(id="one", exec_id="added").status == Status.CREATED
     waiting = shim.client.begin("wait", id="one", exec_id="added")
     shim.fall_asleep()
     shim.client.start(id="one", exec_id="added")
-    assert waited(waiting.result(10)) == 5
+    assert waited(waiting.result(60)) == 5
     shim.fall_asleep()
     assert shim.client.state(id="one", exec_id="added").exit_status == 5
     shim.client.delete(id="one", exec_id="added")
     shim.client.kill(id="one", exec_id="running", signal=9)
     running = shim.client.begin("wait", id="one", exec_id="running")
-    assert waited(running.result(10)) == 128 + signal.SIGKILL
+    assert waited(running.result(60)) == 128 + signal.SIGKILL
     shim.finish("one")
 
 
@@ -182,14 +183,20 @@ def doomed(fork_server: ForkServer, folder: Path, rootfs: Path) -> Iterator[Shim
 
 
 def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
-    doomed.create("one", ["sleep", "60"])
+    doomed.create("one", ["sleep", "1000"])
     doomed.client.start(id="one")
     doomed.fall_asleep()
     waiting = doomed.client.begin("wait", id="one")
-    kill(_woken(doomed))
+
+    def dead() -> bool:
+        with suppress(ProcessLookupError, ConnectionError):  # a hand may just have gone by itself
+            if process_exists(doomed.pid):
+                kill(_woken(doomed))
+        return not process_exists(doomed.pid)
+
+    wait_until(dead)
     with pytest.raises(ConnectionError):
-        waiting.result(10)
-    wait_until(lambda: not process_exists(doomed.pid))
+        waiting.result(60)
 
 
 def test_a_hand_ends_with_its_keeper(doomed: Shim) -> None:
@@ -212,7 +219,7 @@ def _woken(shim: Shim) -> int:
 
 
 def test_a_stop_signal_ends_only_an_unused_shim(doomed: Shim) -> None:
-    doomed.create("one", ["sleep", "60"])
+    doomed.create("one", ["sleep", "1000"])
     doomed.fall_asleep()
     kill(doomed.pid, signal.SIGTERM)
     assert doomed.client.state(id="one").status == Status.CREATED
@@ -225,12 +232,12 @@ def test_a_stop_signal_ends_only_an_unused_shim(doomed: Shim) -> None:
 def test_exits_that_come_just_as_the_hand_goes(shim: Shim) -> None:
     for number in range(40):
         name = f"c{number}"
-        pid = shim.create(name, ["sleep", "60"])
+        pid = shim.create(name, ["sleep", "1000"])
         shim.client.start(id=name)
         waiting = shim.client.begin("wait", id=name)
         time.sleep(IMPATIENCE * number / 20)
         kill(pid)
-        assert waited(waiting.result(10)) == 128 + signal.SIGKILL
+        assert waited(waiting.result(60)) == 128 + signal.SIGKILL
         shim.client.delete(id=name)
     events = [topic for topic, _ in shim.daemon.wait_for(160)]
     assert events == ["create", "start", "exit", "delete"] * 40
@@ -239,7 +246,7 @@ def test_exits_that_come_just_as_the_hand_goes(shim: Shim) -> None:
 def test_a_shim_that_finds_no_room_for_a_hand_waits_for_it(doomed: Shim) -> None:
     top = Path("/sys/fs/cgroup")
     group = (top / "pids" if (top / "pids").exists() else top) / f"{NAMESPACE}-full"
-    doomed.create("one", ["sleep", "60"])
+    doomed.create("one", ["sleep", "1000"])
     doomed.fall_asleep()
     group.mkdir()
     try:
@@ -249,7 +256,7 @@ def test_a_shim_that_finds_no_room_for_a_hand_waits_for_it(doomed: Shim) -> None
         refused = group / "pids.events"
         wait_until(lambda: refused.read_text() != "max 0\n")
         (group / "pids.max").write_text("max")
-        assert StateResponse.FromString(waiting.result(10)).status == Status.CREATED
+        assert StateResponse.FromString(waiting.result(60)).status == Status.CREATED
         doomed.finish("one")
         doomed.shutdown()
     finally:
@@ -264,7 +271,7 @@ def test_what_it_logs_waits_for_a_reader(
     shim = Shim(fork_server, folder, rootfs, patience=IMPATIENCE)
     try:
         log = LogOptions(str(folder / "kept")).uri
-        shim.create("one", ["sleep", "60"], stdout=log)
+        shim.create("one", ["sleep", "1000"], stdout=log)
         shim.client.start(id="one")
         shim.fall_asleep()
         (logger,) = (pid for pid in shim.helpers if name_of(pid) == LOGGER)
@@ -299,7 +306,7 @@ def test_a_delete_that_fails_leaves_what_can_be_deleted(shim: Shim, folder: Path
         shim.create(name, ["true"], options=options, **streams)
         waiting = shim.client.begin("wait", id=name)
         shim.client.start(id=name)
-        waiting.result(10)
+        waiting.result(60)
         stranger = Path(RUNC_ROOT, name, "stranger")  # so that the runtime must delete
         stranger.touch()
         broken.touch()
@@ -313,7 +320,7 @@ def test_a_delete_that_fails_leaves_what_can_be_deleted(shim: Shim, folder: Path
 
 def test_the_cgroup_of_a_shim_holds_both_processes(doomed: Shim) -> None:
     group = f"{NAMESPACE}-shim"
-    doomed.create("one", ["sleep", "60"], options=pack(Options(shim_cgroup=f"/{group}")))
+    doomed.create("one", ["sleep", "1000"], options=pack(Options(shim_cgroup=f"/{group}")))
     folders = list(Path("/sys/fs/cgroup").glob(f"*/{group}"))
     members: list[set[str]] = []
 

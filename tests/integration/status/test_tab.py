@@ -41,7 +41,7 @@ def test_hidden_it_leaves_its_connections_to_others(page: Page, browser: Browser
             pass
         browser.run(_HIDE, True)
         page.daemon.wait_for(partial(follow, page, stack), 20)
-        time.sleep(1)  # what was asked before is answered
+        page.daemon.wait_for(lambda: _is_at_rest(browser))  # what was asked before is answered
         asked = _requests(browser)
         _forward(page, "unseen", topic="/images/update")
         time.sleep(3)
@@ -50,6 +50,12 @@ def test_hidden_it_leaves_its_connections_to_others(page: Page, browser: Browser
     browser.await_(lambda: "/v1/images" in _requests(browser)[len(asked) :])
     browser.await_(lambda: _heard(page, browser, "again"))
     assert "unseen" not in browser.text("#events-list")
+
+
+def _is_at_rest(browser: Browser) -> bool:
+    seen = _requests(browser)
+    time.sleep(1)
+    return _requests(browser) == seen
 
 
 def _requests(browser: Browser) -> list[str]:

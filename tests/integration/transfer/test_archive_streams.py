@@ -108,7 +108,8 @@ def test_a_client_that_streams_as_containerds_does(orlopd: Orlopd) -> None:
             types.ImageImportStream(stream="in"), types.ImageStore(extra_references=[reference])
         )
     )
-    sender.join(10)
+    sender.join(patient(60))
+    assert not sender.is_alive()
     assert orlopd.ctr("images", "ls", "-q").stdout == f"{NAME}\n"
     out = io.BytesIO()
     client = GoClient(orlopd)
@@ -117,7 +118,8 @@ def test_a_client_that_streams_as_containerds_does(orlopd: Orlopd) -> None:
     _retry(
         lambda: client.transfer(types.ImageStore(name=NAME), types.ImageExportStream(stream="out"))
     )
-    receiver.join(10)
+    receiver.join(patient(60))
+    assert not receiver.is_alive()
     ours = io.BytesIO()
     with orlopd.connect() as connection:
         export_images(connection, [NAME], ours)
@@ -126,7 +128,8 @@ def test_a_client_that_streams_as_containerds_does(orlopd: Orlopd) -> None:
 
 def _retry(transfer: Callable[[], None]) -> None:
     """Call when the other thread has opened its stream."""
-    for _ in range(100):
+    end = time.monotonic() + patient(30)
+    while time.monotonic() < end:
         try:
             transfer()
         except NotFound as error:

@@ -49,7 +49,7 @@ def test_blobs_elsewhere(orlopd: Orlopd, registry: str, tmp_path: Path) -> None:
 
 
 def test_a_limit_of_requests_is_waited_out(orlopd: Orlopd, registry: str, tmp_path: Path) -> None:
-    rate = "limit_req_zone $binary_remote_addr zone=few:1m rate=2r/s; limit_req_status 429;"
+    rate = "limit_req_zone $binary_remote_addr zone=few:1m rate=1r/s; limit_req_status 429;"
     with run_nginx(tmp_path, registry, outer=rate, location="limit_req zone=few;") as nginx:
         _pull(orlopd, nginx.host)
         assert 429 in {each.status for each in nginx.requests()}

@@ -60,7 +60,7 @@ def _edit(path: Path) -> None:
 
 
 def _change(orlopd: Orlopd, sql: str, *params: object) -> None:
-    with closing(sqlite3.connect(orlopd.root / "metadata.db")) as database:
+    with closing(sqlite3.connect(orlopd.root / "metadata.db", timeout=60)) as database:
         database.execute(sql, params)
         database.commit()
 

@@ -268,7 +268,7 @@ def test_what_it_tells_at_length_is_cut(shop: Shop) -> None:
 def test_one_that_hangs_is_killed_with_its_children(shop: Shop) -> None:
     pids = shop.folder / "pids"
     shop.plugin("one", f"[ $CNI_COMMAND = ADD ] && {{ sleep 1000 & echo $! $$ >{pids}; wait; }}")
-    hasty = Cni(Plugins([shop.bin], timeout=patient(5)), shop.results)
+    hasty = Cni(Plugins([shop.bin], timeout=patient(15)), shop.results)
     with pytest.raises(DeadlineExceeded, match=r"\(ADD\): .*has not ended within "):
         hasty.add(chain("one"), BOX)
     for pid in pids.read_text().split():

@@ -175,7 +175,7 @@ def test_one_upload_is_written_by_one_request(pushable: Node) -> None:
     def slowly() -> Iterator[bytes]:
         yield b"first"
         going.set()
-        done.wait(10)
+        done.wait(60)
         yield b"last"
 
     answers: list[int] = []

@@ -26,6 +26,13 @@ def client(lying: Registry) -> Iterator[RegistryClient]:
 
 
 @pytest.fixture
+def patient_client(lying: Registry) -> Iterator[RegistryClient]:
+    """One that silence does not make give up."""
+    with Http(read_limit=20) as http:
+        yield RegistryClient(parse(f"{lying.host}/x/y:latest"), http=http)
+
+
+@pytest.fixture
 def over() -> Iterator[threading.Event]:
     """Set at the end: whoever stalls waits for it."""
     event = threading.Event()
@@ -76,7 +83,10 @@ def _trickle(request: BaseHTTPRequestHandler, data: bytes, over: threading.Event
 
 
 def test_a_blob_that_trickles(
-    lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
+    lying: Registry,
+    patient_client: RegistryClient,
+    over: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pace, "WINDOW", 2.0)
     wanted = _blob(lying)
@@ -91,14 +101,17 @@ def test_a_blob_that_trickles(
         return _trickle(request, DATA, over)
 
     lying.spoil = spoil
-    assert b"".join(client.open_blob(wanted)) == DATA
+    assert b"".join(patient_client.open_blob(wanted)) == DATA
     (_, _, first), (_, _, second), *_ = lying.requests
     assert "Range" not in first
     assert 0 < int(second["Range"][6:-1]) < 1000
 
 
 def test_a_manifest_that_trickles(
-    lying: Registry, client: RegistryClient, over: threading.Event, monkeypatch: pytest.MonkeyPatch
+    lying: Registry,
+    patient_client: RegistryClient,
+    over: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pace, "WINDOW", 2.0)
     lying.image()
@@ -110,10 +123,10 @@ def test_a_manifest_that_trickles(
         request.end_headers()
         return _trickle(request, b" " * 5000, over)
 
-    wanted = client.resolve()
+    wanted = patient_client.resolve()
     lying.spoil = spoil
     with pytest.raises(Unavailable, match=r"only .* bytes came in"):
-        client.fetch_document(wanted)
+        patient_client.fetch_document(wanted)
 
 
 def test_a_head_that_trickles(lying: Registry, over: threading.Event) -> None:

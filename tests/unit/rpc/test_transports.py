@@ -232,7 +232,7 @@ def test_a_client_that_goes_away_is_not_the_end_of_its_stream(peer: Peer) -> Non
 
     def requests() -> Iterator[Any]:
         yield content_pb2.WriteContentRequest(data=b"x")
-        go.wait(10)
+        go.wait(60)
 
     channel = peer.channel()
     stream = Client(CONTENT, channel).write(requests())

@@ -57,7 +57,7 @@ def test_exits_that_a_hand_knows_of_are_not_remembered() -> None:
 
 
 def _keep_many() -> None:
-    count = 3 * CONFIRMED
+    count = 5 * CONFIRMED
     keeper = Keeper(lambda start: _hear(start, count), lambda *_: 0)
     most = 0
     remember = keeper._keep
@@ -69,7 +69,7 @@ def _keep_many() -> None:
 
     keeper._keep = keep  # type: ignore[method-assign]
     assert keeper.run([]) == 0
-    assert CONFIRMED <= most < 2 * CONFIRMED
+    assert CONFIRMED <= most < 4 * CONFIRMED
 
 
 def _hear(start: Awakening, count: int) -> int:
