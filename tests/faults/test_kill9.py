@@ -51,6 +51,7 @@ def test_ten_containers_survive(orlopd: Orlopd, busybox: str, tmp_path: Path) ->
     after: dict[str, tuple[int, str]] = {}
 
     def all_told() -> bool:
+        after.clear()
         after.update(_tasks(orlopd))  # without those who do not tell in two seconds
         return after.keys() >= before.keys()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from typing import IO
 
@@ -71,8 +72,7 @@ def import_images(
         if on_progress is not None:
             on_progress(progress)
 
-    listener = ProgressStream(connection, listen)
-    try:
+    with ProgressStream(connection, listen) as listener:
         upload = Upload(connection, file)
         try:
             source = types.ImageImportStream(stream=upload.id, force_compress=compress)
@@ -81,8 +81,6 @@ def import_images(
             upload.close()
             if upload.error is not None:
                 raise upload.error
-    finally:
-        listener.close()
     return list(dict.fromkeys(names))
 
 
@@ -109,8 +107,8 @@ def export_images(
     source = types.ImageStore(
         name=names[0], extra_references=[types.ImageReference(name=name) for name in names[1:]]
     )
-    listener = ProgressStream(connection, on_progress) if on_progress else None
-    try:
+    watching = ProgressStream(connection, on_progress) if on_progress else nullcontext()
+    with watching as listener:
         download = Download(connection, file)
         try:
             destination = types.ImageExportStream(
@@ -126,9 +124,6 @@ def export_images(
             download.close()
             if isinstance(download.error, OSError):
                 raise download.error
-    finally:
-        if listener:
-            listener.close()
 
 
 def _transfer(

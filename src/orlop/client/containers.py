@@ -197,7 +197,8 @@ def _end_task(connection: Connection, container: containers_pb2.Container) -> No
     Either is not to be started again, whatever who started the second one has said.
     """
     for last in (False, True):
-        with suppress(Unavailable):  # the database is read-only: it is killed all the same
+        # The record may be gone, or the database read-only: it is killed all the same.
+        with suppress(NotFound, Unavailable):
             restarts.expect(connection, container, running=False)
         _kill(connection, container.id)
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from orlop.errors import Unavailable
@@ -14,6 +15,10 @@ from orlop.sys import btrfs
 from orlop.sys.fs import clone
 
 _COPY = "metadata-read-"
+_ALONE = "vfs=unix-excl"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# EINVAL where btrfs keeps checksums of one of both only.
+_NO_CLONES = (errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY)
 _TRIES = 100
 _LOG_HEADER = 32  # bytes
 
@@ -25,7 +30,7 @@ def address(database: Path) -> str:
     one: on a full disk it ends the process (SIGBUS). A database of one process has no such file.
     Others read a copy (`reading`).
     """
-    return database.absolute().as_uri() + ("?vfs=unix-excl" if _is_on_btrfs(database) else "")
+    return database.absolute().as_uri() + (f"?{_ALONE}" if _is_on_btrfs(database) else "")
 
 
 def _is_on_btrfs(database: Path) -> bool:
@@ -38,17 +43,41 @@ def _is_on_btrfs(database: Path) -> bool:
 
 @contextmanager
 def reading(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that reads what is there now, also beside a daemon that writes."""
-    uri = f"{database.absolute().as_uri()}?mode=ro"
-    with ExitStack() as stack:
-        if _is_on_btrfs(database):
-            folder = tempfile.TemporaryDirectory(prefix=_COPY, dir=database.parent)
-            uri = address(_copy(database, Path(stack.enter_context(folder))))
-        yield stack.enter_context(closing(sqlite3.connect(uri, uri=True)))
+    """A connection that reads what is there now, also beside a daemon that writes.
+
+    Never in that daemon's own process: whoever closes a file gives up all its locks.
+    """
+    connection = _of_copy(database) if _is_on_btrfs(database) else _connect(database, "mode=ro")
+    with closing(connection):
+        yield connection
+
+
+def _connect(database: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)
+
+
+def _of_copy(database: Path) -> sqlite3.Connection:
+    """A connection to a copy, which goes with it; elsewhere if its disk has no room for one."""
+    try:
+        return _read_copy(database, tempfile.mkdtemp(prefix=_COPY, dir=database.parent))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+    return _read_copy(database, tempfile.mkdtemp(prefix=_COPY))
+
+
+def _read_copy(database: Path, folder: str) -> sqlite3.Connection:
+    try:
+        connection = _connect(_copy(database, Path(folder)), _ALONE)
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA schema_version")  # from now on database and log are open
+    finally:
+        shutil.rmtree(folder)
+    return connection
 
 
 def remove_copies(folder: Path) -> None:
-    """Those of readers that were killed; there must be none that reads."""
+    """Those of readers that were killed while they copied; there must be none that does."""
     for each in folder.glob(f"{_COPY}*"):
         shutil.rmtree(each, ignore_errors=True)
 
@@ -83,7 +112,7 @@ def _salts(log: Path) -> bytes:
 def _clone(source: Path, path: Path) -> None:
     try:
         clone(source, path)
-    except FileNotFoundError:
-        raise
-    except OSError:  # of one of both, and not of the other, btrfs keeps checksums
+    except OSError as error:
+        if error.errno not in _NO_CLONES:
+            raise
         shutil.copyfile(source, path)

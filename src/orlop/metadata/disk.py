@@ -54,7 +54,10 @@ def told(error: sqlite3.DatabaseError, path: Path) -> OrlopError | None:
 
 
 def _is_scarce(folder: Path) -> bool:
-    disk = os.statvfs(folder)
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
     return disk.f_bavail * disk.f_frsize < _SCARCE
 
 

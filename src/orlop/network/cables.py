@@ -15,7 +15,7 @@ from orlop.network.networks import Networks
 from orlop.network.operations import AnyOperation
 from orlop.wire.services.network_pb2 import NetworkAttach
 
-_DYING, _PAUSE = 10.0, 0.05  # seconds
+_DYING, _PAUSE = 5.0, 0.05  # seconds
 _IN_USE = "(EADDRINUSE)"
 
 

@@ -53,7 +53,8 @@ class Task:
         self.log = log
         self.pid = pid
         self.exit: Exit | None = None
-        self._told = self._told_for = False
+        self._told: Exit | None = None
+        self._told_for = False
         self.recovered = False
         self.when_restored: Callable[[int], None] | None = None
         self._stdio = stdio
@@ -75,9 +76,9 @@ class Task:
         In its place, or by itself: who is not answered in time says it again.
         """
         with self._changed:
-            if self._told_for or self._told:
+            if self._told_for or self._told == ended:
                 return False
-            self.exit, self._told = ended, True
+            self.exit = self._told = ended
         self._change()
         return True
 

@@ -436,7 +436,7 @@ class TaskManager:
             return [task for task in self._tasks.values() if task.shim is shim]
 
     def note_exit(self, namespace: str, id: str, ended: Exit) -> bool:
-        """A shim has told how a task's first process ended; False if that was told in its place."""
+        """A shim has told how a task's first process ended; False if that was told before."""
         with self._lock:
             task = self._tasks.get((namespace, id))
         # An event of an earlier task of this name may be late.

@@ -1,7 +1,7 @@
 """Compare what the database says with what is on disk, and blobs with their digests.
 
-Nothing is changed, and no lock is held: of what looks wrong while a daemon writes, only that is
-told which looks so a second time.
+Nothing of it is changed, and no lock is held: of what looks wrong while a daemon writes, only that
+is told which looks so a second time.
 """
 
 from __future__ import annotations

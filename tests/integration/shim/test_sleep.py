@@ -188,13 +188,12 @@ def test_a_hand_that_is_killed_takes_the_shim_along(doomed: Shim) -> None:
     doomed.fall_asleep()
     waiting = doomed.client.begin("wait", id="one")
 
-    def dead() -> bool:
-        with suppress(ProcessLookupError, ConnectionError):  # a hand may just have gone by itself
-            if process_exists(doomed.pid):
-                kill(_woken(doomed))
-        return not process_exists(doomed.pid)
-
-    wait_until(dead)
+    killed = False
+    while not killed:
+        with suppress(ProcessLookupError):  # it has just gone by itself
+            kill(_woken(doomed))
+            killed = True
+    wait_until(lambda: not process_exists(doomed.pid))
     with pytest.raises(ConnectionError):
         waiting.result(60)
 

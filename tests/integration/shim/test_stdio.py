@@ -203,6 +203,7 @@ def test_an_orphan_writes_on_after_its_exec(shim: Shim) -> None:
         shim.client.wait(id="one", exec_id=turn)
         shim.client.delete(id="one", exec_id=turn)  # waits for the last writer
         taken.append(got())
+    assert all(each.startswith(b"now\n") for each in taken)
     assert b"now\nlate\n" in taken
     shim.finish("one")
 
