@@ -423,7 +423,7 @@ def test_a_shim_that_answers_nonsense(
         _remove(connection, "calm", "odd")
 
 
-@pytest.mark.parametrize("fault", ["hang", "die", "leave", "noise"])
+@pytest.mark.parametrize("fault", ["hang", "die", "leave", "noise", "stay"])
 def test_a_shim_that_goes_wrong_at_its_end(daemon: StrangeOrlopd, fault: str) -> None:
     with daemon.connect() as connection, listening(daemon) as heard:
         container(connection, "odd", ("sh", "-c", "exit 3"))
@@ -433,7 +433,7 @@ def test_a_shim_that_goes_wrong_at_its_end(daemon: StrangeOrlopd, fault: str) ->
         deleted = connection.tasks.delete(tasks_pb2.DeleteTaskRequest(container_id="odd"))
         assert deleted.exit_status == 3
         daemon.wait_for(lambda: _is_gone(daemon, pid))
-        if fault in ("hang", "noise"):  # else it had no time to tell
+        if fault in ("hang", "noise", "stay"):  # else it had no time to tell
             daemon.wait_for(lambda: heard.counts["/tasks/delete", "odd"] == 1)
         assert heard.counts["/tasks/exit", "odd"] == 1
         _remove(connection, "odd")

@@ -16,9 +16,9 @@ class Manners:
 
     `release` is the containerd whose shims it follows, `says` what it gives for its version
     instead. `step` is `start`, `delete`, or the name of a call; there it commits its `fault`:
-    `hang`, `die` (before it answers), `leave` (after), or the kind of nonsense that it answers; not
-    to what is asked of the container `spared`. `flood` is how many events it sends when a container
-    starts; with `babbles`, it sends some then that are none.
+    `hang`, `die` (before it answers), `leave` (after), `stay` (once, where it is to go), or the
+    kind of nonsense that it answers; not to what is asked of the container `spared`. `flood` is how
+    many events it sends when a container starts; with `babbles`, it sends some then that are none.
     """
 
     release: str = RELEASES[0]

@@ -46,6 +46,7 @@ class _Server:
         self._containers = Containers(publisher, manners)
         self._sandbox = Sandbox()
         self._publisher = publisher
+        self._stayed = False
 
     def connection(self, sock: socket.socket) -> None:
         lock, reader = threading.Lock(), ServerProtocol()
@@ -76,6 +77,9 @@ class _Server:
             sock.sendall(answer)
         if here and now.fault == "leave":
             os.kill(os.getpid(), signal.SIGKILL)
+        if here and now.fault == "stay" and not self._stayed:
+            self._stayed = True
+            return
         if call.method == "Shutdown" and self._containers.empty and self._sandbox.empty:
             self._publisher.drain()
             self._path.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -21,6 +23,7 @@ from orlop.wire import task_v3_pb2 as task
 _SERVICES = {2: "containerd.task.v2.Task", 3: "containerd.task.v3.Task"}
 SHUTDOWN_TIMEOUT = 3.0
 UNDO_TIMEOUT = 15.0
+_ASK_AGAIN = 0.5
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -213,13 +216,20 @@ class Shim:
         return True
 
     def shutdown(self) -> bool:
-        """Ask the shim to end, which it does when it has no container left; whether it answered."""
+        """Ask the shim to end, which it does when it has no container left; whether it answered.
+
+        One that is not built in is asked until it goes: it may answer, and stay, as it has not come
+        to the end of a delete that somebody else has asked for.
+        """
         try:
             self._call("Shutdown", task.ShutdownRequest(), None, SHUTDOWN_TIMEOUT)
         except OrlopError:
             return self.closed.is_set()
         if not self.own:  # it still wants its bundle, and says goodbye by closing
-            self.closed.wait(SHUTDOWN_TIMEOUT)
+            end = time.monotonic() + SHUTDOWN_TIMEOUT
+            while not self.closed.wait(_ASK_AGAIN) and time.monotonic() < end:
+                with suppress(OrlopError):
+                    self._call("Shutdown", task.ShutdownRequest(), None, _ASK_AGAIN)
         return True
 
     def kill(self) -> None:
