@@ -14,7 +14,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## install Debian packages and the virtual environment (quick the second time)
 
-$(STAMP): pyproject.toml scripts/install-packages.sh
+$(STAMP): pyproject.toml scripts/install-packages.sh scripts/make-venv.sh
 	@scripts/install-packages.sh
 	@scripts/make-venv.sh $(VENV) $(PYTHON)
 	@touch $(STAMP)

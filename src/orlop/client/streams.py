@@ -51,7 +51,12 @@ class MessageStream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self.hear_out()
         self.close()
+
+    def hear_out(self) -> None:
+        """Called when all went well: wait for what is still to come, if that is of use."""
 
     def handle(self, message: Any) -> None:
         """Called for each message that comes in."""
@@ -99,25 +104,13 @@ class ProgressStream(MessageStream):
         self._on_progress = on_progress
         super().__init__(connection, "progress")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:  # the daemon has answered, and ends this stream once all is said
-            self._outgoing.put(None)
-            self._thread.join(_LAST_WORDS)
-        super().__exit__(kind, error, trace)
+    def hear_out(self) -> None:
+        """The daemon ends this stream with the transfer, once all is said."""
+        self._outgoing.put(None)
+        self._thread.join(_LAST_WORDS)
 
     def handle(self, message: Any) -> None:
         found = types.Progress.FromString(message.value)
         self._on_progress(
             Progress(found.event, found.name, found.progress, found.total, found.desc.digest)
         )
-
-    def close(self) -> None:
-        """Wait a moment for what is still coming: the daemon ends this stream with the transfer."""
-        self._outgoing.put(None)
-        self._thread.join(_JOIN)
-        super().close()

@@ -34,5 +34,5 @@ class ExitWatch:
             if isinstance(event, TaskExit) and event.id == event.container_id:
                 ended = Exit(event.exit_status, nanoseconds(event.exited_at), event.pid)
                 if not self._tasks.note_exit(envelope.namespace, event.container_id, ended):
-                    return  # in its place, or by itself
+                    return  # it was told before
         self._exchange.forward(envelope, keep=keep)
