@@ -31,6 +31,7 @@ from orlop.errors import (
     Unavailable,
     Unknown,
 )
+from orlop.sys.process import mark
 from orlop.wire.services import tasks_pb2
 from orlop.wire.services.containers_pb2 import DeleteContainerRequest
 from orlop.wire.services.events_pb2 import SubscribeRequest
@@ -177,14 +178,7 @@ def _others_do_not_notice(connection: Connection) -> None:
 
 def _is_gone(daemon: StrangeOrlopd, pid: int) -> bool:
     bundle = _bundle(daemon, "odd").exists()
-    return not bundle and not (pid and _alive(pid))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return not bundle and not (pid and mark(pid))
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -236,13 +230,13 @@ def test_several_containers_in_one_shim(daemon: StrangeOrlopd, release: str) -> 
             pids.append(run(connection, name))
         assert len({_parent(pid) for pid in pids}) == 1
         assert _end(connection, "one") == 137
-        assert _alive(_parent(pids[1]))
+        assert mark(_parent(pids[1]))
         daemon.restart()
     with daemon.connect() as connection:
         assert _end(connection, "two") == 137
         kill(_parent(pids[2]))
         daemon.wait_for(lambda: not connection.tasks.list(ListTasksRequest()).tasks)
-        daemon.wait_for(lambda: not _alive(pids[2]))
+        daemon.wait_for(lambda: not mark(pids[2]))
         _remove(connection, "one", "two", "three")
 
 

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 
@@ -356,8 +357,10 @@ def test_a_copy_ends_at_both_ends(orlopd: Orlopd, box: str, tmp_path: Path) -> N
 def _copiers(parent: int) -> list[str]:
     """The marks of a command's copiers."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [
-        mark(int(each))
-        for each in children
-        if b"orlop.client.copier" in Path(f"/proc/{each}/cmdline").read_bytes()
-    ]
+    return [mark(int(each)) for each in children if b"orlop.client.copier" in _command(each)]
+
+
+def _command(pid: str) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""

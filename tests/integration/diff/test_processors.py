@@ -21,6 +21,7 @@ from google.protobuf.any_pb2 import Any as Payload
 from orlop.diff.processors import Processor, Processors
 from orlop.errors import FailedPrecondition, InvalidArgument, OrlopError
 from orlop.oci import mediatypes
+from orlop.sys.process import mark
 from orlop.wire.services import diff_pb2
 from orlop.wire.types_pb2 import Descriptor, Mount
 from tests.daemon_fixture import Orlopd, serving
@@ -261,14 +262,7 @@ def test_what_a_program_has_started_goes_with_it(source: int, tmp_path: Path) ->
         os.read(stream, 100)
         raise InvalidArgument("enough")
     child = int((tmp_path / "pid").read_text())
-    wait_for(lambda: _is_dead(child))
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    wait_for(lambda: not mark(child))
 
 
 def test_where_many_files_are_open(source: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orlop.errors import NotFound
+from orlop.sys.process import mark
 from orlop.wire.services import network_pb2 as wire
 from tests.daemon_fixture import BUSYBOX
 from tests.integration.network.cni_fixture import BRIDGE, WithCni
@@ -356,13 +357,6 @@ def test_a_plugin_that_hangs_holds_up_neither_start_nor_stop(cni: WithCni) -> No
     cni.wait_for(lambda: not cni.results())
 
 
-def _has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None:
     go = cni.folder / "go"
     log = cni.plugin("slow", f"while [ $CNI_COMMAND = ADD ] && [ ! -e {go} ]; do sleep 0.05; done")
@@ -376,7 +370,7 @@ def test_who_ends_while_a_plugin_attaches_it_does_not_stay(cni: WithCni) -> None
     cni.wait_for(log.exists)
     pid = cni.pid_of("box")
     kill(pid)
-    cni.wait_for(lambda: _has_ended(pid))
+    cni.wait_for(lambda: not mark(pid))
     go.touch()
     assert "has ended" in connect.communicate()[1]
     cni.wait_for(lambda: cni.gone("box"))

@@ -18,6 +18,7 @@ from google.protobuf.any_pb2 import Any
 from orlop.client import Connection, containers, creating, images, leases
 from orlop.client.stdio import Streams
 from orlop.errors import AlreadyExists, InvalidArgument, NotFound, OrlopError, Unavailable
+from orlop.sys.process import mark
 from orlop.wire.services import containers_pb2, sandbox_pb2, tasks_pb2
 from orlop.wire.types_pb2 import Sandbox
 from tests.daemon_fixture import Orlopd
@@ -183,7 +184,7 @@ def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
         container = _run(connection, busybox, "one")
         with _listener(shim) as listener:
             kill(shim)
-            orlopd.wait_for(lambda: _is_dead(shim))
+            orlopd.wait_for(lambda: not mark(shim))
             listener.settimeout(1)
             with suppress(TimeoutError):
                 for _ in range(1000):
@@ -193,13 +194,6 @@ def test_its_shim_dies_slowly(orlopd: Orlopd, busybox: str) -> None:
         orlopd.wait_for(lambda: not Path(f"/proc/{container}").exists())
         containers.remove(connection, containers.get(connection, "one"), force=True)
         connection.sandboxes.delete(sandbox_pb2.StoreDeleteRequest(sandbox_id="pod"))
-
-
-def _is_dead(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_what_is_refused(orlopd: Orlopd) -> None:

@@ -415,10 +415,7 @@ def name_of(pid: int) -> str:
 
 def process_exists(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return bool(mark(pid))
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:

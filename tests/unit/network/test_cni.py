@@ -38,6 +38,7 @@ from orlop.network.cni import (
 )
 from orlop.network.cni_records import capabilities
 from orlop.network.model import Rates, Wish
+from orlop.sys.process import mark
 from tests.patience import patient
 
 ALL = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -273,17 +274,10 @@ def test_one_that_hangs_is_killed_with_its_children(shop: Shop) -> None:
         hasty.add(chain("one"), BOX)
     for pid in pids.read_text().split():
         end = time.monotonic() + patient(10)
-        while Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
+        while mark(int(pid)):
             assert time.monotonic() < end, f"{pid} lives on"
             time.sleep(0.01)
     assert shop.calls() == ["ADD one", "DEL one"]
-
-
-def _state(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
 
 
 def test_who_is_left_behind_holds_nobody_up(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from orlop.errors import Cancelled, DeadlineExceeded, FailedPrecondition, PermissionDenied
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
+from orlop.sys.process import mark
 from orlop.trust import Verifiers
 from orlop.trust.verifiers import OUTPUT_MAX
 from tests.patience import patient
@@ -96,10 +97,7 @@ def runs(pid: int) -> bool:
     """Whether it still runs, some time after it was killed."""
     end = time.monotonic() + patient(10)
     while time.monotonic() < end:
-        try:
-            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                return False
-        except FileNotFoundError:
+        if not mark(pid):
             return False
         time.sleep(0.02)
     return True
