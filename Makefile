@@ -44,7 +44,7 @@ vm-shell: setup ## a root shell in that machine, with this checkout
 lint: setup ## ruff, mypy --strict, import contract
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers $$(nproc)
 	@$(BIN)/lint-imports
 
 wire: setup ## generate src/orlop/wire from proto/
