@@ -19,7 +19,8 @@ from orlop.runtime.task import Task
 from orlop.sys.mount import Mount
 from orlop.wire.task_types_pb2 import STOPPED
 
-_LIMIT = 60.0  # seconds that one start or end may take
+_START_LIMIT = 60.0  # seconds that one start may take
+_END_LIMIT = 20.0  # and one end, for which the daemon's own end waits
 
 
 class Mounts(Protocol):
@@ -29,7 +30,11 @@ class Mounts(Protocol):
 
 
 class Reviver:
-    """Does to tasks what a client would do. `close` ends what is under way."""
+    """Does to tasks what a client would do.
+
+    `close` breaks off the starts that are under way, not the ends: nobody might be left to know of
+    the task of a container whose record is gone.
+    """
 
     def __init__(self, tasks: TaskManager, snapshotters: Mapping[str, Mounts]) -> None:
         self._tasks = tasks
@@ -62,7 +67,7 @@ class Reviver:
         terminal = _terminal(container)
         stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)
         rootfs = self._rootfs(namespace, container)
-        with self._context(namespace) as ctx:
+        with self._start_context(namespace) as ctx:
             self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
             try:
                 return self._tasks.get(namespace, container.id).start(ctx)
@@ -72,13 +77,14 @@ class Reviver:
 
     def end(self, namespace: str, id: str) -> None:
         """Kill a task if it runs, and delete it; fine without one."""
-        with suppress(NotFound), self._context(namespace) as ctx:
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _END_LIMIT)
+        with suppress(NotFound):
             task = self._tasks.get(namespace, id)
             if task.state().status != STOPPED:
                 with suppress(NotFound):  # it has ended meanwhile
                     task.kill(ctx, signal.SIGKILL, all=True)
                 task.wait(ctx)
-            self._tasks.delete(ctx, namespace, id)
+            self._tasks.take_back(ctx, namespace, id)
 
     def _rootfs(self, namespace: str, container: Container) -> Sequence[Mount]:
         if not container.snapshot_key:
@@ -89,8 +95,8 @@ class Reviver:
         return snapshotter.mounts(namespace, container.snapshot_key)
 
     @contextmanager
-    def _context(self, namespace: str) -> Iterator[CallContext]:
-        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _LIMIT)
+    def _start_context(self, namespace: str) -> Iterator[CallContext]:
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _START_LIMIT)
         self._closing.on_cancel(ctx.cancel)
         try:
             yield ctx

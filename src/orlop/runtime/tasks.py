@@ -304,11 +304,8 @@ class TaskManager:
         try:
             yield
         except BaseException:
-            with suppress(OrlopError):
-                try:
-                    self.delete(ctx, namespace, id)
-                except Cancelled:  # it may be the daemon's end that connects it no more
-                    self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
+            with suppress(OrlopError):  # it may be the daemon's end that connects it no more
+                self.take_back(ctx, namespace, id)
             if plan is not None:
                 plan.abandon()
             raise
@@ -365,6 +362,16 @@ class TaskManager:
         """
         with self._until_stop() as ending:
             return self._delete(ctx, namespace, id, ending, _DELETE_LIMIT)
+
+    def take_back(self, ctx: CallContext, namespace: str, id: str) -> None:
+        """Delete a task that is not to be there, during the daemon's end, too, as long as it waits.
+
+        With no record, or none that is whole, nobody would ever ask for it. Raises as `delete`.
+        """
+        try:
+            self.delete(ctx, namespace, id)
+        except Cancelled:
+            self._delete(ctx, namespace, id, None, _UNDO_LIMIT)
 
     def _delete(
         self, ctx: CallContext, namespace: str, id: str, ending: CallContext | None, limit: float

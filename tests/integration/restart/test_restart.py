@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from orlop.client import Connection, containers
+from orlop.wire.services.containers_pb2 import DeleteContainerRequest, UpdateContainerRequest
 from tests.daemon_fixture import Orlopd, serving
 from tests.killing import kill
 from tests.metrics_fixture import Scraped
@@ -89,9 +92,6 @@ def _remove(daemon: Orlopd) -> None:
         return daemon.ctr("containers", "rm", "one", check=False).returncode == 0
 
     daemon.wait_for(removed)
-    time.sleep(
-        patient(1)
-    )  # what was being started just then is ended again, by a daemon that lives
 
 
 def test_always(watchful: Orlopd, image: str, tmp_path: Path) -> None:
@@ -143,6 +143,49 @@ def test_stopped_while_it_comes_back(watchful: Orlopd, image: str) -> None:
         watchful.orlop("stop", "one")
         watchful.wait_for(lambda: _stays_stopped(watchful))
         watchful.orlop("rm", "one")
+
+
+@pytest.mark.parametrize("step", ["create", "delete"])
+def test_removed_while_it_comes_back_and_the_daemon_ends(
+    watchful: Orlopd, image: str, step: str
+) -> None:
+    """No record is left: nobody but the monitor knows of what it has started, and it takes it back.
+
+    The daemon's end comes while the runtime is at a step of that.
+    """
+    held, hold = watchful.folder / "held", watchful.folder / "hold"
+    for folder in (held, hold):
+        folder.mkdir()
+    wait = f"while [ -e {hold}/$each ]; do touch {held}/$each; sleep 0.05; done"
+    runc = watchful.folder / "runc"
+    runc.write_text(f'#!/bin/sh\nfor each; do {wait}; done\nexec runc "$@"\n')
+    runc.chmod(0o755)
+    watchful.ctr(
+        "run", "-d", "--null-io", "--runc-binary", str(runc), f"--label={_LABEL}.status=running",
+        image, "one", "sleep", "1000",
+    )  # fmt: skip
+    with watchful.connect() as connection:
+        record = containers.get(connection, "one")
+        # With it, it is the runtime that deletes, which it need not for others.
+        hooks = {"poststop": [{"path": "/bin/true"}]}
+        record.spec.value = json.dumps({**containers.spec_of(record), "hooks": hooks}).encode()
+        connection.containers.update(UpdateContainerRequest(container=record))
+    (hold / "create").touch()
+    kill(_pid(watchful))
+    watchful.wait_for((held / "create").exists)
+    (hold / "delete").touch()
+    with watchful.connect() as connection:
+        connection.containers.delete(DeleteContainerRequest(id="one"))
+    if step == "delete":
+        (hold / "create").unlink()
+    watchful.wait_for((held / step).exists)
+    with ThreadPoolExecutor(1) as hand:
+        stopping = hand.submit(watchful.stop)
+        watchful.wait_for(lambda: "stopping on" in watchful.log.read_text())
+        for each in hold.iterdir():
+            each.unlink()
+        stopping.result()
+    watchful.wait_for(lambda: not watchful.leftovers())
 
 
 def _stays_stopped(daemon: Orlopd) -> bool:
