@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import daemon_fixture, served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.lent_daemon import Lender
 from tests.lying_registry import Registry
 from tests.origin_fixture import Node, Starting
 from tests.registry_fixture import PREPARED, build_busybox, run_registry, skopeo_copy
@@ -25,12 +26,29 @@ settings.load_profile("orlop")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def lender() -> Iterator[Lender]:
+    """Lends an orlopd to one test after the other."""
+    with closing(Lender()) as made:
+        yield made
+
+
 @pytest.fixture
-def orlopd() -> Iterator[Orlopd]:
-    """A private orlopd, which must leave nothing behind."""
+def orlopd(request: pytest.FixtureRequest) -> Iterator[Orlopd]:
+    """An orlopd that nobody else has, and a namespace of its own; it must leave nothing behind.
+
+    A test marked `fresh` gets one that nobody has had before, either.
+    """
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    yield from daemon_fixture.serving()
+    if request.node.get_closest_marker("fresh"):
+        yield from daemon_fixture.serving()
+    else:
+        yield from request.getfixturevalue("lender").lend()
 
 
 @pytest.fixture(scope="session")

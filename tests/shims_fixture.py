@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from tests.daemon_fixture import Orlopd, serving
+from tests.daemon_fixture import Orlopd
+from tests.lent_daemon import Lender
 
 OWN, DEBIANS = "own-shim", "debians-shim"
 _PROGRAMS = {OWN: "orlop", DEBIANS: "/usr/bin/containerd-shim-runc-v2"}
 
 
-def serving_by(shim: str, folder: Path) -> Iterator[Orlopd]:
+def serving_by(shim: str, lender: Lender) -> Iterator[Orlopd]:
     """A running orlopd for one test, by `OWN` or `DEBIANS`, checked at its end."""
-    config = folder / "config.toml"
-    config.write_text(f'[runtimes]\n"io.containerd.runc.v2" = "{_PROGRAMS[shim]}"\n')
-    yield from serving(["--config", str(config)])
+    yield from lender.lend(f'[runtimes]\n"io.containerd.runc.v2" = "{_PROGRAMS[shim]}"\n')

@@ -13,6 +13,7 @@ import pytest
 from tests.containerd_fixture import Containerd, run_containerd
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
+from tests.lent_daemon import Lender
 from tests.patience import patient
 from tests.shims_fixture import DEBIANS, OWN, serving_by
 
@@ -23,7 +24,9 @@ NO_PROGRAM = re.compile(r"executable file (`.*` )?not found")  # crun names it
 
 
 @pytest.fixture(params=[OWN, DEBIANS, "under-containerd"])
-def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd | Containerd]:
+def orlopd(
+    request: pytest.FixtureRequest, tmp_path: Path, lender: Lender
+) -> Iterator[Orlopd | Containerd]:
     """An orlopd that runs containers by one shim or the other, or a containerd with our shim."""
     if request.param == "under-containerd":
         (tmp_path / "containerd").mkdir()
@@ -31,7 +34,7 @@ def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd | 
             yield containerd
             containerd.assert_clean()
         return
-    yield from serving_by(request.param, tmp_path)
+    yield from serving_by(request.param, lender)
 
 
 @pytest.fixture

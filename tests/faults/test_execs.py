@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -15,6 +14,7 @@ from orlop.errors import NotFound, OrlopError, Unknown
 from orlop.wire.services import tasks_pb2
 from tests.daemon_fixture import Orlopd
 from tests.events_heard import hearing
+from tests.lent_daemon import Lender
 from tests.shims_fixture import DEBIANS, OWN, serving_by
 
 pytestmark = pytest.mark.root
@@ -23,8 +23,8 @@ _BY_OURS = pytest.mark.parametrize("orlopd", [OWN], indirect=True)
 
 
 @pytest.fixture(params=[OWN, DEBIANS])
-def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
-    yield from serving_by(request.param, tmp_path)
+def orlopd(request: pytest.FixtureRequest, lender: Lender) -> Iterator[Orlopd]:
+    yield from serving_by(request.param, lender)
 
 
 @pytest.fixture

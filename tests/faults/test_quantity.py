@@ -100,6 +100,7 @@ def test_fifty_running_at_once(orlopd: Orlopd, busybox: str) -> None:
     assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
 
 
+@pytest.mark.fresh
 def test_a_client_that_is_killed_leaves_its_container_alone(orlopd: Orlopd, busybox: str) -> None:
     with subprocess.Popen(
         orlopd.ctr_command("run", busybox, "left", "sleep", "1000"),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from orlop.errors import AlreadyExists, DeadlineExceeded, NotFound, OrlopError, 
 from orlop.wire.services import tasks_pb2
 from orlop.wire.types_pb2 import Mount
 from tests.daemon_fixture import BUSYBOX, Orlopd
+from tests.lent_daemon import Lender
 from tests.shims_fixture import DEBIANS, OWN, serving_by
 from tests.strange_fixture import Heard, listening
 
@@ -27,8 +27,8 @@ CLIENTS = 6
 
 
 @pytest.fixture(params=[OWN, DEBIANS])
-def orlopd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Orlopd]:
-    yield from serving_by(request.param, tmp_path)
+def orlopd(request: pytest.FixtureRequest, lender: Lender) -> Iterator[Orlopd]:
+    yield from serving_by(request.param, lender)
 
 
 def _make(connection: Connection, *command: str) -> list[Mount]:

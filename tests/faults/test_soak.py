@@ -17,6 +17,7 @@ def test_random_verbs_by_eight_clients(busybox_archive: Path) -> None:
     assert ledger.steps > 50
 
 
+@pytest.mark.slow
 def test_random_kills_under_load(busybox_archive: Path) -> None:
     ledger = soak(busybox_archive, seconds=0, clients=4, seed=2, kills=40)
     assert ledger.faults == []

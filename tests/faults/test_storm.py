@@ -67,6 +67,7 @@ def test_killed_as_a_guest_and_as_a_host(tmp_path: Path, disk: Path) -> None:
 
 
 @pytest.mark.parametrize("filesystem", power.FILESYSTEMS)
+@pytest.mark.slow
 def test_the_power_is_cut(tmp_path: Path, filesystem: str) -> None:
     with power.storm_on(filesystem, tmp_path, 7) as storm:
         for _ in range(12):

@@ -421,6 +421,7 @@ def test_a_time_that_implied_folders_cannot_have(bench: Bench, late: Member) -> 
         bench.apply(layer(member("first", b"x"), late))
 
 
+@pytest.mark.slow
 def test_folders_that_one_entry_implies(bench: Bench) -> None:
     """They are made, however many; and count as entries."""
     path = "d/" * 1200 + "file"

@@ -126,6 +126,7 @@ def _remove(daemon: Dying, name: str) -> None:
 
 @WHO
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_at_the_start_of_a_container(daemon: Dying, who: str) -> None:
     daemon.create_network("one", ipv6=True)
 
@@ -224,6 +225,7 @@ def test_while_networks_and_namespaces_come_and_go(daemon: Dying, who: str) -> N
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_while_the_daemon_makes_up_for_what_it_missed(daemon: Dying) -> None:
     """It dies while it mends, again and again, until it gets through."""
     daemon.box("stays", "sleep", "1000", ports=PORTS)

@@ -18,6 +18,7 @@ ROUNDS = 40
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_two_thousand_attach_and_detach_in_parallel(daemon: Networked) -> None:
     """Each of ten containers in and out of each of five networks, by clients of their own."""
     boxes = [f"box{number}" for number in range(BOXES)]

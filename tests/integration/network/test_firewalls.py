@@ -79,6 +79,7 @@ def test_rules_of_others_are_asked_before_anybody_goes_out(
 
 
 @pytest.mark.parametrize("daemon", ["nftables"], indirect=True)
+@pytest.mark.slow
 def test_a_policy_that_forwards_nothing_stops_no_container(
     daemon: Networked, outside: Host
 ) -> None:

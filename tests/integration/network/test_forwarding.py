@@ -56,6 +56,7 @@ def _running(firewall: str, archive: Path) -> Iterator[Networked]:
 
 
 @pytest.mark.parametrize("firewall", ["nftables", "iptables"])
+@pytest.mark.slow
 def test_the_first_container_makes_no_router(
     lab: Lab, busybox_archive: Path, firewall: str
 ) -> None:

@@ -399,6 +399,7 @@ def test_extraction(store: SnapshotStore, tmp_path: Path, forks: ForkServer) -> 
 @pytest.mark.parametrize(
     ("name", "new_api"), [("overlayfs", True), ("overlayfs", False), ("erofs", True)]
 )
+@pytest.mark.slow
 def test_two_hundred_layers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, new_api: bool, forks: ForkServer
 ) -> None:
