@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import daemon_fixture, served_fixture
+from tests import served_fixture
 from tests.daemon_fixture import BUSYBOX, Orlopd
-from tests.lent_daemon import Lender
+from tests.lent_daemon import PASSED, Lender
 from tests.lying_registry import Registry
 from tests.origin_fixture import Node, Starting
 from tests.registry_fixture import PREPARED, build_busybox, run_registry, skopeo_copy
@@ -30,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[PASSED] = report.passed and item.stash.get(PASSED, True)
+    return report
+
+
 @pytest.fixture(scope="session")
 def lender() -> Iterator[Lender]:
     """Lends an orlopd to one test after the other."""
@@ -38,17 +47,11 @@ def lender() -> Iterator[Lender]:
 
 
 @pytest.fixture
-def orlopd(request: pytest.FixtureRequest) -> Iterator[Orlopd]:
-    """An orlopd that nobody else has, and a namespace of its own; it must leave nothing behind.
-
-    A test marked `fresh` gets one that nobody has had before, either.
-    """
+def orlopd(request: pytest.FixtureRequest, lender: Lender) -> Iterator[Orlopd]:
+    """An orlopd that nobody else has, and a namespace of its own; it must leave nothing behind."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    if request.node.get_closest_marker("fresh"):
-        yield from daemon_fixture.serving()
-    else:
-        yield from request.getfixturevalue("lender").lend()
+    yield from lender.lend(request.node)
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def orlopd(
             yield containerd
             containerd.assert_clean()
         return
-    yield from serving_by(request.param, lender)
+    yield from serving_by(request, lender)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ _BY_OURS = pytest.mark.parametrize("orlopd", [OWN], indirect=True)
 
 @pytest.fixture(params=[OWN, DEBIANS])
 def orlopd(request: pytest.FixtureRequest, lender: Lender) -> Iterator[Orlopd]:
-    yield from serving_by(request.param, lender)
+    yield from serving_by(request, lender)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from orlop.sys.mount import Mount, mount_all, unmount
 from orlop.wire.services import snapshots_pb2 as pb
 from tests.daemon_fixture import Orlopd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.fresh]
 
 _FILES = 20_000
 _NATIVE = ("snapshots", "--snapshotter", "native")

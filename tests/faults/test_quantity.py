@@ -13,7 +13,7 @@ import pytest
 from tests.daemon_fixture import Orlopd
 from tests.patience import patient
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.fresh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def _resident(pid: int) -> int:
@@ -100,7 +100,6 @@ def test_fifty_running_at_once(orlopd: Orlopd, busybox: str) -> None:
     assert orlopd.ctr("tasks", "ls", "-q").stdout == ""
 
 
-@pytest.mark.fresh
 def test_a_client_that_is_killed_leaves_its_container_alone(orlopd: Orlopd, busybox: str) -> None:
     with subprocess.Popen(
         orlopd.ctr_command("run", busybox, "left", "sleep", "1000"),

@@ -28,7 +28,7 @@ CLIENTS = 6
 
 @pytest.fixture(params=[OWN, DEBIANS])
 def orlopd(request: pytest.FixtureRequest, lender: Lender) -> Iterator[Orlopd]:
-    yield from serving_by(request.param, lender)
+    yield from serving_by(request, lender)
 
 
 def _make(connection: Connection, *command: str) -> list[Mount]:

@@ -27,7 +27,7 @@ from orlop.wire.task_types_pb2 import RUNNING
 from orlop.wire.types_pb2 import Mount
 from tests.daemon_fixture import BUSYBOX, Orlopd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.fresh]
 
 LIMIT = 4096
 

@@ -138,6 +138,7 @@ def test_what_shares_a_shim_shares_its_connection_after_a_restart(
     orlopd.orlop("rm", "-f", *names)
 
 
+@pytest.mark.fresh
 def test_what_cannot_be_run_costs_no_descriptor(orlopd: Orlopd, busybox: str) -> None:
     def held() -> int:
         found = 0

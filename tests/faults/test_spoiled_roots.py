@@ -11,7 +11,7 @@ from orlop.errors import InvalidArgument, NotFound
 from orlop.wire.services import snapshots_pb2
 from tests.daemon_fixture import Orlopd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.fresh]
 
 
 def test_a_second_daemon_is_turned_away(orlopd: Orlopd, busybox: str) -> None:

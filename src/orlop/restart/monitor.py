@@ -285,7 +285,7 @@ class Monitor:
             count,
         )
         if not self._still_wanted(key, container):
-            self._reviver.end(namespace, name)
+            self._reviver.take_back(namespace, name)
 
     def _note(self, namespace: str, container: Container, count: str) -> None:
         """Have a container's record say how often it was started again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from orlop.containers import Container
-from orlop.errors import FailedPrecondition, NotFound
+from orlop.errors import FailedPrecondition, NotFound, OrlopError
 from orlop.restart.rules import Rules
 from orlop.rpc import CallContext
 from orlop.runtime import TaskManager
@@ -19,8 +20,9 @@ from orlop.runtime.task import Task
 from orlop.sys.mount import Mount
 from orlop.wire.task_types_pb2 import STOPPED
 
-_START_LIMIT = 60.0  # seconds that one start may take
-_END_LIMIT = 20.0  # and one end, for which the daemon's own end waits
+_LIMIT = 60.0  # seconds that one start or end may take
+_TAKE_BACK_LIMIT = 10.0  # the daemon's own end waits for that
+_log = logging.getLogger(__name__)
 
 
 class Mounts(Protocol):
@@ -30,11 +32,7 @@ class Mounts(Protocol):
 
 
 class Reviver:
-    """Does to tasks what a client would do.
-
-    `close` breaks off the starts that are under way, not the ends: nobody might be left to know of
-    the task of a container whose record is gone.
-    """
+    """Does to tasks what a client would do. `close` ends what is under way, but `take_back`."""
 
     def __init__(self, tasks: TaskManager, snapshotters: Mapping[str, Mounts]) -> None:
         self._tasks = tasks
@@ -67,24 +65,36 @@ class Reviver:
         terminal = _terminal(container)
         stdio = Stdio(rules.stdin, rules.log_uri, "" if terminal else rules.log_uri, terminal)
         rootfs = self._rootfs(namespace, container)
-        with self._start_context(namespace) as ctx:
+        with self._context(namespace) as ctx:
             self._tasks.create(ctx, namespace, container.id, rootfs=rootfs, stdio=stdio)
             try:
                 return self._tasks.get(namespace, container.id).start(ctx)
             except BaseException:
-                self.end(namespace, container.id)
+                self.take_back(namespace, container.id)
                 raise
 
     def end(self, namespace: str, id: str) -> None:
         """Kill a task if it runs, and delete it; fine without one."""
-        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _END_LIMIT)
-        with suppress(NotFound):
+        with suppress(NotFound), self._context(namespace) as ctx:
             task = self._tasks.get(namespace, id)
             if task.state().status != STOPPED:
-                with suppress(NotFound):  # it has ended meanwhile
-                    task.kill(ctx, signal.SIGKILL, all=True)
-                task.wait(ctx)
-            self._tasks.take_back(ctx, namespace, id)
+                _kill(task, ctx)
+            self._tasks.delete(ctx, namespace, id)
+
+    def take_back(self, namespace: str, id: str) -> None:
+        """End a task that was made in vain, even while the daemon ends.
+
+        With the container's record gone nobody would ask for it any more. What fails is told in
+        the log.
+        """
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _TAKE_BACK_LIMIT)
+        try:
+            with suppress(NotFound):
+                _kill(self._tasks.get(namespace, id), ctx)
+                self._tasks.take_back(ctx, namespace, id)
+        except OrlopError as error:
+            what = "was made in vain, and stays"
+            _log.warning("namespace=%s task=%s %s: %s", namespace, id, what, error)
 
     def _rootfs(self, namespace: str, container: Container) -> Sequence[Mount]:
         if not container.snapshot_key:
@@ -95,13 +105,19 @@ class Reviver:
         return snapshotter.mounts(namespace, container.snapshot_key)
 
     @contextmanager
-    def _start_context(self, namespace: str) -> Iterator[CallContext]:
-        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _START_LIMIT)
+    def _context(self, namespace: str) -> Iterator[CallContext]:
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _LIMIT)
         self._closing.on_cancel(ctx.cancel)
         try:
             yield ctx
         finally:
             self._closing.forget(ctx.cancel)
+
+
+def _kill(task: Task, ctx: CallContext) -> None:
+    with suppress(NotFound):  # it has ended meanwhile
+        task.kill(ctx, signal.SIGKILL, all=True)
+    task.wait(ctx)
 
 
 def _terminal(container: Container) -> bool:

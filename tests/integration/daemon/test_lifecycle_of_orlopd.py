@@ -38,6 +38,7 @@ def _clients(daemon: Orlopd) -> int:
     return sum(words[5] == "03" and words[-1] == daemon.address for words in lines)
 
 
+@pytest.mark.fresh
 def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("run", "-d", busybox, "stays", "sleep", "1000")
     with (
@@ -92,6 +93,7 @@ def test_systemd_is_told(tmp_path: Path) -> None:
             assert process.wait(patient(20)) == 0
 
 
+@pytest.mark.fresh
 def test_stacks_on_request(orlopd: Orlopd) -> None:
     os.kill(orlopd.pid, signal.SIGUSR1)
     # No traceback of an exception looks so: faulthandler's has no commas.

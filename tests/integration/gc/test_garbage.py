@@ -91,6 +91,7 @@ def test_a_container_keeps_its_files(daemon: Orlopd | Containerd, busybox_archiv
     daemon.wait_for(lambda: _snapshots(daemon) == [])
 
 
+@pytest.mark.fresh
 def test_labels_and_leases_of_ctr(orlopd: Orlopd, tmp_path: Path) -> None:
     held, rooted = (_ingest(orlopd, tmp_path, text) for text in ("held", "rooted"))
     orlopd.ctr("content", "label", rooted, "containerd.io/gc.root=now",

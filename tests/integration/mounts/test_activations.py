@@ -115,6 +115,7 @@ def overlay_of(orlopd: Orlopd, layer: str) -> list[Mount]:
     ]
 
 
+@pytest.mark.fresh
 def test_a_layer_under_an_overlay(
     orlopd: Orlopd, connection: Connection, layer: str, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_layer_under_an_overlay(
         connection.mounts.info(wire.InfoRequest(name="one"))
 
 
+@pytest.mark.fresh
 def test_an_image_that_is_made_and_mounted_by_a_device(
     orlopd: Orlopd, connection: Connection
 ) -> None:
@@ -326,6 +328,7 @@ def test_one_image_for_two(orlopd: Orlopd, connection: Connection) -> None:
         deactivate(connection, each.name)
 
 
+@pytest.mark.fresh
 def test_a_container_on_them(
     orlopd: Orlopd, connection: Connection, busybox: str, layer: str
 ) -> None:

@@ -170,6 +170,7 @@ def test_removed_while_it_comes_back_and_the_daemon_ends(
         hooks = {"poststop": [{"path": "/bin/true"}]}
         record.spec.value = json.dumps({**containers.spec_of(record), "hooks": hooks}).encode()
         connection.containers.update(UpdateContainerRequest(container=record))
+    watchful.ctr("snapshots", "label", "one", "containerd.io/gc.root=once-its-record-is-gone")
     (hold / "create").touch()
     kill(_pid(watchful))
     watchful.wait_for((held / "create").exists)

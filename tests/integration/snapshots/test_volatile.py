@@ -68,6 +68,7 @@ def _key(daemon: Orlopd, *by: str) -> str:
     return key
 
 
+@pytest.mark.fresh
 def test_a_commit_takes_all(orlopd: Orlopd, busybox: str) -> None:
     orlopd.orlop("run", "--name", "one", "--storage-opt", "volatile=true", busybox, *_OPTIONS)
     key = _key(orlopd)

@@ -104,6 +104,7 @@ def _give_up(connection: Connection, name: str) -> bool:
 
 
 @pytest.mark.parametrize("rate", [None, 40e6])
+@pytest.mark.fresh
 def test_memory_does_not_grow_with_the_image(
     orlopd: Orlopd, tmp_path: Path, rate: float | None
 ) -> None:

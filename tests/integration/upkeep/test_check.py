@@ -107,6 +107,7 @@ def test_a_blob_that_is_missing_is_fetched(orlopd: Orlopd, registry: str) -> Non
     assert _check(orlopd, status=0) == {}
 
 
+@pytest.mark.fresh
 def test_a_pull_that_runs_or_was_broken_off(orlopd: Orlopd, tmp_path: Path) -> None:
     """What it has not brought is no damage, unless an image needs it or the pull was long ago."""
     layered_image.build(tmp_path / "layout", 1 << 20)
@@ -152,6 +153,7 @@ def _missing(orlopd: Orlopd) -> dict[str, list[str]]:
     return {row["name"]: row["used_by"] for row in rows if row["kind"] == "missing-blob"}
 
 
+@pytest.mark.fresh
 def test_what_cannot_be_had_again(orlopd: Orlopd, busybox: str) -> None:
     """It came from an archive: it stays as it is, unless it is to be given up."""
     layer = _layer(orlopd)
@@ -219,6 +221,7 @@ def test_litter_goes(orlopd: Orlopd, busybox: str) -> None:
     folders[1].rmdir()
 
 
+@pytest.mark.fresh
 def test_records_that_are_wrong(orlopd: Orlopd, busybox: str) -> None:
     layer = _layer(orlopd)
     _change(orlopd, "UPDATE content SET size = 1 WHERE digest = ?", layer)

@@ -18,6 +18,7 @@ def _df(orlopd: Orlopd, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.fresh
 def test_what_takes_how_much(orlopd: Orlopd, busybox: str) -> None:
     sparse = orlopd.root / "content/ingest/sparse"
     sparse.mkdir()
