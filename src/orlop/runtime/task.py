@@ -61,6 +61,7 @@ class Task:
         self._known: ProcessState | None = None
         self._changes = 0
         self._changed = threading.Condition()
+        self._deletes = 0
         self._gone: Exit | None = None
 
     # What is known of the first process: a built-in shim need not be woken to say it again.
@@ -294,6 +295,23 @@ class Task:
             if ended is not None:
                 return ended
         raise Unavailable(f'shim of task "{self.id}" breaks off every connection')
+
+    @contextmanager
+    def deleting(self) -> Iterator[None]:
+        """A delete is under way in the shim meanwhile."""
+        with self._changed:
+            self._deletes += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._deletes -= 1
+                self._changed.notify_all()
+
+    def await_deletes(self, limit: float) -> None:
+        """Wait until no delete is under way, or for `limit` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._deletes, limit)
 
     def after(self, lost: Shim, ctx: CallContext) -> Exit | None:
         """Wait until all is settled after a lost shim.

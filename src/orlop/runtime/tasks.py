@@ -381,11 +381,15 @@ class TaskManager:
             shim = task.shim
             try:
                 request = wire.DeleteRequest(id=id)
-                answer = shim.call(
-                    "Delete", request, wire.DeleteResponse, ctx=ending, timeout=limit
-                )
+                with task.deleting():
+                    answer = shim.call(
+                        "Delete", request, wire.DeleteResponse, ctx=ending, timeout=limit
+                    )
+                    ended, ours = exit_of(answer), self.take(task)
                 break
             except NotFound:
+                # Where another delete has yet to tell its event, the shim is not to go.
+                task.await_deletes(_UNDO_LIMIT)
                 if self.take(task):
                     # Somebody else has just deleted it there: what others wait for is how it ended.
                     self._finish(task, task.exit or Exit(255, time.time_ns()))
@@ -400,8 +404,7 @@ class TaskManager:
                 return buried
         else:
             raise Unavailable(f'shim of task "{id}" breaks off every connection')
-        ended = exit_of(answer)
-        if self.take(task):
+        if ours:
             self._finish(task, ended)
         return ended
 

@@ -309,6 +309,7 @@ def test_a_device_goes_with_its_deleted_image(orlopd: Orlopd, connection: Connec
         assert str(image) not in backing.read_text()
 
 
+@pytest.mark.fresh
 def test_one_image_for_two(orlopd: Orlopd, connection: Connection) -> None:
     """Both make it at once, and it is whole for both."""
     image = orlopd.root / "rw.img"
