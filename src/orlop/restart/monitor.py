@@ -267,7 +267,9 @@ class Monitor:
         try:
             pid = self._reviver.revive(namespace, container, rules)
         except (OrlopError, OSError):
-            if self._agenda.closed:  # this daemon's end is no try of the container's
+            if self._is_gone(key):  # nobody else would ask for what may have started
+                self._reviver.take_back(namespace, name)
+            elif self._agenda.closed:  # this daemon's end is no try of the container's
                 self._note(namespace, container, container.labels.get(COUNT, ""))
             else:
                 with self._lock:

@@ -59,7 +59,8 @@ class Reviver:
     def revive(self, namespace: str, container: Container, rules: Rules) -> int:
         """A fresh task, started; its pid. What is left of the last one goes first.
 
-        A start that fails leaves no task. Raises what tasks and snapshots raise.
+        A start that fails leaves no task, one that is broken off by `close` may. Raises what tasks
+        and snapshots raise.
         """
         self.end(namespace, container.id)
         terminal = _terminal(container)
@@ -70,7 +71,8 @@ class Reviver:
             try:
                 return self._tasks.get(namespace, container.id).start(ctx)
             except BaseException:
-                self.take_back(namespace, container.id)
+                if not self._closing.cancelled:  # or it may have started all the same
+                    self.take_back(namespace, container.id)
                 raise
 
     def end(self, namespace: str, id: str) -> None:
@@ -90,7 +92,9 @@ class Reviver:
         ctx = CallContext(namespace=namespace, deadline=time.monotonic() + _TAKE_BACK_LIMIT)
         try:
             with suppress(NotFound):
-                _kill(self._tasks.get(namespace, id), ctx)
+                task = self._tasks.get(namespace, id)
+                if task.exit is None:
+                    _kill(task, ctx)
                 self._tasks.take_back(ctx, namespace, id)
         except OrlopError as error:
             what = "was made in vain, and stays"

@@ -390,6 +390,8 @@ class TaskManager:
             except NotFound:
                 # Where another delete has yet to tell its event, the shim is not to go.
                 task.await_deletes(_UNDO_LIMIT)
+                if ending is not None:
+                    ending.check()  # that other one may have been given up, not ended
                 if self.take(task):
                     # Somebody else has just deleted it there: what others wait for is how it ended.
                     self._finish(task, task.exit or Exit(255, time.time_ns()))
