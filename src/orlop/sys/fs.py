@@ -18,6 +18,7 @@ RESOLVE_IN_ROOT = 0x10
 
 _FICLONE = 0x40049409
 _SYS_OPENAT2 = 437  # the same number on every architecture
+_TRIES = 1000  # the tenth is hardly ever met, even beside a process that does nothing but rename
 
 
 class _OpenHow(ctypes.Structure):
@@ -29,16 +30,22 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """Open `path` below `dirfd` with the RESOLVE_* rules of openat2(2); close-on-exec."""
+    """Open `path` below `dirfd` with the RESOLVE_* rules of openat2(2); close-on-exec.
+
+    The kernel gives up on a `..` with EAGAIN if anything was renamed or mounted meanwhile, wherever
+    on the machine: it is asked again.
+    """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    return syscall(
-        _SYS_OPENAT2,
-        dirfd,
-        ctypes.c_char_p(encode(path)),
-        ctypes.byref(how),
-        ctypes.c_size_t(ctypes.sizeof(how)),
-        about=path,
-    )
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    name = ctypes.c_char_p(encode(path))
+    left = _TRIES
+    while True:
+        try:
+            return syscall(_SYS_OPENAT2, dirfd, name, ctypes.byref(how), size, about=path)
+        except BlockingIOError:
+            left -= 1
+            if not left:
+                raise
 
 
 def open_in_root(dirfd: int, path: str, flags: int, mode: int = 0) -> int:
