@@ -28,7 +28,7 @@ from orlop.sys.mount import (
     MS_REC,
     MS_REMOUNT,
     Mount,
-    make_private,
+    make_slave,
     mount,
     mount_all,
 )
@@ -108,7 +108,7 @@ def _become_root_in(namespace: int) -> None:
 def _mounted(place: dict[str, Any]) -> int:
     """A stopped container's files and volumes, mounted where nobody else sees them."""
     process.unshare(process.CLONE_NEWNS)
-    make_private(Path("/"))
+    make_slave(Path("/"))
     folder = Path(place["folder"])
     mount("tmpfs", folder, "tmpfs", 0, "mode=0700")
     inner = folder / "root"

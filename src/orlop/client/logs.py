@@ -112,10 +112,14 @@ def _follow(
     from orlop.sys.inotify import IN_MODIFY, IN_MOVE_SELF, add_watch, open_inotify
 
     end = _End(connection, container)
-    notify = open_inotify()
+    try:
+        notify = open_inotify()
+    except OSError:  # others may have all that there are
+        notify = -1
     try:
         poll = select.poll()
-        poll.register(notify, select.POLLIN)
+        if notify >= 0:
+            poll.register(notify, select.POLLIN)
         poll.register(end.fd, select.POLLIN)
         if taker >= 0:
             poll.register(taker, 0)  # a hang-up is told in any case
@@ -124,7 +128,8 @@ def _follow(
             ended = end.reached
             if watched != reader.inode:
                 watched = reader.inode
-                add_watch(notify, f"/proc/self/fd/{reader.fd}", IN_MODIFY | IN_MOVE_SELF)
+                with suppress(OSError):
+                    add_watch(notify, f"/proc/self/fd/{reader.fd}", IN_MODIFY | IN_MOVE_SELF)
             yield from reader.available()
             if watched != reader.inode:
                 continue
@@ -132,13 +137,14 @@ def _follow(
                 yield from reader.available()
                 return
             left = max(0.0, (until - time.time_ns()) / 10**9)
-            ready = poll.poll(min(_PAUSE if ended else _LOOK, left) * 1000)
+            ready = poll.poll(min(_PAUSE if ended or notify < 0 else _LOOK, left) * 1000)
             if any(fd == taker for fd, _ in ready):
                 return
-            with suppress(BlockingIOError):
+            with suppress(OSError):
                 os.read(notify, 65536)
     finally:
-        os.close(notify)
+        if notify >= 0:
+            os.close(notify)
         end.close()
 
 

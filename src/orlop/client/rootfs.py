@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from orlop.errors import PermissionDenied
 from orlop.sys.fs import open_in_root
-from orlop.sys.mount import MNT_DETACH, Mount, make_private, mount, mount_all, unmount
+from orlop.sys.mount import MNT_DETACH, Mount, make_slave, mount, mount_all, unmount
 from orlop.sys.process import CLONE_NEWNS, unshare
 from orlop.wire.types_pb2 import Mount as WireMount
 
@@ -58,7 +58,7 @@ def in_private_mounts(action: Callable[[Path], T]) -> T:
     def run() -> None:
         try:
             _leave_mounts()
-            make_private(Path("/"))
+            make_slave(Path("/"))
             with _empty_folder() as folder:
                 mount("tmpfs", folder, "tmpfs", 0, "mode=0700")
                 try:

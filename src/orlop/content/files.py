@@ -20,7 +20,7 @@ from typing import Any
 from orlop.errors import ResourceExhausted
 from orlop.oci.digest import Digest
 from orlop.oci.hashing import new_hash
-from orlop.sys.fs import sync_folder
+from orlop.sys.fs import SCARCE, sync_folder
 
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 DATA = "data"
@@ -61,11 +61,16 @@ class Files:
         return found.st_ino, found.st_ctime_ns
 
     def is_whole(self, digest: str) -> bool:
-        """Whether a blob's file is there, can be read, and has its digest."""
+        """Whether a blob's file is there, can be read, and has its digest.
+
+        Raises OSError for what says nothing of the file, such as a want of descriptors.
+        """
         state = new_hash(digest.partition(":")[0])
         try:
             hash_file(self.blob(digest), state)
-        except OSError:
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
             return False
         return Digest.from_hash(state) == digest
 

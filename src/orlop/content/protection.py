@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from pathlib import Path
 
 from orlop.sys import verity
@@ -11,6 +12,9 @@ from orlop.sys import verity
 _IMPOSSIBLE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS)
 
 _log = logging.getLogger(__name__)
+
+
+_TRIES, _PAUSE = 50, 0.01  # seconds
 
 
 class Protection:
@@ -24,10 +28,23 @@ class Protection:
         if not self._wanted:
             return
         try:
-            verity.protect(path)
+            _protect(path)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOENT):
                 return  # it is so already, or has gone
             self._wanted = error.errno not in _IMPOSSIBLE
             what = "blob" if self._wanted else "this filesystem cannot: no blob"
             _log.warning('%s is protected by fs-verity: "%s": %s', what, path, error.strerror)
+
+
+def _protect(path: Path) -> None:
+    """A program that is just being started has the descriptor of who wrote it for a moment."""
+    for left in reversed(range(_TRIES)):
+        try:
+            verity.protect(path)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or not left:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return

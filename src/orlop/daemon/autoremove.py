@@ -222,5 +222,8 @@ def _concerns(container: Container) -> bool:
 
 
 def _is_cared_for(container: Container) -> bool:
-    """Whether a client lives that removes it itself, or that restarts it."""
-    return any(map(is_alive, container.labels[LABEL].split(":")))
+    """Whether a client lives that removes it itself, or that restarts it; if in doubt it does."""
+    try:
+        return any(map(is_alive, container.labels[LABEL].split(":")))
+    except OSError:
+        return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from orlop.errors import NotFound
 from orlop.fork.client import ForkServer
 from orlop.fork.worker import Worker
 from orlop.rpc import CallContext
+from orlop.sys.fs import widen
 from orlop.sys.mount import Mount
 
 _JOB = "orlop.diff.pack:pack"
@@ -75,7 +75,7 @@ def packing(forks: ForkServer, wanted: Wanted) -> Iterator[tuple[Worker, FileIO]
     }
     read, write = os.pipe2(os.O_CLOEXEC)
     with FileIO(read) as tar:
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE)
+        widen(write, _PIPE)
         try:
             worker = Worker(forks, _JOB, args, [write], name=_NAME)
         finally:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from orlop.errors import AlreadyExists, NotFound, OrlopError, Unimplemented
+from orlop.errors import NotFound, OrlopError, Unimplemented
 from orlop.events import Publisher
 from orlop.network import bridge, uplink
 from orlop.network.kernel import Kernel
@@ -16,7 +16,8 @@ from orlop.network.operations import AnyOperation
 from orlop.wire.services.network_pb2 import NetworkAttach
 
 _DYING, _PAUSE = 5.0, 0.05  # seconds
-_IN_USE = "(EADDRINUSE)"
+_TAKEN = ("(EADDRINUSE)", "(EBUSY)")
+_TAKEN_ALONE = (*_TAKEN, "(EINVAL)")
 
 
 class Cables:
@@ -47,17 +48,20 @@ class Cables:
         self._publisher.publish(endpoint.namespace, "/network/attach", event)
 
     def _plug(self, network: Network, endpoint: Endpoint, ns: str, mtu: int) -> None:
-        """A container that has just ended may have its hardware address on the parent still.
+        """A container that has just ended may still have its place on the parent.
 
         The kernel removes the interfaces of a network namespace in its own time, after the last
-        process.
+        process. Until then it says that the hardware address is in use, or the parent: as busy for
+        one of another kind, as invalid for a second one that would have it for itself.
         """
         end = time.monotonic() + _DYING
         while True:
             try:
                 self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
-            except AlreadyExists as error:
-                if network.is_bridge or _IN_USE not in str(error) or time.monotonic() > end:
+            except OrlopError as error:
+                reasons = _TAKEN_ALONE if network.mode == "passthru" else _TAKEN
+                taken = not network.is_bridge and error.message.endswith(reasons)
+                if not taken or time.monotonic() > end:
                     raise
                 time.sleep(_PAUSE)
             else:

@@ -118,11 +118,21 @@ def _node(info: os.stat_result, path: str) -> dict[str, Any]:
 
 
 def host_devices(folder: Path) -> Iterator[dict[str, Any]]:
-    """The device nodes below `folder`, without the terminals that a container has of its own."""
-    for path in sorted(folder.iterdir()):
+    """The device nodes below `folder`, without the terminals that a container has of its own.
+
+    They come and go at any time.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    for path in found:
         if path.name in ("pts", "shm", "mqueue", "console", "ptmx", "tty"):
             continue
-        info = path.lstat()
+        try:
+            info = path.lstat()
+        except FileNotFoundError:
+            continue
         if stat.S_ISDIR(info.st_mode):
             yield from host_devices(path)
         elif stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):

@@ -19,11 +19,14 @@ from orlop.shim.files import read_or_empty, remove
 from orlop.shim.host import Host
 from orlop.wire.runc_pb2 import Options
 
-_WIPE_TRIES = 3
+_WIPE_TRIES = _KILL_TRIES = 3
+_PAUSE_TRIES, _PAUSE_DELAY = 5, 0.1  # seconds
 DEFAULT_BINARY = "runc"
 DEFAULT_ROOT = "/run/containerd/runc"
 NULL = 0
 """Descriptor 0 of a shim is /dev/null, open for reading and writing."""
+
+_NOT_FROZEN = ("unable to freeze", "while freezing")
 
 # Python ignores these, and an ignored signal would stay ignored in the container.
 RESTORED_SIGNALS = tuple(
@@ -140,13 +143,30 @@ class Runc:
     async def kill(self, id: str, signal: int, *, all: bool = False) -> None:
         """Send a signal; NotFound when there is no process to receive it."""
         flags = ["--all"] if all else []
-        try:
-            await self._run("kill", *flags, id, str(signal))
-        except RuncError as error:
-            raise _kill_error(id, error) from error
+        for left in reversed(range(_KILL_TRIES)):
+            try:
+                await self._run("kill", *flags, id, str(signal))
+            except RuncError as error:
+                # One of the container's own cgroups went while runc looked into it.
+                if not left or "no such device" not in error.message:
+                    raise _kill_error(id, error) from error
+            else:
+                return
 
     async def pause(self, id: str) -> None:
-        await self._run("pause", id)
+        """Freeze all processes.
+
+        By cgroup v1 that fails while one of them is being forked or comes in; then they go on.
+        """
+        for left in reversed(range(_PAUSE_TRIES)):
+            try:
+                await self._run("pause", id)
+            except RuncError as error:
+                if not left or not any(text in error.message for text in _NOT_FROZEN):
+                    raise
+                await self._host.loop.sleep(_PAUSE_DELAY)
+            else:
+                return
 
     async def resume(self, id: str) -> None:
         await self._run("resume", id)

@@ -74,11 +74,18 @@ class Folder:
         self._fd = fd
 
     def names(self) -> list[str]:
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+        """Raises NotFound if the cgroup goes."""
         try:
-            return os.listdir(fd)
-        finally:
-            os.close(fd)
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+            try:
+                found = os.listdir(fd)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            found = []
+        if not found:
+            raise NotFound("cgroup does not exist")
+        return found
 
     def read(self, name: str) -> bytes:
         """A kernel file, b"" if this kernel has none; raises NotFound if the cgroup goes."""

@@ -24,6 +24,7 @@ from orlop.shim.runc import NULL, OURS_ALONE
 
 CHUNK = 64 * 1024
 _PIPE_SIZE = 128 * 1024
+_LOOK = 0.2  # seconds
 OPEN_DELAY = 0.25
 """Seconds after which stdin is opened although the process has not been started yet."""
 
@@ -180,10 +181,11 @@ class FifoSink(Sink):
 
     async def _hand_over(self) -> None:
         """Keep the pipe and its bytes until a client opens it, then let it see their end."""
-        try:
-            await self._loop.openings.until(self._loop, self._client_reads, self._writer)
-        except OSError:
-            pass  # for want of descriptors or inotify: who comes only now finds nothing
+        while not self._client_reads():
+            try:
+                await self._loop.openings.until(self._loop, self._client_reads, self._writer)
+            except OSError:  # for want of descriptors or inotify, all of which others may have
+                await self._loop.sleep(_LOOK)
         self.child_has_it()
 
 

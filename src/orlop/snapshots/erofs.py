@@ -8,6 +8,7 @@ has an earlier daemon's mounts in hand gets an error, not an empty layer.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -18,13 +19,13 @@ from typing import ClassVar
 from orlop.erofs import folders
 from orlop.erofs.image import Image
 from orlop.erofs.tree import Node
-from orlop.errors import DataLoss, NotFound
+from orlop.errors import DataLoss, NotFound, Unavailable
 from orlop.snapshots import volatile
 from orlop.snapshots.driver import Driver
 from orlop.snapshots.model import Usage
 from orlop.snapshots.overlayfs import OverlayDriver, kernel_options
 from orlop.snapshots.quota import UNLIMITED, Limits
-from orlop.sys.fs import sync_folder
+from orlop.sys.fs import SCARCE, sync_folder
 from orlop.sys.loop import mount_image
 from orlop.sys.mount import MNT_DETACH, Mount, unmount
 from orlop.sys.removal import remove_tree
@@ -164,7 +165,8 @@ class ErofsDriver(Driver):
         except OSError as error:
             point.rmdir()
             reason = (error.strerror or str(error)).lower()
-            raise DataLoss(f'layer "{self._image(number)}" cannot be mounted: {reason}') from error
+            kind = Unavailable if error.errno in SCARCE or error.errno == errno.EBUSY else DataLoss
+            raise kind(f'layer "{self._image(number)}" cannot be mounted: {reason}') from error
         return point
 
     def _unmount(self, number: int) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.sys.libc import call, syscall
@@ -15,6 +17,9 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that tell of the machine, and nothing of the file."""
 
 _FICLONE = 0x40049409
 _SYS_OPENAT2 = 437  # the same number on every architecture
@@ -58,6 +63,12 @@ def filesystem_type(fd: int) -> int:
     buffer = (ctypes.c_long * 32)()
     call("fstatfs", fd, ctypes.byref(buffer), about="fstatfs")
     return int(buffer[0]) & 0xFFFFFFFF
+
+
+def widen(pipe: int, size: int) -> None:
+    """Let up to `size` bytes wait in a pipe, if that is allowed; whoever writes it waits less."""
+    with suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
 
 
 def clone(source: Path, path: Path) -> None:

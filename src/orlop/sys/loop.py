@@ -16,7 +16,8 @@ _LOOP_CLR_FD = 0x4C01
 _LOOP_SET_STATUS, _LOOP_GET_STATUS = 0x4C04, 0x4C05  # of 64 bits
 _LOOP_CTL_GET_FREE = 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4
-_TRIES = 64  # others take devices at the same time
+_TRIES = 64  # others take devices at the same time, and remove them
+_TAKEN = (errno.EBUSY, errno.ENXIO, errno.ENODEV, errno.ENOENT)
 
 
 class _Info(ctypes.Structure):
@@ -103,16 +104,22 @@ def _configured(config: _Config, access: int) -> Device:
         finally:
             os.close(control)
         path = f"/dev/loop{number}"
-        device = os.open(path, access | os.O_CLOEXEC)
         try:
-            fcntl.ioctl(device, _LOOP_CONFIGURE, bytes(config))
+            return Device(path, _open_configured(path, access, config))
         except OSError as error:
-            os.close(device)
-            if error.errno != errno.EBUSY:
+            if error.errno not in _TAKEN:
                 raise
-            continue
-        return Device(path, device)
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/dev/loop-control")
+
+
+def _open_configured(path: str, access: int, config: _Config) -> int:
+    device = os.open(path, access | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(device, _LOOP_CONFIGURE, bytes(config))
+    except OSError:
+        os.close(device)
+        raise
+    return device
 
 
 def keep(device: Device) -> None:

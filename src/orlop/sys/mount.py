@@ -132,6 +132,14 @@ def mount(source: str, target: Path, kind: str, flags: int, data: str = "") -> N
     )
 
 
+def make_slave(target: Path) -> None:
+    """Stop mount events below `target` from reaching others; theirs still reach us.
+
+    Without them, what others unmount would stay in use until we end.
+    """
+    mount("none", target, "", MS_SLAVE | MS_REC)
+
+
 def make_private(target: Path) -> None:
     """Stop mount events below `target` from reaching others, and theirs from reaching us."""
     mount("none", target, "", MS_PRIVATE | MS_REC)

@@ -78,11 +78,14 @@ def set_no_new_privs() -> None:
 
 
 def mark(pid: int) -> str:
-    """Who a process is, whoever has its pid later; "" for one that has ended."""
+    """Who a process is, whoever has its pid later; "" for one that has ended.
+
+    Raises OSError for want of descriptors or memory: that tells nothing of the process.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is no help here
             fields = file.read().rpartition(b")")[2].decode().split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
     state, began = fields[0], fields[19]
     return f"{pid}-{began}" if state not in "ZX" else ""

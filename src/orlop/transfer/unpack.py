@@ -7,7 +7,6 @@ order.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from orlop.oci.chain import chain_ids
 from orlop.oci.descriptor import Descriptor
 from orlop.rpc import CallContext
 from orlop.snapshots import Extraction, Snapshotter
+from orlop.sys.fs import widen
 from orlop.sys.mount import Mount
 from orlop.transfer.documents import Found
 from orlop.transfer.fetch import until_sound
@@ -180,7 +180,7 @@ class Unpacker:
     def _download_and_unpack(self, job: LayerJob, writer: ContentWriter) -> None:
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            widen(write, _PIPE_SIZE)
             with self._unpacking(job, read) as unpacking:
                 os.close(read)
                 read = -1

@@ -207,6 +207,20 @@ def test_follow_ends_when_it_is_stopped_or_removed(orlopd: Orlopd, busybox: str)
     following.communicate(timeout=30)
 
 
+def test_follow_where_others_have_every_inotify(orlopd: Orlopd, busybox: str) -> None:
+    run(orlopd, busybox, "one", f"echo early; {GO}; echo late")
+    _await_word(orlopd, b"early")
+    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh"]
+    command += orlopd.orlop_command("logs", "-f", "one")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == b"early\n"
+        orlopd.orlop("exec", "one", "touch", "/go")
+        assert following.communicate(timeout=100) == (b"late\n", b"")
+    remove(orlopd, "one")
+
+
 def test_a_terminal(orlopd: Orlopd, busybox: str) -> None:
     run(orlopd, busybox, "one", "echo out; echo err >&2", "-t")
     assert logs(orlopd, "-f", "one").stdout == b"out\r\nerr\r\n"

@@ -127,9 +127,12 @@ def test_they_know_each_other_s_names_by_their_files(daemon: Networked, outside:
     assert left.endswith("10.1.1.1 mine\n") and "localhost" in left
 
 
-def test_a_start_while_the_last_interface_is_still_there(daemon: Networked, outside: Host) -> None:
-    """The kernel removes a namespace's interfaces in its own time; both have one address."""
-    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "phys") == ""
+@pytest.mark.parametrize("mode", ["bridge", "passthru"])
+def test_a_start_while_the_last_interface_is_still_there(
+    daemon: Networked, outside: Host, mode: str
+) -> None:
+    """The kernel removes a namespace's interfaces in its own time; both have one place."""
+    assert create(daemon, "-d", "macvlan", *ON_THE_WIRE, "-o", f"mode={mode}", "phys") == ""
     daemon.box("web", "sleep", "1000", networks=[{"network": "phys"}])
     last = os.open(f"/proc/{daemon.pid_of('web')}/ns/net", os.O_RDONLY)
     gone = threading.Timer(2, os.close, [last])

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -319,6 +320,56 @@ def test_pause_resume_and_kill_while_paused(shim: Shim) -> None:
     assert shim.finish("one").exit_status == 137
     topics = shim.daemon.topics(10)
     assert topics[4:7] == ["paused", "resumed", "paused"]
+
+
+MOMENTARY = """#!/bin/sh
+# As runc, after the first answers that it gives when another process is in its way.
+case " $* " in *" COMMAND "*)
+    echo >> TRIES
+    if [ "$(wc -l < TRIES)" -lt 3 ]; then
+        echo '{"level": "error", "msg": "SAID"}' > "$4"
+        exit 1
+    fi
+esac
+exec runc "$@"
+"""
+
+
+def busy_for_a_moment(shim: Shim, command: str, said: str) -> Callable[[], int]:
+    """A container whose runtime fails twice in a command; how often that was called."""
+    program, tries = shim.folder / "runtime", shim.folder / "tries"
+    text = MOMENTARY.replace("COMMAND", command).replace("SAID", said)
+    program.write_text(text.replace("TRIES", str(tries)))
+    program.chmod(0o755)
+    shim.create("one", ["sleep", "1000"], options=packed(Options(binary_name=str(program))))
+    shim.client.start(id="one")
+    return lambda: tries.read_text().count("\n")
+
+
+@pytest.mark.parametrize("said", ["unable to freeze", "unexpected state THAWED while freezing"])
+def test_a_pause_while_something_is_forked_inside(shim: Shim, said: str) -> None:
+    calls = busy_for_a_moment(shim, "pause", said)
+    shim.client.pause(id="one")
+    assert calls() == 3
+    assert shim.client.state(id="one").status == Status.PAUSED
+    shim.finish("one")
+
+
+def test_a_pause_that_cannot_be_is_not_tried_again(shim: Shim) -> None:
+    calls = busy_for_a_moment(shim, "pause", "no freezer here")
+    with pytest.raises(errors.Unknown, match="no freezer here"):
+        shim.client.pause(id="one")
+    assert calls() == 1
+    shim.finish("one")
+
+
+def test_a_kill_while_a_cgroup_inside_goes(shim: Shim) -> None:
+    calls = busy_for_a_moment(shim, "kill", "read cgroup.procs: no such device")
+    waiting = shim.client.begin("wait", id="one")
+    shim.client.kill(id="one", signal=9, all=True)
+    assert calls() == 3
+    assert waited(waiting.result(60)) == 137
+    shim.client.delete(id="one")
 
 
 def test_update_and_stats(shim: Shim) -> None:

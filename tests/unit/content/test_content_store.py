@@ -650,3 +650,37 @@ def test_a_ref_is_nobodys_while_it_is_given_up(
         assert second.offset == 0
         second.write(DATA)
         assert second.commit() == DIGEST
+
+
+def test_want_of_descriptors_makes_no_damaged_blob(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put()
+
+    def scarce(*_: Any) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orlop.content.files.hash_file", scarce)
+        with pytest.raises(OSError, match="too many"):
+            world.store.give_up(DIGEST)
+    assert world.store.read("ns", DIGEST) == DATA
+    with pytest.raises(AlreadyExists):
+        world.store.give_up(DIGEST)
+
+
+def test_a_blob_is_protected_once_nobody_has_its_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A child has a copy of every descriptor until it has become another program."""
+    busy, protected = [errno.ETXTBSY] * 3, []
+
+    def protect(path: Path) -> None:
+        if busy:
+            raise OSError(busy.pop(), "busy")
+        protected.append(path)
+
+    monkeypatch.setattr("orlop.content.protection.verity.protect", protect)
+    Protection(wanted=True).apply(tmp_path)
+    assert protected == [tmp_path]
+    assert not caplog.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,29 @@ def test_a_policy_of_iptables_is_seen_and_lets_ours_pass() -> None:
         "-X ORLOP-x-PASS",
         "COMMIT",
     ]
+
+
+def test_a_refusal_of_iptables_is_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been busy."""
+    listed = (
+        "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter;"
+        " policy drop;\n\t}\n}\n"
+    )
+    refusing = True
+
+    def set_chains(*_: Any) -> None:
+        if refusing:
+            raise Unavailable("busy")
+
+    kernel: Any = SimpleNamespace(set_chains=set_chains, has_chains=lambda *_: not refusing)
+    passage, now = Passage(kernel, "x"), time.monotonic()
+    passage.make(RULESET, listed)
+    assert passage.stands(RULESET, listed)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    assert not passage.stands(RULESET, listed)
+    refusing = False
+    passage.make(RULESET, listed)
+    assert passage.stands(RULESET, listed)
 
 
 def test_a_chain_of_somebodys_own_is_not_iptables_and_is_told_of(

@@ -1,3 +1,5 @@
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from orlop.oci.spec import (
     ContainerSpec,
     build,
 )
+from orlop.oci.spec_resources import host_devices
 from orlop.oci.users import User
 
 
@@ -112,3 +115,23 @@ def test_seccomp_follows_capabilities() -> None:
 def test_seccomp_names_no_call_twice() -> None:
     names = default_profile((), machine="x86_64")["syscalls"][0]["names"]
     assert len(names) == len(set(names))
+
+
+def test_device_nodes_that_come_and_go(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            (tmp_path / "by-id").mkdir()
+            (tmp_path / "loop0").touch()
+            (tmp_path / "by-id").rmdir()
+            (tmp_path / "loop0").unlink()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        for _ in range(3000):
+            assert not list(host_devices(tmp_path))
+    finally:
+        stop.set()
+        changing.join()

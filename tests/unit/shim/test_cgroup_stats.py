@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_where_a_process_is(tmp_path: Path) -> None:
     assert found.unified == str(unified / "d")
     assert found.pids() == [7, 9, 12]
     assert not of_process(8, root, str(proc)).exists()
+
+
+def test_one_that_goes_in_the_middle(tmp_path: Path) -> None:
+    """What this kernel has is not learnt from it."""
+    (tmp_path / "gone").mkdir()
+    fd = os.open(tmp_path / "gone", os.O_RDONLY)
+    try:
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(NotFound):
+            stats.Folder(fd).names()
+    finally:
+        os.close(fd)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from orlop.shim import openings
 from orlop.shim.loop import Loop
 from orlop.shim.rest import Busy, Luggage
 from orlop.shim.runc import OURS_ALONE, spawn
@@ -49,6 +51,38 @@ def test_a_program_that_is_being_started_does_not_pass_for_a_client(tmp_path: Pa
     try:
         assert run(loop, finish()) == [b"early", b""]
         assert not OURS_ALONE
+    finally:
+        sink.close()
+        loop.close()
+
+
+def test_a_late_client_where_others_have_every_inotify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scarce() -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(openings, "open_inotify", scarce)
+    loop = Loop(lambda error: pytest.fail(str(error)))
+    path = tmp_path / "out"
+    os.mkfifo(path)
+    sink = FifoSink.open(loop, str(path), copied=False)
+    os.write(sink.fd, b"early")
+
+    async def finish() -> list[bytes]:
+        await sink.finish()
+        await loop.sleep(0.3)
+        client = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            found = [os.read(client, 100)]
+            assert sink._handover is not None
+            await sink._handover
+            return [*found, os.read(client, 100)]
+        finally:
+            os.close(client)
+
+    try:
+        assert run(loop, finish()) == [b"early", b""]
     finally:
         sink.close()
         loop.close()

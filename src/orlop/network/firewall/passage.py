@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_name
 _DOCKER = ("docker0", "br-+")
 _DOCKERS = re.compile("br-[0-9a-f]{12}")
 _HOOK = "FORWARD"
+_AGAIN = 30  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,7 @@ class Passage:
         self._kernel = kernel
         self._name = f"ORLOP-{name}-PASS"
         self._told: set[str] = set()
-        self._refused: set[int] = set()
+        self._refused: dict[int, float] = {}  # when
 
     def make(self, ruleset: Ruleset, chains: str) -> None:
         """`chains` are all of nftables as it lists them, which has those of iptables as well.
@@ -44,21 +46,26 @@ class Passage:
         for version in self._concerned(chains):
             try:
                 self._kernel.set_chains(version, [self._chain(ruleset, version)])
-                self._refused.discard(version)
+                self._refused.pop(version, None)
             except OrlopError as error:
-                self._refused.add(version)
+                self._refused[version] = time.monotonic()
                 self._tell(f"containers may not get out, by the policy of FORWARD: {error}")
 
     def stands(self, ruleset: Ruleset, chains: str) -> bool:
-        """Whether it is as it is to be; what has been refused is not asked for again."""
+        """Whether it is as it is to be; what has been refused is asked for only now and then."""
         try:
             return all(
                 self._kernel.has_chains(version, [self._chain(ruleset, version)])
                 for version in self._concerned(chains)
-                if version not in self._refused
+                if not self._is_refused(version)
             )
         except OrlopError:
             return False  # which `make` finds out as well, and tells
+
+    def _is_refused(self, version: int) -> bool:
+        """It may have been for want of time, or for what others did at that moment."""
+        when = self._refused.get(version)
+        return when is not None and time.monotonic() < when + _AGAIN
 
     def remove(self, chains: str) -> None:
         for version in _TABLES:
