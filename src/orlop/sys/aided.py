@@ -22,7 +22,8 @@ def by_devices(item: Mount, target: Path) -> None:
     held: list[loop.Device] = []
 
     def device(image: str) -> str:
-        held.append(loop.attach(Path(image), read_only=read_only))
+        path = Path(image)
+        held.append(loop.attach(path, read_only=True) if read_only else loop.attach_to_mount(path))
         return held[-1].path
 
     try:

@@ -95,6 +95,33 @@ def attach(image: Path, *, read_only: bool) -> Device:
         os.close(file)
 
 
+def attach_to_mount(image: Path) -> Device:
+    """The device that a file's filesystem is mounted by, to be written, or one made for that.
+
+    A file that has been unmounted may have its device, and its filesystem, still: wherever somebody
+    has a copy of the host's mounts. What another device wrote meanwhile the first would spoil.
+    Raises OSError.
+    """
+    return _writer_of(image.stat()) or attach(image, read_only=False)
+
+
+def _writer_of(file: os.stat_result) -> Device | None:
+    for path in map(str, Path("/dev").glob("loop[0-9]*")):
+        try:
+            device = Device(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            continue  # it has just gone
+        try:
+            info = _info_of(device.fd)
+            whole = not (info.flags & _READ_ONLY or info.offset or info.sizelimit)
+            if whole and (info.device, info.inode) == (file.st_dev, file.st_ino):
+                return device
+        except OSError:
+            pass  # it shows nothing
+        device.close()
+    return None
+
+
 def _configured(config: _Config, access: int) -> Device:
     """The first free device, for others take them at the same time."""
     for _ in range(_TRIES):

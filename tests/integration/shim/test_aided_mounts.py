@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,16 +34,16 @@ def aided(folder: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         server.stop()
 
 
-def _run(shim: Shim, mounts: Sequence[Mount]) -> None:
-    """A container that writes a file."""
-    bundle = shim.bundle("one", ["sh", "-c", "echo x > /made"])
+def _run(shim: Shim, mounts: Sequence[Mount], id: str = "one") -> None:
+    """A container that writes a file, with its own name in it."""
+    bundle = shim.bundle(id, ["sh", "-c", f"echo {id} > /{id}"])
     config = bundle / "config.json"
     config.write_text(config.read_text().replace('"readonly": true', '"readonly": false'))
-    shim.client.create(id="one", bundle=str(bundle), rootfs=mounts)
-    waiting = shim.client.begin("wait", id="one")
-    shim.client.start(id="one")
+    shim.client.create(id=id, bundle=str(bundle), rootfs=mounts)
+    waiting = shim.client.begin("wait", id=id)
+    shim.client.start(id=id)
     waiting.result(30)
-    shim.client.delete(id="one")
+    shim.client.delete(id=id)
     assert str(shim.folder) not in Path("/proc/self/mountinfo").read_text()
 
 
@@ -50,13 +51,40 @@ def test_a_disk_in_a_file(shim: Shim) -> None:
     image = shim.folder / "disk"
     source = aided_fixture.disk(image, shim.rootfs)
     _run(shim, [Mount(type="ext4", source=source, options=["loop", "rw"])])
-    assert aided_fixture.of_disk(image, "made") == "x\n"
+    assert aided_fixture.of_disk(image, "one") == "one\n"
+
+
+def test_a_disk_that_somebody_still_has(shim: Shim) -> None:
+    """As long as anybody has a copy of the host's mounts its filesystem lives on, and writes."""
+    image = shim.folder / "disk"
+    mounts = [Mount(type="ext4", source=aided_fixture.disk(image, shim.rootfs), options=["loop"])]
+    point = shim.folder / "point"
+    point.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, point], check=True)
+    try:
+        holder = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec sleep 1000"],
+                                  stdout=subprocess.PIPE)  # fmt: skip
+        with holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            (point / "first").write_text("first\n")
+            subprocess.run(["umount", point], check=True)
+            try:
+                _run(shim, mounts, "second")
+                _run(shim, mounts, "third")
+            finally:
+                holder.kill()
+    finally:
+        subprocess.run(["umount", "-q", point], check=False)
+    for name in ("first", "second", "third"):
+        assert aided_fixture.of_disk(image, name) == f"{name}\n"
+    subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
 
 
 def test_a_program_for_fuse(aided: Shim) -> None:
     options = aided_fixture.overlay(aided.folder, aided.rootfs)
     _run(aided, [Mount(type=_FUSE, source="overlay", options=options)])
-    assert (aided.folder / "upper/made").read_text() == "x\n"
+    assert (aided.folder / "upper/one").read_text() == "one\n"
 
 
 def test_a_program_for_fuse_that_fails(aided: Shim) -> None:
