@@ -20,7 +20,7 @@ COMMON = {
     "what a collection deletes": r"content\.files\.doom .*: os\.rename",
     "the record of an activation": r"mounts\.store\.begin: committed",
     "a mount": r"sys\.mount\.mount < mounts\.handlers\._mount: mount",
-    "a loop device": r"sys\.loop\._configured < mounts\.handlers\._attach: fcntl\.ioctl",
+    "a loop device": r"sys\.loop\._open_configured < mounts\.handlers\._attach: fcntl\.ioctl",
     "a loop device that is to stay": r"sys\.loop\.keep < mounts\.handlers\._attach: fcntl\.ioctl",
     "an activation that is made": r"mounts\.store\.finish: committed",
     "the end of a mount": r"sys\.mount\.unmount < mounts\.handlers\.undo: umount2",

@@ -128,8 +128,11 @@ def _follow(
             ended = end.reached
             if watched != reader.inode:
                 watched = reader.inode
-                with suppress(OSError):
+                try:
                     add_watch(notify, f"/proc/self/fd/{reader.fd}", IN_MODIFY | IN_MOVE_SELF)
+                    look = _LOOK
+                except OSError:
+                    look = _PAUSE
             yield from reader.available()
             if watched != reader.inode:
                 continue
@@ -137,9 +140,11 @@ def _follow(
                 yield from reader.available()
                 return
             left = max(0.0, (until - time.time_ns()) / 10**9)
-            ready = poll.poll(min(_PAUSE if ended or notify < 0 else _LOOK, left) * 1000)
-            if any(fd == taker for fd, _ in ready):
+            ready = {fd for fd, _ in poll.poll(min(_PAUSE if ended else look, left) * 1000)}
+            if taker in ready:
                 return
+            if end.fd in ready:
+                os.eventfd_read(end.fd)
             with suppress(OSError):
                 os.read(notify, 65536)
     finally:

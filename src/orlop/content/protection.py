@@ -10,11 +10,9 @@ from pathlib import Path
 from orlop.sys import verity
 
 _IMPOSSIBLE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS)
+_TRIES, _PAUSE = 50, 0.01  # seconds
 
 _log = logging.getLogger(__name__)
-
-
-_TRIES, _PAUSE = 50, 0.01  # seconds
 
 
 class Protection:

@@ -16,8 +16,7 @@ from orlop.network.operations import AnyOperation
 from orlop.wire.services.network_pb2 import NetworkAttach
 
 _DYING, _PAUSE = 5.0, 0.05  # seconds
-_TAKEN = ("(EADDRINUSE)", "(EBUSY)")
-_TAKEN_ALONE = (*_TAKEN, "(EINVAL)")
+_IN_USE = "(EADDRINUSE)"
 
 
 class Cables:
@@ -51,17 +50,14 @@ class Cables:
         """A container that has just ended may still have its place on the parent.
 
         The kernel removes the interfaces of a network namespace in its own time, after the last
-        process. Until then it says that the hardware address is in use, or the parent: as busy for
-        one of another kind, as invalid for a second one that would have it for itself.
+        process.
         """
         end = time.monotonic() + _DYING
         while True:
             try:
                 self._kernel.apply(*_plugging(network, endpoint, ns, mtu))
             except OrlopError as error:
-                reasons = _TAKEN_ALONE if network.mode == "passthru" else _TAKEN
-                taken = not network.is_bridge and error.message.endswith(reasons)
-                if not taken or time.monotonic() > end:
+                if not _is_taken(network, endpoint, error) or time.monotonic() > end:
                     raise
                 time.sleep(_PAUSE)
             else:
@@ -92,6 +88,19 @@ class Cables:
         if before and not self._kernel.keep:
             with suppress(OrlopError):
                 self._kernel.links()  # by which it hears that it may go
+
+
+def _is_taken(network: Network, endpoint: Endpoint, error: OrlopError) -> bool:
+    """Whether what the kernel says may come from an interface that is about to go.
+
+    The hardware address is in use, or else the parent: it is busy for one of another driver, and
+    invalid for one that would have it for itself, in the mode passthru.
+    """
+    if network.is_bridge or _IN_USE in error.message:
+        return not network.is_bridge
+    made = error.message.startswith(f'add {network.driver} "{endpoint.link}"')
+    reasons = ("(EBUSY)", "(EINVAL)") if network.mode == "passthru" else ("(EBUSY)",)
+    return made and any(each in error.message for each in reasons)
 
 
 def _plugging(network: Network, endpoint: Endpoint, ns: str, mtu: int) -> Iterator[AnyOperation]:

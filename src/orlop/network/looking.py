@@ -21,9 +21,9 @@ def links(namespaces: Namespaces, ns: str) -> list[Link]:
     """All interfaces, by number."""
     netlink = namespaces.netlink(ns)
     addresses: dict[int, list[str]] = {}
-    for each in _all(netlink.get_addr):
+    for each in every(netlink.get_addr):
         addresses.setdefault(each["index"], []).append(address(each))
-    found = _all(netlink.get_links)
+    found = every(netlink.get_links)
     names = {each["index"]: each.get("ifname") for each in found}
     return [
         link(each, names, addresses.get(each["index"], ()))
@@ -61,8 +61,8 @@ def link(each: Any, names: Mapping[int, str], addresses: Iterable[str]) -> Link:
 def routes(namespaces: Namespaces, ns: str) -> list[Route]:
     """The routes to other hosts, of all tables; not those of the kernel's own table."""
     netlink = namespaces.netlink(ns)
-    names = {each["index"]: each.get("ifname") for each in _all(netlink.get_links)}
-    found = (*_all(netlink.get_routes, family=2), *_all(netlink.get_routes, family=10))
+    names = {each["index"]: each.get("ifname") for each in every(netlink.get_links)}
+    found = (*every(netlink.get_routes, family=2), *every(netlink.get_routes, family=10))
     return [made for each in found if (made := route(each, names)) is not None]
 
 
@@ -86,7 +86,7 @@ def route(each: Any, names: Mapping[int, str]) -> Route | None:
 def neighbours(namespaces: Namespaces, ns: str) -> list[Neighbour]:
     """Those whose address of hardware is known; not multicast, which is reckoned."""
     netlink = namespaces.netlink(ns)
-    names = {each["index"]: each.get("ifname") for each in _all(netlink.get_links)}
+    names = {each["index"]: each.get("ifname") for each in every(netlink.get_links)}
     return [
         Neighbour(
             link=names.get(each["ifindex"], ""),
@@ -94,7 +94,7 @@ def neighbours(namespaces: Namespaces, ns: str) -> list[Neighbour]:
             mac=each.get("lladdr") or "",
             permanent=bool(each["state"] & _PERMANENT),
         )
-        for each in _all(netlink.get_neighbours)
+        for each in every(netlink.get_neighbours)
         if each.get("lladdr") and each.get("dst") and not each["state"] & _NOARP
     ]
 
@@ -103,7 +103,7 @@ def rules(namespaces: Namespaces, ns: str) -> list[Rule]:
     """The rules of policy routing, of both families; not the kernel's own three."""
     found = []
     for number, family in ((4, 2), (6, 10)):
-        for each in _all(namespaces.netlink(ns).get_rules, family=family):
+        for each in every(namespaces.netlink(ns).get_rules, family=family):
             priority = each.get("priority") or 0
             if priority in (0, 32766, 32767):
                 continue
@@ -125,7 +125,7 @@ def _prefix(each: Any, side: str) -> str:
     return f"{address}/{each[f'{side}_len']}" if address else ""
 
 
-def _all(ask: Callable[..., Iterable[Any]], **which: int) -> list[Any]:
+def every(ask: Callable[..., Iterable[Any]], **which: int) -> list[Any]:
     """What the kernel answers; it is asked again where some may be missing, for what came or went.
 
     See NLM_F_DUMP_INTR (linux/netlink.h).

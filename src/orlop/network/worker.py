@@ -142,7 +142,7 @@ class Handler:
     def _forget_flows(self, ports: Sequence[int]) -> None:
         from orlop.network import flows  # noqa: PLC0415 - few publish by UDP
 
-        own = self._namespaces.netlink("").get_addr()
+        own = looking.every(self._namespaces.netlink("").get_addr)
         addresses = {each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS") for each in own}
         try:
             flows.forget(ports, addresses)

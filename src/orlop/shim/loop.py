@@ -257,6 +257,9 @@ class Loop:
             self._arm(fd, watches, new=len(watches) == 1)
         except (PermissionError, FileNotFoundError):
             promise.resolve(None)
+        except OSError:
+            self.unwatch(fd, promise)
+            raise
         return promise
 
     def unwatch(self, fd: int, promise: Promise[None]) -> None:

@@ -38,6 +38,7 @@ _PROBE = ".probe"
 _OF_LAYERS = (folders.MARKER, folders.LAYER, _MOUNTED)
 _FOLDER = 0o40755
 _BLOCK = 512
+_NOT_NOW = (*SCARCE, errno.EBUSY, errno.ENOSPC)  # the last: there are too many mounts
 
 
 class ErofsDriver(Driver):
@@ -144,7 +145,8 @@ class ErofsDriver(Driver):
     def _mounted(self, number: int) -> Path:
         """Where a committed snapshot's layer is mounted, by now.
 
-        Raises DataLoss if it cannot be, NotFound if the snapshot has gone meanwhile.
+        Raises DataLoss if it cannot be, Unavailable if just not now, NotFound if the snapshot has
+        gone meanwhile.
         """
         with self._lock:
             self._take_sealed(number)
@@ -165,7 +167,7 @@ class ErofsDriver(Driver):
         except OSError as error:
             point.rmdir()
             reason = (error.strerror or str(error)).lower()
-            kind = Unavailable if error.errno in SCARCE or error.errno == errno.EBUSY else DataLoss
+            kind = Unavailable if error.errno in _NOT_NOW else DataLoss
             raise kind(f'layer "{self._image(number)}" cannot be mounted: {reason}') from error
         return point
 

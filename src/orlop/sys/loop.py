@@ -124,7 +124,8 @@ def _writer_of(file: os.stat_result) -> Device | None:
 
 def _configured(config: _Config, access: int) -> Device:
     """The first free device, for others take them at the same time."""
-    for _ in range(_TRIES):
+    left = _TRIES
+    while True:
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
         try:
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
@@ -134,9 +135,9 @@ def _configured(config: _Config, access: int) -> Device:
         try:
             return Device(path, _open_configured(path, access, config))
         except OSError as error:
-            if error.errno not in _TAKEN:
+            left -= 1
+            if not left or error.errno not in _TAKEN:
                 raise
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "/dev/loop-control")
 
 
 def _open_configured(path: str, access: int, config: _Config) -> int:

@@ -80,7 +80,7 @@ def set_no_new_privs() -> None:
 def mark(pid: int) -> str:
     """Who a process is, whoever has its pid later; "" for one that has ended.
 
-    Raises OSError for want of descriptors or memory: that tells nothing of the process.
+    Raises OSError for want of descriptors, memory or permission, which tells nothing of it.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is no help here

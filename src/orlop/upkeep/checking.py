@@ -187,6 +187,8 @@ class Checker:
             aside = self._content.give_up(finding.name)
         except AlreadyExists:
             return finding.with_outcome(Outcome.REPAIRED, "it is whole again meanwhile")
+        except OSError as error:
+            return finding.with_outcome(Outcome.LEFT, str(error))
         where = f", its file is now {aside}" if aside else ""
         _log.error('content "%s" is given up: %s%s', finding.name, why, where)
         return finding.with_outcome(Outcome.DROPPED, f"{why}{where}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from orlop.erofs.image import tar_of
 from orlop.oci.hashing import new_hash
+from orlop.sys.fs import SCARCE
 from orlop.tar.reader import BLOCK
 
 _CHUNK = 1 << 20
@@ -45,6 +46,8 @@ class Reading:
                     state.update(piece)
                     read += len(piece)
             except OSError as error:
+                if error.errno in SCARCE:
+                    raise
                 return f"after {read} bytes: {error.strerror}"
         found = f"{algorithm}:{state.hexdigest()}"
         return "" if found == digest else f"its {read} bytes have digest {found}"
@@ -61,7 +64,11 @@ class Reading:
                 for piece in self._pieces(file.fileno(), tar.begin, tar.end):
                     state.update(last)
                     last = bytes(piece)
-            except (OSError, ValueError) as error:
+            except OSError as error:
+                if error.errno in SCARCE:
+                    raise
+                return str(error)
+            except ValueError as error:
                 return str(error)
         state.update(last[:-BLOCK])
         if _ends_as(state, last[-BLOCK:], tar.digest):

@@ -14,6 +14,7 @@ import pytest
 from orlop.client import containers, log_files
 from orlop.logger.options import PROGRAM
 from tests.daemon_fixture import Orlopd
+from tests.patience import patient
 
 pytestmark = pytest.mark.root
 
@@ -214,10 +215,13 @@ def test_follow_where_others_have_every_inotify(orlopd: Orlopd, busybox: str) ->
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh"]
     command += orlopd.orlop_command("logs", "-f", "one")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
-        assert following.stdout is not None
-        assert following.stdout.readline() == b"early\n"
-        orlopd.orlop("exec", "one", "touch", "/go")
-        assert following.communicate(timeout=100) == (b"late\n", b"")
+        try:
+            assert following.stdout is not None
+            assert following.stdout.readline() == b"early\n"
+            orlopd.orlop("exec", "one", "touch", "/go")
+            assert following.communicate(timeout=patient(100)) == (b"late\n", b"")
+        finally:
+            following.kill()
     remove(orlopd, "one")
 
 

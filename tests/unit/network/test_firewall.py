@@ -115,21 +115,29 @@ def test_a_refusal_of_iptables_is_not_for_good(monkeypatch: pytest.MonkeyPatch) 
         "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter;"
         " policy drop;\n\t}\n}\n"
     )
-    refusing = True
+    now, refusing, made = time.monotonic(), True, 0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
 
     def set_chains(*_: Any) -> None:
+        nonlocal made
+        made += 1
         if refusing:
             raise Unavailable("busy")
 
-    kernel: Any = SimpleNamespace(set_chains=set_chains, has_chains=lambda *_: not refusing)
-    passage, now = Passage(kernel, "x"), time.monotonic()
+    kernel: Any = SimpleNamespace(set_chains=set_chains, has_chains=lambda *_: made == 3)
+    passage = Passage(kernel, "x")
     passage.make(RULESET, listed)
+    assert passage.stands(RULESET, listed)  # or all would be made anew, time after time
+    assert made == 1
+    now += 1000
     assert passage.stands(RULESET, listed)
-    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
-    assert not passage.stands(RULESET, listed)
-    refusing = False
-    passage.make(RULESET, listed)
     assert passage.stands(RULESET, listed)
+    assert made == 2
+    now, refusing = now + 1000, False
+    assert passage.stands(RULESET, listed)
+    assert made == 3
+    made = 4
+    assert not passage.stands(RULESET, listed)  # as it is no longer refused
 
 
 def test_a_chain_of_somebodys_own_is_not_iptables_and_is_told_of(

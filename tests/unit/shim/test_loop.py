@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -9,6 +10,7 @@ import socket
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -275,3 +277,30 @@ def test_what_a_client_typed_is_heard_though_it_left_with_output_unread(
     run(loop, main())
     with os.fdopen(reader, "rb") as found:
         assert found.read() == b"first last"
+
+
+def test_a_descriptor_that_cannot_be_watched_is_watched_later() -> None:
+    loop = Loop(lambda error: pytest.fail(str(error)))
+    epoll, reader, writer = loop._epoll, *os.pipe2(os.O_NONBLOCK)
+
+    def scarce(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "too many")
+
+    async def read() -> bytes:
+        loop._epoll = SimpleNamespace(  # type: ignore[assignment]
+            register=scarce, modify=epoll.modify, unregister=epoll.unregister
+        )
+        with pytest.raises(OSError, match="too many"):
+            await loop.read(reader, 10)
+        loop._epoll = epoll
+        reading = loop.spawn(loop.read(reader, 10))
+        await loop.sleep(0)
+        os.write(writer, b"x")
+        return await reading
+
+    try:
+        assert run(loop, read()) == b"x"
+    finally:
+        loop.close()
+        os.close(reader)
+        os.close(writer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -100,3 +101,16 @@ def test_what_is_back_stays(store: _Store, monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.kind, found.outcome) == (findings.LOST_BLOB, Outcome.REPAIRED)
     assert store.known == [True, True]
     assert store.path.read_bytes() == _DATA
+
+
+def test_what_cannot_be_looked_at_stays(store: _Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.damage()
+
+    def scarce(_: str) -> bool:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(store.content.files, "is_whole", scarce)
+    found = store.check(lambda: None)
+    assert (found.kind, found.outcome) == (findings.DAMAGED_BLOB, Outcome.LEFT)
+    assert "too many" in found.problem
+    assert store.known == [True, True]

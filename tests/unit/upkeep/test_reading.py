@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -96,3 +97,22 @@ def test_where_no_layer_is_known(tmp_path: Path) -> None:
     other[5000] ^= 1
     path.write_bytes(other)
     assert _problem(path) == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO])
+def test_want_of_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = _image(tmp_path / "image", _LAYER)
+    reading = Reading(path.stat().st_size, lambda done, total: None)
+
+    def fails(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "preadv", fails)
+    for look in (reading.layer, lambda path: reading.blob(path, "sha256:1")):
+        if number == errno.EIO:
+            assert os.strerror(number) in look(path)
+        else:
+            with pytest.raises(OSError, match=os.strerror(number)):
+                look(path)

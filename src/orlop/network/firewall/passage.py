@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from orlop.errors import OrlopError
@@ -24,7 +25,7 @@ _OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_name
 _DOCKER = ("docker0", "br-+")
 _DOCKERS = re.compile("br-[0-9a-f]{12}")
 _HOOK = "FORWARD"
-_AGAIN = 30  # seconds
+_AGAIN = 300  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -52,20 +53,24 @@ class Passage:
                 self._tell(f"containers may not get out, by the policy of FORWARD: {error}")
 
     def stands(self, ruleset: Ruleset, chains: str) -> bool:
-        """Whether it is as it is to be; what has been refused is asked for only now and then."""
+        """Whether it is as it is to be; what has been refused counts for nothing."""
         try:
-            return all(
-                self._kernel.has_chains(version, [self._chain(ruleset, version)])
-                for version in self._concerned(chains)
-                if not self._is_refused(version)
-            )
+            return all(self._stands(ruleset, version) for version in self._concerned(chains))
         except OrlopError:
             return False  # which `make` finds out as well, and tells
 
-    def _is_refused(self, version: int) -> bool:
-        """It may have been for want of time, or for what others did at that moment."""
-        when = self._refused.get(version)
-        return when is not None and time.monotonic() < when + _AGAIN
+    def _stands(self, ruleset: Ruleset, version: int) -> bool:
+        chains = [self._chain(ruleset, version)]
+        refused = self._refused.get(version)
+        if refused is None:
+            return self._kernel.has_chains(version, chains)
+        if time.monotonic() > refused + _AGAIN:  # it may have been for what others did just then
+            with suppress(OrlopError):
+                self._kernel.set_chains(version, chains)
+                del self._refused[version]
+                return True
+            self._refused[version] = time.monotonic()
+        return True
 
     def remove(self, chains: str) -> None:
         for version in _TABLES:
