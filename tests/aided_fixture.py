@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.disks import is_attached
 from tests.patience import wait_for
 
 _PROGRAM = """#!/bin/sh
@@ -31,18 +31,9 @@ def of_disk(image: Path, path: str) -> str:
 
     Who has copied all mounts of the host just then, to start another container, has it as well.
     """
-    wait_for(lambda: str(image) not in _attached())
+    wait_for(lambda: not is_attached(image))
     command = ["debugfs", "-R", f"cat {path}", str(image)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _attached() -> list[str]:
-    """What loop devices show."""
-    found = []
-    for each in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # another's has just gone
-            found.append(each.read_text().strip())
-    return found
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

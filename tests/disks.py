@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from orlop.sys.mount import MNT_DETACH, Mount, mount_all, unmount, unmount_all
@@ -37,15 +37,41 @@ def formatted(
     """
     image, path = folder / "image", folder / "mounted"
     if not image.exists():
-        with image.open("wb") as file:
-            file.truncate(size)
-        subprocess.run([*make, str(image)], check=True, capture_output=True)
-        path.mkdir()
+        make_image(image, make, size)
+    path.mkdir()
     subprocess.run(["mount", "-o", options, str(image), str(path)], check=True)
     try:
         yield path
     finally:
         unmount(path, MNT_DETACH)
+        let_go(path, image)
+
+
+def make_image(image: Path, make: Sequence[str], size: int) -> None:
+    """A file of `size` bytes, which `make` gives its filesystem."""
+    with image.open("wb") as file:
+        file.truncate(size)
+    # That of btrfs asks all loop devices that are mounted, of which one may be just going.
+    wait_for(lambda: subprocess.run([*make, str(image)], check=False).returncode == 0)
+
+
+def let_go(point: Path, image: Path) -> None:
+    """Take away what `image` was mounted at, and with it what others have copied.
+
+    Who starts a container has all mounts of the host for a moment, by which the filesystem would
+    live on, and be what is mounted the next time.
+    """
+    point.rmdir()
+    wait_for(lambda: not is_attached(image))
+
+
+def is_attached(image: Path) -> bool:
+    """Whether a loop device shows a file."""
+    for each in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # another's has just gone
+            if each.read_text().strip() == str(image):
+                return True
+    return False
 
 
 def ext4(folder: Path) -> AbstractContextManager[Path]:
@@ -77,13 +103,11 @@ class Mortal:
         self._options = options
         self.path = folder / "mounted"
         self._image = folder / "image"
-        with self._image.open("wb") as file:
-            file.truncate(size)
-        subprocess.run([*make, str(self._image)], check=True, capture_output=True)
-        self.path.mkdir()
+        make_image(self._image, make, size)
         self._mount()
 
     def _mount(self) -> None:
+        self.path.mkdir()
         subprocess.run(["mount", "-o", self._options, str(self._image), str(self.path)], check=True)
 
     def cut(self) -> None:
@@ -109,3 +133,5 @@ class Mortal:
     def close(self) -> None:
         """Unmount it, and all that is mounted on it."""
         unmount_all(self.path)
+        if self.path.exists():
+            let_go(self.path, self._image)

@@ -38,7 +38,7 @@ class Cable:
     def command(self, count: int, size: int, pause: float = 0) -> list[str]:
         """What sends so many frames of so many bytes, with seconds between."""
         numbers = (str(count), str(size), str(pause))
-        return ["ip", "netns", "exec", self._space, sys.executable, "-c", _SEND, *numbers]
+        return ["nsenter", f"--net=/run/netns/{self._space}", sys.executable, "-c", _SEND, *numbers]
 
     def send(self, count: int, size: int) -> None:
         subprocess.run(self.command(count, size), check=True, capture_output=True)

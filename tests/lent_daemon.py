@@ -62,9 +62,15 @@ class LentOrlopd(Orlopd):
         """Whether another test may have it. Fails the test that has left something running."""
         if self._process is not self._first or not self.runs or self.options != self._with:
             return False
+        left: dict[str, list[str]] = {}
+
+        def settled() -> bool:
+            nonlocal left
+            left = self._strangers()
+            return not left
+
         with suppress(AssertionError):
-            self.wait_for(lambda: not self._strangers(), _GOODBYE)
-        left = self._strangers()
+            self.wait_for(settled, _GOODBYE)
         assert not left, f"left with orlopd: {left}\n{self.log.read_text()}"
         if self._turn == _TURNS:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,7 +80,10 @@ def devices(text: str) -> Iterator[Device]:
     if not Path(found.source).is_dir():
         yield found
         return
-    for path in sorted(Path(found.source).rglob("*")):
+    below = (
+        Path(parent, name) for parent, _, names in os.walk(found.source) for name in names
+    )  # which passes over folders that go meanwhile
+    for path in sorted(below):
         if path.is_char_device() or path.is_block_device():
             target = Path(found.target, path.relative_to(found.source))
             yield Device(str(path), str(target), found.access)

@@ -53,7 +53,7 @@ class PinnedNamespaces:
 
     def reap(self) -> None:
         """Remove the files that a crash has left without a namespace."""
-        for path in self.folder.glob("*/*"):
+        for path in self._files():
             if not is_pinned(path):
                 self._discard(path)
 
@@ -67,7 +67,7 @@ class PinnedNamespaces:
 
     def namespaces(self) -> list[str]:
         """The containerd namespaces in which some are pinned."""
-        return sorted({path.parent.name for path in self.folder.glob("*/*")})
+        return sorted({path.parent.name for path in self._files()})
 
     def names(self, namespace: str) -> list[str]:
         return sorted(path.name for path in self._pins(namespace))
@@ -82,9 +82,17 @@ class PinnedNamespaces:
 
     def _pins(self, namespace: str) -> Iterator[Path]:
         validate_identifier("namespace", namespace)
-        folder = self.folder / namespace
-        if folder.is_dir():
-            yield from (path for path in folder.iterdir() if is_pinned(path))
+        yield from filter(is_pinned, _entries(self.folder / namespace))
+
+    def _files(self) -> Iterator[Path]:
+        for folder in _entries(self.folder):
+            yield from _entries(folder)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """None of one that has gone, with the last of its namespaces."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from folder.iterdir()
 
 
 def of_process(pid: int) -> str:

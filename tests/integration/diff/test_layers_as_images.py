@@ -530,6 +530,7 @@ def test_by_a_loop_device(bench: Bench, tmp_path: Path) -> None:
         assert (point / "a").read_bytes() == b"by a device"
     finally:
         unmount(point)
+        point.rmdir()
     listing = ["losetup", "-l", "-n", "-O", "BACK-FILE"]
     end = time.monotonic() + patient(10)
     while str(made) in subprocess.check_output(listing, text=True):

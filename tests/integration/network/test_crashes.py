@@ -84,7 +84,8 @@ class Dying(Networked):
         cables = {each.host_interface for each in endpoints}
         ruleset = run("nft", "list", "ruleset").stdout
         published = {int(each) for each in re.findall(r"(?:tcp|udp) \. (\d+) :", ruleset)}
-        files = {str(path) for path in (self.state / "netns").glob("*/*")}
+        walk = os.walk(self.state / "netns")
+        files = {f"{parent}/{name}" for parent, _, names in walk for name in names}
         return (
             _interfaces("veth") - {"wire"} <= cables
             and _interfaces("bridge") <= {each.bridge for each in networks}

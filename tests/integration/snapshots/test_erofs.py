@@ -345,7 +345,7 @@ def test_a_commit_outlives_a_power_cut(tmp_path: Path, forks: ForkServer) -> Non
     """The layer has its name on disk, also where the records are on another one."""
     live, cut = tmp_path / "live", tmp_path / "cut"
     live.mkdir()
-    (cut / "mounted").mkdir(parents=True)
+    cut.mkdir()
     make = ["mkfs.ext4", "-q"]
     # So much later would the kernel have written by itself.
     with formatted(live, make, 64 << 20, "loop,commit=3000") as disk:

@@ -47,7 +47,7 @@ from orlop.snapshots.service import SnapshotsService
 from orlop.sys import overlay
 from orlop.sys.mount import Mount, mount_all, unmount, unmount_all
 from orlop.wire.services import snapshots_pb2 as pb
-from tests.disks import formatted
+from tests.disks import formatted, make_image
 from tests.layer_fixture import layer, member
 from tests.mounting import mounted
 from tests.nasty_tree import ACCESS, DEFAULT, acl, deep
@@ -110,9 +110,7 @@ def _btrfs(root: Path) -> Iterator[None]:
     """A disk of that kind as `root/btrfs`, the same one again for the same root."""
     disk, target = root / "disk", root / "btrfs"
     if not disk.exists():
-        with disk.open("wb") as file:
-            file.truncate(200 << 20)
-        subprocess.run(["mkfs.btrfs", "-q", str(disk)], check=True)
+        make_image(disk, ["mkfs.btrfs", "-q"], 200 << 20)
         target.mkdir()
     subprocess.run(["mount", "-o", "loop", str(disk), str(target)], check=True)
     try:

@@ -24,4 +24,4 @@ def test_a_check_for_which_there_are_no_descriptors(
     with pytest.raises(OSError, match="open files"), _Run(task, "one", tmp_path / "fifo"):  # type: ignore[arg-type]
         pass
     assert list(tmp_path.iterdir()) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before

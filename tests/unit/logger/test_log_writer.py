@@ -271,6 +271,6 @@ def test_a_new_file_that_cannot_be_written_to_costs_no_descriptor(tmp_path: Path
                 file.write(b"entry\n")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
     file.write(b"entry\n")
     file.close()
