@@ -44,24 +44,29 @@ def formatted(
         yield path
     finally:
         unmount(path, MNT_DETACH)
-        let_go(path, image)
+        path.rmdir()
+    await_end(image)
 
 
 def make_image(image: Path, make: Sequence[str], size: int) -> None:
     """A file of `size` bytes, which `make` gives its filesystem."""
-    with image.open("wb") as file:
-        file.truncate(size)
     # That of btrfs asks all loop devices that are mounted, of which one may be just going.
-    wait_for(lambda: subprocess.run([*make, str(image)], check=False).returncode == 0)
+    for left in (2, 1, 0):
+        with image.open("wb") as file:
+            file.truncate(size)
+        done = subprocess.run([*make, str(image)], check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode == 0:
+            return
+        assert left, done.stderr
+        time.sleep(0.5)
 
 
-def let_go(point: Path, image: Path) -> None:
-    """Take away what `image` was mounted at, and with it what others have copied.
+def await_end(image: Path) -> None:
+    """Wait until a file is no longer mounted; where it was is gone, and with that others' copies.
 
     Who starts a container has all mounts of the host for a moment, by which the filesystem would
     live on, and be what is mounted the next time.
     """
-    point.rmdir()
     wait_for(lambda: not is_attached(image))
 
 
@@ -134,4 +139,5 @@ class Mortal:
         """Unmount it, and all that is mounted on it."""
         unmount_all(self.path)
         if self.path.exists():
-            let_go(self.path, self._image)
+            self.path.rmdir()
+            await_end(self._image)

@@ -20,8 +20,7 @@ class _Filesystem(NamedTuple):
 
 _ALL = {
     "ext4": _Filesystem(["mkfs.ext4", "-q"], 64 << 20, "loop", ["overlayfs", "erofs"]),
-    # What was mounted before the cut may be in use yet, and has the same UUID.
-    "xfs": _Filesystem(["mkfs.xfs", "-q"], 300 << 20, "loop,nouuid", ["overlayfs", "erofs"]),
+    "xfs": _Filesystem(["mkfs.xfs", "-q"], 300 << 20, "loop", ["overlayfs", "erofs"]),
     "btrfs": _Filesystem(
         ["mkfs.btrfs", "-q", "--mixed"], 64 << 20, "loop", ["btrfs", "native", "overlayfs"]
     ),

@@ -96,8 +96,10 @@ def _is_taken(network: Network, endpoint: Endpoint, error: OrlopError) -> bool:
     The hardware address is in use, or else the parent: it is busy for one of another driver, and
     invalid for one that would have it for itself, in the mode passthru.
     """
-    if network.is_bridge or _IN_USE in error.message:
-        return not network.is_bridge
+    if network.is_bridge:
+        return False
+    if _IN_USE in error.message:
+        return True
     made = error.message.startswith(f'add {network.driver} "{endpoint.link}"')
     reasons = ("(EBUSY)", "(EINVAL)") if network.mode == "passthru" else ("(EBUSY)",)
     return made and any(each in error.message for each in reasons)

@@ -6,10 +6,15 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
+from orlop.sys.fs import SCARCE
 from orlop.sys.mount import MS_RDONLY, mount
+
+_CONTROL = "/dev/loop-control"
+_WHOLE = re.compile(r"/dev/loop[0-9]+")  # others are partitions
 
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CLR_FD = 0x4C01
@@ -96,20 +101,27 @@ def attach(image: Path, *, read_only: bool) -> Device:
 
 
 def attach_to_mount(image: Path) -> Device:
-    """The device that a file's filesystem is mounted by, to be written, or one made for that.
+    """The device that shows a file, whole and to be written, already, or one made for that.
 
     A file that has been unmounted may have its device, and its filesystem, still: wherever somebody
     has a copy of the host's mounts. What another device wrote meanwhile the first would spoil.
     Raises OSError.
     """
-    return _writer_of(image.stat()) or attach(image, read_only=False)
+    lock = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would not see each other's
+        return _writer_of(image.stat()) or attach(image, read_only=False)
+    finally:
+        os.close(lock)
 
 
 def _writer_of(file: os.stat_result) -> Device | None:
-    for path in map(str, Path("/dev").glob("loop[0-9]*")):
+    for path in filter(_WHOLE.fullmatch, map(str, Path("/dev").iterdir())):
         try:
             device = Device(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
             continue  # it has just gone
         try:
             info = _info_of(device.fd)
@@ -124,9 +136,8 @@ def _writer_of(file: os.stat_result) -> Device | None:
 
 def _configured(config: _Config, access: int) -> Device:
     """The first free device, for others take them at the same time."""
-    left = _TRIES
-    while True:
-        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    for _ in range(_TRIES):
+        control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
         try:
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
         finally:
@@ -135,9 +146,10 @@ def _configured(config: _Config, access: int) -> Device:
         try:
             return Device(path, _open_configured(path, access, config))
         except OSError as error:
-            left -= 1
-            if not left or error.errno not in _TAKEN:
+            if error.errno not in _TAKEN:
                 raise
+            problem = error.strerror
+    raise OSError(errno.EBUSY, f'loop device "{path}" cannot be had: {problem}')
 
 
 def _open_configured(path: str, access: int, config: _Config) -> int:

@@ -132,8 +132,9 @@ class Checker:
             why = error.message if isinstance(error, OrlopError) else str(error)
             lost = finding.kind in _REFETCHED and isinstance(error, _NOT_TO_BE_HAD)
             if wish.drop and lost:
-                return self._give_up(finding, why)
-            mended = finding.with_outcome(Outcome.LEFT, why)
+                mended = self._give_up(finding, why)
+            else:
+                mended = finding.with_outcome(Outcome.LEFT, why)
         _log.info(
             'check: %s "%s" is %s: %s',
             mended.kind, mended.name, mended.outcome.name.lower(), mended.problem,
@@ -187,8 +188,8 @@ class Checker:
             aside = self._content.give_up(finding.name)
         except AlreadyExists:
             return finding.with_outcome(Outcome.REPAIRED, "it is whole again meanwhile")
-        except OSError as error:
-            return finding.with_outcome(Outcome.LEFT, str(error))
+        except (OrlopError, OSError) as error:
+            return finding.with_outcome(Outcome.LEFT, f"{why}; it is not given up: {error}")
         where = f", its file is now {aside}" if aside else ""
         _log.error('content "%s" is given up: %s%s', finding.name, why, where)
         return finding.with_outcome(Outcome.DROPPED, f"{why}{where}")

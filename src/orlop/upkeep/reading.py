@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orlop.erofs.image import tar_of
+from orlop.errors import Unavailable
 from orlop.oci.hashing import new_hash
 from orlop.sys.fs import SCARCE
 from orlop.tar.reader import BLOCK
@@ -46,8 +47,7 @@ class Reading:
                     state.update(piece)
                     read += len(piece)
             except OSError as error:
-                if error.errno in SCARCE:
-                    raise
+                _check(error, path)
                 return f"after {read} bytes: {error.strerror}"
         found = f"{algorithm}:{state.hexdigest()}"
         return "" if found == digest else f"its {read} bytes have digest {found}"
@@ -65,8 +65,7 @@ class Reading:
                     state.update(last)
                     last = bytes(piece)
             except OSError as error:
-                if error.errno in SCARCE:
-                    raise
+                _check(error, path)
                 return str(error)
             except ValueError as error:
                 return str(error)
@@ -87,6 +86,12 @@ class Reading:
                 self._advance(self._told, self._total)
         # What containers read stays in memory rather than what nobody will read soon.
         os.posix_fadvise(fd, begin, at - begin, os.POSIX_FADV_DONTNEED)
+
+
+def _check(error: OSError, path: Path) -> None:
+    """Raise Unavailable for an error that tells nothing of the file."""
+    if error.errno in SCARCE:
+        raise Unavailable(f'"{path}" cannot be read just now: {error.strerror}') from error
 
 
 def _ends_as(state: Any, block: bytes, digest: bytes) -> bool:

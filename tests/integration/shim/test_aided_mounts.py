@@ -66,11 +66,11 @@ def test_a_disk_that_somebody_still_has(shim: Shim) -> None:
         holder = subprocess.Popen(["unshare", "-m", "sh", "-c", "echo; exec sleep 1000"],
                                   stdout=subprocess.PIPE)  # fmt: skip
         with holder:
-            assert holder.stdout is not None
-            holder.stdout.readline()
-            (point / "first").write_text("first\n")
-            subprocess.run(["umount", point], check=True)
             try:
+                assert holder.stdout is not None
+                holder.stdout.readline()
+                (point / "first").write_text("first\n")
+                subprocess.run(["umount", point], check=True)
                 _run(shim, mounts, "second")
                 _run(shim, mounts, "third")
             finally:

@@ -14,6 +14,7 @@ import pytest
 from orlop.erofs import layout
 from orlop.erofs.image import Image
 from orlop.erofs.tree import LayerTree
+from orlop.errors import Unavailable
 from orlop.tar.reader import TarReader
 from orlop.upkeep.reading import Reading
 from tests.layer_fixture import layer, member
@@ -114,5 +115,5 @@ def test_want_of_memory_is_no_damage(
         if number == errno.EIO:
             assert os.strerror(number) in look(path)
         else:
-            with pytest.raises(OSError, match=os.strerror(number)):
+            with pytest.raises(Unavailable, match=f"image.*{os.strerror(number)}"):
                 look(path)

@@ -25,7 +25,7 @@ _OLD = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_name
 _DOCKER = ("docker0", "br-+")
 _DOCKERS = re.compile("br-[0-9a-f]{12}")
 _HOOK = "FORWARD"
-_AGAIN = 300  # seconds
+_AGAIN = 60  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +53,10 @@ class Passage:
                 self._tell(f"containers may not get out, by the policy of FORWARD: {error}")
 
     def stands(self, ruleset: Ruleset, chains: str) -> bool:
-        """Whether it is as it is to be; what has been refused counts for nothing."""
+        """Whether it is as it is to be.
+
+        What has been refused does not count; after a while it is tried again.
+        """
         try:
             return all(self._stands(ruleset, version) for version in self._concerned(chains))
         except OrlopError:
