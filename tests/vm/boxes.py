@@ -23,6 +23,7 @@ from orlop.wire.services import containers_pb2, tasks_pb2
 from orlop.wire.services.events_pb2 import SubscribeRequest
 from orlop.wire.types_pb2 import Mount
 from tests.daemon_fixture import Orlopd
+from tests.glutton import EAT
 from tests.integration.shim.harness import busybox_rootfs, runtime_spec
 from tests.patience import patient
 
@@ -104,7 +105,7 @@ class Boxes:
             events = watching.events.subscribe(SubscribeRequest(filters=filters))
             thread = threading.Thread(target=_note_victim, args=(iter(events), seen))
             thread.start()
-            hog = "sleep 1; head -c 100m /dev/zero | tail; sleep 1000"
+            hog = f"sleep 1; {EAT}; sleep 1000"
             with make("sh", "-c", hog, resources={"memory": {"limit": 16 << 20}}) as box:
                 thread.join(patient(20))
                 assert seen == [box.id]

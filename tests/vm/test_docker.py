@@ -9,6 +9,7 @@ import pytest
 
 from tests.compat.docker.dockerd import Dockerd, dockerd_on
 from tests.compat.docker.engines import ENGINES
+from tests.glutton import EAT
 
 
 @pytest.fixture(scope="module", params=["containerd-cgroupfs", "orlopd-cgroupfs", "orlopd-systemd"])
@@ -48,7 +49,7 @@ def test_limits_statistics_and_updates(dockerd: Dockerd) -> None:
 
 
 def test_out_of_memory(dockerd: Dockerd) -> None:
-    eat = "sleep 1; head -c 60m /dev/zero | tail -n 1 >/dev/null; sleep 1; exit 3"
+    eat = f"sleep 1; {EAT}; sleep 1; exit 3"
     limits = ("--memory", "16m", "--memory-swap", "16m")
     dockerd.docker("run", "--name", "glutton", *limits, "busybox", "sh", "-c", eat, check=False)
     assert dockerd.inspect("glutton")["State"]["ExitCode"] == 3

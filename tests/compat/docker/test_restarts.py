@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.docker.dockerd import Dockerd
+from tests.glutton import EAT
 from tests.killing import kill
 from tests.patience import patient
 
@@ -159,7 +160,7 @@ def test_an_exec_that_ends_meanwhile_is_noticed(dockerd: Dockerd, tmp_path: Path
 @pytest.mark.parametrize("dockyard", ["orlopd"], indirect=True)
 def test_memory_that_ran_out_meanwhile_is_noticed(dockerd: Dockerd, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    eat = f"until [ -e {go} ]; do sleep 0.1; done; tail /dev/zero; exit 9"
+    eat = f"until [ -e {go} ]; do sleep 0.1; done; {EAT}; exit 9"
     limits = ("--memory", "16m", "--memory-swap", "16m", "-v", f"{tmp_path}:{tmp_path}")
     dockerd.docker("run", "-d", "--name", "glutton", *limits, "busybox", "sh", "-c", eat)
     shell = pid(dockerd, "glutton")

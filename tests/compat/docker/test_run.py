@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.docker.dockerd import Dockerd, identifier
+from tests.glutton import EAT
 from tests.terminal_fixture import Terminal
 
 pytestmark = pytest.mark.root
@@ -75,7 +76,7 @@ def test_limits(dockerd: Dockerd) -> None:
 def test_out_of_memory_is_noticed(dockerd: Dockerd) -> None:
     dockerd.docker(
         "run", "--name", "glutton", "--memory", "16m", "--memory-swap", "16m", "busybox", "sh",
-        "-c", "sleep 1; head -c 60m /dev/zero | tail -n 1 >/dev/null; sleep 1; exit 3", check=False,
+        "-c", f"sleep 1; {EAT}; sleep 1; exit 3", check=False,
     )  # fmt: skip
     state = dockerd.inspect("glutton")["State"]
     assert state["ExitCode"] == 3
