@@ -86,6 +86,11 @@ def test_run_mount_and_host_network(orlopd: Orlopd, busybox: str, tmp_path: Path
     assert inside.strip() == str(Path("/proc/self/ns/net").readlink())
 
 
+def _is_listed(orlopd: Orlopd, pattern: str) -> None:
+    """In time: who does not tell its state in two seconds is not in a list."""
+    orlopd.wait_for(lambda: bool(re.search(pattern, orlopd.ctr("tasks", "ls").stdout)))
+
+
 def _cgroup_file(pid: str, controller: str, v1: str, v2: str) -> str:
     """A limit of a process, from the host's side, on whichever cgroup version it has."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
@@ -138,7 +143,7 @@ def test_run_with_terminal(orlopd: Orlopd, busybox: str, request: pytest.Fixture
 def test_tasks_start_ls_kill(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("containers", "create", busybox, "made", "sleep", "1000")
     orlopd.ctr("tasks", "start", "-d", "made")
-    assert re.search(r"made\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+    _is_listed(orlopd, r"made\s+\d+\s+RUNNING")
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "made")
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
     assert "exit code 137" in orlopd.ctr("tasks", "rm", "made").stderr
@@ -175,9 +180,9 @@ def test_exec_reads_stdin_to_its_end(orlopd: Orlopd, sleeper: str) -> None:
 
 def test_pause_and_resume(orlopd: Orlopd, sleeper: str) -> None:
     orlopd.ctr("tasks", "pause", sleeper)
-    assert re.search(rf"{sleeper}\s+\d+\s+PAUSED", orlopd.ctr("tasks", "ls").stdout)
+    _is_listed(orlopd, rf"{sleeper}\s+\d+\s+PAUSED")
     orlopd.ctr("tasks", "resume", sleeper)
-    assert re.search(rf"{sleeper}\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+    _is_listed(orlopd, rf"{sleeper}\s+\d+\s+RUNNING")
 
 
 def test_ps_and_metrics(orlopd: Orlopd, sleeper: str) -> None:

@@ -87,7 +87,8 @@ def test_attach_works_after_a_restart(orlopd: Orlopd, busybox: str) -> None:
         first.kill()  # first: left alone without its daemon, ctr removes its fifos
         orlopd.kill9()
     orlopd.start()
-    assert re.search(r"talker\s+\d+\s+RUNNING", orlopd.ctr("tasks", "ls").stdout)
+    talks = re.compile(r"talker\s+\d+\s+RUNNING")
+    orlopd.wait_for(lambda: bool(talks.search(orlopd.ctr("tasks", "ls").stdout)))
     with subprocess.Popen(
         orlopd.ctr_command("tasks", "attach", "talker"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -69,6 +69,7 @@ def test_streams_and_tails(orlopd: Orlopd, busybox: str, driver: str) -> None:
     _await_word(orlopd, b"err")  # what is ready at once has no order
     orlopd.orlop("exec", "one", "touch", "/go")
     orlopd.orlop("wait", "one")
+    _await_word(orlopd, b"no newline")  # nobody has a lock of a plain file while it is written
     seq = b"".join(b"%d\n" % number for number in range(1, 101))
     shown = logs(orlopd, "one")
     if driver == "file":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orlop.client import usage
+from orlop.client import leases, usage
 from orlop.errors import Unavailable
 from orlop.wire.services import containers_pb2
 from tests.daemon_fixture import Orlopd
@@ -99,6 +99,8 @@ def test_layers_that_only_containers_stand_on(orlopd: Orlopd, busybox: str) -> N
     row = _df(orlopd)["Layers without image"]
     assert (row["TotalCount"], row["Active"], row["Size"]) == (1, 0, "2.9 MiB")
     assert row["Reclaimable"] == "2.9 MiB (100%)"
+    with orlopd.connect() as connection:
+        leases.collect(connection)  # what the moved name has let go of
     reclaimed = orlopd.orlop("system", "prune", "-f").stdout.splitlines()[-1]
     assert reclaimed.startswith("reclaimed 2.9 MiB"), reclaimed
     assert _usage(orlopd).layers == 0

@@ -38,11 +38,11 @@ def test_the_life_of_a_container(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("run", "-d", *runtime, busybox, "three", "sleep", "1000")
     assert orlopd.ctr("tasks", "exec", "--exec-id", "e", "three", "echo", "in").stdout == "in\n"
     orlopd.ctr("tasks", "pause", "three")
-    assert "PAUSED" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.wait_for(lambda: "PAUSED" in orlopd.ctr("tasks", "ls").stdout)
     orlopd.ctr("tasks", "resume", "three")
     orlopd.kill9()
     orlopd.start()
-    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "three")
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
     assert "exit code 137" in orlopd.ctr("tasks", "rm", "three").stderr

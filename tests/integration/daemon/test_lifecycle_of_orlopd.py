@@ -53,7 +53,7 @@ def test_it_stops_quickly_while_clients_wait(orlopd: Orlopd, busybox: str) -> No
         for client in (events, attached):
             client.kill()
     orlopd.start()
-    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "stays")
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
     orlopd.ctr("tasks", "rm", "stays")
@@ -119,7 +119,7 @@ def test_debians_shim_runs_under_orlopd(orlopd: Orlopd, busybox: str) -> None:
     assert shown.stdout == "inside\n"
     orlopd.kill9()
     orlopd.start()
-    assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+    orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "theirs")
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
     assert "exit code 137" in orlopd.ctr("tasks", "rm", "theirs").stderr

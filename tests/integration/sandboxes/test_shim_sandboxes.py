@@ -120,7 +120,7 @@ def test_it_is_found_again(orlopd: Orlopd, busybox: str) -> None:
     orlopd.start()
     with orlopd.connect() as connection:
         assert _state(connection) == "SANDBOX_READY"
-        assert "RUNNING" in orlopd.ctr("tasks", "ls").stdout
+        orlopd.wait_for(lambda: "RUNNING" in orlopd.ctr("tasks", "ls").stdout)
         second = _run(connection, busybox, "two")
         assert {_parent(first), _parent(second)} == {shim}
         for name in ("one", "two"):

@@ -183,7 +183,8 @@ def test_tasks_at_a_given_address(daemon: StrangeOrlopd) -> None:
             connection.tasks.start(tasks_pb2.StartRequest(container_id=name))
         daemon.restart()
     with daemon.connect() as connection:
-        assert len(connection.tasks.list(tasks_pb2.ListTasksRequest()).tasks) == 3
+        tasks = connection.tasks  # those who do not tell in two seconds are not in the list
+        daemon.wait_for(lambda: len(tasks.list(tasks_pb2.ListTasksRequest()).tasks) == 3)
         _remove(connection, "foreign", "known", "own")
         assert _status(connection).state == "SANDBOX_READY"
         _end(connection)

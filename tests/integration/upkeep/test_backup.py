@@ -113,7 +113,7 @@ def test_where_no_backup_can_be(orlopd: Orlopd, busybox: str, tmp_path: Path) ->
     assert "would be in the root" in inside.stderr
     nowhere = orlopd.orlop("store", "backup", str(tmp_path / "no/backup"), check=False)
     assert "is no folder" in nowhere.stderr
-    assert not list((orlopd.root / "content/trash").iterdir())
+    orlopd.wait_for(lambda: not list((orlopd.root / "content/trash").iterdir()))
 
 
 def test_a_backup_that_is_cancelled_keeps_nothing(
