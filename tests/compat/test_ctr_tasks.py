@@ -86,8 +86,8 @@ def test_run_mount_and_host_network(orlopd: Orlopd, busybox: str, tmp_path: Path
     assert inside.strip() == str(Path("/proc/self/ns/net").readlink())
 
 
-def _is_listed(orlopd: Orlopd, pattern: str) -> None:
-    """In time: who does not tell its state in two seconds is not in a list."""
+def _await_listed(orlopd: Orlopd, pattern: str) -> None:
+    """Who does not tell its state in two seconds is not in a list."""
     orlopd.wait_for(lambda: bool(re.search(pattern, orlopd.ctr("tasks", "ls").stdout)))
 
 
@@ -143,7 +143,7 @@ def test_run_with_terminal(orlopd: Orlopd, busybox: str, request: pytest.Fixture
 def test_tasks_start_ls_kill(orlopd: Orlopd, busybox: str) -> None:
     orlopd.ctr("containers", "create", busybox, "made", "sleep", "1000")
     orlopd.ctr("tasks", "start", "-d", "made")
-    _is_listed(orlopd, r"made\s+\d+\s+RUNNING")
+    _await_listed(orlopd, r"made\s+\d+\s+RUNNING")
     orlopd.ctr("tasks", "kill", "-s", "SIGKILL", "made")
     orlopd.wait_for(lambda: "STOPPED" in orlopd.ctr("tasks", "ls").stdout)
     assert "exit code 137" in orlopd.ctr("tasks", "rm", "made").stderr
@@ -180,9 +180,9 @@ def test_exec_reads_stdin_to_its_end(orlopd: Orlopd, sleeper: str) -> None:
 
 def test_pause_and_resume(orlopd: Orlopd, sleeper: str) -> None:
     orlopd.ctr("tasks", "pause", sleeper)
-    _is_listed(orlopd, rf"{sleeper}\s+\d+\s+PAUSED")
+    _await_listed(orlopd, rf"{sleeper}\s+\d+\s+PAUSED")
     orlopd.ctr("tasks", "resume", sleeper)
-    _is_listed(orlopd, rf"{sleeper}\s+\d+\s+RUNNING")
+    _await_listed(orlopd, rf"{sleeper}\s+\d+\s+RUNNING")
 
 
 def test_ps_and_metrics(orlopd: Orlopd, sleeper: str) -> None:
